@@ -1,0 +1,75 @@
+# backfill: a PostgreSQL extension, built with PGXS.
+#
+#   make, make install      build and install for the server of PG_CONFIG
+#   make installcheck       regression tests against a running server that has
+#                           backfill in shared_preload_libraries
+#   make test               every test, on throw-away clusters
+#   make demo               the product in two minutes, in a throw-away cluster
+#   make bench              figures, as ratios of paired runs
+#   make dist               the archive for PGXN
+#
+# test, demo and bench install the packages they miss, build in a temporary
+# directory and remove it; they touch no existing cluster and no installation.
+
+# Only the named server's files tell where things are; before they are there,
+# this file must still parse, so that `make test` can install them.
+ifndef PG_CONFIG
+PG_CONFIG := $(shell command -v pg_config 2>/dev/null || \
+	ls -d /usr/lib/postgresql/*/bin/pg_config 2>/dev/null | sort -V | tail -n 1)
+endif
+ifneq ($(PG_CONFIG),)
+PGXS := $(shell '$(PG_CONFIG)' --pgxs 2>/dev/null)
+endif
+
+MODULE_big = backfill
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+EXTENSION = backfill
+DATA = $(wildcard sql/backfill--*.sql)
+
+REGRESS = $(sort $(filter-out backfill--%,$(patsubst sql/%.sql,%,$(wildcard sql/*.sql))))
+REGRESS_OPTS = --load-extension=backfill
+# pg_regress can be told where the expected files stand since 16 only.
+ISOLATION = $(sort $(patsubst test/specs/%.spec,%,$(wildcard test/specs/*.spec)))
+ISOLATION_OPTS = --load-extension=backfill --inputdir=test \
+	$(if $(filter-out 15,$(MAJORVERSION)),--expecteddir=test)
+
+# Headers a source includes: -MMD writes them to src/*.d, read back below.
+PG_CPPFLAGS = -Isrc -MMD -MP
+PG_CFLAGS = -std=gnu11 -Wall -Wextra -Werror -Wno-unused-parameter \
+	-Wno-sign-compare -Wno-missing-field-initializers
+ifeq ($(NEGATIVE_CONTROL),1)
+# A build that is wrong on purpose: the exactly-once tests must fail on it.
+PG_CPPFLAGS += -DBACKFILL_NEGATIVE_CONTROL
+endif
+EXTRA_CLEAN = src/*.d backfill-*.zip
+
+# No bitcode for the JIT: nothing here is worth inlining, and it needs clang.
+override with_llvm := no
+
+ifneq ($(wildcard $(PGXS)),)
+include $(PGXS)
+-include $(wildcard src/*.d)
+# Objects depend on the flags, too.
+$(OBJS): Makefile
+else
+.PHONY: all install installcheck clean
+all install installcheck:
+	@echo "The server's development files are missing$(if $(PG_CONFIG), for $(PG_CONFIG))." >&2
+	@test/lib.sh missing build >&2
+	@exit 1
+clean:
+	rm -f backfill.so src/*.o $(EXTRA_CLEAN)
+endif
+
+.PHONY: test demo bench dist
+test:
+	@PG_CONFIG='$(PG_CONFIG)' test/run.sh
+demo:
+	@PG_CONFIG='$(PG_CONFIG)' demo/demo.sh
+bench:
+	@PG_CONFIG='$(PG_CONFIG)' bench/run.sh
+
+DISTVERSION = $(shell sed -n 's/^   "version": "\(.*\)",/\1/p' META.json)
+dist:
+	git archive --format=zip --prefix=backfill-$(DISTVERSION)/ \
+		-o backfill-$(DISTVERSION).zip HEAD

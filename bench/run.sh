@@ -1,0 +1,280 @@
+#!/usr/bin/env bash
+#
+# make bench: what a backfill costs, against what one would do instead.
+#
+# Every figure is a ratio of runs that were made one after the other on equal
+# fresh tables, the median of BENCH_PAIRS (5) such pairs, or of as many runs
+# where there is nothing to compare with.  Absolute times are this machine's
+# and are printed for orientation only.  Figures out of their limit are marked,
+# but nothing fails: that is for the reader to judge.
+#
+#   BENCH_ROWS=4000000    rows of the table
+#   BENCH_PAIRS=5         pairs
+#   BENCH="update loop batch memory hidden"   which figures
+
+# shellcheck source=test/lib.sh
+. "$(dirname "$0")/../test/lib.sh"
+enter build "$@"
+
+rows=${BENCH_ROWS:-4000000}
+pairs=${BENCH_PAIRS:-5}
+started=$SECONDS
+table=()						# the lines of the table at the end
+
+wanted() { [[ " ${BENCH:-update loop batch memory hidden} " == *" $1 "* ]]; }
+note() { printf '  [%4d s] %s\n' $((SECONDS - started)) "$*"; }
+
+median()						# NUMBER ...
+{
+	printf '%s\n' "$@" | sort -n |
+		awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
+}
+
+quotients()						# "NUMBER ..." "NUMBER ...": pair by pair
+{
+	paste -d ' ' <(tr ' ' '\n' <<<"$1") <(tr ' ' '\n' <<<"$2") |
+		awk '{ printf "%s%.3f", (NR > 1 ? " " : ""), $1 / $2 }'
+}
+
+figure()						# NAME LIMIT UNIT VALUE ...
+{
+	local name=$1 limit=$2 unit=$3 m mark
+	shift 3
+	m=$(median "$@")
+	mark=$(awk -v m="$m" -v l="$limit" 'BEGIN { print m > l ? "  OVER" : "" }')
+	printf '%s: %s%s (limit %s) [%s]%s\n' "$name" "$m" "$unit" "$limit" "$*" "$mark"
+	table+=("$(printf '%-62s %9s %9s%s' "$name" "$m$unit" "$limit$unit" "$mark")")
+}
+
+# Seconds that a statement takes, seen from the client, in psql's own clock.
+timed()							# SQL [SET ...]
+{
+	"$bin/psql" -XAtq -v ON_ERROR_STOP=1 <<-SQL | sed -n 's/^Time: \([0-9.]*\) ms.*/\1/p' |
+		${2:-}
+		\\timing on
+		$1;
+	SQL
+		tail -n 1 | awk '{ printf "%.3f", $1 / 1000 }'
+}
+
+# A fresh table t: about 100 bytes a row, all of it frozen, in shared buffers
+# and written out, so that a run pays for its own work only.
+fresh()							# [ROWS]
+{
+	sql "DROP TABLE IF EXISTS t" 2>/dev/null
+	sql "CREATE TABLE t AS SELECT * FROM template LIMIT ${1:-$rows}"
+	sql "ALTER TABLE t ADD PRIMARY KEY (id)"
+	sql "VACUUM (FREEZE, ANALYZE) t"
+	sql "SELECT pg_prewarm('t'), pg_prewarm('t_pkey')" >/dev/null
+	sql "CHECKPOINT"
+}
+
+# Run a backfill of t to its end.  Sets `run`, `seconds` (from the first
+# worker's begin to the end) and `wall` (from backfill_start until the client
+# knew of the end).
+backfill()						# STATEMENT SCOPE SETTINGS
+{
+	local t0
+	sql "SELECT backfill_define('bench', 't', \$s\$$1\$s\$, scope => $2, settings => '$3')" >/dev/null
+	t0=$(date +%s.%N)
+	run=$(sql "SELECT backfill_start('bench')")
+	${during:-true}
+	sql "CALL backfill_wait($run)" >"$work/wait.log" 2>&1 || {
+		cat "$work/wait.log"
+		die "The run did not complete."
+	}
+	wall=$(date +%s.%N | awk -v t0="$t0" '{ printf "%.3f", $1 - t0 }')
+	seconds=$(sql "SELECT round(extract(epoch FROM finished_at - started_at), 3)
+					 FROM backfill_runs WHERE id = $run AND status = 'completed'")
+	[ -n "$seconds" ] || die "The run did not complete."
+}
+
+cheap="payload = upper(payload)"
+
+# One statement, one worker, two workers, on the whole table.
+bench_update()
+{
+	local one="" two="" one_wall="" two_wall="" plain="" p
+	# Not counted: the first one makes the WAL files that later ones reuse.
+	fresh
+	timed "UPDATE t SET $cheap" >/dev/null
+	for _ in $(seq "$pairs"); do
+		fresh
+		p=$(timed "UPDATE t SET $cheap")
+		plain="$plain $p"
+		fresh
+		backfill "UPDATE batch SET $cheap" NULL '{"batch_size": 5000, "sleep": "0s"}'
+		one="$one $seconds" one_wall="$one_wall $wall"
+		note "UPDATE $p s, 1 worker $seconds s (from start to end $wall s)"
+		fresh
+		backfill "UPDATE batch SET $cheap" NULL '{"batch_size": 5000, "sleep": "0s", "workers": 2}'
+		two="$two $seconds" two_wall="$two_wall $wall"
+		note "UPDATE $p s, 2 workers $seconds s (from start to end $wall s)"
+	done
+	# shellcheck disable=SC2046 # several values
+	{
+		figure "1 worker, batch 5000 / single UPDATE" 1.05 "" $(quotients "${one# }" "${plain# }")
+		figure "  the same with start and end" 1.05 "" $(quotients "${one_wall# }" "${plain# }")
+		figure "2 workers, batch 5000 / single UPDATE" 0.58 "" $(quotients "${two# }" "${plain# }")
+		figure "  the same with start and end" 0.58 "" $(quotients "${two_wall# }" "${plain# }")
+	}
+}
+
+# Batches of 100 against the loop that one would write.  The loop, too, does
+# not wait for its commits to reach the disk.
+bench_loop()
+{
+	local ours="" loop="" p
+	sql "CREATE PROCEDURE loop() LANGUAGE plpgsql AS \$\$
+		DECLARE
+			done bigint := 0;
+			upto bigint;
+		BEGIN
+			LOOP
+				SELECT max(id) INTO upto
+				  FROM (SELECT id FROM t WHERE id > done ORDER BY id LIMIT 100) s;
+				EXIT WHEN upto IS NULL;
+				UPDATE t SET $cheap WHERE id > done AND id <= upto;
+				COMMIT;
+				done := upto;
+			END LOOP;
+		END \$\$"
+	for _ in $(seq "$pairs"); do
+		fresh
+		p=$(timed "CALL loop()" "SET synchronous_commit = off;")
+		loop="$loop $p"
+		fresh
+		backfill "UPDATE batch SET $cheap" NULL '{"batch_size": 100, "sleep": "0s"}'
+		ours="$ours $seconds"
+		note "loop of 100 rows $p s, 1 worker $seconds s"
+	done
+	# shellcheck disable=SC2046
+	figure "1 worker, batch 100 / PL/pgSQL loop of 100 rows" 1.25 "" $(quotients "${ours# }" "${loop# }")
+}
+
+# Median of the time from the end of one batch to the end of the next, in ms.
+between()						# FIRST LAST
+{
+	sql "SELECT round(percentile_cont(0.5) WITHIN GROUP (ORDER BY ms)::numeric, 4)
+		   FROM (SELECT number, 1000 * extract(epoch FROM finished_at
+						- lag(finished_at) OVER (ORDER BY number))::float8 AS ms
+				   FROM backfill_batches WHERE run_id = $run) b
+		  WHERE number BETWEEN $1 AND $2"
+}
+
+# Batches of one row that is not in scope: nothing but the overhead; and whether
+# it grows with the number of batches, with and without somebody's old snapshot.
+bench_batch()
+{
+	local overhead="" growth="" held="" snapshot
+	fresh 20200
+	for _ in $(seq "$pairs"); do
+		backfill "UPDATE batch SET $cheap" "'payload IS NULL'" '{"batch_size": 1, "sleep": "0s"}'
+		overhead="$overhead $(between 2 20200)"
+		growth="$growth $(quotients "$(between 19900 20100)" "$(between 100 300)")"
+		note "20,200 empty batches in $seconds s, median $(between 2 20200) ms"
+
+		"$bin/psql" -Xq -c "BEGIN ISOLATION LEVEL REPEATABLE READ" -c "SELECT count(*) FROM t" \
+			-c "SELECT pg_sleep(3600)" >/dev/null 2>&1 &
+		snapshot=$!
+		until [ "$(sql "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")" = 1 ]; do
+			sleep 0.1
+		done
+		backfill "UPDATE batch SET $cheap" "'payload IS NULL'" '{"batch_size": 1, "sleep": "0s"}'
+		held="$held $(quotients "$(between 19900 20100)" "$(between 100 300)")"
+		note "under an old snapshot in $seconds s, median $(between 2 20200) ms"
+		sql "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'" >/dev/null
+		wait "$snapshot" || true
+	done
+	# shellcheck disable=SC2086
+	{
+		figure "empty batch of one row, median" 0.25 " ms" $overhead
+		figure "batch 20,000 / batch 200" 1.2 "" $growth
+		figure "batch 20,000 / batch 200 under an old snapshot" 1.2 "" $held
+	}
+}
+
+# Samples of the worker's own memory while it runs: batch number and KiB.
+sample()
+{
+	local pid batch
+	: >"$work/memory"
+	while read -r batch pid < <(sql "SELECT coalesce(w.batch, 0) || ' ' || coalesce(w.pid, 0)
+			FROM backfill_runs r LEFT JOIN backfill_workers w ON w.run_id = r.id
+		   WHERE r.id = $run AND r.status IN ('pending', 'enqueued', 'running') LIMIT 1"); do
+		[ "$pid" = 0 ] ||
+			awk -v batch="$batch" '$1 == "RssAnon:" { print batch, $2 }' \
+				"/proc/$pid/status" >>"$work/memory" 2>/dev/null || true
+		sleep 0.1
+	done
+}
+
+# Growth of the worker over 50,000 batches of ten rows, from batch 1,000 on:
+# by then its caches are filled.
+bench_memory()
+{
+	local growth="" during=sample
+	for _ in $(seq "$pairs"); do
+		fresh 520000
+		backfill "UPDATE batch SET $cheap" NULL '{"batch_size": 10, "sleep": "0s"}'
+		growth="$growth $(awk '
+			$1 >= 1000 { if (!n++) first = $2; last = $2 }
+			END { printf "%.3f", (last - first) / 1024 }' "$work/memory")"
+		note "worker's own memory, batch and KiB: $(awk '
+			$1 >= 1000 { if (!n++) first = $0; last = $0 }
+			END { print first ", ... " last " (" n " samples)" }' "$work/memory")"
+	done
+	# shellcheck disable=SC2086
+	figure "growth of a worker over 50,000 batches" 1 " MiB" $growth
+}
+
+# Few rows in scope among many, found without an index on it.
+bench_hidden()
+{
+	local ours="" count="" p
+	fresh
+	for _ in $(seq "$pairs"); do
+		p=$(timed "SELECT count(*) FROM t WHERE hit" "SET max_parallel_workers_per_gather = 0;")
+		count="$count $p"
+		backfill "UPDATE batch SET $cheap" "'hit'" '{"batch_size": 100000, "sleep": "0s"}'
+		ours="$ours $seconds"
+		note "count $p s, 1 worker $seconds s for $(sql "SELECT rows_affected FROM backfill_runs WHERE id = $run") rows"
+	done
+	# shellcheck disable=SC2046
+	figure "$((rows / 10000)) rows hidden in $rows / sequential count" 4.5 "" $(quotients "${ours# }" "${count# }")
+}
+
+say "Building, and a cluster with a table of $rows rows."
+private_install "$work/inst"
+# Everything in shared buffers; no checkpoint and no autovacuum in a run.
+memory=$(awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo)
+cluster_create bench <<CONF
+shared_buffers = $((memory < 12288 ? memory / 4 : 3072))MB
+max_wal_size = 16GB
+min_wal_size = 4GB
+checkpoint_timeout = 1h
+autovacuum = off
+jit = off
+max_worker_processes = 16
+log_line_prefix = '%m [%p] %b '
+CONF
+cluster_start
+sql "CREATE EXTENSION backfill" 2>/dev/null
+sql "CREATE EXTENSION pg_prewarm" 2>/dev/null
+sql "CREATE TABLE template AS
+	SELECT g::bigint AS id, md5(g::text) || md5((-g)::text) AS payload, g % 10000 = 5000 AS hit
+	  FROM generate_series(1, $rows) g"
+say "$("$bin/postgres" --version), $(nproc) cores, $memory MB of memory," \
+	"$(sql "SELECT pg_table_size('template') / $rows") bytes a row"
+
+for b in update loop batch memory hidden; do
+	if wanted "$b"; then
+		say
+		"bench_$b"
+	fi
+done
+
+say
+printf '%-62s %9s %9s\n' "median of $pairs" figure limit
+printf '%s\n' "${table[@]}"
+cluster_stop fast

@@ -1,0 +1,21 @@
+/*-------------------------------------------------------------------------
+ *
+ * backfill.h
+ *	  Server parameters and entry points of the processes.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_BACKFILL_H
+#define BACKFILL_BACKFILL_H
+
+#define BACKFILL_LIBRARY	"backfill"
+
+extern int	backfill_max_workers;
+
+extern void launcher_register(void);
+
+extern PGDLLEXPORT void backfill_launcher_main(Datum arg);
+extern PGDLLEXPORT void backfill_scheduler_main(Datum arg);
+extern PGDLLEXPORT void backfill_worker_main(Datum arg);
+
+#endif							/* BACKFILL_BACKFILL_H */

@@ -1,0 +1,382 @@
+/*-------------------------------------------------------------------------
+ *
+ * batch.c
+ *	  One batch: claim, run, record, give back.
+ *
+ * The life of a batch is two transactions of its worker.  In the first its
+ * range is claimed: under the claim lock of the run the next bound is found
+ * and the batch inserted as "running".  In the second the user's statement
+ * runs for the range and the row becomes "completed".  The second transaction
+ * of one batch is the first of the next, so that each batch costs one commit.
+ *
+ * Exactly once follows from the row of the batch: it is marked completed in
+ * the transaction of the change, and only if it is still "running" and still
+ * belongs to this worker.  Whoever took the batch away from a worker that
+ * seemed dead has changed the row, and the late worker rolls back.
+ *
+ * The claim lock is held from the claim to the commit.  Nothing that can wait
+ * for another worker happens in that time: deferred triggers are fired before.
+ *
+ * The user's code runs inside a nest level of parameters that is undone before
+ * the bookkeeping: what it sets lasts for the batch and no longer.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "commands/trigger.h"
+#include "executor/instrument.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/lock.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+
+#include "batch.h"
+#include "compat.h"
+
+/*
+ * Classes of our locks among the advisory ones; the server uses 1 and 2.  The
+ * lock for suspects is one for the whole server.
+ */
+#define LOCK_CLASS_CLAIM		77
+#define LOCK_CLASS_QUARANTINE	78
+
+static void
+claim_locktag(LOCKTAG *tag, int64 run_id)
+{
+	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, (uint32) (run_id >> 32),
+						 (uint32) run_id, LOCK_CLASS_CLAIM);
+}
+
+static void
+quarantine_locktag(LOCKTAG *tag)
+{
+	SET_LOCKTAG_ADVISORY(*tag, InvalidOid, 0, 0, LOCK_CLASS_QUARANTINE);
+}
+
+static bool
+enter_quarantine(Worker *worker)
+{
+	LOCKTAG		tag;
+
+	if (!worker->in_quarantine)
+	{
+		quarantine_locktag(&tag);
+		worker->in_quarantine = LockAcquire(&tag, ExclusiveLock, true, true) !=
+			LOCKACQUIRE_NOT_AVAIL;
+	}
+	return worker->in_quarantine;
+}
+
+static void
+leave_quarantine(Worker *worker)
+{
+	LOCKTAG		tag;
+
+	if (!worker->in_quarantine)
+		return;
+	quarantine_locktag(&tag);
+	LockRelease(&tag, ExclusiveLock, true);
+	worker->in_quarantine = false;
+}
+
+/* Whether the key, as text, is the last one of the walk. */
+bool
+batch_is_last_key(ArrayType *key, ArrayType *last)
+{
+	return VARSIZE(key) == VARSIZE(last) && memcmp(key, last, VARSIZE(key)) == 0;
+}
+
+/*
+ * Take up a batch that somebody let go of.  A batch that brought down its
+ * workers is a suspect: those run one at a time in the whole server, so that
+ * the guilty one is told from those that happened to run beside it.
+ */
+static BatchInfo *
+claim_pending(Worker *worker, CatalogSession *session)
+{
+	int			changes;
+	BatchInfo  *batch;
+
+	worker->pending_elsewhere = false;
+	if (!shared_run_has_pending(MyDatabaseId, worker->run->id, &changes))
+		return NULL;
+	batch = catalog_take_pending(session, worker->run->id, worker->slot.token,
+								 BATCH_CRASHES_SUSPECT);
+	if (batch != NULL)
+		return batch;
+	if (!enter_quarantine(worker))
+	{
+		worker->pending_elsewhere = true;
+		return NULL;
+	}
+	batch = catalog_take_pending(session, worker->run->id, worker->slot.token,
+								 PG_INT32_MAX);
+	if (batch == NULL)
+	{
+		leave_quarantine(worker);
+		shared_run_clear_pending(MyDatabaseId, worker->run->id, changes);
+	}
+	return batch;
+}
+
+/* Claim the range after the last one claimed; NULL at the end of the walk. */
+static BatchInfo *
+claim_next(Worker *worker, CatalogSession *session)
+{
+	RunInfo    *run = worker->run;
+	BatchInfo  *batch = MemoryContextAllocZero(session->caller, sizeof(BatchInfo));
+	Datum		start[INDEX_MAX_KEYS];
+	Datum		end[INDEX_MAX_KEYS];
+	bool		at_end;
+
+	if (!catalog_last_batch(session, run->id, &batch->number, &batch->start_key))
+	{
+		batch->start_key = run->start_key;
+		batch->start_inclusive = true;
+	}
+	else if (batch_is_last_key(batch->start_key, run->end_key))
+		return NULL;
+	catalog_end(session);
+
+	/* the search for the bound runs with the owner's rights */
+	batch->number++;
+	batch->attempt = 1;
+	walk_key_from_text(worker->walk, batch->start_key, start);
+	batch->rows_scanned = walk_next_end(worker->walk, worker->bounds, start,
+										batch->start_inclusive, worker->last_key,
+										worker->settings.batch_size,
+										GetLatestSnapshot(), end, &at_end);
+	batch->end_key = at_end ? run->end_key : walk_key_to_text(worker->walk, end);
+
+	catalog_begin(session);
+	catalog_insert_batch(session, run->id, batch, worker->slot.token);
+	return batch;
+}
+
+/*
+ * Claim a batch in the current transaction; NULL when there is none.  The
+ * result is in the current memory context.
+ */
+static BatchInfo *
+claim(Worker *worker)
+{
+	CatalogSession session;
+	BatchInfo  *batch;
+	LOCKTAG		tag;
+
+	claim_locktag(&tag, worker->run->id);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+
+	catalog_begin(&session);
+	batch = claim_pending(worker, &session);
+	if (batch == NULL)
+		batch = claim_next(worker, &session);
+	catalog_end(&session);
+	return batch;
+}
+
+/* Make a claimed batch the one in hand; it is committed. */
+static void
+take_in_hand(Worker *worker, BatchInfo *claimed)
+{
+	MemoryContext old;
+	BatchInfo  *batch;
+
+	batch_forget(worker);
+	if (claimed == NULL)
+		return;
+	old = MemoryContextSwitchTo(worker->batch_context);
+	batch = palloc(sizeof(BatchInfo));
+	*batch = *claimed;
+	batch->start_key = DatumGetArrayTypePCopy(PointerGetDatum(claimed->start_key));
+	batch->end_key = DatumGetArrayTypePCopy(PointerGetDatum(claimed->end_key));
+	MemoryContextSwitchTo(old);
+	worker->batch = batch;
+}
+
+/* The batch in hand is somebody else's affair now. */
+void
+batch_forget(Worker *worker)
+{
+	worker->batch = NULL;
+	worker->tries = 0;
+	MemoryContextReset(worker->batch_context);
+}
+
+/*
+ * Claim a batch in a transaction of its own.  Leaves worker->batch NULL when
+ * there is none.  Raises what the search for the bound raises.
+ */
+void
+batch_claim(Worker *worker)
+{
+	BatchInfo  *batch;
+	MemoryContext context = worker->loop_context;
+
+	worker_begin(worker);
+	MemoryContextSwitchTo(context);
+	batch = claim(worker);
+	worker_commit(worker);
+	take_in_hand(worker, batch);
+}
+
+/* Name the batch in the context of an error. */
+static void
+batch_error_callback(void *arg)
+{
+	Worker	   *worker = (Worker *) arg;
+
+	errcontext("batch " INT64_FORMAT " of backfill run " INT64_FORMAT " \"%s\"",
+			   worker->batch->number, worker->run->id, worker->run->name);
+}
+
+/*
+ * Run the user's statement for the batch in hand and everything it deferred,
+ * as the session's user.  Returns the rows processed.
+ */
+static uint64
+run_statement(Worker *worker)
+{
+	ErrorContextCallback callback;
+	BatchInfo  *batch = worker->batch;
+	Statement  *statement = worker->statements[batch->start_inclusive];
+	ParamListInfo params = walk_make_params(worker->walk);
+	Datum		start[INDEX_MAX_KEYS];
+	Datum		end[INDEX_MAX_KEYS];
+	uint64		rows;
+	int			nest;
+
+	walk_key_from_text(worker->walk, batch->start_key, start);
+	walk_key_from_text(worker->walk, batch->end_key, end);
+	walk_set_start(worker->walk, params, start);
+	walk_set_end(worker->walk, params, end);
+
+	callback.callback = batch_error_callback;
+	callback.arg = worker;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+
+	nest = NewGUCNestLevel();
+	(void) set_config_option("search_path", worker->run->search_path, PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	if (worker->settings.statement_timeout > 0)
+		enable_timeout_after(STATEMENT_TIMEOUT, (int) worker->settings.statement_timeout);
+
+	rows = statement_execute(statement, params);
+	AfterTriggerFireDeferred();
+
+	if (worker->settings.statement_timeout > 0)
+		disable_timeout(STATEMENT_TIMEOUT, false);
+	AtEOXact_GUC(false, nest);
+	error_context_stack = callback.previous;
+
+	if (GetUserId() != worker->userid)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("the statement of the backfill changed the current user")));
+	return rows;
+}
+
+/* Put down in the batch's row that it is done. */
+static void
+record(Worker *worker, const BatchResult *result)
+{
+	CatalogSession session;
+
+	catalog_begin(&session);
+	if (!catalog_complete_batch(&session, worker->run->id, worker->batch,
+								worker->slot.token, result))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("batch " INT64_FORMAT " of backfill run " INT64_FORMAT " was taken over by another worker",
+						worker->batch->number, worker->run->id)));
+	catalog_end(&session);
+}
+
+/*
+ * Run the batch in hand and claim the next one, in one transaction.  Does not
+ * claim when the row of the run has changed: it has to be read first.  Raises
+ * what the user's statement raises.
+ */
+void
+batch_run(Worker *worker)
+{
+	BatchResult result;
+	BatchInfo  *next = NULL;
+	uint64		wal = pgWalUsage.wal_bytes;
+	int64		rows_scanned = worker->batch->rows_scanned;
+	bool		multiple = statement_is_multiple(worker->statements[0]);
+
+	shared_worker_state(WORKER_RUNNING, worker->batch->number, worker->batch->attempt);
+	debug_query_string = worker->run->statement;
+	pgstat_report_activity(STATE_RUNNING, debug_query_string);
+
+	worker_begin(worker);
+	if (multiple)
+		XactIsoLevel = XACT_REPEATABLE_READ;
+	MemoryContextSwitchTo(worker->loop_context);
+	result.started_at = GetCurrentTimestamp();
+	result.rows_affected = (int64) run_statement(worker);
+	result.finished_at = GetCurrentTimestamp();
+	result.wal_bytes = (int64) (pgWalUsage.wal_bytes - wal);
+
+#ifdef BACKFILL_NEGATIVE_CONTROL
+	/* what not to do: the tests prove that they notice */
+	worker_commit(worker);
+	worker_begin(worker);
+	MemoryContextSwitchTo(worker->loop_context);
+#endif
+
+	record(worker, &result);
+
+	/* a batch under suspicion must not come back because its commit was lost */
+	if (worker->batch->crashes > 0)
+		ForceSyncCommit();
+	if (!shared_worker_noticed() && !worker->in_quarantine)
+		next = claim(worker);
+	worker_commit(worker);
+
+	if (next == NULL || next->crashes < BATCH_CRASHES_SUSPECT)
+		leave_quarantine(worker);
+	take_in_hand(worker, next);
+	shared_worker_done(rows_scanned, result.rows_affected);
+}
+
+/* In a transaction of its own: let go of the batch in hand, undone. */
+void
+batch_give_back(Worker *worker, const char *status, const char *error)
+{
+	CatalogSession session;
+
+	worker_begin(worker);
+	catalog_begin(&session);
+	catalog_give_back_batch(&session, worker->run->id, worker->batch->number,
+							worker->slot.token, status, error);
+	catalog_end(&session);
+	worker_commit(worker);
+	leave_quarantine(worker);
+	shared_run_set_pending(MyDatabaseId, worker->run->id);
+	batch_forget(worker);
+}
+
+/* In a transaction of its own: note that the batch will be tried again. */
+void
+batch_note_retry(Worker *worker, const char *error)
+{
+	CatalogSession session;
+
+	worker_begin(worker);
+	catalog_begin(&session);
+	catalog_retry_batch(&session, worker->run->id, worker->batch->number,
+						worker->slot.token, error);
+	catalog_end(&session);
+	worker_commit(worker);
+	worker->batch->attempt++;
+}

@@ -1,0 +1,162 @@
+/*-------------------------------------------------------------------------
+ *
+ * catalog.h
+ *	  Access to the tables of the schema "backfill".
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_CATALOG_H
+#define BACKFILL_CATALOG_H
+
+#include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
+#include "utils/array.h"
+#include "utils/jsonb.h"
+
+#include "status.h"
+
+/* A row of backfill.definition.  Texts that may be null are NULL then. */
+typedef struct DefinitionInfo
+{
+	char	   *name;
+	Oid			owner;
+	Oid			target;
+	char	   *statement;
+	char	   *scope;
+	char	   *key;
+	Jsonb	   *settings;
+	char	   *search_path;
+	char	   *description;
+} DefinitionInfo;
+
+/* A row of backfill.run. */
+typedef struct RunInfo
+{
+	int64		id;
+	char	   *name;
+	RunStatus	status;
+	bool		is_requested;
+	RunStatus	requested;
+	bool		immediate;
+	Oid			owner;
+	bool		is_local;		/* belongs to this database and system */
+	Oid			target;
+	char	   *statement;
+	char	   *scope;
+	char	   *key;
+	Jsonb	   *settings;
+	char	   *search_path;
+	TimestampTz start_at;		/* DT_NOBEGIN if null */
+	ArrayType  *key_names;
+	ArrayType  *start_key;		/* NULL until the ends are known */
+	ArrayType  *end_key;
+	char	   *wait_reason;
+} RunInfo;
+
+/* A batch in hand. */
+typedef struct BatchInfo
+{
+	int64		number;
+	ArrayType  *start_key;
+	ArrayType  *end_key;
+	bool		start_inclusive;
+	int			attempt;
+	int			crashes;
+	int64		rows_scanned;
+} BatchInfo;
+
+/* What a completed batch did. */
+typedef struct BatchResult
+{
+	int64		rows_affected;
+	int64		wal_bytes;
+	TimestampTz started_at;
+	TimestampTz finished_at;
+} BatchResult;
+
+/* An error as a run remembers it. */
+typedef struct RunError
+{
+	const char *sqlstate;
+	const char *message;
+	const char *detail;
+	const char *hint;
+	const char *context;
+} RunError;
+
+/* Progress of a run as backfill_wait prints it. */
+typedef struct RunProgress
+{
+	char	   *name;
+	RunStatus	status;
+	char	   *wait_reason;
+	char	   *sqlstate;
+	char	   *error;
+	char	   *error_detail;
+	char	   *error_hint;
+	char	   *progress;
+	char	   *eta;
+	int64		rows_scanned;
+	int64		rows_total;		/* -1 while unknown */
+	double		rows_per_second;	/* -1 while unknown */
+	Oid			owner;
+} RunProgress;
+
+/* Between catalog_begin and catalog_end we are the extension's owner. */
+typedef struct CatalogSession
+{
+	Oid			saved_userid;
+	int			saved_context;
+	int			nest;
+	MemoryContext caller;		/* where results go */
+} CatalogSession;
+
+extern bool catalog_lock_extension(void);
+extern void catalog_begin(CatalogSession *session);
+extern void catalog_end(CatalogSession *session);
+
+extern DefinitionInfo *catalog_load_definition(CatalogSession *session, const char *name);
+extern void catalog_store_definition(CatalogSession *session, const DefinitionInfo *def);
+extern void catalog_delete_definition(CatalogSession *session, const char *name);
+extern int64 catalog_find_active_run(CatalogSession *session, const char *name);
+
+extern int64 catalog_insert_run(CatalogSession *session, const DefinitionInfo *def,
+								Oid started_by, Jsonb *settings,
+								RunStatus status, TimestampTz start_at);
+extern RunInfo *catalog_load_run(CatalogSession *session, int64 id, bool for_update);
+extern List *catalog_active_runs(CatalogSession *session);
+extern List *catalog_control_runs(CatalogSession *session);
+extern void catalog_delete_run(CatalogSession *session, int64 id);
+extern void catalog_set_status(CatalogSession *session, int64 id, RunStatus status);
+extern void catalog_request(CatalogSession *session, int64 id, RunStatus requested,
+							bool immediate);
+extern void catalog_cancel_request(CatalogSession *session, int64 id);
+extern void catalog_set_error(CatalogSession *session, int64 id, const RunError *error);
+extern void catalog_adopt_run(CatalogSession *session, int64 id);
+extern void catalog_set_settings(CatalogSession *session, int64 id, Jsonb *settings);
+extern void catalog_set_wait_reason(CatalogSession *session, int64 id, const char *reason);
+extern void catalog_set_ends(CatalogSession *session, int64 id, ArrayType *key_names,
+							 ArrayType *start_key, ArrayType *end_key, double rows_total);
+extern void catalog_rollup(CatalogSession *session, int64 id);
+extern RunProgress *catalog_progress(CatalogSession *session, int64 id);
+
+extern bool catalog_last_batch(CatalogSession *session, int64 run_id,
+							   int64 *number, ArrayType **end_key);
+extern void catalog_insert_batch(CatalogSession *session, int64 run_id,
+								 const BatchInfo *batch, int64 token);
+extern BatchInfo *catalog_take_pending(CatalogSession *session, int64 run_id,
+									   int64 token, int crashes_below);
+extern bool catalog_complete_batch(CatalogSession *session, int64 run_id,
+								   const BatchInfo *batch, int64 token,
+								   const BatchResult *result);
+extern bool catalog_give_back_batch(CatalogSession *session, int64 run_id, int64 number,
+									int64 token, const char *status, const char *error);
+extern void catalog_retry_batch(CatalogSession *session, int64 run_id, int64 number,
+								int64 token, const char *error);
+extern int	catalog_recover_batches(CatalogSession *session, int64 run_id,
+									int64 *tokens, int ntokens,
+									int64 *worst, int *crashes);
+extern int64 catalog_reopen_batches(CatalogSession *session, int64 run_id);
+extern int64 catalog_open_batches(CatalogSession *session, int64 run_id);
+
+#endif							/* BACKFILL_CATALOG_H */

@@ -1,0 +1,118 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *	  What differs between the server versions 15 to 18.
+ *
+ * Nothing else in the extension asks for the server's version: a difference
+ * gets a name here, after what it does, and the name is used everywhere.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_COMPAT_H
+#define BACKFILL_COMPAT_H
+
+#include "access/transam.h"
+#include "catalog/pg_database.h"
+#include "postmaster/bgworker.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "storage/sinvaladt.h"
+#include "tcop/pquery.h"
+#include "utils/acl.h"
+#include "utils/wait_event.h"
+
+#if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
+#error "backfill supports PostgreSQL 15 to 18"
+#endif
+
+/* Named wait events for extensions came with 17. */
+#if PG_VERSION_NUM >= 170000
+#define compat_wait_event(name) WaitEventExtensionNew(name)
+#else
+#define compat_wait_event(name) PG_WAIT_EXTENSION
+#endif
+
+/* A worker may connect as a role without LOGIN from 17 on. */
+#if PG_VERSION_NUM >= 170000
+#define COMPAT_OWNER_NEEDS_LOGIN	false
+#define COMPAT_CONNECT_AS_OWNER		BGWORKER_BYPASS_ROLELOGINCHECK
+#else
+#define COMPAT_OWNER_NEEDS_LOGIN	true
+#define COMPAT_CONNECT_AS_OWNER		0
+#endif
+
+/* 18 calls the kind of a row comparison by an index-neutral name. */
+#if PG_VERSION_NUM >= 180000
+#define compat_set_row_compare(rce, strategy) ((rce)->cmptype = (CompareType) (strategy))
+#else
+#define compat_set_row_compare(rce, strategy) ((rce)->rctype = (RowCompareType) (strategy))
+#endif
+
+/* 18 dropped the argument run_once of PortalRun. */
+static inline void
+compat_portal_run(Portal portal, DestReceiver *dest, QueryCompletion *qc)
+{
+#if PG_VERSION_NUM >= 180000
+	(void) PortalRun(portal, FETCH_ALL, true, dest, dest, qc);
+#else
+	(void) PortalRun(portal, FETCH_ALL, true, true, dest, dest, qc);
+#endif
+}
+
+/* Whether the role may connect to the database (16 unified the checks). */
+static inline bool
+compat_may_connect(Oid database, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(DatabaseRelationId, database, role,
+						   ACL_CONNECT) == ACLCHECK_OK;
+#else
+	return pg_database_aclcheck(database, role, ACL_CONNECT) == ACLCHECK_OK;
+#endif
+}
+
+/* 17 renamed the process part of a virtual transaction id. */
+#if PG_VERSION_NUM >= 170000
+#define compat_vxid_pid(vxid) \
+	((vxid).procNumber == INVALID_PROC_NUMBER ? 0 : \
+	 compat_proc_pid(ProcNumberGetProc((vxid).procNumber)))
+#else
+#define compat_vxid_pid(vxid) \
+	((vxid).backendId == InvalidBackendId ? 0 : \
+	 compat_proc_pid(BackendIdGetProc((vxid).backendId)))
+#endif
+#if PG_VERSION_NUM >= 170000
+#define compat_vxid_in_vacuum(vxid) \
+	((vxid).procNumber != INVALID_PROC_NUMBER && \
+	 compat_proc_in_vacuum(ProcNumberGetProc((vxid).procNumber)))
+#else
+#define compat_vxid_in_vacuum(vxid) \
+	((vxid).backendId != InvalidBackendId && \
+	 compat_proc_in_vacuum(BackendIdGetProc((vxid).backendId)))
+#endif
+#define compat_proc_in_vacuum(proc) \
+	((proc) != NULL && ((proc)->statusFlags & PROC_IN_VACUUM) != 0)
+#define compat_proc_pid(proc) ((proc) == NULL ? 0 : (proc)->pid)
+
+/* 17 has transaction_timeout, which ends a session, not a transaction. */
+#if PG_VERSION_NUM >= 170000
+#define COMPAT_HAS_TRANSACTION_TIMEOUT true
+#else
+#define COMPAT_HAS_TRANSACTION_TIMEOUT false
+#endif
+
+/* 17 moved the local transaction id of a process. */
+#if PG_VERSION_NUM >= 170000
+#define compat_my_lxid()	(MyProc->vxid.lxid)
+#else
+#define compat_my_lxid()	(MyProc->lxid)
+#endif
+
+/* 18 wants a name and a version in the magic block. */
+#if PG_VERSION_NUM >= 180000
+#define COMPAT_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "backfill", .version = "1.0")
+#else
+#define COMPAT_MODULE_MAGIC PG_MODULE_MAGIC
+#endif
+
+#endif							/* BACKFILL_COMPAT_H */

@@ -1,0 +1,206 @@
+/*-------------------------------------------------------------------------
+ *
+ * definition.c
+ *	  Definitions of backfills: create, replace, drop.
+ *
+ * A definition is checked as a whole before anything of it is stored: the key,
+ * the settings, the statement and the scope are parsed, analysed and planned,
+ * and the executor is asked whether the owner has the rights, so that mistakes
+ * show where the user made them and not at night in a worker.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+
+#include "catalog.h"
+#include "compat.h"
+#include "definition.h"
+#include "settings.h"
+#include "statement.h"
+#include "walk.h"
+
+PG_FUNCTION_INFO_V1(backfill_define);
+PG_FUNCTION_INFO_V1(backfill_drop);
+
+/* Raises an error unless the current user has the rights of the owner. */
+void
+definition_check_role(Oid owner, const char *kind, const char *name)
+{
+	if (!has_privs_of_role(GetUserId(), owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for backfill %s %s", kind, name),
+				 errdetail("Only roles that have the rights of its owner may use it.")));
+}
+
+/*
+ * The definition with that name, which the current user may use.  Raises an
+ * error otherwise.  The caller is within a catalog session.
+ */
+DefinitionInfo *
+definition_get(CatalogSession *session, const char *name)
+{
+	DefinitionInfo *def = catalog_load_definition(session, name);
+
+	if (def == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("backfill definition \"%s\" does not exist", name)));
+	return def;
+}
+
+static char *
+text_arg(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
+}
+
+static void
+check_name(const char *name)
+{
+	if (name == NULL || name[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("the name of a backfill definition cannot be empty")));
+	if (strlen(name) >= NAMEDATALEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_NAME_TOO_LONG),
+				 errmsg("the name of a backfill definition is too long"),
+				 errdetail("The limit is %d bytes.", NAMEDATALEN - 1)));
+}
+
+/* The settings given, with the argument direction among them. */
+static Jsonb *
+collect_settings(Jsonb *given, const char *direction)
+{
+	Jsonb	   *settings;
+	char	   *inner;
+
+	if (given)
+		settings_check(given);
+	settings = settings_merge(NULL, given);
+	if (direction == NULL)
+		return settings;
+	inner = settings_text(settings, "direction");
+	if (inner && pg_strcasecmp(inner, direction) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("direction is given twice: \"%s\" and \"%s\"", direction, inner)));
+	settings = settings_with(settings, "direction", direction);
+	settings_check(settings);
+	return settings;
+}
+
+/*
+ * Parse, analyse and plan all of the definition, as its owner.  Everything is
+ * in the memory of the function call and goes away with it.
+ */
+static void
+check_definition(DefinitionInfo *def)
+{
+	RunSettings settings;
+	Walk	   *walk;
+	Oid			saved_userid;
+	int			saved_context;
+	int			nest;
+
+	GetUserIdAndSecContext(&saved_userid, &saved_context);
+	SetUserIdAndSecContext(def->owner, saved_context | SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	nest = NewGUCNestLevel();
+	(void) set_config_option("search_path", def->search_path, PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+
+	settings_resolve(def->settings, &settings);
+	walk = walk_open(def->target, def->key, settings.direction == WALK_DESCENDING);
+	walk_check_bounds(walk, &settings);
+	statement_check(statement_prepare(def->statement, walk, def->scope, false));
+
+	AtEOXact_GUC(false, nest);
+	SetUserIdAndSecContext(saved_userid, saved_context);
+}
+
+/*
+ * backfill_define(name, target, statement, scope, key, direction, settings,
+ *				   description)
+ *
+ * A definition that exists keeps its owner, as CREATE OR REPLACE does.
+ */
+Datum
+backfill_define(PG_FUNCTION_ARGS)
+{
+	DefinitionInfo def = {0};
+	DefinitionInfo *existing;
+	CatalogSession session;
+
+	def.name = text_arg(fcinfo, 0);
+	check_name(def.name);
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the target of a backfill cannot be null")));
+	def.target = PG_GETARG_OID(1);
+	def.statement = text_arg(fcinfo, 2);
+	if (def.statement == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the statement of a backfill cannot be null")));
+	def.scope = text_arg(fcinfo, 3);
+	def.key = text_arg(fcinfo, 4);
+	def.settings = collect_settings(PG_ARGISNULL(6) ? NULL : PG_GETARG_JSONB_P(6),
+									text_arg(fcinfo, 5));
+	def.description = text_arg(fcinfo, 7);
+	def.search_path = pstrdup(namespace_search_path);
+	def.owner = GetUserId();
+
+	catalog_begin(&session);
+	existing = catalog_load_definition(&session, def.name);
+	catalog_end(&session);
+	if (existing)
+	{
+		definition_check_role(existing->owner, "definition",
+							  quote_identifier(existing->name));
+		def.owner = existing->owner;
+	}
+
+	check_definition(&def);
+
+	catalog_begin(&session);
+	catalog_store_definition(&session, &def);
+	catalog_end(&session);
+	PG_RETURN_VOID();
+}
+
+/* backfill_drop(name) */
+Datum
+backfill_drop(PG_FUNCTION_ARGS)
+{
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	CatalogSession session;
+	DefinitionInfo *def;
+	int64		active;
+
+	catalog_begin(&session);
+	def = definition_get(&session, name);
+	catalog_end(&session);
+	definition_check_role(def->owner, "definition", quote_identifier(name));
+
+	catalog_begin(&session);
+	active = catalog_find_active_run(&session, name);
+	if (active != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("cannot drop backfill definition \"%s\": run " INT64_FORMAT " is active",
+						name, active),
+				 errhint("Stop the run first: SELECT backfill_stop(" INT64_FORMAT ").", active)));
+	catalog_delete_definition(&session, name);
+	catalog_end(&session);
+	PG_RETURN_VOID();
+}

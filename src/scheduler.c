@@ -1,0 +1,688 @@
+/*-------------------------------------------------------------------------
+ *
+ * scheduler.c
+ *	  The process that looks after the runs of one database.
+ *
+ * It is started by the launcher when a session, a due time or the start of the
+ * server asks for it, and leaves as soon as no run is active, so that an idle
+ * database has no connection of ours.  It runs the extension's own SQL only,
+ * never anything of a user's.
+ *
+ * In each round it looks at every active run in a transaction of its own: it
+ * takes back the batches of workers that died, carries out what was requested
+ * when no worker is left, completes what is done, and then starts the workers
+ * that are missing.  An error about one run fails that run and no other.
+ *
+ * A session-level lock makes it the only one in its database, also against a
+ * predecessor that is slow to leave.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/lock.h"
+#include "tcop/tcopprot.h"
+#include "utils/acl.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "backfill.h"
+#include "batch.h"
+#include "catalog.h"
+#include "compat.h"
+#include "settings.h"
+#include "shared.h"
+
+#define LOCK_CLASS_SCHEDULER	79
+
+#define ROUND_MS			1000
+#define ROUND_SOON_MS		50
+#define ROLLUP_MS			5000
+/* Starts of workers of one run that came to nothing, before the run fails. */
+#define FUTILE_STARTS		8
+
+/* What the scheduler remembers of a run from round to round. */
+typedef struct Watch
+{
+	int64		run_id;
+	bool		seen;			/* still active in this round */
+	int64		tokens;			/* sum over the living workers */
+	TimestampTz rolled_up_at;
+	TimestampTz next_start;		/* not before this time */
+	int			starts;			/* since a worker was last ready */
+	int			ready;			/* count in shared memory then */
+	int			wanted;			/* workers to start in this round */
+	int			living;
+	Oid			owner;
+} Watch;
+
+/* A worker that was registered and has not been seen at work. */
+typedef struct Start
+{
+	int			slot;
+	int64		token;
+	BackgroundWorkerHandle *handle;
+} Start;
+
+static MemoryContext scheduler_context;
+static MemoryContext round_context;
+static List *watches = NIL;
+static List *starts = NIL;
+static bool round_soon;			/* look again shortly */
+
+static void
+begin(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	if (!catalog_lock_extension())
+	{
+		AbortCurrentTransaction();
+		(void) shared_scheduler_finish(DT_NOEND);
+		proc_exit(0);
+	}
+	MemoryContextSwitchTo(round_context);
+}
+
+static void
+commit(void)
+{
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(round_context);
+	pgstat_report_stat(false);
+}
+
+static Watch *
+get_watch(int64 run_id)
+{
+	Watch	   *watch;
+	MemoryContext old;
+	ListCell   *lc;
+
+	foreach(lc, watches)
+	{
+		watch = lfirst(lc);
+		if (watch->run_id == run_id)
+			return watch;
+	}
+	old = MemoryContextSwitchTo(scheduler_context);
+	watch = palloc0(sizeof(Watch));
+	watch->run_id = run_id;
+	watch->tokens = -1;
+	watches = lappend(watches, watch);
+	MemoryContextSwitchTo(old);
+	return watch;
+}
+
+/* ---- one run ---- */
+
+/* The role's name, or its number when it is gone. */
+static char *
+role_name(Oid role)
+{
+	char	   *name = GetUserNameFromId(role, true);
+
+	return name ? name : psprintf("%u", role);
+}
+
+/*
+ * Fail a run from here: nobody is at work on it, or the workers will see the
+ * request and leave.
+ */
+static void
+fail_run(CatalogSession *session, RunInfo *run, int living, int sqlstate,
+		 const char *message, const char *hint)
+{
+	RunError	error = {
+		.sqlstate = unpack_sql_state(sqlstate),
+		.message = message,
+		.hint = hint
+	};
+
+	ereport(LOG,
+			(errmsg("backfill run " INT64_FORMAT " failed: %s", run->id, message),
+			 hint ? errhint("%s", hint) : 0));
+	catalog_set_error(session, run->id, &error);
+	if (living > 0)
+		catalog_request(session, run->id, RUN_FAILED, false);
+	else
+		catalog_set_status(session, run->id, RUN_FAILED);
+}
+
+/* Why the owner cannot have workers, or NULL. */
+static const char *
+owner_problem(RunInfo *run, const char **hint)
+{
+	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(run->owner));
+	bool		may_login;
+
+	*hint = NULL;
+	if (!HeapTupleIsValid(tuple))
+		return psprintf("the owner of the run, role %u, was dropped", run->owner);
+	may_login = ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
+	ReleaseSysCache(tuple);
+	if (COMPAT_OWNER_NEEDS_LOGIN && !may_login)
+	{
+		*hint = "Before PostgreSQL 17 the owner of a run needs the attribute LOGIN.";
+		return psprintf("role \"%s\" is not permitted to log in", role_name(run->owner));
+	}
+	if (!compat_may_connect(MyDatabaseId, run->owner))
+	{
+		*hint = "Grant CONNECT on the database to the role.";
+		return psprintf("role \"%s\" may not connect to the database", role_name(run->owner));
+	}
+	return NULL;
+}
+
+/* Whether every range of the walk has been claimed. */
+static bool
+walk_is_claimed(CatalogSession *session, RunInfo *run)
+{
+	int64		number;
+	ArrayType  *end_key;
+
+	if (run->end_key == NULL)
+		return false;
+	if (ArrayGetNItems(ARR_NDIM(run->end_key), ARR_DIMS(run->end_key)) == 0)
+		return true;
+	return catalog_last_batch(session, run->id, &number, &end_key) &&
+		batch_is_last_key(end_key, run->end_key);
+}
+
+/*
+ * Take back the batches of workers that are not among the living.  Returns
+ * false when one of them has brought down too many.
+ */
+static bool
+recover(CatalogSession *session, RunInfo *run, Watch *watch,
+		int64 *tokens, int living)
+{
+	int64		sum = 0;
+	int64		worst;
+	int			crashes;
+
+	for (int i = 0; i < living; i++)
+		sum = (int64) ((uint64) sum + (uint64) tokens[i]);
+	if (watch->tokens == sum && living > 0)
+		return true;
+	watch->tokens = sum;
+	if (catalog_recover_batches(session, run->id, tokens, living, &worst, &crashes) == 0)
+		return true;
+
+	/* how often a batch did harm must outlive the next harm it does */
+	ForceSyncCommit();
+	shared_run_set_pending(MyDatabaseId, run->id);
+	if (crashes < BATCH_CRASHES_FATAL)
+		return true;
+	fail_run(session, run, living, ERRCODE_CRASH_SHUTDOWN,
+			 psprintf("batch " INT64_FORMAT " brought down its worker or the server %d times",
+					  worst, crashes),
+			 "Look into the server log, mend the statement or the data, and call backfill_resume.");
+	return false;
+}
+
+/* The number of workers that the run should have. */
+static int
+wanted_workers(CatalogSession *session, RunInfo *run, int living)
+{
+	RunSettings settings;
+	int			changes;
+
+	settings_resolve(run->settings, &settings);
+	if (run->end_key == NULL)
+		return 1;
+	if (walk_is_claimed(session, run))
+	{
+		/* what is left is at most what somebody let go of */
+		if (living > 0 && !shared_run_has_pending(MyDatabaseId, run->id, &changes))
+			return living;
+		return Min(settings.workers, catalog_open_batches(session, run->id));
+	}
+	return settings.workers;
+}
+
+/*
+ * Carry out what was requested, complete what is done.  Returns whether the
+ * run goes on.
+ */
+static bool
+advance(CatalogSession *session, RunInfo *run, Watch *watch, int living)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (run->status == RUN_PENDING && run->start_at <= now)
+	{
+		catalog_set_status(session, run->id, RUN_ENQUEUED);
+		run->status = RUN_ENQUEUED;
+	}
+	if (run->is_requested && living == 0)
+	{
+		catalog_rollup(session, run->id);
+		catalog_set_status(session, run->id, run->requested);
+		return false;
+	}
+	if (run->is_requested)
+	{
+		if (run->immediate)
+			shared_run_cancel(MyDatabaseId, run->id);
+		round_soon = true;
+		return false;
+	}
+	if (run->status == RUN_RUNNING && living == 0 &&
+		walk_is_claimed(session, run) &&
+		catalog_open_batches(session, run->id) == 0)
+	{
+		catalog_rollup(session, run->id);
+		catalog_set_status(session, run->id, RUN_COMPLETED);
+		return false;
+	}
+	if (run->status == RUN_RUNNING &&
+		TimestampDifferenceExceeds(watch->rolled_up_at, now, ROLLUP_MS))
+	{
+		catalog_rollup(session, run->id);
+		watch->rolled_up_at = now;
+	}
+	return run->status != RUN_PENDING;
+}
+
+/* One look at one run, in a transaction of its own. */
+static void
+look_after(Watch *watch)
+{
+	CatalogSession session;
+	RunInfo    *run;
+	int64	   *tokens;
+	int			living;
+	const char *problem;
+	const char *hint;
+
+	begin();
+	catalog_begin(&session);
+	watch->wanted = 0;
+	run = catalog_load_run(&session, watch->run_id, true);
+
+	/* count the workers when no session can change the run any more */
+	living = shared_run_workers(MyDatabaseId, watch->run_id, &tokens);
+	watch->living = living;
+	if (run && status_is_active(run->status) && run->is_local &&
+		(run->status != RUN_RUNNING || recover(&session, run, watch, tokens, living)) &&
+		advance(&session, run, watch, living))
+	{
+		watch->owner = run->owner;
+		watch->wanted = wanted_workers(&session, run, living);
+		problem = watch->wanted > living ? owner_problem(run, &hint) : NULL;
+		if (problem)
+		{
+			fail_run(&session, run, living, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+					 problem, hint);
+			watch->wanted = 0;
+		}
+	}
+	catalog_end(&session);
+	commit();
+}
+
+/* An error about one run, recorded; any other error ends the process. */
+static void
+look_after_safely(Watch *watch)
+{
+	ErrorData  *volatile error = NULL;
+
+	PG_TRY();
+	{
+		look_after(watch);
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(round_context);
+		error = CopyErrorData();
+		EmitErrorReport();
+		AbortOutOfAnyTransaction();
+		FlushErrorState();
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(round_context);
+	if (error)
+	{
+		CatalogSession session;
+		RunInfo    *run;
+
+		watch->wanted = 0;
+		begin();
+		catalog_begin(&session);
+		run = catalog_load_run(&session, watch->run_id, true);
+		if (run && status_is_active(run->status))
+			fail_run(&session, run, watch->living, error->sqlerrcode,
+					 error->message, NULL);
+		catalog_end(&session);
+		commit();
+	}
+}
+
+/* ---- starting workers ---- */
+
+/* Say why the run has no worker, if it has none. */
+static void
+set_wait_reason(Watch *watch, const char *reason)
+{
+	CatalogSession session;
+
+	if (watch->living > 0)
+		return;
+	begin();
+	catalog_begin(&session);
+	catalog_set_wait_reason(&session, watch->run_id, reason);
+	catalog_end(&session);
+	commit();
+}
+
+static bool
+register_worker(Watch *watch, int slot, BackgroundWorkerHandle **handle)
+{
+	BackgroundWorker worker;
+	bool		ok;
+	MemoryContext old;
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker.bgw_library_name, BACKFILL_LIBRARY, sizeof(worker.bgw_library_name));
+	strlcpy(worker.bgw_function_name, "backfill_worker_main", sizeof(worker.bgw_function_name));
+	snprintf(worker.bgw_name, BGW_MAXLEN, "backfill worker for run " INT64_FORMAT, watch->run_id);
+	strlcpy(worker.bgw_type, "backfill worker", BGW_MAXLEN);
+	worker.bgw_main_arg = Int32GetDatum(slot);
+	worker.bgw_notify_pid = MyProcPid;
+
+	old = MemoryContextSwitchTo(scheduler_context);
+	ok = RegisterDynamicBackgroundWorker(&worker, handle);
+	MemoryContextSwitchTo(old);
+	return ok;
+}
+
+/*
+ * Start one worker of the run.  Returns false when there is no place for it;
+ * the run then says so, and the log does once.
+ */
+static bool
+start_worker(Watch *watch)
+{
+	static bool said = false;
+	BackgroundWorkerHandle *handle;
+	Start	   *start;
+	MemoryContext old;
+	int			slot = shared_worker_reserve(MyDatabaseId, watch->owner, watch->run_id);
+
+	if (slot < 0)
+	{
+		set_wait_reason(watch, psprintf("waits for a worker: all %d of \"backfill.max_workers\" are at work",
+										backfill_max_workers));
+		return false;
+	}
+	shared_run_open(MyDatabaseId, watch->run_id);
+	if (!register_worker(watch, slot, &handle))
+	{
+		shared_worker_release(slot, shared_worker_token(slot));
+		set_wait_reason(watch, "waits for a worker: all of \"max_worker_processes\" are in use");
+		if (!said)
+			ereport(LOG,
+					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					 errmsg("backfill could not start a worker: out of background worker slots"),
+					 errhint("You might need to increase \"max_worker_processes\".")));
+		said = true;
+		return false;
+	}
+	said = false;
+	old = MemoryContextSwitchTo(scheduler_context);
+	start = palloc(sizeof(Start));
+	start->slot = slot;
+	start->token = shared_worker_token(slot);
+	start->handle = handle;
+	starts = lappend(starts, start);
+	MemoryContextSwitchTo(old);
+	watch->living++;
+	return true;
+}
+
+/* Give back the slots of workers that died before they attached. */
+static void
+check_starts(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, starts)
+	{
+		Start	   *start = lfirst(lc);
+		bool		alive;
+		pid_t		pid;
+
+		if (!shared_worker_attached(start->slot, start->token, &alive) && alive)
+		{
+			if (GetBackgroundWorkerPid(start->handle, &pid) != BGWH_STOPPED)
+				continue;
+			shared_worker_release(start->slot, start->token);
+		}
+		pfree(start->handle);
+		pfree(start);
+		starts = foreach_delete_current(starts, lc);
+	}
+}
+
+/*
+ * Workers that die before they can work are started ever more slowly, and
+ * after some of them the run fails.  Returns whether one may be started now.
+ */
+static bool
+may_start(Watch *watch)
+{
+	int			ready = shared_run_ready(MyDatabaseId, watch->run_id);
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (ready != watch->ready)
+	{
+		watch->ready = ready;
+		watch->starts = 0;
+		watch->next_start = 0;
+	}
+	if (now < watch->next_start)
+	{
+		round_soon = true;
+		return false;
+	}
+	return true;
+}
+
+static void
+note_start(Watch *watch)
+{
+	watch->next_start = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													watch->starts == 0 ? 0 :
+													50 << Min(watch->starts, 6));
+	watch->starts++;
+}
+
+/* Workers of the run have come and gone without doing anything. */
+static void
+give_up(Watch *watch)
+{
+	CatalogSession session;
+	RunInfo    *run;
+
+	begin();
+	catalog_begin(&session);
+	run = catalog_load_run(&session, watch->run_id, true);
+	if (run && status_is_active(run->status))
+		fail_run(&session, run, watch->living, ERRCODE_CONNECTION_FAILURE,
+				 psprintf("%d workers ended before they could begin", watch->starts),
+				 "The server log says why.");
+	catalog_end(&session);
+	commit();
+	watch->starts = 0;
+}
+
+/*
+ * Start what is missing: first one worker for each run that has none, then
+ * more for those that want more.
+ */
+static void
+start_workers(void)
+{
+	ListCell   *lc;
+
+	for (int pass = 0; pass < 2; pass++)
+	{
+		foreach(lc, watches)
+		{
+			Watch	   *watch = lfirst(lc);
+
+			while (watch->living < (pass == 0 ? Min(watch->wanted, 1) : watch->wanted))
+			{
+				if (watch->living == 0 && watch->starts >= FUTILE_STARTS &&
+					shared_run_ready(MyDatabaseId, watch->run_id) == watch->ready)
+				{
+					give_up(watch);
+					break;
+				}
+				if (!may_start(watch) || !start_worker(watch))
+					break;
+				if (watch->living == 1)
+					note_start(watch);
+			}
+		}
+	}
+}
+
+/* ---- the process ---- */
+
+/*
+ * Look at every active run.  Returns whether there is any that needs us;
+ * *next_due is when the next pending one is due.
+ */
+static bool
+look_at_runs(TimestampTz *next_due)
+{
+	CatalogSession session;
+	List	   *runs;
+	ListCell   *lc;
+	bool		needed = false;
+
+	begin();
+	catalog_begin(&session);
+	runs = catalog_active_runs(&session);
+	catalog_end(&session);
+	commit();
+
+	*next_due = DT_NOEND;
+	foreach(lc, watches)
+		((Watch *) lfirst(lc))->seen = false;
+	foreach(lc, runs)
+	{
+		RunInfo    *run = lfirst(lc);
+		Watch	   *watch = get_watch(run->id);
+
+		watch->seen = true;
+		if (run->status == RUN_PENDING && !run->is_requested &&
+			run->start_at > GetCurrentTimestamp())
+		{
+			*next_due = Min(*next_due, run->start_at);
+			watch->wanted = 0;
+			continue;
+		}
+		needed = true;
+		look_after_safely(watch);
+	}
+	foreach(lc, watches)
+	{
+		Watch	   *watch = lfirst(lc);
+
+		if (watch->seen)
+			continue;
+		if (shared_run_workers(MyDatabaseId, watch->run_id, NULL) == 0)
+			shared_run_close(MyDatabaseId, watch->run_id);
+		watches = foreach_delete_current(watches, lc);
+		pfree(watch);
+	}
+	return needed;
+}
+
+static void
+become_the_only_one(void)
+{
+	LOCKTAG		tag;
+	LockAcquireResult result;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, 0, LOCK_CLASS_SCHEDULER);
+	StartTransactionCommand();
+	result = LockAcquire(&tag, ExclusiveLock, true, true);
+	CommitTransactionCommand();
+	if (result == LOCKACQUIRE_NOT_AVAIL)
+		proc_exit(1);			/* the launcher tries again */
+}
+
+void
+backfill_scheduler_main(Datum arg)
+{
+	Oid			database;
+	uint32		wait_event;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+
+	if (!shared_scheduler_attach(DatumGetInt32(arg), &database))
+		proc_exit(0);
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("application_name", "backfill scheduler", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+	if (COMPAT_HAS_TRANSACTION_TIMEOUT)
+		SetConfigOption("transaction_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+	become_the_only_one();
+
+	scheduler_context = AllocSetContextCreate(TopMemoryContext, "backfill scheduler",
+											  ALLOCSET_DEFAULT_SIZES);
+	round_context = AllocSetContextCreate(scheduler_context, "backfill round",
+										  ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(round_context);
+	wait_event = compat_wait_event("BackfillSchedulerMain");
+
+	for (;;)
+	{
+		TimestampTz next_due;
+		bool		needed;
+
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		MemoryContextReset(round_context);
+		(void) shared_scheduler_take_wake();
+		round_soon = false;
+		check_starts();
+		shared_run_sample(MyDatabaseId);
+		needed = look_at_runs(&next_due);
+		start_workers();
+		if (!needed && shared_scheduler_finish(next_due))
+			proc_exit(0);
+		if (!needed)
+			continue;
+		pgstat_report_activity(STATE_IDLE, NULL);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 round_soon ? ROUND_SOON_MS : ROUND_MS, wait_event);
+		ResetLatch(MyLatch);
+	}
+}

@@ -1,0 +1,41 @@
+/*-------------------------------------------------------------------------
+ *
+ * settings.h
+ *	  The vocabulary of settings of a run.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_SETTINGS_H
+#define BACKFILL_SETTINGS_H
+
+#include "utils/jsonb.h"
+
+/* The settings of a run, resolved.  Times are in milliseconds. */
+typedef struct RunSettings
+{
+	int64		batch_size;		/* rows */
+	int64		sleep;
+	int64		workers;
+	int64		lock_timeout;	/* 0 is off */
+	int64		statement_timeout;	/* 0 is off */
+	int64		max_attempts;
+	int64		retry_delay;
+	int64		limit;			/* rows, 0 is none */
+	int64		direction;		/* one of WALK_ASCENDING, WALK_DESCENDING */
+	int64		synchronous_commit; /* one of the SYNC_ values below */
+	List	   *from;			/* char *, a prefix of the key, or NIL */
+	List	   *to;
+} RunSettings;
+
+#define WALK_ASCENDING	0
+#define WALK_DESCENDING 1
+
+extern void settings_check(Jsonb *settings);
+extern void settings_check_alterable(Jsonb *settings);
+extern Jsonb *settings_merge(Jsonb *base, Jsonb *over);
+extern Jsonb *settings_with(Jsonb *base, const char *name, const char *value);
+extern char *settings_text(Jsonb *settings, const char *name);
+extern void settings_resolve(Jsonb *settings, RunSettings *result);
+extern const char *settings_synchronous_commit(const RunSettings *settings);
+
+#endif							/* BACKFILL_SETTINGS_H */

@@ -1,0 +1,116 @@
+/*-------------------------------------------------------------------------
+ *
+ * shared.h
+ *	  Shared memory: who is at work, and how to wake them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_SHARED_H
+#define BACKFILL_SHARED_H
+
+#include "datatype/timestamp.h"
+#include "postmaster/bgworker.h"
+#include "storage/latch.h"
+
+/* What a worker is doing, for backfill_workers. */
+typedef enum WorkerState
+{
+	WORKER_STARTING,			/* registered, not there yet */
+	WORKER_PREPARING,			/* parses the statement, finds the bounds */
+	WORKER_WAITING,				/* for writers, or for another batch to end */
+	WORKER_RUNNING,				/* in a batch */
+	WORKER_SLEEPING,			/* between two batches */
+	WORKER_RETRYING				/* waits to try a batch again */
+} WorkerState;
+
+/*
+ * One worker.  The lock of the shared state protects all of it.  The slot is
+ * filled by the scheduler, attached by the worker, and freed by the worker
+ * when it exits, or by the scheduler if the worker never came to life.
+ */
+typedef struct WorkerSlot
+{
+	bool		in_use;
+	bool		attached;
+	bool		notified;		/* the row of the run has changed: read it */
+	Oid			database;
+	Oid			owner;
+	int64		run_id;
+	int64		token;			/* never used twice, written into batches */
+	pid_t		pid;
+	Latch	   *latch;
+	TimestampTz launched_at;
+	TimestampTz started_at;
+
+	/* for the views */
+	WorkerState state;
+	TimestampTz state_since;
+	int64		batch;			/* number of the batch in hand, or 0 */
+	int			attempt;
+	int64		batches;
+	int64		rows_scanned;
+	int64		rows_affected;
+} WorkerSlot;
+
+/* One run that has workers, or had them a moment ago.  Same lock. */
+typedef struct RunSlot
+{
+	bool		in_use;
+	Oid			database;
+	int64		run_id;
+	bool		pending;		/* there may be batches to take up again */
+	int			pending_changes;	/* counts the times pending was set */
+	int			ready;			/* workers that got as far as claiming */
+	int64		rows_scanned;	/* by all workers since the slot was taken */
+	double		rate;			/* rows per second, or -1 while unknown */
+	int64		sampled_rows;
+	TimestampTz sampled_at;
+} RunSlot;
+
+extern void shared_init(void);
+extern bool shared_available(void);
+extern void shared_require(void);
+
+/* launcher */
+extern void shared_launcher_attach(void);
+extern bool shared_launcher_take_requests(List **databases);
+extern int	shared_scheduler_reserve(Oid database, bool *alive);
+extern void shared_scheduler_release(int slot);
+extern bool shared_scheduler_reap(Oid *database, TimestampTz *next_due, bool *failed);
+
+/* scheduler */
+extern bool shared_scheduler_attach(int slot, Oid *database);
+extern bool shared_scheduler_finish(TimestampTz next_due);
+extern bool shared_scheduler_take_wake(void);
+extern int	shared_worker_reserve(Oid database, Oid owner, int64 run_id);
+extern void shared_worker_release(int slot, int64 token);
+extern bool shared_worker_attached(int slot, int64 token, bool *alive);
+extern int64 shared_worker_token(int slot);
+extern int	shared_run_workers(Oid database, int64 run_id, int64 **tokens);
+extern void shared_run_cancel(Oid database, int64 run_id);
+extern void shared_run_open(Oid database, int64 run_id);
+extern void shared_run_close(Oid database, int64 run_id);
+extern int	shared_run_ready(Oid database, int64 run_id);
+extern void shared_run_sample(Oid database);
+extern void shared_run_set_pending(Oid database, int64 run_id);
+extern bool shared_run_has_pending(Oid database, int64 run_id, int *changes);
+extern void shared_run_clear_pending(Oid database, int64 run_id, int changes);
+
+/* worker */
+extern bool shared_worker_attach(int slot, WorkerSlot *copy);
+extern bool shared_worker_noticed(void);
+extern void shared_worker_take_notice(void);
+extern int	shared_worker_rank(void);
+extern void shared_worker_ready(void);
+extern void shared_worker_state(WorkerState state, int64 batch, int attempt);
+extern void shared_worker_done(int64 rows_scanned, int64 rows_affected);
+
+/* views */
+extern int	shared_copy_workers(Oid database, WorkerSlot **copies, int **numbers);
+extern int	shared_copy_runs(Oid database, RunSlot **copies);
+
+/* sessions */
+extern void shared_wake_database(Oid database);
+extern void shared_wake_at_commit(void);
+
+#endif							/* BACKFILL_SHARED_H */

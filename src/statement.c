@@ -1,0 +1,820 @@
+/*-------------------------------------------------------------------------
+ *
+ * statement.c
+ *	  The user's statement about the relation "batch", and our own queries.
+ *
+ * The statement is parsed by raw_parser and "batch" is grafted into the raw
+ * parse tree:
+ *
+ * - a common table expression "batch", not materialized, that selects the rows
+ *	 of the target in the key range and in scope.  PostgreSQL's own resolution
+ *	 of names then serves every read of it, aliases and shadowing included.
+ * - where batch itself is updated or deleted from, the target in its place,
+ *	 with the same condition added.
+ *
+ * The condition is a placeholder: a column reference that no user can write,
+ * because its location is unknown.  While the tree is analysed, a hook of the
+ * parser puts the real condition there: the comparison of the key with
+ * parameters, built by walk.c, and the scope, transformed in a namespace that
+ * holds nothing but the target under the name "batch".  So neither a join in
+ * the statement nor a common table expression of the user can make a name in
+ * the scope ambiguous or capture it, and the plan cache does the same again
+ * when it has to analyse the statement anew after a change of the table.
+ *
+ * Nothing is ever spliced into the text.  Positions in error messages are
+ * therefore positions in the user's own text; a context callback turns them
+ * into an internal query, because the text is not the top-level one.
+ *
+ * Our own queries about the target go the same way, with the placeholder in
+ * their text and "$1" for the number that goes with the range.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/executor.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/analyze.h"
+#include "parser/parse_coerce.h"
+#include "parser/parse_expr.h"
+#include "parser/parse_node.h"
+#include "parser/parse_relation.h"
+#include "parser/parser.h"
+#include "tcop/tcopprot.h"
+#include "tcop/utility.h"
+#include "utils/datum.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/plancache.h"
+#include "utils/portal.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "statement.h"
+
+#define BATCH "batch"
+
+/* What the parser's hooks have to know; lives as long as the statement. */
+typedef struct Graft
+{
+	Walk	   *walk;
+	WalkRange	range;
+	Node	   *scope;			/* raw expression, or NULL */
+	const char *scope_text;
+	bool		own;			/* one of our own queries */
+} Graft;
+
+struct Statement
+{
+	const char *text;
+	Graft	   *graft;
+	List	   *sources;		/* CachedPlanSource, one a statement */
+};
+
+/* For turning an error position into one of an internal query. */
+typedef struct TextContext
+{
+	const char *what;
+	const char *text;
+} TextContext;
+
+/* A receiver that keeps the last row. */
+typedef struct LastRow
+{
+	DestReceiver pub;
+	MemoryContext context;
+	int			ncolumns;
+	Datum	   *values;
+	bool		found;
+} LastRow;
+
+static void
+text_error_callback(void *arg)
+{
+	TextContext *context = (TextContext *) arg;
+	int			position = geterrposition();
+
+	if (position <= 0)
+		return;
+	errposition(0);
+	internalerrposition(position);
+	internalerrquery(context->text);
+}
+
+/* ---- the scope ---- */
+
+/*
+ * Parse the scope alone, as an expression.  What closes a parenthesis that it
+ * did not open is then a syntax error like any other.
+ */
+static Node *
+parse_scope(const char *text)
+{
+	TextContext context = {"scope", text};
+	ErrorContextCallback callback;
+	SelectStmt *select;
+	ResTarget  *target;
+	List	   *raw;
+
+	callback.callback = text_error_callback;
+	callback.arg = &context;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+
+	raw = raw_parser(text, RAW_PARSE_PLPGSQL_EXPR);
+	select = castNode(SelectStmt, linitial_node(RawStmt, raw)->stmt);
+	target = list_length(select->targetList) == 1 ?
+		linitial_node(ResTarget, select->targetList) : NULL;
+	if (target == NULL || target->name != NULL || target->indirection != NIL ||
+		select->distinctClause || select->fromClause || select->whereClause ||
+		select->groupClause || select->havingClause || select->windowClause ||
+		select->sortClause || select->limitCount || select->limitOffset ||
+		select->lockingClause)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("the scope of a backfill must be one expression"),
+				 errdetail("The scope is \"%s\".", text),
+				 errhint("Write a condition as it would stand after WHERE, such as \"cell_e164 IS NULL\".")));
+
+	error_context_stack = callback.previous;
+	return target->val;
+}
+
+/* Locations in the scope's text mean nothing in that of the statement. */
+static bool
+forget_locations(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Const))
+		((Const *) node)->location = -1;
+	else if (IsA(node, Query))
+		return query_tree_walker((Query *) node, forget_locations, context, 0);
+	return expression_tree_walker(node, forget_locations, context);
+}
+
+/*
+ * The scope, analysed, about the columns of the target.  While it is
+ * transformed the parse state knows the target alone, under the name "batch".
+ */
+static Node *
+transform_scope(Graft *graft, ParseState *pstate, ParseNamespaceItem *nsitem)
+{
+	TextContext context = {"scope", graft->scope_text};
+	ErrorContextCallback callback;
+	ParseState	saved = *pstate;
+	ParseNamespaceItem *item = palloc(sizeof(ParseNamespaceItem));
+	Node	   *result;
+
+	callback.callback = text_error_callback;
+	callback.arg = &context;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+
+	*item = *nsitem;
+	item->p_names = makeAlias(BATCH, nsitem->p_names->colnames);
+	item->p_rel_visible = item->p_cols_visible = true;
+	item->p_lateral_only = false;
+	item->p_lateral_ok = true;
+
+	pstate->p_namespace = list_make1(item);
+	pstate->p_ctenamespace = NIL;
+	pstate->p_future_ctes = NIL;
+	pstate->p_parent_cte = NULL;
+	pstate->parentParseState = NULL;
+	pstate->p_sourcetext = graft->scope_text;
+
+	result = transformExpr(pstate, copyObject(graft->scope), EXPR_KIND_WHERE);
+	result = coerce_to_boolean(pstate, result, "the scope of a backfill");
+	forget_locations(result, NULL);
+
+	pstate->p_namespace = saved.p_namespace;
+	pstate->p_ctenamespace = saved.p_ctenamespace;
+	pstate->p_future_ctes = saved.p_future_ctes;
+	pstate->p_parent_cte = saved.p_parent_cte;
+	pstate->parentParseState = saved.parentParseState;
+	pstate->p_sourcetext = saved.p_sourcetext;
+
+	error_context_stack = callback.previous;
+	return result;
+}
+
+/* ---- the parser's hooks ---- */
+
+/* Whether the reference is our placeholder: no user's has no location. */
+static bool
+is_placeholder(Graft *graft, ColumnRef *cref)
+{
+	Node	   *name = linitial(cref->fields);
+
+	return (graft->own || cref->location < 0) &&
+		list_length(cref->fields) == 1 && IsA(name, String) &&
+		strcmp(strVal(name), "backfill range") == 0;
+}
+
+/* Put the condition of the range in the place of the placeholder. */
+static Node *
+columnref_hook(ParseState *pstate, ColumnRef *cref)
+{
+	Graft	   *graft = (Graft *) pstate->p_ref_hook_state;
+	ParseNamespaceItem *nsitem;
+	Node	   *range;
+	List	   *quals = NIL;
+
+	if (!is_placeholder(graft, cref))
+		return NULL;
+	nsitem = pstate->p_target_nsitem ? pstate->p_target_nsitem :
+		(ParseNamespaceItem *) linitial(pstate->p_namespace);
+
+	range = walk_range_expr(graft->walk, &graft->range, pstate, nsitem);
+	if (range)
+		quals = lappend(quals, range);
+	if (graft->scope)
+		quals = lappend(quals, transform_scope(graft, pstate, nsitem));
+	return quals == NIL ? makeBoolConst(true, false) :
+		(Node *) make_ands_explicit(quals);
+}
+
+/* "$1" is the number in our own queries; a user has no such parameters. */
+static Node *
+paramref_hook(ParseState *pstate, ParamRef *pref)
+{
+	Graft	   *graft = (Graft *) pstate->p_ref_hook_state;
+
+	if (graft->own && pref->number == 1)
+		return walk_number_param(graft->walk);
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_PARAMETER),
+			 errmsg("there is no parameter $%d", pref->number),
+			 parser_errposition(pstate, pref->location)));
+}
+
+static void
+parser_setup(ParseState *pstate, void *arg)
+{
+	pstate->p_ref_hook_state = arg;
+	pstate->p_pre_columnref_hook = columnref_hook;
+	pstate->p_paramref_hook = paramref_hook;
+}
+
+/* ---- grafting ---- */
+
+static Node *
+make_placeholder(void)
+{
+	ColumnRef  *cref = makeNode(ColumnRef);
+
+	cref->fields = list_make1(makeString(pstrdup("backfill range")));
+	cref->location = -1;
+	return (Node *) cref;
+}
+
+/* The WITH clause that defines batch, from a template. */
+static WithClause *
+make_batch_with(Walk *walk)
+{
+	char	   *template = psprintf("WITH batch AS NOT MATERIALIZED (SELECT * FROM %s AS batch) SELECT",
+									walk->target_name);
+	List	   *raw = raw_parser(template, RAW_PARSE_DEFAULT);
+	SelectStmt *outer = castNode(SelectStmt, linitial_node(RawStmt, raw)->stmt);
+	CommonTableExpr *cte = linitial_node(CommonTableExpr, outer->withClause->ctes);
+	SelectStmt *inner = castNode(SelectStmt, cte->ctequery);
+
+	inner->whereClause = make_placeholder();
+	linitial_node(RangeVar, inner->fromClause)->location = -1;
+	cte->location = -1;
+	outer->withClause->location = -1;
+	return outer->withClause;
+}
+
+static bool
+is_batch(RangeVar *relation)
+{
+	return relation->catalogname == NULL && relation->schemaname == NULL &&
+		strcmp(relation->relname, BATCH) == 0;
+}
+
+/* The target in the place of batch, under the user's alias or "batch". */
+static RangeVar *
+make_target(Walk *walk, RangeVar *batch)
+{
+	char	   *template = psprintf("TABLE %s", walk->target_name);
+	List	   *raw = raw_parser(template, RAW_PARSE_DEFAULT);
+	SelectStmt *select = castNode(SelectStmt, linitial_node(RawStmt, raw)->stmt);
+	RangeVar   *target = linitial_node(RangeVar, select->fromClause);
+
+	target->alias = batch->alias ? batch->alias : makeAlias(BATCH, NIL);
+	target->inh = batch->inh;
+	target->location = batch->location;
+	return target;
+}
+
+static Node *
+add_condition(Node *where)
+{
+	if (where == NULL)
+		return make_placeholder();
+	return (Node *) makeBoolExpr(AND_EXPR, list_make2(where, make_placeholder()), -1);
+}
+
+static void pg_attribute_noreturn()
+refuse_statement(const char *message, const char *hint, int location)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("%s", message),
+			 hint ? errhint("%s", hint) : 0,
+			 location >= 0 ? errposition(location + 1) : 0));
+}
+
+/* State of the walk over a raw tree. */
+typedef struct GraftContext
+{
+	Walk	   *walk;
+	const char *text;
+	bool		found;			/* batch is updated or deleted from */
+} GraftContext;
+
+/* The position of a byte offset in the text, in characters. */
+static int
+text_location(const char *text, int location)
+{
+	return location < 0 ? -1 : pg_mbstrlen_with_len(text, location);
+}
+
+/* Replace batch by the target wherever it is updated or deleted from. */
+static bool
+graft_walker(Node *node, GraftContext *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, UpdateStmt) && is_batch(((UpdateStmt *) node)->relation))
+	{
+		UpdateStmt *update = (UpdateStmt *) node;
+
+		if (update->whereClause && IsA(update->whereClause, CurrentOfExpr))
+			refuse_statement("WHERE CURRENT OF cannot be used with \"batch\"", NULL, -1);
+		update->relation = make_target(context->walk, update->relation);
+		update->whereClause = add_condition(update->whereClause);
+		context->found = true;
+	}
+	else if (IsA(node, DeleteStmt) && is_batch(((DeleteStmt *) node)->relation))
+	{
+		DeleteStmt *delete = (DeleteStmt *) node;
+
+		if (delete->whereClause && IsA(delete->whereClause, CurrentOfExpr))
+			refuse_statement("WHERE CURRENT OF cannot be used with \"batch\"", NULL, -1);
+		delete->relation = make_target(context->walk, delete->relation);
+		delete->whereClause = add_condition(delete->whereClause);
+		context->found = true;
+	}
+	else if (IsA(node, InsertStmt) && is_batch(((InsertStmt *) node)->relation))
+		refuse_statement("cannot insert into \"batch\"",
+						 "Insert into the table itself, by its name.",
+						 text_location(context->text, ((InsertStmt *) node)->relation->location));
+	else if (IsA(node, MergeStmt) && is_batch(((MergeStmt *) node)->relation))
+		refuse_statement("cannot merge into \"batch\"",
+						 "Use UPDATE batch ... FROM, or MERGE INTO another table USING batch.",
+						 text_location(context->text, ((MergeStmt *) node)->relation->location));
+	return raw_expression_tree_walker(node, graft_walker, context);
+}
+
+/* Where the statement keeps its WITH clause; NULL if it is not about data. */
+static WithClause **
+with_clause_of(Node *stmt)
+{
+	switch (nodeTag(stmt))
+	{
+		case T_SelectStmt:
+			{
+				SelectStmt *leaf = (SelectStmt *) stmt;
+
+				while (leaf->op != SETOP_NONE)
+					leaf = leaf->larg;
+				return leaf->intoClause ? NULL : &((SelectStmt *) stmt)->withClause;
+			}
+		case T_InsertStmt:
+			return &((InsertStmt *) stmt)->withClause;
+		case T_UpdateStmt:
+			return &((UpdateStmt *) stmt)->withClause;
+		case T_DeleteStmt:
+			return &((DeleteStmt *) stmt)->withClause;
+		case T_MergeStmt:
+			return &((MergeStmt *) stmt)->withClause;
+		default:
+			return NULL;
+	}
+}
+
+/*
+ * Graft batch into one raw statement, in place.  Returns whether it is updated
+ * or deleted from; whether it is read shows only after the analysis.
+ */
+static bool
+graft_batch(RawStmt *raw, Walk *walk, const char *text)
+{
+	GraftContext context = {walk, text, false};
+	WithClause **with = with_clause_of(raw->stmt);
+	WithClause *ours;
+	ListCell   *lc;
+
+	if (with == NULL)
+		refuse_statement(psprintf("%s cannot be the statement of a backfill",
+								  IsA(raw->stmt, SelectStmt) ? "SELECT INTO" :
+								  GetCommandTagName(CreateCommandTag(raw->stmt))),
+						 "Use SELECT, INSERT, UPDATE, DELETE or MERGE about the relation \"batch\".",
+						 text_location(text, raw->stmt_location));
+
+	graft_walker(raw->stmt, &context);
+
+	ours = make_batch_with(walk);
+	if (*with == NULL)
+		*with = ours;
+	else
+	{
+		foreach(lc, (*with)->ctes)
+		{
+			CommonTableExpr *cte = lfirst_node(CommonTableExpr, lc);
+
+			if (strcmp(cte->ctename, BATCH) == 0)
+				ereport(ERROR,
+						(errcode(ERRCODE_DUPLICATE_ALIAS),
+						 errmsg("WITH query name \"batch\" is taken by the relation of the backfill"),
+						 errhint("Give the WITH query another name."),
+						 errposition(text_location(text, cte->location) + 1)));
+		}
+		(*with)->ctes = lcons(linitial(ours->ctes), (*with)->ctes);
+	}
+	return context.found;
+}
+
+/* Whether an analysed statement reads batch. */
+static bool
+reads_batch(List *queries)
+{
+	ListCell   *lc,
+			   *lc2;
+
+	foreach(lc, queries)
+	{
+		foreach(lc2, lfirst_node(Query, lc)->cteList)
+		{
+			CommonTableExpr *cte = lfirst_node(CommonTableExpr, lc2);
+
+			if (strcmp(cte->ctename, BATCH) == 0 && cte->cterefcount > 0)
+				return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * One plan serves every batch where nothing depends on the values of the key:
+ * a range of one table without children.  Elsewhere the plan cache decides.
+ */
+static int
+choose_cursor_options(List *queries, Walk *walk)
+{
+	Query	   *query = list_length(queries) == 1 ? linitial_node(Query, queries) : NULL;
+
+	if (query && !walk->has_children && !query->hasSubLinks &&
+		!query->hasModifyingCTE && list_length(query->rtable) == 1)
+		return CURSOR_OPT_GENERIC_PLAN;
+	return 0;
+}
+
+/* ---- preparing ---- */
+
+static CachedPlanSource *
+make_source(RawStmt *raw, const char *text, Graft *graft, List **queries)
+{
+	CachedPlanSource *source = CreateCachedPlan(raw, text, CreateCommandTag(raw->stmt));
+
+	*queries = pg_analyze_and_rewrite_withcb(raw, text, parser_setup, graft, NULL);
+	CompleteCachedPlan(source, *queries, NULL, NULL, 0, parser_setup, graft,
+					   graft->own ? CURSOR_OPT_GENERIC_PLAN :
+					   choose_cursor_options(*queries, graft->walk),
+					   false);
+	return source;
+}
+
+static Graft *
+make_graft(Walk *walk, const WalkRange *range, const char *scope, bool own)
+{
+	Graft	   *graft = palloc0(sizeof(Graft));
+
+	graft->walk = walk;
+	graft->range = *range;
+	graft->own = own;
+	if (scope)
+	{
+		graft->scope = parse_scope(scope);
+		graft->scope_text = pstrdup(scope);
+	}
+	return graft;
+}
+
+/* Analyse each statement of the text with batch grafted in. */
+static List *
+prepare_sources(const char *text, Graft *graft)
+{
+	List	   *sources = NIL;
+	bool		mentioned = false;
+	List	   *raws = raw_parser(text, RAW_PARSE_DEFAULT);
+	ListCell   *lc;
+
+	if (raws == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the statement of a backfill cannot be empty"),
+				 errhint("Write for example \"UPDATE batch SET ...\".")));
+	foreach(lc, raws)
+	{
+		RawStmt    *raw = lfirst_node(RawStmt, lc);
+		List	   *queries;
+
+		if (graft_batch(raw, graft->walk, text))
+			mentioned = true;
+		sources = lappend(sources, make_source(raw, text, graft, &queries));
+		if (reads_batch(queries))
+			mentioned = true;
+	}
+	if (!mentioned)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the statement of a backfill must refer to the relation \"batch\""),
+				 errdetail("It would do the same again in every batch."),
+				 errhint("Write for example \"UPDATE batch SET ...\" instead of naming the table.")));
+	return sources;
+}
+
+/*
+ * Prepare the user's text, one statement or several, for batches whose range
+ * includes its start or not.  Names are resolved under the current
+ * search_path, with the current user's rights.  The result lives in the
+ * current memory context.  Errors point into the text or into the scope.
+ */
+Statement *
+statement_prepare(const char *text, Walk *walk, const char *scope,
+				  bool start_inclusive)
+{
+	WalkRange	range = {walk->nkeys, start_inclusive, walk->nkeys};
+	Statement  *statement = palloc0(sizeof(Statement));
+	TextContext context = {"statement", text};
+	ErrorContextCallback callback;
+
+	statement->text = pstrdup(text);
+	statement->graft = make_graft(walk, &range, scope, false);
+
+	callback.callback = text_error_callback;
+	callback.arg = &context;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	statement->sources = prepare_sources(statement->text, statement->graft);
+	PopActiveSnapshot();
+	error_context_stack = callback.previous;
+	return statement;
+}
+
+/*
+ * Prepare one of our own queries, with STATEMENT_RANGE in its text where the
+ * condition of the range, and of the scope if given, belongs.
+ */
+Statement *
+statement_prepare_own(const char *text, Walk *walk, const WalkRange *range,
+					  const char *scope)
+{
+	Statement  *statement = palloc0(sizeof(Statement));
+	List	   *raws = raw_parser(text, RAW_PARSE_DEFAULT);
+	List	   *queries;
+
+	statement->text = pstrdup(text);
+	statement->graft = make_graft(walk, range, scope, true);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	statement->sources = list_make1(make_source(linitial_node(RawStmt, raws),
+												statement->text,
+												statement->graft, &queries));
+	PopActiveSnapshot();
+	return statement;
+}
+
+/* Let the plans live, and follow changes of the tables, until the end. */
+void
+statement_keep(Statement *statement)
+{
+	ListCell   *lc;
+
+	foreach(lc, statement->sources)
+		SaveCachedPlan((CachedPlanSource *) lfirst(lc));
+}
+
+/* Whether there are several statements, which need one snapshot. */
+bool
+statement_is_multiple(Statement *statement)
+{
+	return list_length(statement->sources) > 1;
+}
+
+/* ---- planning and running ---- */
+
+static bool
+has_valid_plan(CachedPlanSource *source)
+{
+	return source->is_valid && source->gplan && source->gplan->is_valid;
+}
+
+/*
+ * A plan, counted for nobody: the caller hands it to a portal or releases it.
+ * Our own queries follow the index whatever the planner thinks of it, because
+ * what it knows of the table may be hours old.
+ */
+static CachedPlan *
+get_plan(Statement *statement, CachedPlanSource *source, ParamListInfo params)
+{
+	CachedPlan *plan;
+	int			nest = 0;
+
+	if (statement->graft->own && !has_valid_plan(source))
+	{
+		static const char *const avoided[] = {
+			"enable_seqscan", "enable_bitmapscan", "enable_sort"
+		};
+
+		nest = NewGUCNestLevel();
+		for (int i = 0; i < lengthof(avoided); i++)
+			(void) set_config_option(avoided[i], "off", PGC_USERSET, PGC_S_SESSION,
+									 GUC_ACTION_SAVE, true, 0, false);
+	}
+	PushActiveSnapshot(GetTransactionSnapshot());
+	plan = GetCachedPlan(source, params, NULL, NULL);
+	PopActiveSnapshot();
+	if (nest > 0)
+		AtEOXact_GUC(true, nest);
+	return plan;
+}
+
+/* Run one source to its end.  Returns the rows processed. */
+static uint64
+run_source(Statement *statement, CachedPlanSource *source, ParamListInfo params,
+		   Snapshot snapshot, DestReceiver *dest)
+{
+	CachedPlan *plan = get_plan(statement, source, params);
+	Portal		portal = CreateNewPortal();
+	QueryCompletion qc;
+
+	portal->visible = false;
+	PortalDefineQuery(portal, NULL, statement->text, source->commandTag,
+					  plan->stmt_list, plan);
+	PortalStart(portal, params, 0, snapshot);
+	InitializeQueryCompletion(&qc);
+	compat_portal_run(portal, dest, &qc);
+	PortalDrop(portal, false);
+	return qc.nprocessed;
+}
+
+/*
+ * Run the user's statements with the key range in params, in the current
+ * transaction.  Returns the rows processed: of several statements, the most
+ * that one of them processed.
+ */
+uint64
+statement_execute(Statement *statement, ParamListInfo params)
+{
+	uint64		most = 0;
+	ListCell   *lc;
+
+	foreach(lc, statement->sources)
+	{
+		uint64		rows;
+
+		CHECK_FOR_INTERRUPTS();
+		rows = run_source(statement, (CachedPlanSource *) lfirst(lc), params,
+						  InvalidSnapshot, None_Receiver);
+		most = Max(most, rows);
+		CommandCounterIncrement();
+	}
+	return most;
+}
+
+static bool
+last_row_receive(TupleTableSlot *slot, DestReceiver *self)
+{
+	LastRow    *last = (LastRow *) self;
+	MemoryContext old = MemoryContextSwitchTo(last->context);
+
+	slot_getallattrs(slot);
+	for (int i = 0; i < last->ncolumns; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(slot->tts_tupleDescriptor, i);
+
+		if (slot->tts_isnull[i])
+			elog(ERROR, "unexpected null in column %d", i + 1);
+		last->values[i] = datumCopy(slot->tts_values[i], att->attbyval, att->attlen);
+	}
+	MemoryContextSwitchTo(old);
+	last->found = true;
+	return true;
+}
+
+static void
+last_row_startup(DestReceiver *self, int operation, TupleDesc typeinfo)
+{
+}
+
+static void
+last_row_shutdown(DestReceiver *self)
+{
+}
+
+/*
+ * Run one of our own queries with the snapshot, or the transaction's if that
+ * is NULL.  Puts the last row into values, in the current memory context, and
+ * returns whether there was one.
+ */
+bool
+statement_fetch(Statement *statement, ParamListInfo params, Snapshot snapshot,
+				int ncolumns, Datum *values)
+{
+	LastRow		last = {
+		.pub = {
+			.receiveSlot = last_row_receive,
+			.rStartup = last_row_startup,
+			.rShutdown = last_row_shutdown,
+			.rDestroy = last_row_shutdown,
+			.mydest = DestNone
+		},
+		.context = CurrentMemoryContext,
+		.ncolumns = ncolumns,
+		.values = values,
+		.found = false
+	};
+
+	(void) run_source(statement, linitial(statement->sources), params, snapshot,
+					  &last.pub);
+	return last.found;
+}
+
+/* The rows that the planner expects one of our own queries to return. */
+double
+statement_estimate(const char *text, Walk *walk, const WalkRange *range,
+				   ParamListInfo params)
+{
+	Statement  *statement = statement_prepare_own(text, walk, range, NULL);
+	CachedPlanSource *source = linitial(statement->sources);
+	CachedPlan *plan;
+	double		rows;
+
+	source->cursor_options = CURSOR_OPT_CUSTOM_PLAN;
+	plan = get_plan(statement, source, params);
+	rows = linitial_node(PlannedStmt, plan->stmt_list)->planTree->plan_rows;
+	ReleaseCachedPlan(plan, NULL);
+	return rows;
+}
+
+/*
+ * Plan the statement and have the executor check the current user's rights
+ * without running anything, so that mistakes show when it is defined.
+ */
+void
+statement_check(Statement *statement)
+{
+	TextContext context = {"statement", statement->text};
+	ErrorContextCallback callback;
+	ListCell   *lc,
+			   *lc2;
+
+	callback.callback = text_error_callback;
+	callback.arg = &context;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+
+	foreach(lc, statement->sources)
+	{
+		CachedPlan *plan = get_plan(statement, (CachedPlanSource *) lfirst(lc), NULL);
+
+		PushActiveSnapshot(GetTransactionSnapshot());
+		foreach(lc2, plan->stmt_list)
+		{
+			PlannedStmt *stmt = lfirst_node(PlannedStmt, lc2);
+			QueryDesc  *desc;
+
+			if (stmt->commandType == CMD_UTILITY)
+				continue;
+			desc = CreateQueryDesc(stmt, statement->text, GetActiveSnapshot(),
+								   InvalidSnapshot, None_Receiver,
+								   walk_make_params(statement->graft->walk),
+								   NULL, 0);
+			ExecutorStart(desc, EXEC_FLAG_EXPLAIN_ONLY);
+			ExecutorEnd(desc);
+			FreeQueryDesc(desc);
+		}
+		PopActiveSnapshot();
+		ReleaseCachedPlan(plan, NULL);
+	}
+	error_context_stack = callback.previous;
+}

@@ -1,0 +1,34 @@
+/*-------------------------------------------------------------------------
+ *
+ * statement.h
+ *	  The user's statement about the relation "batch", and our own queries.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_STATEMENT_H
+#define BACKFILL_STATEMENT_H
+
+#include "nodes/params.h"
+#include "utils/snapshot.h"
+
+#include "walk.h"
+
+/* Where one of our own queries wants the condition of the range. */
+#define STATEMENT_RANGE		"\"backfill range\""
+
+typedef struct Statement Statement;
+
+extern Statement *statement_prepare(const char *text, Walk *walk,
+									const char *scope, bool start_inclusive);
+extern Statement *statement_prepare_own(const char *text, Walk *walk,
+										const WalkRange *range, const char *scope);
+extern void statement_keep(Statement *statement);
+extern void statement_check(Statement *statement);
+extern bool statement_is_multiple(Statement *statement);
+extern uint64 statement_execute(Statement *statement, ParamListInfo params);
+extern bool statement_fetch(Statement *statement, ParamListInfo params,
+							Snapshot snapshot, int ncolumns, Datum *values);
+extern double statement_estimate(const char *text, Walk *walk,
+								 const WalkRange *range, ParamListInfo params);
+
+#endif							/* BACKFILL_STATEMENT_H */

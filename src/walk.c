@@ -1,0 +1,728 @@
+/*-------------------------------------------------------------------------
+ *
+ * walk.c
+ *	  Key ranges: the key of a walk, its bounds, keys as text.
+ *
+ * A walk follows one unique, not-null btree index of the target from one end
+ * to the other, in ranges (start, end].  Start and end are in the direction of
+ * the walk, so that nobody else has to ask which it is.
+ *
+ * Comparisons are built from the index's own operators, operator families and
+ * collations, never looked up by name: they always match the index, and no
+ * search_path has a say in them.
+ *
+ * Keys are kept as text in the tables.  Some types print and read differently
+ * under different parameters (DateStyle and others); for those, both
+ * directions run with the parameters pinned.
+ *
+ * Everything that reads the target here runs with the rights of the session's
+ * user, the owner of the run.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/nbtree.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "catalog/catalog.h"
+#include "catalog/index.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_operator.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "catalog/dependency.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/parse_coerce.h"
+#include "parser/parse_relation.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/ruleutils.h"
+#include "utils/syscache.h"
+
+#include "compat.h"
+#include "statement.h"
+#include "walk.h"
+
+/* The queries for the next bound, kept for the life of a worker. */
+struct Bounds
+{
+	Statement  *end[2];			/* by start_inclusive: the key at an offset */
+	Statement  *count[2];		/* the rows of a range */
+};
+
+static void pg_attribute_noreturn()
+refuse_target(Relation rel, const char *what, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+			 errmsg("cannot backfill \"%s\"", RelationGetRelationName(rel)),
+			 errdetail_internal("%s", what),
+			 hint ? errhint("%s", hint) : 0));
+}
+
+/* Raises an error unless the relation is a table that can be walked. */
+static void
+check_target(Relation rel)
+{
+	switch (rel->rd_rel->relkind)
+	{
+		case RELKIND_RELATION:
+		case RELKIND_PARTITIONED_TABLE:
+			break;
+		case RELKIND_FOREIGN_TABLE:
+			refuse_target(rel, "It is a foreign table: a change there and its record here cannot be one transaction.",
+						  "Run the backfill in the database where the table is.");
+		case RELKIND_VIEW:
+		case RELKIND_MATVIEW:
+			refuse_target(rel, "It is a view, which has no key to walk.",
+						  "Name the table below it, and refer to the view in the statement if you need it.");
+		default:
+			refuse_target(rel, "It is not a table.", NULL);
+	}
+	if (rel->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
+		refuse_target(rel, "It is a temporary table, which no other session can see.",
+					  "Use a table that is not temporary.");
+	if (IsCatalogRelation(rel) || IsToastRelation(rel) || rel->rd_id < FirstNormalObjectId)
+		refuse_target(rel, "It is a system catalog.", NULL);
+	if (getExtensionOfObject(RelationRelationId, RelationGetRelid(rel)) ==
+		get_extension_oid("backfill", true))
+		refuse_target(rel, "It is a table of the extension backfill.", NULL);
+}
+
+/* The index of the target with that name; raises an error if there is none. */
+static Oid
+find_named_index(Relation rel, const char *key)
+{
+	Oid			result = InvalidOid;
+	List	   *indexes = RelationGetIndexList(rel);
+	ListCell   *lc;
+
+	foreach(lc, indexes)
+	{
+		char	   *name = get_rel_name(lfirst_oid(lc));
+
+		if (name && strcmp(name, key) == 0)
+			result = lfirst_oid(lc);
+	}
+	if (!OidIsValid(result))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("index \"%s\" of table \"%s\" does not exist",
+						key, RelationGetRelationName(rel)),
+				 errhint("The key is the name of a unique index of the table, without a schema.")));
+	return result;
+}
+
+/* The primary key's index; raises an error that names what could serve. */
+static Oid
+find_primary_key(Relation rel)
+{
+	List	   *indexes = RelationGetIndexList(rel);
+
+	if (!OidIsValid(rel->rd_pkindex))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" has no primary key", RelationGetRelationName(rel)),
+				 indexes != NIL ?
+				 errhint("Name a unique index on columns that are NOT NULL in \"key\".") :
+				 errhint("Create a unique index on columns that are NOT NULL and name it in \"key\".")));
+	return rel->rd_pkindex;
+}
+
+static void pg_attribute_noreturn()
+refuse_index(Relation index, const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+			 errmsg("cannot walk along index \"%s\"", RelationGetRelationName(index)),
+			 errdetail_internal("%s", what),
+			 errhint("Name a valid unique btree index on columns that are NOT NULL in \"key\".")));
+}
+
+/* Raises an error unless the index orders every row of the target. */
+static void
+check_index(Relation rel, Relation index)
+{
+	Form_pg_index form = index->rd_index;
+	bool		descending = false;
+
+	if (index->rd_rel->relam != BTREE_AM_OID)
+		refuse_index(index, "It is not a btree index.");
+	if (!form->indisunique)
+		refuse_index(index, "It is not unique.");
+	if (!form->indisvalid || !form->indisready || !form->indislive)
+		refuse_index(index, "It is not valid.");
+	if (RelationGetIndexPredicate(index) != NIL)
+		refuse_index(index, "It covers only some of the rows.");
+	for (int i = 0; i < form->indnkeyatts; i++)
+	{
+		AttrNumber	attno = form->indkey.values[i];
+		bool		column_descending = (index->rd_indoption[i] & INDOPTION_DESC) != 0;
+
+		if (attno <= 0)
+			refuse_index(index, "It is on an expression.");
+		if (!TupleDescAttr(RelationGetDescr(rel), attno - 1)->attnotnull)
+			refuse_index(index, psprintf("Its column \"%s\" may be null.",
+										 NameStr(TupleDescAttr(RelationGetDescr(rel),
+															   attno - 1)->attname)));
+		if (i == 0)
+			descending = column_descending;
+		else if (descending != column_descending)
+			refuse_index(index, "Some of its columns are ascending and others descending.");
+	}
+}
+
+/* Whether the text of a value of the type is the same under any parameters. */
+static bool
+text_is_fixed(Oid type)
+{
+	switch (type)
+	{
+		case INT2OID:
+		case INT4OID:
+		case INT8OID:
+		case OIDOID:
+		case NUMERICOID:
+		case BOOLOID:
+		case CHAROID:
+		case NAMEOID:
+		case TEXTOID:
+		case VARCHAROID:
+		case BPCHAROID:
+		case UUIDOID:
+			return true;
+		default:
+			return false;
+	}
+}
+
+static void
+open_column(Walk *walk, WalkColumn *column, Relation rel, Relation index, int i)
+{
+	Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel),
+										  index->rd_index->indkey.values[i] - 1);
+	int16		option = index->rd_indoption[i];
+	Oid			func;
+	bool		varlena;
+
+	column->name = pstrdup(NameStr(att->attname));
+	column->type = att->atttypid;
+	column->column_collation = att->attcollation;
+	column->collation = index->rd_indcollation[i];
+	column->opfamily = index->rd_opfamily[i];
+	column->opcintype = index->rd_opcintype[i];
+	column->argtype = IsPolymorphicType(column->opcintype) || column->opcintype == RECORDOID ?
+		getBaseType(att->atttypid) : column->opcintype;
+
+	/* an ascending scan runs backward over a descending index */
+	column->nulls_first = ((option & INDOPTION_NULLS_FIRST) != 0) !=
+		((option & INDOPTION_DESC) != 0);
+
+	getTypeOutputInfo(column->argtype, &func, &varlena);
+	fmgr_info(func, &column->output);
+	getTypeInputInfo(column->argtype, &func, &column->ioparam);
+	fmgr_info(func, &column->input);
+	get_typlenbyval(column->argtype, &column->typlen, &column->typbyval);
+	if (!text_is_fixed(column->argtype))
+		walk->pin = true;
+}
+
+/*
+ * The walk of the target along its primary key or the index named.  Raises an
+ * error that says why when there is no such walk.  Allocated in the current
+ * memory context; the target stays locked (ACCESS SHARE) until the end of the
+ * transaction.
+ */
+Walk *
+walk_open(Oid target, const char *key, bool descending)
+{
+	Walk	   *walk = palloc0(sizeof(Walk));
+	Relation	rel;
+	Relation	index;
+
+	rel = try_relation_open(target, AccessShareLock);
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("the target table of the backfill was dropped"),
+				 errdetail("There is no relation with OID %u.", target)));
+	check_target(rel);
+	index = index_open(key ? find_named_index(rel, key) : find_primary_key(rel),
+					   AccessShareLock);
+	check_index(rel, index);
+
+	walk->target = target;
+	walk->target_name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+												   RelationGetRelationName(rel));
+	walk->has_children = rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ||
+		has_subclass(target);
+	walk->descending = descending;
+	walk->nkeys = index->rd_index->indnkeyatts;
+	for (int i = 0; i < walk->nkeys; i++)
+		open_column(walk, &walk->columns[i], rel, index, i);
+
+	index_close(index, NoLock);
+	relation_close(rel, NoLock);
+	return walk;
+}
+
+/* The names of the key's columns, as a list of strings. */
+List *
+walk_key_names(Walk *walk)
+{
+	List	   *result = NIL;
+
+	for (int i = 0; i < walk->nkeys; i++)
+		result = lappend(result, walk->columns[i].name);
+	return result;
+}
+
+/* ---- the condition of a range ---- */
+
+static Param *
+make_param(int number, Oid type)
+{
+	Param	   *param = makeNode(Param);
+
+	param->paramkind = PARAM_EXTERN;
+	param->paramid = number;
+	param->paramtype = type;
+	param->paramtypmod = -1;
+	param->paramcollid = get_typcollation(type);
+	param->location = -1;
+	return param;
+}
+
+/* The parameter for a number that goes with a range, such as an offset. */
+Node *
+walk_number_param(Walk *walk)
+{
+	return (Node *) make_param(2 * walk->nkeys + 1, INT8OID);
+}
+
+/* The column as the operators of the index take it. */
+static Node *
+column_var(Walk *walk, int i, ParseState *pstate, ParseNamespaceItem *nsitem)
+{
+	WalkColumn *column = &walk->columns[i];
+	Node	   *var = scanNSItemForColumn(pstate, nsitem, 0, column->name, -1);
+
+	if (var == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("key column \"%s\" of table %s does not exist",
+						column->name, walk->target_name)));
+	if (exprType(var) != column->argtype)
+		var = (Node *) makeRelabelType((Expr *) var, column->argtype, -1,
+									   exprCollation(var), COERCE_IMPLICIT_CAST);
+	return var;
+}
+
+/* The first n columns compared with the parameters from first_param on. */
+static Node *
+compare_columns(Walk *walk, int n, int first_param, int strategy,
+				ParseState *pstate, ParseNamespaceItem *nsitem)
+{
+	List	   *left = NIL,
+			   *right = NIL,
+			   *opnos = NIL,
+			   *opfamilies = NIL,
+			   *collations = NIL;
+	RowCompareExpr *compare;
+
+	for (int i = 0; i < n; i++)
+	{
+		WalkColumn *column = &walk->columns[i];
+		Oid			opno = get_opfamily_member(column->opfamily, column->opcintype,
+											   column->opcintype, strategy);
+
+		if (!OidIsValid(opno))
+			elog(ERROR, "missing operator %d(%u,%u) in opfamily %u", strategy,
+				 column->opcintype, column->opcintype, column->opfamily);
+		left = lappend(left, column_var(walk, i, pstate, nsitem));
+		right = lappend(right, make_param(first_param + i, column->argtype));
+		opnos = lappend_oid(opnos, opno);
+		opfamilies = lappend_oid(opfamilies, column->opfamily);
+		collations = lappend_oid(collations, column->collation);
+	}
+
+	if (n == 1)
+	{
+		Expr	   *op = make_opclause(linitial_oid(opnos), BOOLOID, false,
+									   linitial(left), linitial(right),
+									   InvalidOid, linitial_oid(collations));
+
+		set_opfuncid((OpExpr *) op);
+		return (Node *) op;
+	}
+	compare = makeNode(RowCompareExpr);
+	compat_set_row_compare(compare, strategy);
+	compare->opnos = opnos;
+	compare->opfamilies = opfamilies;
+	compare->inputcollids = collations;
+	compare->largs = left;
+	compare->rargs = right;
+	return (Node *) compare;
+}
+
+/*
+ * The condition that a row lies in the range, analysed, with the columns of
+ * nsitem.  NULL when the range is bounded at neither end.
+ */
+Node *
+walk_range_expr(Walk *walk, const WalkRange *range,
+				ParseState *pstate, ParseNamespaceItem *nsitem)
+{
+	List	   *quals = NIL;
+	bool		down = walk->descending;
+
+	if (range->nstart > 0)
+	{
+		int			strategy;
+
+		if (range->start_inclusive)
+			strategy = down ? BTLessEqualStrategyNumber : BTGreaterEqualStrategyNumber;
+		else
+			strategy = down ? BTLessStrategyNumber : BTGreaterStrategyNumber;
+		quals = lappend(quals, compare_columns(walk, range->nstart, 1, strategy,
+											   pstate, nsitem));
+	}
+	if (range->nend > 0)
+		quals = lappend(quals, compare_columns(walk, range->nend, walk->nkeys + 1,
+											   down ? BTGreaterEqualStrategyNumber :
+											   BTLessEqualStrategyNumber,
+											   pstate, nsitem));
+	if (quals == NIL)
+		return NULL;
+	return (Node *) make_ands_explicit(quals);
+}
+
+/* ---- parameters and keys ---- */
+
+/* A parameter list for the walk's queries, all null, the number included. */
+ParamListInfo
+walk_make_params(Walk *walk)
+{
+	ParamListInfo params = makeParamList(2 * walk->nkeys + 1);
+
+	for (int i = 0; i < params->numParams; i++)
+	{
+		params->params[i].value = (Datum) 0;
+		params->params[i].isnull = true;
+		params->params[i].pflags = PARAM_FLAG_CONST;
+		params->params[i].ptype = i < 2 * walk->nkeys ?
+			walk->columns[i % walk->nkeys].argtype : INT8OID;
+	}
+	return params;
+}
+
+static void
+set_key(Walk *walk, ParamListInfo params, int first, const Datum *key, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		params->params[first + i].value = key[i];
+		params->params[first + i].isnull = false;
+	}
+}
+
+/* Where the range starts.  The datums must live as long as they are used. */
+void
+walk_set_start(Walk *walk, ParamListInfo params, const Datum *key)
+{
+	set_key(walk, params, 0, key, walk->nkeys);
+}
+
+/* Where the range ends. */
+void
+walk_set_end(Walk *walk, ParamListInfo params, const Datum *key)
+{
+	set_key(walk, params, walk->nkeys, key, walk->nkeys);
+}
+
+static void
+set_number(Walk *walk, ParamListInfo params, int64 number)
+{
+	ParamExternData *p = &params->params[2 * walk->nkeys];
+
+	p->value = Int64GetDatum(number);
+	p->isnull = false;
+}
+
+/*
+ * Pin the parameters that shape the text of values, if the key's types care.
+ * Returns the nest level for unpin.
+ */
+static int
+pin_parameters(Walk *walk)
+{
+	static const char *const pinned[][2] = {
+		{"DateStyle", "ISO, YMD"},
+		{"IntervalStyle", "postgres"},
+		{"TimeZone", "UTC"},
+		{"bytea_output", "hex"},
+		{"extra_float_digits", "3"},
+		{"lc_monetary", "C"},
+		{"search_path", "pg_catalog, pg_temp"}
+	};
+	int			nest;
+
+	if (!walk->pin)
+		return 0;
+	nest = NewGUCNestLevel();
+	for (int i = 0; i < lengthof(pinned); i++)
+		(void) set_config_option(pinned[i][0], pinned[i][1], PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	return nest;
+}
+
+static void
+unpin_parameters(Walk *walk, int nest)
+{
+	if (walk->pin)
+		AtEOXact_GUC(true, nest);
+}
+
+/* The key as an array of texts, in the current memory context. */
+ArrayType *
+walk_key_to_text(Walk *walk, const Datum *key)
+{
+	Datum		texts[INDEX_MAX_KEYS];
+	int			nest = pin_parameters(walk);
+
+	for (int i = 0; i < walk->nkeys; i++)
+		texts[i] = CStringGetTextDatum(OutputFunctionCall(&walk->columns[i].output, key[i]));
+	unpin_parameters(walk, nest);
+	return construct_array(texts, walk->nkeys, TEXTOID, -1, false, TYPALIGN_INT);
+}
+
+/* The other way round. */
+void
+walk_key_from_text(Walk *walk, ArrayType *array, Datum *key)
+{
+	Datum	   *elements;
+	bool	   *nulls;
+	int			n;
+	int			nest;
+
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &n);
+	if (n != walk->nkeys)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the key of table %s has changed since the run began",
+						walk->target_name)));
+	nest = pin_parameters(walk);
+	for (int i = 0; i < n; i++)
+		key[i] = InputFunctionCall(&walk->columns[i].input,
+								   TextDatumGetCString(elements[i]),
+								   walk->columns[i].ioparam, -1);
+	unpin_parameters(walk, nest);
+}
+
+/* ---- the ends of a walk ---- */
+
+/* Append the columns of the key, comma-separated, as "batch.name". */
+static void
+append_key_list(StringInfo buf, Walk *walk)
+{
+	for (int i = 0; i < walk->nkeys; i++)
+		appendStringInfo(buf, "%sbatch.%s", i > 0 ? ", " : "",
+						 quote_identifier(walk->columns[i].name));
+}
+
+/* Append an ORDER BY along the index, ascending or descending. */
+static void
+append_order(StringInfo buf, Walk *walk, bool descending)
+{
+	for (int i = 0; i < walk->nkeys; i++)
+	{
+		WalkColumn *column = &walk->columns[i];
+		Oid			opno = get_opfamily_member(column->opfamily, column->opcintype,
+											   column->opcintype,
+											   descending ? BTGreaterStrategyNumber :
+											   BTLessStrategyNumber);
+		HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(opno));
+		Form_pg_operator op;
+
+		if (!HeapTupleIsValid(tuple))
+			elog(ERROR, "cache lookup failed for operator %u", opno);
+		op = (Form_pg_operator) GETSTRUCT(tuple);
+		appendStringInfo(buf, "%sbatch.%s", i > 0 ? ", " : " ORDER BY ",
+						 quote_identifier(column->name));
+		if (OidIsValid(column->collation) && column->collation != column->column_collation)
+			appendStringInfo(buf, " COLLATE %s", generate_collation_name(column->collation));
+		appendStringInfo(buf, " USING OPERATOR(%s.%s) NULLS %s",
+						 quote_identifier(get_namespace_name(op->oprnamespace)),
+						 NameStr(op->oprname),
+						 column->nulls_first != descending ? "FIRST" : "LAST");
+		ReleaseSysCache(tuple);
+	}
+}
+
+/* A query for the key at an offset in the range, in the order given. */
+static Statement *
+prepare_key_query(Walk *walk, const WalkRange *range, const char *scope,
+				  bool descending)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfoString(&buf, "SELECT ");
+	append_key_list(&buf, walk);
+	appendStringInfo(&buf, " FROM %s AS batch WHERE %s", walk->target_name,
+					 STATEMENT_RANGE);
+	append_order(&buf, walk, descending);
+	appendStringInfoString(&buf, " OFFSET $1 LIMIT 1");
+	return statement_prepare_own(buf.data, walk, range, scope);
+}
+
+static Statement *
+prepare_count_query(Walk *walk, const WalkRange *range)
+{
+	return statement_prepare_own(psprintf("SELECT pg_catalog.count(*) FROM %s AS batch WHERE %s",
+										  walk->target_name, STATEMENT_RANGE),
+								 walk, range, NULL);
+}
+
+/* Parse a bound that a setting gives into the first columns of the key. */
+static int
+read_setting_bound(Walk *walk, const char *name, List *texts, Datum *key)
+{
+	int			n = 0;
+	int			nest;
+	ListCell   *lc;
+
+	if (list_length(texts) > walk->nkeys)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("backfill setting \"%s\" has %d values, but the key has %d columns",
+						name, list_length(texts), walk->nkeys)));
+	nest = pin_parameters(walk);
+	foreach(lc, texts)
+	{
+		key[n] = InputFunctionCall(&walk->columns[n].input, (char *) lfirst(lc),
+								   walk->columns[n].ioparam, -1);
+		n++;
+	}
+	unpin_parameters(walk, nest);
+	return n;
+}
+
+/* Raises an error unless the settings from and to fit the key. */
+void
+walk_check_bounds(Walk *walk, const RunSettings *settings)
+{
+	Datum		key[INDEX_MAX_KEYS];
+
+	read_setting_bound(walk, "from", settings->from, key);
+	read_setting_bound(walk, "to", settings->to, key);
+}
+
+/*
+ * The first and the last key of the walk, within the settings from, to and
+ * limit, and the planner's estimate of the rows between them.  Returns false
+ * when there is no row.  The keys are in the current memory context.
+ */
+bool
+walk_find_ends(Walk *walk, const RunSettings *settings, const char *scope,
+			   Datum *start, Datum *end, double *rows_total)
+{
+	ParamListInfo params = walk_make_params(walk);
+	Datum		low[INDEX_MAX_KEYS],
+				high[INDEX_MAX_KEYS];
+	int			nlow = read_setting_bound(walk, "from", settings->from, low);
+	int			nhigh = read_setting_bound(walk, "to", settings->to, high);
+	WalkRange	range;
+
+	/* from and to are in the order of the index, a range in the walk's */
+	range.start_inclusive = true;
+	range.nstart = walk->descending ? nhigh : nlow;
+	range.nend = walk->descending ? nlow : nhigh;
+	set_key(walk, params, 0, walk->descending ? high : low, range.nstart);
+	set_key(walk, params, walk->nkeys, walk->descending ? low : high, range.nend);
+	set_number(walk, params, 0);
+
+	if (!statement_fetch(prepare_key_query(walk, &range, NULL, walk->descending),
+						 params, NULL, walk->nkeys, start))
+		return false;
+	if (!statement_fetch(prepare_key_query(walk, &range, NULL, !walk->descending),
+						 params, NULL, walk->nkeys, end))
+		return false;
+	if (settings->limit > 0)
+	{
+		Datum		limit[INDEX_MAX_KEYS];
+
+		set_number(walk, params, settings->limit - 1);
+		if (statement_fetch(prepare_key_query(walk, &range, scope, walk->descending),
+							params, NULL, walk->nkeys, limit))
+			memcpy(end, limit, sizeof(Datum) * walk->nkeys);
+	}
+
+	range.nstart = range.nend = walk->nkeys;
+	walk_set_start(walk, params, start);
+	walk_set_end(walk, params, end);
+	*rows_total = statement_estimate(psprintf("SELECT FROM %s AS batch WHERE %s",
+											  walk->target_name, STATEMENT_RANGE),
+									 walk, &range, params);
+	return true;
+}
+
+/* ---- the next range ---- */
+
+/* Prepare the queries for walk_next_end.  They live until the process ends. */
+Bounds *
+walk_prepare_bounds(Walk *walk)
+{
+	Bounds	   *bounds = palloc(sizeof(Bounds));
+
+	for (int inclusive = 0; inclusive < 2; inclusive++)
+	{
+		WalkRange	range = {walk->nkeys, inclusive != 0, walk->nkeys};
+
+		bounds->end[inclusive] = prepare_key_query(walk, &range, NULL, walk->descending);
+		bounds->count[inclusive] = prepare_count_query(walk, &range);
+		statement_keep(bounds->end[inclusive]);
+		statement_keep(bounds->count[inclusive]);
+	}
+	return bounds;
+}
+
+/*
+ * The range of the next batch: from start to the key of its size-th row, or to
+ * the last key of the walk if there are fewer rows.  The bare key is searched,
+ * without the scope, so that the search costs the same everywhere.
+ *
+ * Reads with the snapshot given.  Puts the end into the current memory context
+ * and returns the number of rows in the range; *at_end says whether it is the
+ * last range of the walk.
+ */
+int64
+walk_next_end(Walk *walk, Bounds *bounds, const Datum *start, bool start_inclusive,
+			  const Datum *last, int64 size, Snapshot snapshot,
+			  Datum *end, bool *at_end)
+{
+	ParamListInfo params = walk_make_params(walk);
+	Datum		count;
+
+	walk_set_start(walk, params, start);
+	walk_set_end(walk, params, last);
+	set_number(walk, params, size - 1);
+
+	*at_end = !statement_fetch(bounds->end[start_inclusive], params, snapshot,
+							   walk->nkeys, end);
+	if (!*at_end)
+		return size;
+	for (int i = 0; i < walk->nkeys; i++)
+		end[i] = datumCopy(last[i], walk->columns[i].typbyval, walk->columns[i].typlen);
+	if (!statement_fetch(bounds->count[start_inclusive], params, snapshot, 1, &count))
+		return 0;
+	return DatumGetInt64(count);
+}

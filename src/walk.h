@@ -1,0 +1,82 @@
+/*-------------------------------------------------------------------------
+ *
+ * walk.h
+ *	  Key ranges: the key of a walk, its bounds, keys as text.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_WALK_H
+#define BACKFILL_WALK_H
+
+#include "nodes/params.h"
+#include "parser/parse_node.h"
+#include "utils/array.h"
+#include "utils/snapshot.h"
+
+#include "settings.h"
+
+/* One column of the key. */
+typedef struct WalkColumn
+{
+	char	   *name;
+	Oid			type;			/* of the column */
+	Oid			argtype;		/* that the operators of the index take */
+	Oid			collation;		/* of the index, or InvalidOid */
+	Oid			column_collation;
+	Oid			opfamily;
+	Oid			opcintype;
+	bool		nulls_first;	/* in an ascending scan of the index */
+	FmgrInfo	output;
+	FmgrInfo	input;
+	Oid			ioparam;
+	int16		typlen;
+	bool		typbyval;
+} WalkColumn;
+
+/* A table and the unique index along which it is walked. */
+typedef struct Walk
+{
+	Oid			target;
+	char	   *target_name;	/* qualified and quoted */
+	bool		has_children;	/* partitions or inheritance children */
+	bool		descending;
+	bool		pin;			/* key texts depend on parameters */
+	int			nkeys;
+	WalkColumn	columns[INDEX_MAX_KEYS];
+} Walk;
+
+/*
+ * Which key columns bound a range, in the direction of the walk.  The
+ * parameters are numbered alike in every query: 1 to nkeys is where the range
+ * starts, nkeys + 1 to 2 * nkeys where it ends, one more for a number.
+ */
+typedef struct WalkRange
+{
+	int			nstart;			/* leading key columns compared, 0 for no start */
+	bool		start_inclusive;
+	int			nend;			/* likewise; the end is always inclusive */
+} WalkRange;
+
+typedef struct Bounds Bounds;
+
+extern Walk *walk_open(Oid target, const char *key, bool descending);
+extern List *walk_key_names(Walk *walk);
+extern Node *walk_range_expr(Walk *walk, const WalkRange *range,
+							 ParseState *pstate, ParseNamespaceItem *nsitem);
+extern Node *walk_number_param(Walk *walk);
+extern ParamListInfo walk_make_params(Walk *walk);
+extern void walk_set_start(Walk *walk, ParamListInfo params, const Datum *key);
+extern void walk_set_end(Walk *walk, ParamListInfo params, const Datum *key);
+extern ArrayType *walk_key_to_text(Walk *walk, const Datum *key);
+extern void walk_key_from_text(Walk *walk, ArrayType *array, Datum *key);
+extern void walk_check_bounds(Walk *walk, const RunSettings *settings);
+
+extern Bounds *walk_prepare_bounds(Walk *walk);
+extern bool walk_find_ends(Walk *walk, const RunSettings *settings,
+						   const char *scope, Datum *start, Datum *end,
+						   double *rows_total);
+extern int64 walk_next_end(Walk *walk, Bounds *bounds, const Datum *start,
+						   bool start_inclusive, const Datum *last, int64 size,
+						   Snapshot snapshot, Datum *end, bool *at_end);
+
+#endif							/* BACKFILL_WALK_H */

@@ -1,0 +1,742 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.c
+ *	  The process that runs batches of one run.
+ *
+ * A worker is started by the scheduler for one run and lives until there is
+ * nothing to claim, the run is to stop, or the run has failed.  Its session is
+ * authenticated as the owner of the run: whatever the user's code does, there
+ * is nobody else it can become.  It runs everything of the user's: the
+ * statement, the scope, and the searches of the target that the walk needs.
+ *
+ * Between two batches nothing is held: no transaction, no snapshot, no lock.
+ * A change of the run's row reaches the worker through a flag in shared memory
+ * and its latch, so that it wakes from any sleep.
+ *
+ * The worker never decides how its run ends.  It records an error and asks for
+ * "failed"; the scheduler changes the status when no worker is left.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_type.h"
+#include "common/pg_prng.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/ps_status.h"
+#include "utils/snapmgr.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+
+#include "backfill.h"
+#include "batch.h"
+#include "compat.h"
+#include "worker.h"
+
+/* How often to look whether the writers of the target have ended. */
+#define WRITERS_POLL_MS		100
+/* How often to look for a suspect batch that another worker may give free. */
+#define SUSPECT_POLL_MS		100
+#define RETRY_DELAY_MAX_MS	60000
+
+/* ---- transactions and errors ---- */
+
+/*
+ * Start a transaction of the worker's.  Leaves the process when the extension
+ * is gone.  The isolation level and the like do not depend on what the owner's
+ * defaults are.
+ */
+void
+worker_begin(Worker *worker)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	XactIsoLevel = XACT_READ_COMMITTED;
+	XactReadOnly = false;
+	XactDeferrable = false;
+	if (!catalog_lock_extension())
+	{
+		AbortCurrentTransaction();
+		proc_exit(0);
+	}
+}
+
+/* Commit, and let statistics know.  Ends in the worker's loop context. */
+void
+worker_commit(Worker *worker)
+{
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(worker->loop_context);
+	debug_query_string = NULL;
+	pgstat_report_stat(false);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/*
+ * Run the function, which starts and ends its own transactions.  Returns NULL,
+ * or its error, in the loop context, with everything rolled back.
+ */
+ErrorData *
+worker_try(Worker *worker, void (*function) (Worker *))
+{
+	ErrorData  *volatile error = NULL;
+
+	MemoryContextSwitchTo(worker->loop_context);
+	PG_TRY();
+	{
+		function(worker);
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(worker->loop_context);
+		error = CopyErrorData();
+		disable_all_timeouts(false);
+		QueryCancelPending = false;
+		AbortOutOfAnyTransaction();
+		FlushErrorState();
+		debug_query_string = NULL;
+		pgstat_report_stat(false);
+		pgstat_report_activity(STATE_IDLE, NULL);
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(worker->loop_context);
+	return error;
+}
+
+/* Between batches a cancellation has nothing to cancel. */
+static void
+check_interrupts(void)
+{
+	QueryCancelPending = false;
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+}
+
+/*
+ * Sleep, at most so many milliseconds; wakes early when the run's row changes.
+ * Returns false then.
+ */
+static bool
+nap(int64 ms)
+{
+	static uint32 wait_event = 0;
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
+
+	if (wait_event == 0)
+		wait_event = compat_wait_event("BackfillSleep");
+	if (ms >= 1000)
+		pgstat_report_stat(true);
+	for (;;)
+	{
+		long		left;
+
+		check_interrupts();
+		if (shared_worker_noticed())
+			return false;
+		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+		if (left <= 0)
+			return true;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 left, wait_event);
+		ResetLatch(MyLatch);
+	}
+}
+
+/* ---- the run ---- */
+
+static void
+set_parameter(const char *name, const char *value)
+{
+	SetConfigOption(name, value, PGC_USERSET, PGC_S_SESSION);
+}
+
+/* Put the settings of the run into force. */
+static void
+apply_settings(Worker *worker)
+{
+	settings_resolve(worker->run->settings, &worker->settings);
+	set_parameter("synchronous_commit", settings_synchronous_commit(&worker->settings));
+	set_parameter("lock_timeout", psprintf(INT64_FORMAT, worker->settings.lock_timeout));
+}
+
+/*
+ * Read the row of the run.  The first worker of a run makes it running.
+ */
+static void
+load_run(Worker *worker)
+{
+	CatalogSession session;
+	RunInfo    *run;
+	MemoryContext old;
+
+	worker_begin(worker);
+	MemoryContextReset(worker->run_context);
+	worker->run = NULL;
+	old = MemoryContextSwitchTo(worker->run_context);
+	catalog_begin(&session);
+	run = catalog_load_run(&session, worker->slot.run_id, true);
+	if (run && run->status == RUN_ENQUEUED && !run->is_requested && run->is_local)
+	{
+		catalog_set_status(&session, run->id, RUN_RUNNING);
+		run->status = RUN_RUNNING;
+	}
+	catalog_end(&session);
+	MemoryContextSwitchTo(worker->run_context);
+	worker->run = run;
+	if (run)
+		apply_settings(worker);
+	MemoryContextSwitchTo(old);
+	worker_commit(worker);
+}
+
+/* Whether the worker is one too many for the settings, or has to stop. */
+static bool
+must_leave(Worker *worker)
+{
+	return worker->run == NULL || worker->run->status != RUN_RUNNING ||
+		worker->run->is_requested || !worker->run->is_local ||
+		worker->run->owner != worker->slot.owner ||
+		shared_worker_rank() >= worker->settings.workers;
+}
+
+/*
+ * Read the run again.  Returns false when the worker has to leave.  Raises an
+ * error when the row cannot be read.
+ */
+bool
+worker_reload(Worker *worker)
+{
+	ErrorData  *error;
+
+	shared_worker_take_notice();
+	error = worker_try(worker, load_run);
+	if (error)
+		ReThrowError(error);
+	return !must_leave(worker);
+}
+
+/* Parse and analyse what the run does. */
+static void
+prepare(Worker *worker)
+{
+	RunInfo    *run = worker->run;
+	int			nest;
+
+	worker_begin(worker);
+	MemoryContextSwitchTo(worker->context);
+	nest = NewGUCNestLevel();
+	(void) set_config_option("search_path", run->search_path, PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	worker->walk = walk_open(run->target, run->key,
+							 worker->settings.direction == WALK_DESCENDING);
+	for (int inclusive = 0; inclusive < 2; inclusive++)
+	{
+		worker->statements[inclusive] = statement_prepare(run->statement, worker->walk,
+														  run->scope, inclusive != 0);
+		statement_keep(worker->statements[inclusive]);
+	}
+	AtEOXact_GUC(false, nest);
+	worker->bounds = walk_prepare_bounds(worker->walk);
+	worker_commit(worker);
+}
+
+/* ---- the ends of the walk ---- */
+
+/* The transactions that hold a lock for writing on the target or a child. */
+static List *
+find_writers(Worker *worker)
+{
+	List	   *writers = NIL;
+	List	   *relations = find_all_inheritors(worker->run->target, NoLock, NULL);
+	ListCell   *lc;
+
+	foreach(lc, relations)
+	{
+		LOCKTAG		tag;
+		VirtualTransactionId *vxids;
+		int			n;
+
+		SET_LOCKTAG_RELATION(tag, MyDatabaseId, lfirst_oid(lc));
+		vxids = GetLockConflicts(&tag, ShareLock, &n);
+		for (int i = 0; i < n; i++)
+		{
+			VirtualTransactionId *vxid;
+
+			/* a vacuum writes no rows, and may take hours */
+			if (compat_vxid_in_vacuum(vxids[i]))
+				continue;
+			vxid = palloc(sizeof(VirtualTransactionId));
+			*vxid = vxids[i];
+			writers = lappend(writers, vxid);
+		}
+	}
+	return writers;
+}
+
+/* The writers that have not ended. */
+static List *
+still_writing(List *writers)
+{
+	List	   *left = NIL;
+	ListCell   *lc;
+
+	foreach(lc, writers)
+	{
+		VirtualTransactionId *vxid = lfirst(lc);
+
+		if (!VirtualXactLock(*vxid, false))
+			left = lappend(left, vxid);
+	}
+	return left;
+}
+
+static char *
+writers_reason(List *writers)
+{
+	StringInfoData buf;
+	int			shown = 0;
+	ListCell   *lc;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "waits for %d transaction%s that wrote to the table when the run began",
+					 list_length(writers), list_length(writers) == 1 ? "" : "s");
+	foreach(lc, writers)
+	{
+		int			pid = compat_vxid_pid(*(VirtualTransactionId *) lfirst(lc));
+
+		if (pid == 0 || shown >= 5)
+			continue;
+		appendStringInfo(&buf, "%s%d", shown == 0 ? ": process " : ", ", pid);
+		shown++;
+	}
+	return buf.data;
+}
+
+static List *writers = NIL;
+static bool writers_said = false;
+
+/* One look at the writers, in a transaction of its own. */
+static void
+look_at_writers(Worker *worker)
+{
+	CatalogSession session;
+	MemoryContext old;
+
+	worker_begin(worker);
+	old = MemoryContextSwitchTo(worker->context);
+	writers = writers_said || writers != NIL ? still_writing(writers) :
+		still_writing(find_writers(worker));
+	MemoryContextSwitchTo(old);
+	if (writers != NIL && !writers_said)
+	{
+		char	   *reason = writers_reason(writers);
+
+		catalog_begin(&session);
+		catalog_set_wait_reason(&session, worker->run->id, reason);
+		catalog_end(&session);
+		writers_said = true;
+	}
+	worker_commit(worker);
+}
+
+/*
+ * Wait until every transaction that holds a lock for writing on the target
+ * has ended: what they write is then visible, and covered.  Returns false if
+ * the run is to stop meanwhile.
+ */
+static bool
+wait_for_writers(Worker *worker)
+{
+	for (;;)
+	{
+		ErrorData  *error = worker_try(worker, look_at_writers);
+
+		if (error)
+			ReThrowError(error);
+		if (writers == NIL)
+			return true;
+		shared_worker_state(WORKER_WAITING, 0, 0);
+		if (!nap(WRITERS_POLL_MS) && !worker_reload(worker))
+			return false;
+		MemoryContextReset(worker->loop_context);
+	}
+}
+
+/* Find the first and the last key and the estimate of the rows between. */
+static void
+find_ends(Worker *worker)
+{
+	CatalogSession session;
+	Datum		start[INDEX_MAX_KEYS];
+	Datum		end[INDEX_MAX_KEYS];
+	double		rows_total = 0;
+	bool		found;
+	ArrayType  *start_text;
+	ArrayType  *end_text;
+	ArrayType  *names;
+	int			nest;
+	Datum		elements[INDEX_MAX_KEYS];
+
+	worker_begin(worker);
+	MemoryContextSwitchTo(worker->loop_context);
+	nest = NewGUCNestLevel();
+	(void) set_config_option("search_path", worker->run->search_path, PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	found = walk_find_ends(worker->walk, &worker->settings, worker->run->scope,
+						   start, end, &rows_total);
+	AtEOXact_GUC(false, nest);
+
+	/* a walk without rows has ends without columns */
+	start_text = found ? walk_key_to_text(worker->walk, start) :
+		construct_empty_array(TEXTOID);
+	end_text = found ? walk_key_to_text(worker->walk, end) :
+		construct_empty_array(TEXTOID);
+	for (int i = 0; i < worker->walk->nkeys; i++)
+		elements[i] = CStringGetTextDatum(worker->walk->columns[i].name);
+	names = construct_array(elements, worker->walk->nkeys, TEXTOID, -1, false,
+							TYPALIGN_INT);
+	catalog_begin(&session);
+	catalog_set_ends(&session, worker->run->id, names, start_text, end_text, rows_total);
+	catalog_end(&session);
+	worker_commit(worker);
+}
+
+/* Read the last key of the walk for the searches. */
+static void
+read_last_key(Worker *worker)
+{
+	MemoryContext old = MemoryContextSwitchTo(worker->context);
+
+	if (ArrayGetNItems(ARR_NDIM(worker->run->end_key), ARR_DIMS(worker->run->end_key)) > 0)
+	{
+		worker_begin(worker);
+		MemoryContextSwitchTo(worker->context);
+		walk_key_from_text(worker->walk, worker->run->end_key, worker->last_key);
+		worker_commit(worker);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* ---- errors ---- */
+
+/* What record_error has to record. */
+static ErrorData *failure = NULL;
+
+/* Give the batch back as failed and ask for the run to fail. */
+static void
+record_failure(Worker *worker)
+{
+	CatalogSession session;
+	RunError	error = {
+		.sqlstate = unpack_sql_state(failure->sqlerrcode),
+		.message = failure->message,
+		.detail = failure->detail,
+		.hint = failure->hint,
+		.context = failure->context
+	};
+
+	worker_begin(worker);
+	catalog_begin(&session);
+	if (worker->batch)
+		catalog_give_back_batch(&session, worker->slot.run_id, worker->batch->number,
+								worker->slot.token, "failed", failure->message);
+	if (catalog_load_run(&session, worker->slot.run_id, true) != NULL)
+	{
+		catalog_set_error(&session, worker->slot.run_id, &error);
+		catalog_request(&session, worker->slot.run_id, RUN_FAILED, false);
+	}
+	catalog_end(&session);
+	shared_wake_at_commit();
+	worker_commit(worker);
+}
+
+/*
+ * The run cannot go on: record the error, in the server's log and in the run,
+ * and leave.
+ */
+static void pg_attribute_noreturn()
+fail_run(Worker *worker, ErrorData *error)
+{
+	ErrorData  *second;
+
+	ereport(LOG,
+			(errcode(error->sqlerrcode),
+			 errmsg("backfill run " INT64_FORMAT " failed: %s",
+					worker->slot.run_id, error->message),
+			 error->detail ? errdetail_internal("%s", error->detail) : 0,
+			 error->context ? errcontext("%s", error->context) : 0));
+	failure = error;
+	second = worker_try(worker, record_failure);
+	if (second)
+		ReThrowError(second);
+	proc_exit(0);
+}
+
+/* Whether the error may go away by itself. */
+static bool
+is_retryable(ErrorData *error)
+{
+	switch (error->sqlerrcode)
+	{
+		case ERRCODE_T_R_SERIALIZATION_FAILURE:
+		case ERRCODE_T_R_DEADLOCK_DETECTED:
+		case ERRCODE_LOCK_NOT_AVAILABLE:
+		case ERRCODE_QUERY_CANCELED:
+			return true;
+		default:
+			return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES;
+	}
+}
+
+/* Milliseconds to wait before the next try, with up to a quarter off. */
+static int64
+retry_delay(Worker *worker)
+{
+	double		delay = worker->settings.retry_delay;
+
+	for (int i = 1; i < worker->tries && delay < RETRY_DELAY_MAX_MS; i++)
+		delay *= 2;
+	delay = Min(delay, RETRY_DELAY_MAX_MS);
+	return (int64) (delay * (1.0 - pg_prng_double(&pg_global_prng_state) / 4));
+}
+
+static char *error_to_note = NULL;
+
+static void
+note_retry(Worker *worker)
+{
+	batch_note_retry(worker, error_to_note);
+}
+
+static void
+give_back(Worker *worker)
+{
+	batch_give_back(worker,
+					worker->run && worker->run->is_requested &&
+					worker->run->requested == RUN_STOPPED ? "stopped" : "pending",
+					error_to_note);
+}
+
+/* Let go of the batch in hand, if any, and leave. */
+static void pg_attribute_noreturn()
+leave(Worker *worker, const char *error)
+{
+	error_to_note = error ? pstrdup(error) : NULL;
+	if (worker->batch && worker->run)
+	{
+		ErrorData  *second = worker_try(worker, give_back);
+
+		if (second)
+			ReThrowError(second);
+	}
+	proc_exit(0);
+}
+
+/*
+ * The batch in hand has raised an error.  Returns when it is to be tried
+ * again, now; leaves the process otherwise.
+ */
+static void
+handle_error(Worker *worker, ErrorData *error)
+{
+	ErrorData  *second;
+
+	/* our own cancellation is no error, whatever it hit */
+	if (!worker_reload(worker))
+	{
+		if (error->sqlerrcode != ERRCODE_QUERY_CANCELED && !is_retryable(error))
+			fail_run(worker, error);
+		leave(worker, error->message);
+	}
+	worker->tries++;
+	if (!is_retryable(error) || worker->tries >= worker->settings.max_attempts)
+		fail_run(worker, error);
+
+	if (worker->tries == 1)
+		ereport(LOG,
+				(errcode(error->sqlerrcode),
+				 errmsg("batch " INT64_FORMAT " of backfill run " INT64_FORMAT " will be tried again: %s",
+						worker->batch->number, worker->run->id, error->message)));
+	error_to_note = error->message;
+	second = worker_try(worker, note_retry);
+	if (second)
+		fail_run(worker, second);
+	shared_worker_state(WORKER_RETRYING, worker->batch->number, worker->batch->attempt);
+	if (!nap(retry_delay(worker)) && !worker_reload(worker))
+		leave(worker, error->message);
+}
+
+/* ---- the process ---- */
+
+static void
+initialize_session(Worker *worker)
+{
+	/* our own SQL is fully qualified; the user's has its own path */
+	set_parameter("search_path", "pg_catalog, pg_temp");
+	set_parameter("statement_timeout", "0");
+	set_parameter("idle_in_transaction_session_timeout", "0");
+	if (COMPAT_HAS_TRANSACTION_TIMEOUT)
+		set_parameter("transaction_timeout", "0");
+	worker->userid = GetUserId();
+}
+
+static void
+name_session(Worker *worker)
+{
+	char	   *name = psprintf("backfill run " INT64_FORMAT " %s",
+								worker->run->id, worker->run->name);
+	int			length = pg_mbcliplen(name, strlen(name), NAMEDATALEN - 1);
+
+	name[length] = '\0';
+	set_parameter("application_name", name);
+}
+
+/* Prepare, and find the ends if nobody has.  Leaves when there is no work. */
+static void
+set_up(Worker *worker)
+{
+	ErrorData  *error;
+
+	if (!worker_reload(worker))
+		proc_exit(0);
+	name_session(worker);
+	error = worker_try(worker, prepare);
+	if (error)
+		fail_run(worker, error);
+	if (worker->run->end_key == NULL)
+	{
+		if (!wait_for_writers(worker))
+			proc_exit(0);
+		shared_worker_state(WORKER_PREPARING, 0, 0);
+		error = worker_try(worker, find_ends);
+		if (error)
+			fail_run(worker, error);
+		shared_wake_database(MyDatabaseId);
+		if (!worker_reload(worker))
+			proc_exit(0);
+	}
+	error = worker_try(worker, read_last_key);
+	if (error)
+		fail_run(worker, error);
+	shared_worker_ready();
+}
+
+static bool
+walk_is_empty(Worker *worker)
+{
+	return ArrayGetNItems(ARR_NDIM(worker->run->end_key),
+						  ARR_DIMS(worker->run->end_key)) == 0;
+}
+
+/* Have a batch in hand, or leave when there is none to be had. */
+static void
+claim_or_leave(Worker *worker)
+{
+	while (worker->batch == NULL)
+	{
+		ErrorData  *error = worker_try(worker, batch_claim);
+
+		if (error)
+		{
+			if (!is_retryable(error) ||
+				++worker->tries >= worker->settings.max_attempts)
+				fail_run(worker, error);
+			if (!nap(retry_delay(worker)) && !worker_reload(worker))
+				leave(worker, NULL);
+		}
+		else if (worker->batch == NULL)
+		{
+			if (!worker->pending_elsewhere)
+				leave(worker, NULL);
+			shared_worker_state(WORKER_WAITING, 0, 0);
+			if (!nap(SUSPECT_POLL_MS) && !worker_reload(worker))
+				leave(worker, NULL);
+		}
+	}
+}
+
+static void
+sleep_between(Worker *worker)
+{
+	TimestampTz began = GetCurrentTimestamp();
+
+	if (worker->settings.sleep == 0)
+		return;
+	shared_worker_state(WORKER_SLEEPING, worker->batch ? worker->batch->number : 0,
+						worker->batch ? worker->batch->attempt : 0);
+	for (;;)
+	{
+		int64		slept = (GetCurrentTimestamp() - began) / 1000;
+
+		if (slept >= worker->settings.sleep ||
+			nap(worker->settings.sleep - slept))
+			return;
+		if (!worker_reload(worker))
+			leave(worker, NULL);
+	}
+}
+
+void
+backfill_worker_main(Datum arg)
+{
+	Worker	   *worker;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+
+	worker = MemoryContextAllocZero(TopMemoryContext, sizeof(Worker));
+	if (!shared_worker_attach(DatumGetInt32(arg), &worker->slot))
+		proc_exit(0);
+	BackgroundWorkerInitializeConnectionByOid(worker->slot.database, worker->slot.owner,
+											  COMPAT_CONNECT_AS_OWNER);
+	initialize_session(worker);
+
+	worker->context = AllocSetContextCreate(TopMemoryContext, "backfill worker",
+											ALLOCSET_DEFAULT_SIZES);
+	worker->loop_context = AllocSetContextCreate(worker->context, "backfill loop",
+												 ALLOCSET_DEFAULT_SIZES);
+	worker->run_context = AllocSetContextCreate(worker->context, "backfill run",
+												ALLOCSET_SMALL_SIZES);
+	worker->batch_context = AllocSetContextCreate(worker->context, "backfill batch",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContextSwitchTo(worker->loop_context);
+
+	set_up(worker);
+	if (walk_is_empty(worker))
+		proc_exit(0);
+
+	for (;;)
+	{
+		ErrorData  *error;
+
+		check_interrupts();
+		if (shared_worker_noticed() && !worker_reload(worker))
+			leave(worker, NULL);
+		MemoryContextReset(worker->loop_context);
+		claim_or_leave(worker);
+		error = worker_try(worker, batch_run);
+		if (error)
+			handle_error(worker, error);
+		else
+			sleep_between(worker);
+	}
+}

@@ -1,0 +1,46 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.h
+ *	  The process that runs batches of one run.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_WORKER_H
+#define BACKFILL_WORKER_H
+
+#include "catalog.h"
+#include "settings.h"
+#include "shared.h"
+#include "statement.h"
+#include "walk.h"
+
+/* Everything a worker knows.  All of it is private to the process. */
+typedef struct Worker
+{
+	WorkerSlot	slot;			/* as it was when the worker attached */
+	Oid			userid;			/* of the session */
+	MemoryContext context;		/* lives as long as the process */
+	MemoryContext loop_context; /* reset before each batch */
+	MemoryContext run_context;	/* holds run and settings */
+	MemoryContext batch_context;	/* holds batch */
+
+	RunInfo    *run;
+	RunSettings settings;
+	Walk	   *walk;
+	Statement  *statements[2];	/* by start_inclusive */
+	Bounds	   *bounds;
+	Datum		last_key[INDEX_MAX_KEYS];	/* of the walk */
+
+	BatchInfo  *batch;			/* in hand, or NULL */
+	int			tries;			/* of the batch in hand, by this worker */
+	bool		in_quarantine;	/* holds the lock for suspect batches */
+	bool		pending_elsewhere;	/* a suspect batch may be waiting */
+} Worker;
+
+/* Returns NULL, or the error of the function, rolled back. */
+extern ErrorData *worker_try(Worker *worker, void (*function) (Worker *));
+extern void worker_begin(Worker *worker);
+extern void worker_commit(Worker *worker);
+extern bool worker_reload(Worker *worker);
+
+#endif							/* BACKFILL_WORKER_H */

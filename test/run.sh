@@ -1,0 +1,171 @@
+#!/usr/bin/env bash
+#
+# make test: build, install privately, run every test on clusters of our own,
+# leave nothing behind.  The last line says how many test files passed.
+#
+#   PG_CONFIG=...       the server to test with
+#   TESTS="regress isolation tap pgtap"   which kinds of tests, all by default
+#   PROVE_TESTS="..."   which TAP and pgTAP files (names or patterns)
+#   PROVE_JOBS=2        TAP files at the same time
+#   PROVE_FLAGS=-v      further flags for prove
+#   BACKFILL_FULL=1     the long tests in full length
+
+# shellcheck source=test/lib.sh
+. "$(dirname "$0")/lib.sh"
+enter test "$@"
+
+passed=0 failed=0 skipped=0
+started=$SECONDS
+
+heading() { printf '\n== %s\n' "$*"; }
+
+# Whether a kind of tests is asked for.
+wanted() { [[ " ${TESTS:-regress isolation tap pgtap} " == *" $1 "* ]]; }
+
+# Add the outcome of a kind: files, passed ones, skipped ones.  What did not
+# report, because the driver died, has failed.
+count()							# TOTAL PASSED [SKIPPED]
+{
+	passed=$((passed + $2))
+	skipped=$((skipped + ${3:-0}))
+	failed=$((failed + $1 - $2 - ${3:-0}))
+}
+
+# The end of a log, under its name.
+show()							# LINES FILE ...
+{
+	local f n=$1
+	shift
+	for f in "$@"; do
+		[ -s "$f" ] || continue
+		printf -- '---- %s\n' "${f#"$work/"}"
+		tail -n "$n" "$f"
+	done
+}
+
+# The files of a kind that PROVE_TESTS selects.
+selected()						# FILE ...
+{
+	local f p
+	for f in "$@"; do
+		[ -e "$f" ] || continue
+		[ -n "${PROVE_TESTS:-}" ] || echo "$f"
+		for p in ${PROVE_TESTS:-}; do
+			# shellcheck disable=SC2053 # a pattern, unquoted
+			if [[ $f == $p || $f == test/$p || ${f##*/} == $p || ${f##*/} == ${p##*/} ]]; then
+				echo "$f"
+				break
+			fi
+		done
+	done
+}
+
+# pg_regress and pg_isolation_regress: 15 writes "test x ... ok", later "ok 1".
+run_regress()					# KIND DIRECTORY PROGRAM NAME ...
+{
+	local kind=$1 dir=$2 program=$3 out=$work/$1 ok
+	shift 3
+	heading "$kind"
+	mkdir -p "$out"
+	(cd "$dir" && "$pgxs/src/test/$program" --bindir="$bin" --inputdir=. \
+		--outputdir="$out" --temp-instance="$out/instance" \
+		--temp-config="$tree/test/regress.conf" --no-locale --encoding=UTF8 \
+		--load-extension=backfill --dbname="backfill_$kind" "$@") 2>&1 |
+		tee "$work/$kind.out" || {
+		cat "$out/regression.diffs" 2>/dev/null || true
+		show 40 "$out"/log/postmaster.log
+	}
+	ok=$(grep -cE '^(test .* \.\.\. ok|ok [0-9])' "$work/$kind.out") || true
+	count $# "$ok"
+}
+
+# prove writes "file .. ok" or "file .. skipped: why" for each file.
+run_prove()						# KIND FLAG ... -- FILE ...
+{
+	local kind=$1 flags=()
+	shift
+	while [ "$1" != -- ]; do
+		flags+=("$1")
+		shift
+	done
+	shift
+	heading "$kind"
+	# shellcheck disable=SC2086 # several flags
+	prove "${flags[@]}" ${PROVE_FLAGS:-} "$@" 2>&1 | tee "$work/$kind.out" || prove_failed=true
+	count $# "$(grep -cE '^test/.* \.\.+ ok( |$)' "$work/$kind.out" || true)" \
+		"$(grep -cE '^test/.* \.\.+ skipped' "$work/$kind.out" || true)"
+}
+
+private_install "$work/inst"
+pgxs=$(dirname "$(dirname "$(dirname "$(pgconf pgxs)")")")
+pgxs=$work/inst$pgxs
+say "$("$bin/postgres" --version), $(gcc --version | head -n 1)"
+
+mapfile -t files < <(find sql -name '*.sql' ! -name 'backfill--*' -printf '%f\n' | sed 's/\.sql$//' | sort)
+if wanted regress && [ ${#files[@]} -gt 0 ]; then
+	run_regress regress . regress/pg_regress "${files[@]}"
+fi
+
+mapfile -t files < <(find test/specs -name '*.spec' -printf '%f\n' 2>/dev/null | sed 's/\.spec$//' | sort)
+if wanted isolation && [ ${#files[@]} -gt 0 ]; then
+	run_regress isolation test isolation/pg_isolation_regress "${files[@]}"
+fi
+
+mapfile -t files < <(selected test/pgtap/*.sql)
+if wanted pgtap && [ ${#files[@]} -gt 0 ]; then
+	if [ -f "$(pgconf sharedir)/extension/pgtap.control" ]; then
+		cluster_create pgtap <test/regress.conf
+		cluster_start
+		prove_failed=false
+		run_prove pgtap --ext .sql --exec "$tree/test/pgtap.sh $bin" -- "${files[@]}"
+		cluster_stop fast
+		! $prove_failed || show 60 "$PGDATA.log"
+	else
+		heading pgtap
+		say "skipped: this server has no pgtap"
+		count ${#files[@]} 0 ${#files[@]}
+	fi
+fi
+
+mapfile -t files < <(selected test/t/*.pl)
+if wanted tap && [ ${#files[@]} -gt 0 ]; then
+	# The build that is wrong on purpose, for the negative control.
+	private_install "$work/negative" NEGATIVE_CONTROL=1
+	# 15 and 16 know TESTDIR only.
+	mkdir -p "$work/tap/tmp_check"
+	echo "dynamic_shared_memory_type = mmap" >"$work/tap/extra.conf"
+	prove_failed=false
+	(
+		unset PGDATA PGHOST PGPORT PGUSER PGDATABASE
+		BACKFILL_NEGATIVE_BIN=$work/negative$(pgconf bindir)
+		PG_REGRESS=$pgxs/src/test/regress/pg_regress
+		TESTDIR=$work/tap
+		TESTDATADIR=$work/tap/tmp_check
+		TESTLOGDIR=$work/tap/tmp_check/log
+		TEMP_CONFIG=$work/tap/extra.conf
+		PATH=$bin:$PATH
+		export BACKFILL_NEGATIVE_BIN PG_REGRESS TESTDIR TESTDATADIR TESTLOGDIR TEMP_CONFIG PATH
+		run_prove tap -j "${PROVE_JOBS:-2}" -I "$pgxs/src/test/perl" -I test/perl -- "${files[@]}"
+		say "$passed $failed $skipped $prove_failed" >"$work/tap.count"
+	)
+	read -r passed failed skipped prove_failed <"$work/tap.count"
+	if $prove_failed; then
+		for f in "${files[@]}"; do
+			f=${f##*/}
+			f=${f%.pl}
+			# What prove's summary names has failed.
+			grep -qE "^test/t/$f\.pl +\(Wstat" "$work/tap.out" || continue
+			show 60 "$work/tap/tmp_check/log/regress_log_$f"
+			for log in "$work/tap/tmp_check/log/$f"_*.log; do
+				show 30 "$log"
+			done
+		done
+	fi
+fi
+
+say
+say "Took $((SECONDS - started)) s."
+summary="$passed passed, $failed failed"
+[ "$skipped" = 0 ] || summary="$summary, $skipped skipped"
+say "$summary"
+[ "$failed" = 0 ]
