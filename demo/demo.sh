@@ -51,6 +51,12 @@ latency()						# TITLE FROM TO [FROM TO]
 		}'
 }
 
+give_up()						# MESSAGE
+{
+	tail -n 40 "$PGDATA.log"
+	die "$1"
+}
+
 # CALL backfill_wait in the background, its lines to our output.
 watch()
 {
@@ -84,6 +90,7 @@ cluster_start
 "$bin/pgbench" -q -i -s 10 >"$work/init.log" 2>&1 || { cat "$work/init.log"; exit 1; }
 sql "VACUUM ANALYZE"
 sql "CHECKPOINT"
+sync							# or the disk is busy while we measure "alone"
 
 step "Traffic on them: pgbench, 2 clients, 300 transactions a second. First 12 s of it alone."
 traffic &
@@ -106,9 +113,10 @@ run_from=$(now)
 
 step "It runs in the background; the traffic goes on."
 watch
-until [ "$(progress)" -ge 45 ]; do
-	# A run that does not get there has ended, or never will.
-	[ $((SECONDS - started)) -lt 180 ] || die "The run makes no progress."
+until done=$(progress) && [ "$done" -ge 45 ]; do
+	# Nobody waits any more: the run has failed, or the server has.
+	kill -0 "$watcher" 2>/dev/null || give_up "The run did not get that far."
+	[ $((SECONDS - started)) -lt 180 ] || give_up "The run makes no progress."
 	sleep 0.2
 done
 step "kill -9 of the server, in the middle of it."
@@ -169,7 +177,6 @@ verdict=$(sql "
 				   FROM backfill_batches WHERE run_id = $run) b) b
 	 WHERE r.id = $run")
 if [ "$verdict" != t ]; then
-	tail -n 50 "$PGDATA.log"
-	die "Not proven."
+	give_up "Not proven."
 fi
 step "Every row exactly once. Removing the cluster."

@@ -108,6 +108,13 @@ compat_may_connect(Oid database, Oid role)
 #define compat_my_lxid()	(MyProc->lxid)
 #endif
 
+/* 18 marks functions that do not return in another place and way. */
+#if PG_VERSION_NUM >= 180000
+#define compat_noreturn pg_noreturn
+#else
+#define compat_noreturn pg_attribute_noreturn()
+#endif
+
 /* 18 wants a name and a version in the magic block. */
 #if PG_VERSION_NUM >= 180000
 #define COMPAT_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "backfill", .version = "1.0")

@@ -137,7 +137,7 @@ report_progress(int64 id, const RunProgress *p)
 }
 
 /* The run has ended without completing: that is the caller's error too. */
-static void pg_attribute_noreturn()
+compat_noreturn static void
 report_failure(int64 id, const RunProgress *p)
 {
 	if (p->status == RUN_STOPPED)

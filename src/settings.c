@@ -24,6 +24,7 @@
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
 
+#include "compat.h"
 #include "settings.h"
 
 typedef enum SettingType
@@ -177,7 +178,7 @@ bound_text(const Setting *setting, int64 value)
 	}
 }
 
-static void pg_attribute_noreturn()
+compat_noreturn static void
 bad_value(const Setting *setting, JsonbValue *value)
 {
 	StringInfoData allowed;

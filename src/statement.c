@@ -321,7 +321,7 @@ add_condition(Node *where)
 	return (Node *) makeBoolExpr(AND_EXPR, list_make2(where, make_placeholder()), -1);
 }
 
-static void pg_attribute_noreturn()
+compat_noreturn static void
 refuse_statement(const char *message, const char *hint, int location)
 {
 	ereport(ERROR,

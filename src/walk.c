@@ -58,7 +58,7 @@ struct Bounds
 	Statement  *count[2];		/* the rows of a range */
 };
 
-static void pg_attribute_noreturn()
+compat_noreturn static void
 refuse_target(Relation rel, const char *what, const char *hint)
 {
 	ereport(ERROR,
@@ -137,7 +137,7 @@ find_primary_key(Relation rel)
 	return rel->rd_pkindex;
 }
 
-static void pg_attribute_noreturn()
+compat_noreturn static void
 refuse_index(Relation index, const char *what)
 {
 	ereport(ERROR,

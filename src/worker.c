@@ -472,7 +472,7 @@ record_failure(Worker *worker)
  * The run cannot go on: record the error, in the server's log and in the run,
  * and leave.
  */
-static void pg_attribute_noreturn()
+compat_noreturn static void
 fail_run(Worker *worker, ErrorData *error)
 {
 	ErrorData  *second;
@@ -536,7 +536,7 @@ give_back(Worker *worker)
 }
 
 /* Let go of the batch in hand, if any, and leave. */
-static void pg_attribute_noreturn()
+compat_noreturn static void
 leave(Worker *worker, const char *error)
 {
 	error_to_note = error ? pstrdup(error) : NULL;
