@@ -40,7 +40,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "catalog.h"
+#include "catalog_sql.h"
 #include "compat.h"
 
 #define MAX_ARGS 14
@@ -54,39 +54,6 @@
 /* Batches that may not have ended are those after the ones added up. */
 #define OPEN_BATCHES \
 	"run_id = $1 AND number > (SELECT rollup_number FROM backfill.run WHERE id = $1)"
-
-typedef enum SqlId
-{
-	SQL_LOAD_DEFINITION,
-	SQL_STORE_DEFINITION,
-	SQL_DELETE_DEFINITION,
-	SQL_FIND_ACTIVE_RUN,
-	SQL_INSERT_RUN,
-	SQL_LOAD_RUN,
-	SQL_LOCK_RUN,
-	SQL_ACTIVE_RUNS,
-	SQL_CONTROL_RUNS,
-	SQL_DELETE_RUN,
-	SQL_DELETE_BATCHES,
-	SQL_SET_STATUS,
-	SQL_REQUEST,
-	SQL_SET_ERROR,
-	SQL_ADOPT_RUN,
-	SQL_SET_SETTINGS,
-	SQL_SET_WAIT_REASON,
-	SQL_SET_ENDS,
-	SQL_ROLLUP,
-	SQL_PROGRESS,
-	SQL_LAST_BATCH,
-	SQL_INSERT_BATCH,
-	SQL_TAKE_PENDING,
-	SQL_COMPLETE_BATCH,
-	SQL_GIVE_BACK_BATCH,
-	SQL_RETRY_BATCH,
-	SQL_RECOVER_BATCHES,
-	SQL_REOPEN_BATCHES,
-	SQL_OPEN_BATCHES
-} SqlId;
 
 typedef struct Sql
 {
@@ -155,7 +122,7 @@ static Sql sqls[] = {
 		"       wait_reason = NULL, "
 		"       started_at = CASE WHEN $2 = 'running' THEN coalesce(started_at, $3) ELSE started_at END, "
 		"       finished_at = CASE WHEN $2 IN ('completed', 'failed', 'stopped') THEN $3 END, "
-		"       rows_total = CASE WHEN $2 = 'completed' AND rows_total IS NULL THEN 0 ELSE rows_total END, "
+		"       rows_total = CASE WHEN $2 = 'completed' THEN rows_scanned ELSE rows_total END, "
 		"       sqlstate = CASE WHEN $2 = 'failed' THEN sqlstate END, "
 		"       error = CASE WHEN $2 = 'failed' THEN error END, "
 		"       error_detail = CASE WHEN $2 = 'failed' THEN error_detail END, "
@@ -299,7 +266,7 @@ catalog_lock_extension(void)
 	Oid			extension;
 	Oid			owner;
 
-	if (locked_in == compat_my_lxid())
+	if (locked_in == compat_my_lxid() && !IsSubTransaction())
 		return true;
 	for (;;)
 	{
@@ -312,7 +279,10 @@ catalog_lock_extension(void)
 		UnlockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
 	}
 	extension_owner = owner;
-	locked_in = compat_my_lxid();
+
+	/* a lock taken in a subtransaction may be gone before the transaction is */
+	if (!IsSubTransaction())
+		locked_in = compat_my_lxid();
 	return true;
 }
 
@@ -369,8 +339,8 @@ get_plan(Sql *sql)
 }
 
 /* Run one of the texts; nulls as for SPI, or NULL.  Returns the row count. */
-static uint64
-run_sql(SqlId id, Datum *values, const char *nulls)
+uint64
+catalog_sql(SqlId id, Datum *values, const char *nulls)
 {
 	int			rc = SPI_execute_snapshot(get_plan(&sqls[id]), values, nulls,
 										  GetLatestSnapshot(), InvalidSnapshot,
@@ -383,8 +353,8 @@ run_sql(SqlId id, Datum *values, const char *nulls)
 }
 
 /* A column of a result row; *isnull may be NULL where null is an error. */
-static Datum
-get_column(int row, int column, bool *isnull)
+Datum
+catalog_column(int row, int column, bool *isnull)
 {
 	bool		null;
 	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
@@ -398,11 +368,11 @@ get_column(int row, int column, bool *isnull)
 }
 
 /* A text column, copied into the caller's memory context, or NULL. */
-static char *
-get_text(CatalogSession *session, int row, int column)
+char *
+catalog_text(CatalogSession *session, int row, int column)
 {
 	bool		isnull;
-	Datum		value = get_column(row, column, &isnull);
+	Datum		value = catalog_column(row, column, &isnull);
 	char	   *result;
 	MemoryContext old;
 
@@ -415,11 +385,11 @@ get_text(CatalogSession *session, int row, int column)
 }
 
 /* Any varlena column, detoasted and copied likewise, or NULL. */
-static void *
-get_varlena(CatalogSession *session, int row, int column)
+void *
+catalog_varlena(CatalogSession *session, int row, int column)
 {
 	bool		isnull;
-	Datum		value = get_column(row, column, &isnull);
+	Datum		value = catalog_column(row, column, &isnull);
 	void	   *result;
 	MemoryContext old;
 
@@ -431,504 +401,9 @@ get_varlena(CatalogSession *session, int row, int column)
 	return result;
 }
 
-static Datum
-text_or_null(const char *text, char *null)
+Datum
+catalog_text_or_null(const char *text, char *null)
 {
 	*null = text ? ' ' : 'n';
 	return text ? CStringGetTextDatum(text) : (Datum) 0;
-}
-
-/* ---- definitions ---- */
-
-/* The definition with that name, locked, or NULL. */
-DefinitionInfo *
-catalog_load_definition(CatalogSession *session, const char *name)
-{
-	Datum		args[] = {CStringGetTextDatum(name)};
-	DefinitionInfo *def;
-
-	if (run_sql(SQL_LOAD_DEFINITION, args, NULL) == 0)
-		return NULL;
-	def = MemoryContextAllocZero(session->caller, sizeof(DefinitionInfo));
-	def->name = get_text(session, 0, 1);
-	def->owner = DatumGetObjectId(get_column(0, 2, NULL));
-	def->target = DatumGetObjectId(get_column(0, 3, NULL));
-	def->statement = get_text(session, 0, 4);
-	def->scope = get_text(session, 0, 5);
-	def->key = get_text(session, 0, 6);
-	def->settings = get_varlena(session, 0, 7);
-	def->search_path = get_text(session, 0, 8);
-	def->description = get_text(session, 0, 9);
-	return def;
-}
-
-/* Insert the definition or replace the one of the same name and owner. */
-void
-catalog_store_definition(CatalogSession *session, const DefinitionInfo *def)
-{
-	char		nulls[] = "         ";
-	Datum		args[] = {
-		CStringGetTextDatum(def->name),
-		ObjectIdGetDatum(def->owner),
-		ObjectIdGetDatum(def->target),
-		CStringGetTextDatum(def->statement),
-		text_or_null(def->scope, &nulls[4]),
-		text_or_null(def->key, &nulls[5]),
-		JsonbPGetDatum(def->settings),
-		CStringGetTextDatum(def->search_path),
-		text_or_null(def->description, &nulls[8])
-	};
-
-	if (run_sql(SQL_STORE_DEFINITION, args, nulls) != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("backfill definition \"%s\" was created by somebody else in the meantime",
-						def->name)));
-}
-
-void
-catalog_delete_definition(CatalogSession *session, const char *name)
-{
-	Datum		args[] = {CStringGetTextDatum(name)};
-
-	run_sql(SQL_DELETE_DEFINITION, args, NULL);
-}
-
-/* The id of the oldest run of the definition that has not ended, or 0. */
-int64
-catalog_find_active_run(CatalogSession *session, const char *name)
-{
-	Datum		args[] = {CStringGetTextDatum(name)};
-	bool		isnull;
-	Datum		value;
-
-	run_sql(SQL_FIND_ACTIVE_RUN, args, NULL);
-	value = get_column(0, 1, &isnull);
-	return isnull ? 0 : DatumGetInt64(value);
-}
-
-/* ---- runs ---- */
-
-/* Insert a run of the definition.  Returns its id. */
-int64
-catalog_insert_run(CatalogSession *session, const DefinitionInfo *def,
-				   Oid started_by, Jsonb *settings, RunStatus status,
-				   TimestampTz start_at)
-{
-	char		nulls[] = "             ";
-	Datum		args[] = {
-		CStringGetTextDatum(def->name),
-		CStringGetTextDatum(status_name(status)),
-		ObjectIdGetDatum(def->owner),
-		ObjectIdGetDatum(started_by),
-		ObjectIdGetDatum(MyDatabaseId),
-		Int64GetDatum((int64) GetSystemIdentifier()),
-		ObjectIdGetDatum(def->target),
-		CStringGetTextDatum(def->statement),
-		text_or_null(def->scope, &nulls[8]),
-		text_or_null(def->key, &nulls[9]),
-		JsonbPGetDatum(settings),
-		CStringGetTextDatum(def->search_path),
-		TimestampTzGetDatum(start_at)
-	};
-
-	if (TIMESTAMP_IS_NOBEGIN(start_at))
-		nulls[12] = 'n';
-	run_sql(SQL_INSERT_RUN, args, nulls);
-	return DatumGetInt64(get_column(0, 1, NULL));
-}
-
-static RunInfo *
-read_run(CatalogSession *session, int row)
-{
-	RunInfo    *run = MemoryContextAllocZero(session->caller, sizeof(RunInfo));
-	bool		isnull;
-	char	   *requested;
-
-	run->id = DatumGetInt64(get_column(row, 1, NULL));
-	run->name = get_text(session, row, 2);
-	run->status = status_from_name(get_text(session, row, 3));
-	requested = get_text(session, row, 4);
-	run->is_requested = requested != NULL;
-	if (requested)
-		run->requested = status_from_name(requested);
-	run->immediate = DatumGetBool(get_column(row, 5, NULL));
-	run->owner = DatumGetObjectId(get_column(row, 6, NULL));
-	run->is_local = DatumGetBool(get_column(row, 7, NULL));
-	run->target = DatumGetObjectId(get_column(row, 8, NULL));
-	run->statement = get_text(session, row, 9);
-	run->scope = get_text(session, row, 10);
-	run->key = get_text(session, row, 11);
-	run->settings = get_varlena(session, row, 12);
-	run->search_path = get_text(session, row, 13);
-	run->start_at = DatumGetTimestampTz(get_column(row, 14, &isnull));
-	if (isnull)
-		TIMESTAMP_NOBEGIN(run->start_at);
-	run->key_names = get_varlena(session, row, 15);
-	run->start_key = get_varlena(session, row, 16);
-	run->end_key = get_varlena(session, row, 17);
-	run->wait_reason = get_text(session, row, 18);
-	return run;
-}
-
-/* The run with that id, or NULL; locked on demand. */
-RunInfo *
-catalog_load_run(CatalogSession *session, int64 id, bool for_update)
-{
-	Datum		args[] = {Int64GetDatum(id)};
-
-	if (run_sql(for_update ? SQL_LOCK_RUN : SQL_LOAD_RUN, args, NULL) == 0)
-		return NULL;
-	return read_run(session, 0);
-}
-
-static List *
-read_runs(CatalogSession *session, SqlId sql)
-{
-	uint64		n = run_sql(sql, NULL, NULL);
-	List	   *result = NIL;
-	MemoryContext old;
-
-	for (uint64 i = 0; i < n; i++)
-	{
-		RunInfo    *run = read_run(session, i);
-
-		old = MemoryContextSwitchTo(session->caller);
-		result = lappend(result, run);
-		MemoryContextSwitchTo(old);
-	}
-	return result;
-}
-
-/* The runs of this database that the scheduler has to look after. */
-List *
-catalog_active_runs(CatalogSession *session)
-{
-	return read_runs(session, SQL_ACTIVE_RUNS);
-}
-
-/* The runs that can be stopped, locked, those of copies included. */
-List *
-catalog_control_runs(CatalogSession *session)
-{
-	return read_runs(session, SQL_CONTROL_RUNS);
-}
-
-/* Delete a run with its batches. */
-void
-catalog_delete_run(CatalogSession *session, int64 id)
-{
-	Datum		args[] = {Int64GetDatum(id)};
-
-	run_sql(SQL_DELETE_BATCHES, args, NULL);
-	run_sql(SQL_DELETE_RUN, args, NULL);
-}
-
-/* Set the status, with the times that go with it; clears any request. */
-void
-catalog_set_status(CatalogSession *session, int64 id, RunStatus status)
-{
-	Datum		args[] = {
-		Int64GetDatum(id),
-		CStringGetTextDatum(status_name(status)),
-		TimestampTzGetDatum(GetCurrentTimestamp())
-	};
-
-	run_sql(SQL_SET_STATUS, args, NULL);
-}
-
-/* Ask for a status that the run takes when its workers have let go. */
-void
-catalog_request(CatalogSession *session, int64 id, RunStatus requested, bool immediate)
-{
-	Datum		args[] = {
-		Int64GetDatum(id),
-		CStringGetTextDatum(status_name(requested)),
-		BoolGetDatum(immediate)
-	};
-
-	run_sql(SQL_REQUEST, args, NULL);
-}
-
-void
-catalog_cancel_request(CatalogSession *session, int64 id)
-{
-	Datum		args[] = {Int64GetDatum(id), (Datum) 0, BoolGetDatum(false)};
-
-	run_sql(SQL_REQUEST, args, " n ");
-}
-
-/* Remember what fails the run. */
-void
-catalog_set_error(CatalogSession *session, int64 id, const RunError *error)
-{
-	char		nulls[] = "      ";
-	Datum		args[] = {
-		Int64GetDatum(id),
-		text_or_null(error->sqlstate, &nulls[1]),
-		text_or_null(error->message, &nulls[2]),
-		text_or_null(error->detail, &nulls[3]),
-		text_or_null(error->hint, &nulls[4]),
-		text_or_null(error->context, &nulls[5])
-	};
-
-	run_sql(SQL_SET_ERROR, args, nulls);
-}
-
-/* Make the run one of this database. */
-void
-catalog_adopt_run(CatalogSession *session, int64 id)
-{
-	Datum		args[] = {
-		Int64GetDatum(id),
-		ObjectIdGetDatum(MyDatabaseId),
-		Int64GetDatum((int64) GetSystemIdentifier())
-	};
-
-	run_sql(SQL_ADOPT_RUN, args, NULL);
-}
-
-void
-catalog_set_settings(CatalogSession *session, int64 id, Jsonb *settings)
-{
-	Datum		args[] = {Int64GetDatum(id), JsonbPGetDatum(settings)};
-
-	run_sql(SQL_SET_SETTINGS, args, NULL);
-}
-
-/* Say why the run does not move; NULL when it does. */
-void
-catalog_set_wait_reason(CatalogSession *session, int64 id, const char *reason)
-{
-	char		nulls[] = "  ";
-	Datum		args[] = {Int64GetDatum(id), text_or_null(reason, &nulls[1])};
-
-	run_sql(SQL_SET_WAIT_REASON, args, nulls);
-}
-
-/* Remember the ends of the walk. */
-void
-catalog_set_ends(CatalogSession *session, int64 id, ArrayType *key_names,
-				 ArrayType *start_key, ArrayType *end_key, double rows_total)
-{
-	Datum		args[] = {
-		Int64GetDatum(id),
-		PointerGetDatum(key_names),
-		PointerGetDatum(start_key),
-		PointerGetDatum(end_key),
-		Int64GetDatum((int64) rows_total)
-	};
-
-	run_sql(SQL_SET_ENDS, args, NULL);
-}
-
-/* Add the batches that have ended up in the row of the run. */
-void
-catalog_rollup(CatalogSession *session, int64 id)
-{
-	Datum		args[] = {Int64GetDatum(id)};
-
-	run_sql(SQL_ROLLUP, args, NULL);
-}
-
-/* What backfill_wait prints, or NULL when there is no such run. */
-RunProgress *
-catalog_progress(CatalogSession *session, int64 id)
-{
-	Datum		args[] = {Int64GetDatum(id)};
-	RunProgress *p;
-	bool		isnull;
-
-	if (run_sql(SQL_PROGRESS, args, NULL) == 0)
-		return NULL;
-	p = MemoryContextAllocZero(session->caller, sizeof(RunProgress));
-	p->name = get_text(session, 0, 1);
-	p->status = status_from_name(get_text(session, 0, 2));
-	p->wait_reason = get_text(session, 0, 3);
-	p->sqlstate = get_text(session, 0, 4);
-	p->error = get_text(session, 0, 5);
-	p->error_detail = get_text(session, 0, 6);
-	p->error_hint = get_text(session, 0, 7);
-	p->progress = get_text(session, 0, 8);
-	p->eta = get_text(session, 0, 9);
-	p->rows_scanned = DatumGetInt64(get_column(0, 10, NULL));
-	p->rows_total = DatumGetInt64(get_column(0, 11, &isnull));
-	if (isnull)
-		p->rows_total = -1;
-	p->rows_per_second = DatumGetFloat8(get_column(0, 12, &isnull));
-	if (isnull)
-		p->rows_per_second = -1;
-	p->owner = DatumGetObjectId(get_column(0, 13, NULL));
-	return p;
-}
-
-/* ---- batches ---- */
-
-/* Number and end of the batch claimed last; false when there is none. */
-bool
-catalog_last_batch(CatalogSession *session, int64 run_id, int64 *number,
-				   ArrayType **end_key)
-{
-	Datum		args[] = {Int64GetDatum(run_id)};
-
-	if (run_sql(SQL_LAST_BATCH, args, NULL) == 0)
-		return false;
-	*number = DatumGetInt64(get_column(0, 1, NULL));
-	*end_key = get_varlena(session, 0, 2);
-	return true;
-}
-
-/* Insert a batch that this process has claimed. */
-void
-catalog_insert_batch(CatalogSession *session, int64 run_id, const BatchInfo *batch,
-					 int64 token)
-{
-	Datum		args[] = {
-		Int64GetDatum(run_id),
-		Int64GetDatum(batch->number),
-		PointerGetDatum(batch->start_key),
-		PointerGetDatum(batch->end_key),
-		BoolGetDatum(batch->start_inclusive),
-		Int64GetDatum(batch->rows_scanned),
-		Int64GetDatum(token),
-		Int32GetDatum(MyProcPid)
-	};
-
-	run_sql(SQL_INSERT_BATCH, args, NULL);
-}
-
-/*
- * Claim the first pending batch that has brought down fewer workers than
- * given; NULL when there is none.  The caller holds the claim lock.
- */
-BatchInfo *
-catalog_take_pending(CatalogSession *session, int64 run_id, int64 token,
-					 int crashes_below)
-{
-	Datum		args[] = {
-		Int64GetDatum(run_id),
-		Int64GetDatum(token),
-		Int32GetDatum(MyProcPid),
-		Int32GetDatum(crashes_below)
-	};
-	BatchInfo  *batch;
-
-	if (run_sql(SQL_TAKE_PENDING, args, NULL) == 0)
-		return NULL;
-	batch = MemoryContextAllocZero(session->caller, sizeof(BatchInfo));
-	batch->number = DatumGetInt64(get_column(0, 1, NULL));
-	batch->start_key = get_varlena(session, 0, 2);
-	batch->end_key = get_varlena(session, 0, 3);
-	batch->start_inclusive = DatumGetBool(get_column(0, 4, NULL));
-	batch->attempt = DatumGetInt32(get_column(0, 5, NULL));
-	batch->crashes = DatumGetInt32(get_column(0, 6, NULL));
-	batch->rows_scanned = DatumGetInt64(get_column(0, 7, NULL));
-	return batch;
-}
-
-/*
- * Mark the batch completed.  Returns false when it is not this worker's any
- * more: the transaction must then be rolled back.
- */
-bool
-catalog_complete_batch(CatalogSession *session, int64 run_id, const BatchInfo *batch,
-					   int64 token, const BatchResult *result)
-{
-	Datum		args[] = {
-		Int64GetDatum(run_id),
-		Int64GetDatum(batch->number),
-		Int64GetDatum(token),
-		Int64GetDatum(result->rows_affected),
-		Int64GetDatum(result->wal_bytes),
-		TimestampTzGetDatum(result->started_at),
-		TimestampTzGetDatum(result->finished_at),
-		Int32GetDatum(batch->attempt)
-	};
-
-	return run_sql(SQL_COMPLETE_BATCH, args, NULL) == 1;
-}
-
-/* Let go of a batch that was not done, with the status given. */
-bool
-catalog_give_back_batch(CatalogSession *session, int64 run_id, int64 number,
-						int64 token, const char *status, const char *error)
-{
-	char		nulls[] = "     ";
-	Datum		args[] = {
-		Int64GetDatum(run_id),
-		Int64GetDatum(number),
-		Int64GetDatum(token),
-		CStringGetTextDatum(status),
-		text_or_null(error, &nulls[4])
-	};
-
-	return run_sql(SQL_GIVE_BACK_BATCH, args, nulls) == 1;
-}
-
-/* Note that the batch is tried again. */
-void
-catalog_retry_batch(CatalogSession *session, int64 run_id, int64 number,
-					int64 token, const char *error)
-{
-	Datum		args[] = {
-		Int64GetDatum(run_id),
-		Int64GetDatum(number),
-		Int64GetDatum(token),
-		CStringGetTextDatum(error)
-	};
-
-	run_sql(SQL_RETRY_BATCH, args, NULL);
-}
-
-/*
- * Make running batches pending whose worker is none of the living.  Returns
- * their number; *worst and *crashes tell of the one that brought down most.
- */
-int
-catalog_recover_batches(CatalogSession *session, int64 run_id, int64 *tokens,
-						int ntokens, int64 *worst, int *crashes)
-{
-	Datum	   *elements = palloc(sizeof(Datum) * Max(ntokens, 1));
-	Datum		args[2];
-	uint64		n;
-
-	for (int i = 0; i < ntokens; i++)
-		elements[i] = Int64GetDatum(tokens[i]);
-	args[0] = Int64GetDatum(run_id);
-	args[1] = PointerGetDatum(construct_array(elements, ntokens, INT8OID,
-											  sizeof(int64), FLOAT8PASSBYVAL,
-											  TYPALIGN_DOUBLE));
-	n = run_sql(SQL_RECOVER_BATCHES, args, NULL);
-	*worst = 0;
-	*crashes = 0;
-	for (uint64 i = 0; i < n; i++)
-	{
-		int			c = DatumGetInt32(get_column(i, 2, NULL));
-
-		if (c > *crashes)
-		{
-			*crashes = c;
-			*worst = DatumGetInt64(get_column(i, 1, NULL));
-		}
-	}
-	return (int) n;
-}
-
-/* Have the batches that failed or were stopped done again. */
-int64
-catalog_reopen_batches(CatalogSession *session, int64 run_id)
-{
-	Datum		args[] = {Int64GetDatum(run_id)};
-
-	return (int64) run_sql(SQL_REOPEN_BATCHES, args, NULL);
-}
-
-/* The number of batches that were claimed and are not completed. */
-int64
-catalog_open_batches(CatalogSession *session, int64 run_id)
-{
-	Datum		args[] = {Int64GetDatum(run_id)};
-
-	run_sql(SQL_OPEN_BATCHES, args, NULL);
-	return DatumGetInt64(get_column(0, 1, NULL));
 }

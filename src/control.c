@@ -29,7 +29,6 @@
 #include "definition.h"
 #include "settings.h"
 #include "shared.h"
-#include "walk.h"
 
 PG_FUNCTION_INFO_V1(backfill_start);
 PG_FUNCTION_INFO_V1(backfill_pause);
@@ -96,7 +95,6 @@ backfill_start(PG_FUNCTION_ARGS)
 	Jsonb	   *settings = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
 	TimestampTz start_at = PG_ARGISNULL(2) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(2);
 	Oid			caller = GetUserId();
-	RunSettings resolved;
 	CatalogSession session;
 	DefinitionInfo *def;
 	int64		id;
@@ -121,11 +119,9 @@ backfill_start(PG_FUNCTION_ARGS)
 	if (settings)
 		settings_check(settings);
 	settings = settings_merge(def->settings, settings);
-	settings_resolve(settings, &resolved);
 
 	/* what would fail at once in a worker fails here */
-	walk_check_bounds(walk_open(def->target, def->key,
-								resolved.direction == WALK_DESCENDING), &resolved);
+	definition_check_walk(def, settings, false);
 
 	catalog_begin(&session);
 	id = catalog_insert_run(&session, def, caller, settings,

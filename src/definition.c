@@ -99,11 +99,12 @@ collect_settings(Jsonb *given, const char *direction)
 }
 
 /*
- * Parse, analyse and plan all of the definition, as its owner.  Everything is
- * in the memory of the function call and goes away with it.
+ * Check that the target can be walked under the settings and, on demand, parse,
+ * analyse and plan the statement; all as the owner, whoever calls.  What is
+ * made is in the memory of the function call and goes away with it.
  */
-static void
-check_definition(DefinitionInfo *def)
+void
+definition_check_walk(const DefinitionInfo *def, Jsonb *given, bool statement_too)
 {
 	RunSettings settings;
 	Walk	   *walk;
@@ -118,10 +119,11 @@ check_definition(DefinitionInfo *def)
 	(void) set_config_option("search_path", def->search_path, PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 
-	settings_resolve(def->settings, &settings);
+	settings_resolve(given, &settings);
 	walk = walk_open(def->target, def->key, settings.direction == WALK_DESCENDING);
 	walk_check_bounds(walk, &settings);
-	statement_check(statement_prepare(def->statement, walk, def->scope, false));
+	if (statement_too)
+		statement_check(statement_prepare(def->statement, walk, def->scope, false));
 
 	AtEOXact_GUC(false, nest);
 	SetUserIdAndSecContext(saved_userid, saved_context);
@@ -170,7 +172,7 @@ backfill_define(PG_FUNCTION_ARGS)
 		def.owner = existing->owner;
 	}
 
-	check_definition(&def);
+	definition_check_walk(&def, def.settings, true);
 
 	catalog_begin(&session);
 	catalog_store_definition(&session, &def);

@@ -18,6 +18,7 @@
 #include "storage/latch.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "catalog.h"
@@ -215,6 +216,7 @@ backfill_wait(PG_FUNCTION_ARGS)
 	TimestampTz began = GetCurrentTimestamp();
 	TimestampTz last_line = began;
 	Oid			caller = GetUserId();
+	MemoryContext loop_context;
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
@@ -228,10 +230,18 @@ backfill_wait(PG_FUNCTION_ARGS)
 				 errdetail("It would hold a snapshot, and would not see the run it waits for.")));
 
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
+
+	/* SPI's memory survives the commits, and somebody may wait for weeks */
+	loop_context = AllocSetContextCreate(CurrentMemoryContext, "backfill wait",
+										 ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{
-		RunProgress *p = read_progress(id, caller);
+		RunProgress *p;
 		TimestampTz now = GetCurrentTimestamp();
+
+		MemoryContextReset(loop_context);
+		MemoryContextSwitchTo(loop_context);
+		p = read_progress(id, caller);
 
 		if (p->status == RUN_COMPLETED || status_has_ended(p->status) ||
 			now >= TimestampTzPlusMilliseconds(last_line, every))

@@ -257,7 +257,8 @@ static int64
 interval_value(const Setting *setting, JsonbValue *value)
 {
 	char	   *text = scalar_text(value);
-	Interval   *interval;
+	Interval   *interval = NULL;
+	MemoryContext context = CurrentMemoryContext;
 	double		ms;
 
 	if (text == NULL || value->type == jbvBool)
@@ -267,10 +268,23 @@ interval_value(const Setting *setting, JsonbValue *value)
 	if (value->type != jbvString ||
 		strspn(text, "0123456789.+- ") == strlen(text))
 		bad_value(setting, value);
-	interval = DatumGetIntervalP(DirectFunctionCall3(interval_in,
-													 CStringGetDatum(text),
-													 ObjectIdGetDatum(InvalidOid),
-													 Int32GetDatum(-1)));
+	PG_TRY();
+	{
+		interval = DatumGetIntervalP(DirectFunctionCall3(interval_in,
+														 CStringGetDatum(text),
+														 ObjectIdGetDatum(InvalidOid),
+														 Int32GetDatum(-1)));
+	}
+	PG_CATCH();
+	{
+		/* the error that names the setting and its limits says more */
+		if (ERRCODE_TO_CATEGORY(geterrcode()) != ERRCODE_DATA_EXCEPTION)
+			PG_RE_THROW();
+		FlushErrorState();
+		MemoryContextSwitchTo(context);
+		bad_value(setting, value);
+	}
+	PG_END_TRY();
 	ms = (double) interval->time / 1000.0 +
 		((double) interval->month * DAYS_PER_MONTH + interval->day) * MS_PER_DAY;
 	if (ms < setting->min || ms > setting->max)

@@ -34,66 +34,26 @@
 
 #include "backfill.h"
 #include "compat.h"
-#include "shared.h"
+#include "shared_state.h"
 
-#define SCHEDULER_SLOTS		64
-#define REQUESTS			64
-
-/* Share of the newest second in the rate that is shown. */
-#define RATE_WEIGHT			0.3
-
-typedef enum SchedulerState
-{
-	SCHEDULER_FREE,
-	SCHEDULER_STARTING,			/* reserved by the launcher */
-	SCHEDULER_RUNNING,			/* attached by the process */
-	SCHEDULER_FINISHING,		/* has nothing more to do; refuses wake-ups */
-	SCHEDULER_DONE				/* gone, to be reaped by the launcher */
-} SchedulerState;
-
-typedef struct SchedulerSlot
-{
-	SchedulerState state;
-	Oid			database;
-	Latch	   *latch;
-	bool		wake;
-	bool		failed;			/* went away without saying so */
-	TimestampTz next_due;		/* when it is needed again, DT_NOEND if not */
-	TimestampTz launched_at;
-} SchedulerSlot;
-
-typedef struct SharedState
-{
-	LWLock	   *lock;
-	Latch	   *launcher;
-	bool		rescan;			/* more requests than fit: look everywhere */
-	int			nrequests;
-	Oid			requests[REQUESTS];
-	SchedulerSlot schedulers[SCHEDULER_SLOTS];
-	int			nworkers;
-	int			nruns;
-	/* nworkers worker slots follow, then nruns run slots */
-} SharedState;
-
-static SharedState *shared = NULL;
-static WorkerSlot *workers = NULL;
-static RunSlot *runs = NULL;
+SharedState *shared = NULL;
+WorkerSlot *workers = NULL;
+RunSlot    *runs = NULL;
 
 static int	my_scheduler = -1;
-static int	my_worker = -1;
 static bool wake_at_commit = false;
 
 static shmem_request_hook_type previous_request_hook = NULL;
 static shmem_startup_hook_type previous_startup_hook = NULL;
 
-static void
-lock_shared(LWLockMode mode)
+void
+shared_lock(LWLockMode mode)
 {
 	LWLockAcquire(shared->lock, mode);
 }
 
-static void
-unlock_shared(void)
+void
+shared_unlock(void)
 {
 	LWLockRelease(shared->lock);
 }
@@ -182,10 +142,10 @@ shared_require(void)
 static void
 launcher_exit(int code, Datum arg)
 {
-	lock_shared(LW_EXCLUSIVE);
+	shared_lock(LW_EXCLUSIVE);
 	if (shared->launcher == MyLatch)
 		shared->launcher = NULL;
-	unlock_shared();
+	shared_unlock();
 }
 
 /* The launcher makes itself known; it gives the name up when it exits. */
@@ -193,9 +153,9 @@ void
 shared_launcher_attach(void)
 {
 	before_shmem_exit(launcher_exit, (Datum) 0);
-	lock_shared(LW_EXCLUSIVE);
+	shared_lock(LW_EXCLUSIVE);
 	shared->launcher = MyLatch;
-	unlock_shared();
+	shared_unlock();
 }
 
 /*
@@ -210,13 +170,13 @@ shared_launcher_take_requests(List **databases)
 	int			n;
 	bool		rescan;
 
-	lock_shared(LW_EXCLUSIVE);
+	shared_lock(LW_EXCLUSIVE);
 	n = shared->nrequests;
 	memcpy(taken, shared->requests, n * sizeof(Oid));
 	shared->nrequests = 0;
 	rescan = shared->rescan;
 	shared->rescan = false;
-	unlock_shared();
+	shared_unlock();
 
 	for (int i = 0; i < n; i++)
 		*databases = list_append_unique_oid(*databases, taken[i]);
@@ -233,7 +193,7 @@ shared_scheduler_reserve(Oid database, bool *alive)
 	int			slot = -1;
 
 	*alive = false;
-	lock_shared(LW_EXCLUSIVE);
+	shared_lock(LW_EXCLUSIVE);
 	for (int i = 0; i < SCHEDULER_SLOTS; i++)
 	{
 		SchedulerSlot *s = &shared->schedulers[i];
@@ -266,7 +226,7 @@ shared_scheduler_reserve(Oid database, bool *alive)
 		s->launched_at = GetCurrentTimestamp();
 		s->next_due = DT_NOEND;
 	}
-	unlock_shared();
+	shared_unlock();
 	return slot;
 }
 
@@ -274,10 +234,10 @@ shared_scheduler_reserve(Oid database, bool *alive)
 void
 shared_scheduler_release(int slot)
 {
-	lock_shared(LW_EXCLUSIVE);
+	shared_lock(LW_EXCLUSIVE);
 	if (shared->schedulers[slot].state == SCHEDULER_STARTING)
 		shared->schedulers[slot].state = SCHEDULER_FREE;
-	unlock_shared();
+	shared_unlock();
 }
 
 /*
@@ -291,7 +251,7 @@ shared_scheduler_reap(Oid *database, TimestampTz *next_due, bool *failed)
 	bool		found = false;
 	TimestampTz now = GetCurrentTimestamp();
 
-	lock_shared(LW_EXCLUSIVE);
+	shared_lock(LW_EXCLUSIVE);
 	for (int i = 0; i < SCHEDULER_SLOTS && !found; i++)
 	{
 		SchedulerSlot *s = &shared->schedulers[i];
@@ -306,7 +266,7 @@ shared_scheduler_reap(Oid *database, TimestampTz *next_due, bool *failed)
 		s->state = SCHEDULER_FREE;
 		found = true;
 	}
-	unlock_shared();
+	shared_unlock();
 	return found;
 }
 
@@ -321,13 +281,13 @@ scheduler_exit(int code, Datum arg)
 		return;
 	s = &shared->schedulers[my_scheduler];
 	my_scheduler = -1;
-	lock_shared(LW_EXCLUSIVE);
+	shared_lock(LW_EXCLUSIVE);
 	s->failed = s->state != SCHEDULER_FINISHING;
 	s->state = SCHEDULER_DONE;
 	s->latch = NULL;
 	if (shared->launcher)
 		SetLatch(shared->launcher);
-	unlock_shared();
+	shared_unlock();
 }
 
 /*
@@ -341,7 +301,7 @@ shared_scheduler_attach(int slot, Oid *database)
 
 	if (shared == NULL || slot < 0 || slot >= SCHEDULER_SLOTS)
 		return false;
-	lock_shared(LW_EXCLUSIVE);
+	shared_lock(LW_EXCLUSIVE);
 	if (shared->schedulers[slot].state == SCHEDULER_STARTING)
 	{
 		SchedulerSlot *s = &shared->schedulers[slot];
@@ -351,7 +311,7 @@ shared_scheduler_attach(int slot, Oid *database)
 		*database = s->database;
 		ok = true;
 	}
-	unlock_shared();
+	shared_unlock();
 	if (ok)
 	{
 		my_scheduler = slot;
@@ -370,14 +330,14 @@ shared_scheduler_finish(TimestampTz next_due)
 	SchedulerSlot *s = &shared->schedulers[my_scheduler];
 	bool		ok;
 
-	lock_shared(LW_EXCLUSIVE);
+	shared_lock(LW_EXCLUSIVE);
 	ok = !s->wake;
 	if (ok)
 	{
 		s->state = SCHEDULER_FINISHING;
 		s->next_due = next_due;
 	}
-	unlock_shared();
+	shared_unlock();
 	return ok;
 }
 
@@ -388,266 +348,27 @@ shared_scheduler_take_wake(void)
 	SchedulerSlot *s = &shared->schedulers[my_scheduler];
 	bool		woken;
 
-	lock_shared(LW_EXCLUSIVE);
+	shared_lock(LW_EXCLUSIVE);
 	woken = s->wake;
 	s->wake = false;
-	unlock_shared();
+	shared_unlock();
 	return woken;
 }
 
-/* Reserve a slot for a worker of the run; -1 when all are taken. */
-int
-shared_worker_reserve(Oid database, Oid owner, int64 run_id)
+/* Wake every scheduler.  The caller holds the lock. */
+void
+shared_wake_schedulers(void)
 {
-	int			slot = -1;
-	uint64		token;
-
-	do
+	for (int i = 0; i < SCHEDULER_SLOTS; i++)
 	{
-		if (!pg_strong_random(&token, sizeof(token)))
-			elog(ERROR, "could not generate a random token");
-		token &= PG_INT64_MAX;
-	} while (token == 0);
+		SchedulerSlot *s = &shared->schedulers[i];
 
-	lock_shared(LW_EXCLUSIVE);
-	for (int i = 0; i < shared->nworkers; i++)
-	{
-		WorkerSlot *w = &workers[i];
-
-		if (w->in_use)
+		if (s->latch == NULL)
 			continue;
-		memset(w, 0, sizeof(WorkerSlot));
-		w->in_use = true;
-		w->database = database;
-		w->owner = owner;
-		w->run_id = run_id;
-		w->token = (int64) token;
-		w->launched_at = w->state_since = GetCurrentTimestamp();
-		w->state = WORKER_STARTING;
-		slot = i;
-		break;
+		s->wake = true;
+		SetLatch(s->latch);
 	}
-	unlock_shared();
-	return slot;
 }
-
-/* Give back the slot of a worker that did not come to life. */
-void
-shared_worker_release(int slot, int64 token)
-{
-	lock_shared(LW_EXCLUSIVE);
-	if (workers[slot].in_use && workers[slot].token == token)
-		workers[slot].in_use = false;
-	unlock_shared();
-}
-
-/*
- * Whether the worker with that token has attached to the slot.  *alive says
- * whether it still has the slot.
- */
-bool
-shared_worker_attached(int slot, int64 token, bool *alive)
-{
-	bool		attached;
-
-	lock_shared(LW_SHARED);
-	*alive = workers[slot].in_use && workers[slot].token == token;
-	attached = *alive && workers[slot].attached;
-	unlock_shared();
-	return attached;
-}
-
-/* The token of the worker the slot is reserved for. */
-int64
-shared_worker_token(int slot)
-{
-	int64		token;
-
-	lock_shared(LW_SHARED);
-	token = workers[slot].token;
-	unlock_shared();
-	return token;
-}
-
-/*
- * The number of workers of the run, those not yet attached included.  Their
- * tokens go to *tokens, in the current memory context, if that is not NULL.
- */
-int
-shared_run_workers(Oid database, int64 run_id, int64 **tokens)
-{
-	int			n = 0;
-
-	if (tokens)
-		*tokens = palloc(sizeof(int64) * shared->nworkers);
-	lock_shared(LW_SHARED);
-	for (int i = 0; i < shared->nworkers; i++)
-	{
-		if (!workers[i].in_use || workers[i].database != database ||
-			workers[i].run_id != run_id)
-			continue;
-		if (tokens)
-			(*tokens)[n] = workers[i].token;
-		n++;
-	}
-	unlock_shared();
-	return n;
-}
-
-/* Cancel what the workers of the run are executing. */
-void
-shared_run_cancel(Oid database, int64 run_id)
-{
-	lock_shared(LW_SHARED);
-	for (int i = 0; i < shared->nworkers; i++)
-	{
-		if (workers[i].in_use && workers[i].attached &&
-			workers[i].database == database && workers[i].run_id == run_id)
-			kill(workers[i].pid, SIGINT);
-	}
-	unlock_shared();
-}
-
-/* The slot of the run, or NULL.  The caller holds the lock. */
-static RunSlot *
-find_run(Oid database, int64 run_id)
-{
-	for (int i = 0; i < shared->nruns; i++)
-	{
-		if (runs[i].in_use && runs[i].database == database &&
-			runs[i].run_id == run_id)
-			return &runs[i];
-	}
-	return NULL;
-}
-
-/* Before the first worker of a run is started: give the run a slot. */
-void
-shared_run_open(Oid database, int64 run_id)
-{
-	lock_shared(LW_EXCLUSIVE);
-	if (find_run(database, run_id) == NULL)
-	{
-		for (int i = 0; i < shared->nruns; i++)
-		{
-			if (runs[i].in_use)
-				continue;
-			memset(&runs[i], 0, sizeof(RunSlot));
-			runs[i].in_use = true;
-			runs[i].database = database;
-			runs[i].run_id = run_id;
-			runs[i].pending = true;
-			runs[i].rate = -1;
-			runs[i].sampled_at = GetCurrentTimestamp();
-			break;
-		}
-	}
-	unlock_shared();
-}
-
-/* After the last worker of a run has gone. */
-void
-shared_run_close(Oid database, int64 run_id)
-{
-	RunSlot    *run;
-
-	lock_shared(LW_EXCLUSIVE);
-	run = find_run(database, run_id);
-	if (run)
-		run->in_use = false;
-	unlock_shared();
-}
-
-/* How many workers of the run ever got as far as claiming batches. */
-int
-shared_run_ready(Oid database, int64 run_id)
-{
-	RunSlot    *run;
-	int			ready;
-
-	lock_shared(LW_SHARED);
-	run = find_run(database, run_id);
-	ready = run ? run->ready : 0;
-	unlock_shared();
-	return ready;
-}
-
-/* About once a second: bring the rates of the database's runs up to date. */
-void
-shared_run_sample(Oid database)
-{
-	TimestampTz now = GetCurrentTimestamp();
-
-	lock_shared(LW_EXCLUSIVE);
-	for (int i = 0; i < shared->nruns; i++)
-	{
-		RunSlot    *r = &runs[i];
-		double		seconds = (now - r->sampled_at) / 1000000.0;
-		double		rate;
-
-		if (!r->in_use || r->database != database || seconds < 0.9)
-			continue;
-		rate = (r->rows_scanned - r->sampled_rows) / seconds;
-		r->rate = r->rate < 0 ? rate :
-			RATE_WEIGHT * rate + (1 - RATE_WEIGHT) * r->rate;
-		r->sampled_rows = r->rows_scanned;
-		r->sampled_at = now;
-	}
-	unlock_shared();
-}
-
-/* Batches of the run have become pending: workers must look for them. */
-void
-shared_run_set_pending(Oid database, int64 run_id)
-{
-	RunSlot    *run;
-
-	lock_shared(LW_EXCLUSIVE);
-	run = find_run(database, run_id);
-	if (run)
-	{
-		run->pending = true;
-		run->pending_changes++;
-	}
-	unlock_shared();
-}
-
-/*
- * Whether there may be pending batches.  *changes is what has to be given to
- * shared_run_clear_pending after looking in vain.
- */
-bool
-shared_run_has_pending(Oid database, int64 run_id, int *changes)
-{
-	RunSlot    *run;
-	bool		pending = true;
-
-	*changes = 0;
-	lock_shared(LW_SHARED);
-	run = find_run(database, run_id);
-	if (run)
-	{
-		pending = run->pending;
-		*changes = run->pending_changes;
-	}
-	unlock_shared();
-	return pending;
-}
-
-/* There was no pending batch, unless one came since changes was read. */
-void
-shared_run_clear_pending(Oid database, int64 run_id, int changes)
-{
-	RunSlot    *run;
-
-	lock_shared(LW_EXCLUSIVE);
-	run = find_run(database, run_id);
-	if (run && run->pending_changes == changes)
-		run->pending = false;
-	unlock_shared();
-}
-
-/* ---- worker ---- */
 
 /* Set the latch of the scheduler of the database.  Caller holds the lock. */
 static bool
@@ -668,147 +389,6 @@ wake_scheduler(Oid database)
 	return false;
 }
 
-static void
-worker_exit(int code, Datum arg)
-{
-	WorkerSlot *w;
-
-	if (my_worker < 0)
-		return;
-	w = &workers[my_worker];
-	my_worker = -1;
-	lock_shared(LW_EXCLUSIVE);
-	w->in_use = false;
-	w->latch = NULL;
-
-	/* the slot may be what other runs, of any database, are waiting for */
-	for (int i = 0; i < SCHEDULER_SLOTS; i++)
-	{
-		if (shared->schedulers[i].latch)
-		{
-			shared->schedulers[i].wake = true;
-			SetLatch(shared->schedulers[i].latch);
-		}
-	}
-	unlock_shared();
-}
-
-/*
- * The worker takes the slot it was started for and gets a copy of it.
- * Returns false when the slot is not its own any more: it must exit.
- */
-bool
-shared_worker_attach(int slot, WorkerSlot *copy)
-{
-	bool		ok = false;
-
-	if (shared == NULL || slot < 0 || slot >= shared->nworkers)
-		return false;
-	lock_shared(LW_EXCLUSIVE);
-	if (workers[slot].in_use && !workers[slot].attached)
-	{
-		WorkerSlot *w = &workers[slot];
-
-		w->attached = true;
-		w->pid = MyProcPid;
-		w->latch = MyLatch;
-		w->started_at = w->state_since = GetCurrentTimestamp();
-		w->state = WORKER_PREPARING;
-		*copy = *w;
-		ok = true;
-	}
-	unlock_shared();
-	if (ok)
-	{
-		my_worker = slot;
-		before_shmem_exit(worker_exit, (Datum) 0);
-	}
-	return ok;
-}
-
-/* Whether the row of the run has changed since the worker last read it. */
-bool
-shared_worker_noticed(void)
-{
-	bool		notified;
-
-	lock_shared(LW_SHARED);
-	notified = workers[my_worker].notified;
-	unlock_shared();
-	return notified;
-}
-
-/* The worker is about to read the row of the run. */
-void
-shared_worker_take_notice(void)
-{
-	lock_shared(LW_EXCLUSIVE);
-	workers[my_worker].notified = false;
-	unlock_shared();
-}
-
-/* How many workers of the same run have an earlier slot. */
-int
-shared_worker_rank(void)
-{
-	int			rank = 0;
-	WorkerSlot *me = &workers[my_worker];
-
-	lock_shared(LW_SHARED);
-	for (int i = 0; i < my_worker; i++)
-	{
-		if (workers[i].in_use && workers[i].database == me->database &&
-			workers[i].run_id == me->run_id)
-			rank++;
-	}
-	unlock_shared();
-	return rank;
-}
-
-/* The worker got as far as claiming batches. */
-void
-shared_worker_ready(void)
-{
-	RunSlot    *run;
-
-	lock_shared(LW_EXCLUSIVE);
-	run = find_run(workers[my_worker].database, workers[my_worker].run_id);
-	if (run)
-		run->ready++;
-	unlock_shared();
-}
-
-/* Show what the worker does. */
-void
-shared_worker_state(WorkerState state, int64 batch, int attempt)
-{
-	WorkerSlot *w = &workers[my_worker];
-
-	lock_shared(LW_EXCLUSIVE);
-	w->state = state;
-	w->state_since = GetCurrentTimestamp();
-	w->batch = batch;
-	w->attempt = attempt;
-	unlock_shared();
-}
-
-/* A batch is committed: count it. */
-void
-shared_worker_done(int64 rows_scanned, int64 rows_affected)
-{
-	WorkerSlot *w = &workers[my_worker];
-	RunSlot    *run;
-
-	lock_shared(LW_EXCLUSIVE);
-	w->batches++;
-	w->rows_scanned += rows_scanned;
-	w->rows_affected += rows_affected;
-	run = find_run(w->database, w->run_id);
-	if (run)
-		run->rows_scanned += rows_scanned;
-	unlock_shared();
-}
-
 /* ---- sessions ---- */
 
 /*
@@ -818,7 +398,7 @@ shared_worker_done(int64 rows_scanned, int64 rows_affected)
 void
 shared_wake_database(Oid database)
 {
-	lock_shared(LW_EXCLUSIVE);
+	shared_lock(LW_EXCLUSIVE);
 	for (int i = 0; i < shared->nworkers; i++)
 	{
 		if (!workers[i].in_use || workers[i].database != database)
@@ -840,7 +420,7 @@ shared_wake_database(Oid database)
 		if (shared->launcher)
 			SetLatch(shared->launcher);
 	}
-	unlock_shared();
+	shared_unlock();
 }
 
 static void
@@ -877,43 +457,4 @@ shared_wake_at_commit(void)
 		registered = true;
 	}
 	wake_at_commit = true;
-}
-
-/* ---- views ---- */
-
-/* Copies of all slots of the database's workers, in the current context. */
-int
-shared_copy_workers(Oid database, WorkerSlot **copies, int **numbers)
-{
-	int			n = 0;
-
-	*copies = palloc(sizeof(WorkerSlot) * shared->nworkers);
-	*numbers = palloc(sizeof(int) * shared->nworkers);
-	lock_shared(LW_SHARED);
-	for (int i = 0; i < shared->nworkers; i++)
-	{
-		if (!workers[i].in_use || workers[i].database != database)
-			continue;
-		(*numbers)[n] = i + 1;
-		(*copies)[n++] = workers[i];
-	}
-	unlock_shared();
-	return n;
-}
-
-/* The same for runs. */
-int
-shared_copy_runs(Oid database, RunSlot **copies)
-{
-	int			n = 0;
-
-	*copies = palloc(sizeof(RunSlot) * shared->nruns);
-	lock_shared(LW_SHARED);
-	for (int i = 0; i < shared->nruns; i++)
-	{
-		if (runs[i].in_use && runs[i].database == database)
-			(*copies)[n++] = runs[i];
-	}
-	unlock_shared();
-	return n;
 }

@@ -9,6 +9,7 @@
 #define BACKFILL_SHARED_H
 
 #include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
 #include "postmaster/bgworker.h"
 #include "storage/latch.h"
 

@@ -107,6 +107,13 @@ text_error_callback(void *arg)
 
 /* ---- the scope ---- */
 
+/* A bare "*", which the grammar takes for a whole target list. */
+static bool
+is_star(Node *node)
+{
+	return IsA(node, ColumnRef) && IsA(llast(((ColumnRef *) node)->fields), A_Star);
+}
+
 /*
  * Parse the scope alone, as an expression.  What closes a parenthesis that it
  * did not open is then a syntax error like any other.
@@ -129,7 +136,8 @@ parse_scope(const char *text)
 	select = castNode(SelectStmt, linitial_node(RawStmt, raw)->stmt);
 	target = list_length(select->targetList) == 1 ?
 		linitial_node(ResTarget, select->targetList) : NULL;
-	if (target == NULL || target->name != NULL || target->indirection != NIL ||
+	if (target == NULL || target->name != NULL || is_star(target->val) ||
+		target->indirection != NIL ||
 		select->distinctClause || select->fromClause || select->whereClause ||
 		select->groupClause || select->havingClause || select->windowClause ||
 		select->sortClause || select->limitCount || select->limitOffset ||

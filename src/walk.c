@@ -121,20 +121,33 @@ find_named_index(Relation rel, const char *key)
 	return result;
 }
 
-/* The primary key's index; raises an error that names what could serve. */
+/*
+ * The primary key's index; raises an error that names what could serve.  One
+ * whose check is deferred orders the rows just as well.
+ */
 static Oid
 find_primary_key(Relation rel)
 {
 	List	   *indexes = RelationGetIndexList(rel);
+	Oid			result = InvalidOid;
+	ListCell   *lc;
 
-	if (!OidIsValid(rel->rd_pkindex))
+	foreach(lc, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+
+		if (index->rd_index->indisprimary)
+			result = lfirst_oid(lc);
+		index_close(index, NoLock);
+	}
+	if (!OidIsValid(result))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table \"%s\" has no primary key", RelationGetRelationName(rel)),
 				 indexes != NIL ?
 				 errhint("Name a unique index on columns that are NOT NULL in \"key\".") :
 				 errhint("Create a unique index on columns that are NOT NULL and name it in \"key\".")));
-	return rel->rd_pkindex;
+	return result;
 }
 
 compat_noreturn static void
@@ -177,6 +190,35 @@ check_index(Relation rel, Relation index)
 			descending = column_descending;
 		else if (descending != column_descending)
 			refuse_index(index, "Some of its columns are ascending and others descending.");
+	}
+}
+
+/*
+ * Raises an error unless the key orders the rows of the inheritance children,
+ * too.  Partitions are what their parent is; children may differ from it.
+ */
+static void
+check_children(Walk *walk, Relation rel, Relation index)
+{
+	ListCell   *lc;
+
+	foreach(lc, find_all_inheritors(walk->target, AccessShareLock, NULL))
+	{
+		Relation	child = table_open(lfirst_oid(lc), NoLock);
+
+		if (child->rd_rel->relkind == RELKIND_FOREIGN_TABLE)
+			refuse_target(rel, psprintf("Its child \"%s\" is a foreign table: a change there and its record here cannot be one transaction.",
+										RelationGetRelationName(child)), NULL);
+		for (int i = 0; i < walk->nkeys; i++)
+		{
+			AttrNumber	attno = get_attnum(RelationGetRelid(child), walk->columns[i].name);
+
+			if (!TupleDescAttr(RelationGetDescr(child), attno - 1)->attnotnull)
+				refuse_index(index, psprintf("Its column \"%s\" may be null in the child \"%s\".",
+											 walk->columns[i].name,
+											 RelationGetRelationName(child)));
+		}
+		table_close(child, NoLock);
 	}
 }
 
@@ -268,6 +310,8 @@ walk_open(Oid target, const char *key, bool descending)
 	walk->nkeys = index->rd_index->indnkeyatts;
 	for (int i = 0; i < walk->nkeys; i++)
 		open_column(walk, &walk->columns[i], rel, index, i);
+	if (rel->rd_rel->relkind == RELKIND_RELATION && walk->has_children)
+		check_children(walk, rel, index);
 
 	index_close(index, NoLock);
 	relation_close(rel, NoLock);

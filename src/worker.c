@@ -31,6 +31,7 @@
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
+#include "storage/pmsignal.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -117,12 +118,17 @@ worker_try(Worker *worker, void (*function) (Worker *))
 	return error;
 }
 
-/* Between batches a cancellation has nothing to cancel. */
+/*
+ * Between batches a cancellation has nothing to cancel.  A worker that never
+ * sleeps must look for itself whether there still is a postmaster.
+ */
 static void
 check_interrupts(void)
 {
 	QueryCancelPending = false;
 	CHECK_FOR_INTERRUPTS();
+	if (!PostmasterIsAlive())
+		proc_exit(1);
 	if (ConfigReloadPending)
 	{
 		ConfigReloadPending = false;

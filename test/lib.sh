@@ -32,7 +32,7 @@ find_pg_config()
 			find /usr/lib/postgresql -path '*/bin/pg_config' 2>/dev/null |
 			sort -V | tail -n 1) || true
 	elif have "$PG_CONFIG"; then
-		PG_CONFIG=$(command -v "$PG_CONFIG")
+		PG_CONFIG=$(realpath -s "$(command -v "$PG_CONFIG")")
 	fi
 	export PG_CONFIG
 }

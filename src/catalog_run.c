@@ -1,0 +1,345 @@
+/*-------------------------------------------------------------------------
+ *
+ * catalog_run.c
+ *	  The rows of definitions and runs.
+ *
+ * The SQL texts are in catalog.c.  Everything here is called between
+ * catalog_begin and catalog_end; results are in the memory context that was
+ * current at catalog_begin.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "catalog_sql.h"
+
+/* ---- definitions ---- */
+
+/* The definition with that name, locked, or NULL. */
+DefinitionInfo *
+catalog_load_definition(CatalogSession *session, const char *name)
+{
+	Datum		args[] = {CStringGetTextDatum(name)};
+	DefinitionInfo *def;
+
+	if (catalog_sql(SQL_LOAD_DEFINITION, args, NULL) == 0)
+		return NULL;
+	def = MemoryContextAllocZero(session->caller, sizeof(DefinitionInfo));
+	def->name = catalog_text(session, 0, 1);
+	def->owner = DatumGetObjectId(catalog_column(0, 2, NULL));
+	def->target = DatumGetObjectId(catalog_column(0, 3, NULL));
+	def->statement = catalog_text(session, 0, 4);
+	def->scope = catalog_text(session, 0, 5);
+	def->key = catalog_text(session, 0, 6);
+	def->settings = catalog_varlena(session, 0, 7);
+	def->search_path = catalog_text(session, 0, 8);
+	def->description = catalog_text(session, 0, 9);
+	return def;
+}
+
+/* Insert the definition or replace the one of the same name and owner. */
+void
+catalog_store_definition(CatalogSession *session, const DefinitionInfo *def)
+{
+	char		nulls[] = "         ";
+	Datum		args[] = {
+		CStringGetTextDatum(def->name),
+		ObjectIdGetDatum(def->owner),
+		ObjectIdGetDatum(def->target),
+		CStringGetTextDatum(def->statement),
+		catalog_text_or_null(def->scope, &nulls[4]),
+		catalog_text_or_null(def->key, &nulls[5]),
+		JsonbPGetDatum(def->settings),
+		CStringGetTextDatum(def->search_path),
+		catalog_text_or_null(def->description, &nulls[8])
+	};
+
+	if (catalog_sql(SQL_STORE_DEFINITION, args, nulls) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("backfill definition \"%s\" was created by somebody else in the meantime",
+						def->name)));
+}
+
+void
+catalog_delete_definition(CatalogSession *session, const char *name)
+{
+	Datum		args[] = {CStringGetTextDatum(name)};
+
+	catalog_sql(SQL_DELETE_DEFINITION, args, NULL);
+}
+
+/* The id of the oldest run of the definition that has not ended, or 0. */
+int64
+catalog_find_active_run(CatalogSession *session, const char *name)
+{
+	Datum		args[] = {CStringGetTextDatum(name)};
+	bool		isnull;
+	Datum		value;
+
+	catalog_sql(SQL_FIND_ACTIVE_RUN, args, NULL);
+	value = catalog_column(0, 1, &isnull);
+	return isnull ? 0 : DatumGetInt64(value);
+}
+
+/* ---- runs ---- */
+
+/* Insert a run of the definition.  Returns its id. */
+int64
+catalog_insert_run(CatalogSession *session, const DefinitionInfo *def,
+				   Oid started_by, Jsonb *settings, RunStatus status,
+				   TimestampTz start_at)
+{
+	char		nulls[] = "             ";
+	Datum		args[] = {
+		CStringGetTextDatum(def->name),
+		CStringGetTextDatum(status_name(status)),
+		ObjectIdGetDatum(def->owner),
+		ObjectIdGetDatum(started_by),
+		ObjectIdGetDatum(MyDatabaseId),
+		Int64GetDatum((int64) GetSystemIdentifier()),
+		ObjectIdGetDatum(def->target),
+		CStringGetTextDatum(def->statement),
+		catalog_text_or_null(def->scope, &nulls[8]),
+		catalog_text_or_null(def->key, &nulls[9]),
+		JsonbPGetDatum(settings),
+		CStringGetTextDatum(def->search_path),
+		TimestampTzGetDatum(start_at)
+	};
+
+	if (TIMESTAMP_IS_NOBEGIN(start_at))
+		nulls[12] = 'n';
+	catalog_sql(SQL_INSERT_RUN, args, nulls);
+	return DatumGetInt64(catalog_column(0, 1, NULL));
+}
+
+static RunInfo *
+read_run(CatalogSession *session, int row)
+{
+	RunInfo    *run = MemoryContextAllocZero(session->caller, sizeof(RunInfo));
+	bool		isnull;
+	char	   *requested;
+
+	run->id = DatumGetInt64(catalog_column(row, 1, NULL));
+	run->name = catalog_text(session, row, 2);
+	run->status = status_from_name(catalog_text(session, row, 3));
+	requested = catalog_text(session, row, 4);
+	run->is_requested = requested != NULL;
+	if (requested)
+		run->requested = status_from_name(requested);
+	run->immediate = DatumGetBool(catalog_column(row, 5, NULL));
+	run->owner = DatumGetObjectId(catalog_column(row, 6, NULL));
+	run->is_local = DatumGetBool(catalog_column(row, 7, NULL));
+	run->target = DatumGetObjectId(catalog_column(row, 8, NULL));
+	run->statement = catalog_text(session, row, 9);
+	run->scope = catalog_text(session, row, 10);
+	run->key = catalog_text(session, row, 11);
+	run->settings = catalog_varlena(session, row, 12);
+	run->search_path = catalog_text(session, row, 13);
+	run->start_at = DatumGetTimestampTz(catalog_column(row, 14, &isnull));
+	if (isnull)
+		TIMESTAMP_NOBEGIN(run->start_at);
+	run->key_names = catalog_varlena(session, row, 15);
+	run->start_key = catalog_varlena(session, row, 16);
+	run->end_key = catalog_varlena(session, row, 17);
+	run->wait_reason = catalog_text(session, row, 18);
+	return run;
+}
+
+/* The run with that id, or NULL; locked on demand. */
+RunInfo *
+catalog_load_run(CatalogSession *session, int64 id, bool for_update)
+{
+	Datum		args[] = {Int64GetDatum(id)};
+
+	if (catalog_sql(for_update ? SQL_LOCK_RUN : SQL_LOAD_RUN, args, NULL) == 0)
+		return NULL;
+	return read_run(session, 0);
+}
+
+static List *
+read_runs(CatalogSession *session, SqlId sql)
+{
+	uint64		n = catalog_sql(sql, NULL, NULL);
+	List	   *result = NIL;
+	MemoryContext old;
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		RunInfo    *run = read_run(session, i);
+
+		old = MemoryContextSwitchTo(session->caller);
+		result = lappend(result, run);
+		MemoryContextSwitchTo(old);
+	}
+	return result;
+}
+
+/* The runs of this database that the scheduler has to look after. */
+List *
+catalog_active_runs(CatalogSession *session)
+{
+	return read_runs(session, SQL_ACTIVE_RUNS);
+}
+
+/* The runs that can be stopped, locked, those of copies included. */
+List *
+catalog_control_runs(CatalogSession *session)
+{
+	return read_runs(session, SQL_CONTROL_RUNS);
+}
+
+/* Delete a run with its batches. */
+void
+catalog_delete_run(CatalogSession *session, int64 id)
+{
+	Datum		args[] = {Int64GetDatum(id)};
+
+	catalog_sql(SQL_DELETE_BATCHES, args, NULL);
+	catalog_sql(SQL_DELETE_RUN, args, NULL);
+}
+
+/* Set the status, with the times that go with it; clears any request. */
+void
+catalog_set_status(CatalogSession *session, int64 id, RunStatus status)
+{
+	Datum		args[] = {
+		Int64GetDatum(id),
+		CStringGetTextDatum(status_name(status)),
+		TimestampTzGetDatum(GetCurrentTimestamp())
+	};
+
+	catalog_sql(SQL_SET_STATUS, args, NULL);
+}
+
+/* Ask for a status that the run takes when its workers have let go. */
+void
+catalog_request(CatalogSession *session, int64 id, RunStatus requested, bool immediate)
+{
+	Datum		args[] = {
+		Int64GetDatum(id),
+		CStringGetTextDatum(status_name(requested)),
+		BoolGetDatum(immediate)
+	};
+
+	catalog_sql(SQL_REQUEST, args, NULL);
+}
+
+void
+catalog_cancel_request(CatalogSession *session, int64 id)
+{
+	Datum		args[] = {Int64GetDatum(id), (Datum) 0, BoolGetDatum(false)};
+
+	catalog_sql(SQL_REQUEST, args, " n ");
+}
+
+/* Remember what fails the run. */
+void
+catalog_set_error(CatalogSession *session, int64 id, const RunError *error)
+{
+	char		nulls[] = "      ";
+	Datum		args[] = {
+		Int64GetDatum(id),
+		catalog_text_or_null(error->sqlstate, &nulls[1]),
+		catalog_text_or_null(error->message, &nulls[2]),
+		catalog_text_or_null(error->detail, &nulls[3]),
+		catalog_text_or_null(error->hint, &nulls[4]),
+		catalog_text_or_null(error->context, &nulls[5])
+	};
+
+	catalog_sql(SQL_SET_ERROR, args, nulls);
+}
+
+/* Make the run one of this database. */
+void
+catalog_adopt_run(CatalogSession *session, int64 id)
+{
+	Datum		args[] = {
+		Int64GetDatum(id),
+		ObjectIdGetDatum(MyDatabaseId),
+		Int64GetDatum((int64) GetSystemIdentifier())
+	};
+
+	catalog_sql(SQL_ADOPT_RUN, args, NULL);
+}
+
+void
+catalog_set_settings(CatalogSession *session, int64 id, Jsonb *settings)
+{
+	Datum		args[] = {Int64GetDatum(id), JsonbPGetDatum(settings)};
+
+	catalog_sql(SQL_SET_SETTINGS, args, NULL);
+}
+
+/* Say why the run does not move; NULL when it does. */
+void
+catalog_set_wait_reason(CatalogSession *session, int64 id, const char *reason)
+{
+	char		nulls[] = "  ";
+	Datum		args[] = {Int64GetDatum(id), catalog_text_or_null(reason, &nulls[1])};
+
+	catalog_sql(SQL_SET_WAIT_REASON, args, nulls);
+}
+
+/* Remember the ends of the walk. */
+void
+catalog_set_ends(CatalogSession *session, int64 id, ArrayType *key_names,
+				 ArrayType *start_key, ArrayType *end_key, double rows_total)
+{
+	Datum		args[] = {
+		Int64GetDatum(id),
+		PointerGetDatum(key_names),
+		PointerGetDatum(start_key),
+		PointerGetDatum(end_key),
+		Int64GetDatum((int64) rows_total)
+	};
+
+	catalog_sql(SQL_SET_ENDS, args, NULL);
+}
+
+/* Add the batches that have ended up in the row of the run. */
+void
+catalog_rollup(CatalogSession *session, int64 id)
+{
+	Datum		args[] = {Int64GetDatum(id)};
+
+	catalog_sql(SQL_ROLLUP, args, NULL);
+}
+
+/* What backfill_wait prints, or NULL when there is no such run. */
+RunProgress *
+catalog_progress(CatalogSession *session, int64 id)
+{
+	Datum		args[] = {Int64GetDatum(id)};
+	RunProgress *p;
+	bool		isnull;
+
+	if (catalog_sql(SQL_PROGRESS, args, NULL) == 0)
+		return NULL;
+	p = MemoryContextAllocZero(session->caller, sizeof(RunProgress));
+	p->name = catalog_text(session, 0, 1);
+	p->status = status_from_name(catalog_text(session, 0, 2));
+	p->wait_reason = catalog_text(session, 0, 3);
+	p->sqlstate = catalog_text(session, 0, 4);
+	p->error = catalog_text(session, 0, 5);
+	p->error_detail = catalog_text(session, 0, 6);
+	p->error_hint = catalog_text(session, 0, 7);
+	p->progress = catalog_text(session, 0, 8);
+	p->eta = catalog_text(session, 0, 9);
+	p->rows_scanned = DatumGetInt64(catalog_column(0, 10, NULL));
+	p->rows_total = DatumGetInt64(catalog_column(0, 11, &isnull));
+	if (isnull)
+		p->rows_total = -1;
+	p->rows_per_second = DatumGetFloat8(catalog_column(0, 12, &isnull));
+	if (isnull)
+		p->rows_per_second = -1;
+	p->owner = DatumGetObjectId(catalog_column(0, 13, NULL));
+	return p;
+}

@@ -1,0 +1,59 @@
+/*-------------------------------------------------------------------------
+ *
+ * shared_state.h
+ *	  The segment in shared memory; for shared.c and slot.c only.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_SHARED_STATE_H
+#define BACKFILL_SHARED_STATE_H
+
+#include "storage/lwlock.h"
+
+#include "shared.h"
+
+#define SCHEDULER_SLOTS		64
+#define REQUESTS			64
+
+typedef enum SchedulerState
+{
+	SCHEDULER_FREE,
+	SCHEDULER_STARTING,			/* reserved by the launcher */
+	SCHEDULER_RUNNING,			/* attached by the process */
+	SCHEDULER_FINISHING,		/* has nothing more to do; refuses wake-ups */
+	SCHEDULER_DONE				/* gone, to be reaped by the launcher */
+} SchedulerState;
+
+typedef struct SchedulerSlot
+{
+	SchedulerState state;
+	Oid			database;
+	Latch	   *latch;
+	bool		wake;
+	bool		failed;			/* went away without saying so */
+	TimestampTz next_due;		/* when it is needed again, DT_NOEND if not */
+	TimestampTz launched_at;
+} SchedulerSlot;
+
+typedef struct SharedState
+{
+	LWLock	   *lock;
+	Latch	   *launcher;
+	bool		rescan;			/* more requests than fit: look everywhere */
+	int			nrequests;
+	Oid			requests[REQUESTS];
+	SchedulerSlot schedulers[SCHEDULER_SLOTS];
+	int			nworkers;
+	int			nruns;
+	/* nworkers worker slots follow, then nruns run slots */
+} SharedState;
+
+extern SharedState *shared;
+extern WorkerSlot *workers;
+extern RunSlot *runs;
+
+extern void shared_lock(LWLockMode mode);
+extern void shared_unlock(void);
+extern void shared_wake_schedulers(void);
+
+#endif							/* BACKFILL_SHARED_STATE_H */

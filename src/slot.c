@@ -1,0 +1,445 @@
+/*-------------------------------------------------------------------------
+ *
+ * slot.c
+ *	  The slots of workers and runs in shared memory.
+ *
+ * The segment, its lock and the rules are those of shared.c.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "signal.h"
+#include "storage/ipc.h"
+#include "utils/timestamp.h"
+
+#include "shared_state.h"
+
+/* Share of the newest second in the rate that is shown. */
+#define RATE_WEIGHT			0.3
+
+static int	my_worker = -1;
+
+/* Reserve a slot for a worker of the run; -1 when all are taken. */
+int
+shared_worker_reserve(Oid database, Oid owner, int64 run_id)
+{
+	int			slot = -1;
+	uint64		token;
+
+	do
+	{
+		if (!pg_strong_random(&token, sizeof(token)))
+			elog(ERROR, "could not generate a random token");
+		token &= PG_INT64_MAX;
+	} while (token == 0);
+
+	shared_lock(LW_EXCLUSIVE);
+	for (int i = 0; i < shared->nworkers; i++)
+	{
+		WorkerSlot *w = &workers[i];
+
+		if (w->in_use)
+			continue;
+		memset(w, 0, sizeof(WorkerSlot));
+		w->in_use = true;
+		w->database = database;
+		w->owner = owner;
+		w->run_id = run_id;
+		w->token = (int64) token;
+		w->launched_at = w->state_since = GetCurrentTimestamp();
+		w->state = WORKER_STARTING;
+		slot = i;
+		break;
+	}
+	shared_unlock();
+	return slot;
+}
+
+/* Give back the slot of a worker that did not come to life. */
+void
+shared_worker_release(int slot, int64 token)
+{
+	shared_lock(LW_EXCLUSIVE);
+	if (workers[slot].in_use && workers[slot].token == token)
+		workers[slot].in_use = false;
+	shared_unlock();
+}
+
+/*
+ * Whether the worker with that token has attached to the slot.  *alive says
+ * whether it still has the slot.
+ */
+bool
+shared_worker_attached(int slot, int64 token, bool *alive)
+{
+	bool		attached;
+
+	shared_lock(LW_SHARED);
+	*alive = workers[slot].in_use && workers[slot].token == token;
+	attached = *alive && workers[slot].attached;
+	shared_unlock();
+	return attached;
+}
+
+/* The token of the worker the slot is reserved for. */
+int64
+shared_worker_token(int slot)
+{
+	int64		token;
+
+	shared_lock(LW_SHARED);
+	token = workers[slot].token;
+	shared_unlock();
+	return token;
+}
+
+/*
+ * The number of workers of the run, those not yet attached included.  Their
+ * tokens go to *tokens, in the current memory context, if that is not NULL.
+ */
+int
+shared_run_workers(Oid database, int64 run_id, int64 **tokens)
+{
+	int			n = 0;
+
+	if (tokens)
+		*tokens = palloc(sizeof(int64) * shared->nworkers);
+	shared_lock(LW_SHARED);
+	for (int i = 0; i < shared->nworkers; i++)
+	{
+		if (!workers[i].in_use || workers[i].database != database ||
+			workers[i].run_id != run_id)
+			continue;
+		if (tokens)
+			(*tokens)[n] = workers[i].token;
+		n++;
+	}
+	shared_unlock();
+	return n;
+}
+
+/* Cancel what the workers of the run are executing. */
+void
+shared_run_cancel(Oid database, int64 run_id)
+{
+	shared_lock(LW_SHARED);
+	for (int i = 0; i < shared->nworkers; i++)
+	{
+		if (workers[i].in_use && workers[i].attached &&
+			workers[i].database == database && workers[i].run_id == run_id)
+			kill(workers[i].pid, SIGINT);
+	}
+	shared_unlock();
+}
+
+/* The slot of the run, or NULL.  The caller holds the lock. */
+static RunSlot *
+find_run(Oid database, int64 run_id)
+{
+	for (int i = 0; i < shared->nruns; i++)
+	{
+		if (runs[i].in_use && runs[i].database == database &&
+			runs[i].run_id == run_id)
+			return &runs[i];
+	}
+	return NULL;
+}
+
+/* Before the first worker of a run is started: give the run a slot. */
+void
+shared_run_open(Oid database, int64 run_id)
+{
+	shared_lock(LW_EXCLUSIVE);
+	if (find_run(database, run_id) == NULL)
+	{
+		for (int i = 0; i < shared->nruns; i++)
+		{
+			if (runs[i].in_use)
+				continue;
+			memset(&runs[i], 0, sizeof(RunSlot));
+			runs[i].in_use = true;
+			runs[i].database = database;
+			runs[i].run_id = run_id;
+			runs[i].pending = true;
+			runs[i].rate = -1;
+			runs[i].sampled_at = GetCurrentTimestamp();
+			break;
+		}
+	}
+	shared_unlock();
+}
+
+/* After the last worker of a run has gone. */
+void
+shared_run_close(Oid database, int64 run_id)
+{
+	RunSlot    *run;
+
+	shared_lock(LW_EXCLUSIVE);
+	run = find_run(database, run_id);
+	if (run)
+		run->in_use = false;
+	shared_unlock();
+}
+
+/* How many workers of the run ever got as far as claiming batches. */
+int
+shared_run_ready(Oid database, int64 run_id)
+{
+	RunSlot    *run;
+	int			ready;
+
+	shared_lock(LW_SHARED);
+	run = find_run(database, run_id);
+	ready = run ? run->ready : 0;
+	shared_unlock();
+	return ready;
+}
+
+/* About once a second: bring the rates of the database's runs up to date. */
+void
+shared_run_sample(Oid database)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	shared_lock(LW_EXCLUSIVE);
+	for (int i = 0; i < shared->nruns; i++)
+	{
+		RunSlot    *r = &runs[i];
+		double		seconds = (now - r->sampled_at) / 1000000.0;
+		double		rate;
+
+		if (!r->in_use || r->database != database || seconds < 0.9)
+			continue;
+		rate = (r->rows_scanned - r->sampled_rows) / seconds;
+		r->rate = r->rate < 0 ? rate :
+			RATE_WEIGHT * rate + (1 - RATE_WEIGHT) * r->rate;
+		r->sampled_rows = r->rows_scanned;
+		r->sampled_at = now;
+	}
+	shared_unlock();
+}
+
+/* Batches of the run have become pending: workers must look for them. */
+void
+shared_run_set_pending(Oid database, int64 run_id)
+{
+	RunSlot    *run;
+
+	shared_lock(LW_EXCLUSIVE);
+	run = find_run(database, run_id);
+	if (run)
+	{
+		run->pending = true;
+		run->pending_changes++;
+	}
+	shared_unlock();
+}
+
+/*
+ * Whether there may be pending batches.  *changes is what has to be given to
+ * shared_run_clear_pending after looking in vain.
+ */
+bool
+shared_run_has_pending(Oid database, int64 run_id, int *changes)
+{
+	RunSlot    *run;
+	bool		pending = true;
+
+	*changes = 0;
+	shared_lock(LW_SHARED);
+	run = find_run(database, run_id);
+	if (run)
+	{
+		pending = run->pending;
+		*changes = run->pending_changes;
+	}
+	shared_unlock();
+	return pending;
+}
+
+/* There was no pending batch, unless one came since changes was read. */
+void
+shared_run_clear_pending(Oid database, int64 run_id, int changes)
+{
+	RunSlot    *run;
+
+	shared_lock(LW_EXCLUSIVE);
+	run = find_run(database, run_id);
+	if (run && run->pending_changes == changes)
+		run->pending = false;
+	shared_unlock();
+}
+
+static void
+worker_exit(int code, Datum arg)
+{
+	WorkerSlot *w;
+
+	if (my_worker < 0)
+		return;
+	w = &workers[my_worker];
+	my_worker = -1;
+	shared_lock(LW_EXCLUSIVE);
+	w->in_use = false;
+	w->latch = NULL;
+
+	/* the slot may be what other runs, of any database, are waiting for */
+	shared_wake_schedulers();
+	shared_unlock();
+}
+
+/*
+ * The worker takes the slot it was started for and gets a copy of it.
+ * Returns false when the slot is not its own any more: it must exit.
+ */
+bool
+shared_worker_attach(int slot, WorkerSlot *copy)
+{
+	bool		ok = false;
+
+	if (shared == NULL || slot < 0 || slot >= shared->nworkers)
+		return false;
+	shared_lock(LW_EXCLUSIVE);
+	if (workers[slot].in_use && !workers[slot].attached)
+	{
+		WorkerSlot *w = &workers[slot];
+
+		w->attached = true;
+		w->pid = MyProcPid;
+		w->latch = MyLatch;
+		w->started_at = w->state_since = GetCurrentTimestamp();
+		w->state = WORKER_PREPARING;
+		*copy = *w;
+		ok = true;
+	}
+	shared_unlock();
+	if (ok)
+	{
+		my_worker = slot;
+		before_shmem_exit(worker_exit, (Datum) 0);
+	}
+	return ok;
+}
+
+/* Whether the row of the run has changed since the worker last read it. */
+bool
+shared_worker_noticed(void)
+{
+	bool		notified;
+
+	shared_lock(LW_SHARED);
+	notified = workers[my_worker].notified;
+	shared_unlock();
+	return notified;
+}
+
+/* The worker is about to read the row of the run. */
+void
+shared_worker_take_notice(void)
+{
+	shared_lock(LW_EXCLUSIVE);
+	workers[my_worker].notified = false;
+	shared_unlock();
+}
+
+/* How many workers of the same run have an earlier slot. */
+int
+shared_worker_rank(void)
+{
+	int			rank = 0;
+	WorkerSlot *me = &workers[my_worker];
+
+	shared_lock(LW_SHARED);
+	for (int i = 0; i < my_worker; i++)
+	{
+		if (workers[i].in_use && workers[i].database == me->database &&
+			workers[i].run_id == me->run_id)
+			rank++;
+	}
+	shared_unlock();
+	return rank;
+}
+
+/* The worker got as far as claiming batches. */
+void
+shared_worker_ready(void)
+{
+	RunSlot    *run;
+
+	shared_lock(LW_EXCLUSIVE);
+	run = find_run(workers[my_worker].database, workers[my_worker].run_id);
+	if (run)
+		run->ready++;
+	shared_unlock();
+}
+
+/* Show what the worker does. */
+void
+shared_worker_state(WorkerState state, int64 batch, int attempt)
+{
+	WorkerSlot *w = &workers[my_worker];
+
+	shared_lock(LW_EXCLUSIVE);
+	w->state = state;
+	w->state_since = GetCurrentTimestamp();
+	w->batch = batch;
+	w->attempt = attempt;
+	shared_unlock();
+}
+
+/* A batch is committed: count it. */
+void
+shared_worker_done(int64 rows_scanned, int64 rows_affected)
+{
+	WorkerSlot *w = &workers[my_worker];
+	RunSlot    *run;
+
+	shared_lock(LW_EXCLUSIVE);
+	w->batches++;
+	w->rows_scanned += rows_scanned;
+	w->rows_affected += rows_affected;
+	run = find_run(w->database, w->run_id);
+	if (run)
+		run->rows_scanned += rows_scanned;
+	shared_unlock();
+}
+
+/* Copies of all slots of the database's workers, in the current context. */
+int
+shared_copy_workers(Oid database, WorkerSlot **copies, int **numbers)
+{
+	int			n = 0;
+
+	*copies = palloc(sizeof(WorkerSlot) * shared->nworkers);
+	*numbers = palloc(sizeof(int) * shared->nworkers);
+	shared_lock(LW_SHARED);
+	for (int i = 0; i < shared->nworkers; i++)
+	{
+		if (!workers[i].in_use || workers[i].database != database)
+			continue;
+		(*numbers)[n] = i + 1;
+		(*copies)[n++] = workers[i];
+	}
+	shared_unlock();
+	return n;
+}
+
+/* The same for runs. */
+int
+shared_copy_runs(Oid database, RunSlot **copies)
+{
+	int			n = 0;
+
+	*copies = palloc(sizeof(RunSlot) * shared->nruns);
+	shared_lock(LW_SHARED);
+	for (int i = 0; i < shared->nruns; i++)
+	{
+		if (runs[i].in_use && runs[i].database == database)
+			(*copies)[n++] = runs[i];
+	}
+	shared_unlock();
+	return n;
+}

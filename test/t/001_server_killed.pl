@@ -1,0 +1,98 @@
+# Exactly once while the whole server is killed again and again, with
+# synchronous_commit on and off, under writes of the foreground.
+
+use strict;
+use warnings;
+
+use BackfillTest;
+use List::Util qw(max);
+use Test::More;
+use Time::HiRes qw(usleep);
+
+my $rows = full_length() ? 1_000_000 : 200_000;
+my $kills = full_length() ? 20 : 5;
+
+seed_random();
+
+my $node = make_node('main');
+
+# Kill and restart the server, and wait until a batch is completed.  Returns
+# the seconds from the start of the postmaster, recovery included, to that.
+sub kill_and_restart
+{
+	my ($id) = @_;
+	my $since = "FROM backfill_batches WHERE run_id = $id AND finished_at > pg_postmaster_start_time()";
+
+	# the postmaster alone, or everything at the same instant
+	ok(rand() < 0.5 ? kill_postmaster($node) : kill_server($node),
+		'no process outlives the server');
+	$node->start;
+	ok( wait_for($node,
+			"SELECT EXISTS (SELECT $since) OR EXISTS
+				(SELECT FROM backfill_runs WHERE id = $id AND status = 'completed')"),
+		'the run goes on by itself');
+	return query_ok($node,
+		"SELECT coalesce(extract(epoch FROM min(finished_at) - pg_postmaster_start_time()), 0) $since");
+}
+
+foreach my $synchronous_commit ('off', 'on')
+{
+	my $table = "t_$synchronous_commit";
+	my @recovery;
+
+	create_target($node, $table, $rows);
+	define_increment($node, $table, qq({"batch_size": 300, "sleep": "5 ms", "workers": 2,
+		"retry_delay": "100 ms", "synchronous_commit": "$synchronous_commit"}));
+	my $foreground = foreground_start($node, $table, $rows);
+	my $id = start_run($node, $table);
+
+	foreach my $kill (1 .. $kills)
+	{
+		# the first at the very beginning, the last near the end
+		if ($kill > 1)
+		{
+			my $part = $kill == $kills ? 0.96 : ($kill - 2 + rand) / ($kills - 1);
+			ok( wait_for($node,
+					"SELECT rows_scanned >= " . int($rows * $part)
+					  . " OR status = 'completed' FROM backfill_runs WHERE id = $id",
+					interval => 10_000),
+				sprintf('kill %d comes after %.1f %%', $kill, 100 * $part));
+		}
+		usleep(rand(50_000));
+		push @recovery, kill_and_restart($id);
+		foreground_stop($foreground);
+		$foreground = foreground_start($node, $table, $rows);
+	}
+	ok(wait_for_status($node, $id, 'completed'),
+		"the run completes after $kills kills, synchronous_commit $synchronous_commit");
+	foreground_stop($foreground);
+	check_exactly_once($node, $id, $table, $rows,
+		"exactly once after $kills kills of the server, synchronous_commit $synchronous_commit");
+	cmp_ok(query_ok($node, "SELECT count(*) FROM backfill_batches WHERE run_id = $id AND attempt > 1"),
+		'>', 0, 'some batches were in hand when the server died');
+	cmp_ok(query_ok($node, "SELECT sum(f) FROM $table"), '>', 0, 'the foreground wrote meanwhile');
+	diag(sprintf('synchronous_commit %s: a batch is completed %.2f s after the start of the server at the latest',
+			$synchronous_commit, max(@recovery)));
+	cmp_ok(max(@recovery), '<', 60, 'progress soon after the server accepts connections');
+}
+
+# A worker that never sleeps has to notice the death of the postmaster all the
+# same, or the server could not be started again before the run has ended.
+create_target($node, 'sleepless', 100_000);
+define_increment($node, 'sleepless', '{"batch_size": 5, "sleep": 0}');
+my $id = start_run($node, 'sleepless');
+ok(wait_for($node, "SELECT batches > 50 FROM backfill_runs WHERE id = $id", interval => 10_000),
+	'a run without sleep is under way');
+ok(kill_postmaster($node), 'its worker ends after the postmaster');
+$node->start;
+$node->safe_psql('postgres', "SELECT backfill_pause($id)");
+cmp_ok(query_ok($node, 'SELECT count(*) FROM sleepless WHERE n = 0'), '>', 10_000,
+	'it did so long before the end of the run');
+ok(wait_for_status($node, $id, 'paused'), 'the run can be paused');
+$node->safe_psql('postgres',
+	qq(SELECT backfill_alter($id, '{"batch_size": 5000}'); SELECT backfill_resume($id)));
+ok(wait_for_status($node, $id, 'completed'), 'and completes');
+check_exactly_once($node, $id, 'sleepless', 100_000, 'exactly once');
+
+$node->stop;
+done_testing();
