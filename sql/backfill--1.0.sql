@@ -78,6 +78,7 @@ CREATE TABLE backfill.run (
 	finished_at	timestamptz
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE backfill.run IS 'one row for each run, with a copy of the definition as it was at the start';
+COMMENT ON SEQUENCE backfill.run_id_seq IS 'numbers of runs';
 COMMENT ON COLUMN backfill.run.id IS 'number of the run';
 COMMENT ON COLUMN backfill.run.name IS 'name of the definition';
 COMMENT ON COLUMN backfill.run.status IS 'pending, enqueued, running, paused, completed, failed or stopped';

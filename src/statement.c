@@ -345,6 +345,7 @@ typedef struct GraftContext
 	Walk	   *walk;
 	const char *text;
 	bool		found;			/* batch is updated or deleted from */
+	bool		read;			/* batch, or something of that name, is read */
 } GraftContext;
 
 /* The position of a byte offset in the text, in characters. */
@@ -388,6 +389,8 @@ graft_walker(Node *node, GraftContext *context)
 		refuse_statement("cannot merge into \"batch\"",
 						 "Use UPDATE batch ... FROM, or MERGE INTO another table USING batch.",
 						 text_location(context->text, ((MergeStmt *) node)->relation->location));
+	else if (IsA(node, RangeVar) && is_batch((RangeVar *) node))
+		context->read = true;
 	return raw_expression_tree_walker(node, graft_walker, context);
 }
 
@@ -425,7 +428,7 @@ with_clause_of(Node *stmt)
 static bool
 graft_batch(RawStmt *raw, Walk *walk, const char *text)
 {
-	GraftContext context = {walk, text, false};
+	GraftContext context = {walk, text, false, false};
 	WithClause **with = with_clause_of(raw->stmt);
 	WithClause *ours;
 	ListCell   *lc;
@@ -438,6 +441,10 @@ graft_batch(RawStmt *raw, Walk *walk, const char *text)
 						 text_location(text, raw->stmt_location));
 
 	graft_walker(raw->stmt, &context);
+
+	/* a rule may rewrite the statement into several, and WITH forbids that */
+	if (!context.read)
+		return context.found;
 
 	ours = make_batch_with(walk);
 	if (*with == NULL)

@@ -231,8 +231,8 @@ sub node_processes
 # postmaster, which a new one would take for it.
 sub await_death
 {
-	my ($node, $postmaster) = @_;
-	my $until = time + $timeout;
+	my ($node, $postmaster, $bound) = @_;
+	my $until = time + ($bound || $timeout);
 
 	for (;;)
 	{
@@ -249,14 +249,15 @@ sub await_death
 	return 1;
 }
 
-# SIGKILL to the postmaster alone: its children notice and leave.
+# SIGKILL to the postmaster alone: its children notice and leave, in so many
+# seconds at most.
 sub kill_postmaster
 {
-	my ($node) = @_;
+	my ($node, $bound) = @_;
 	my $postmaster = $node->{_pid};
 
 	$node->kill9;
-	return await_death($node, $postmaster);
+	return await_death($node, $postmaster, $bound);
 }
 
 # SIGKILL to every process at once.
