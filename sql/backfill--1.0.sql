@@ -132,7 +132,8 @@ CREATE TABLE backfill.batch (
 	finished_at	timestamptz,
 	duration	interval,
 	wal_bytes	bigint,
-	worker		bigint,
+	token		bigint,
+	worker		integer,
 	pid			integer,
 	error		text,
 	PRIMARY KEY (run_id, number)
@@ -148,11 +149,12 @@ COMMENT ON COLUMN backfill.batch.attempt IS 'how often the batch was begun';
 COMMENT ON COLUMN backfill.batch.crashes IS 'how often a worker died with the batch in hand since the run was last resumed';
 COMMENT ON COLUMN backfill.batch.rows_scanned IS 'rows of the target in the range when it was claimed, in scope or not';
 COMMENT ON COLUMN backfill.batch.rows_affected IS 'rows the statement processed; of several statements, the most that one processed';
-COMMENT ON COLUMN backfill.batch.started_at IS 'when the last attempt began';
+COMMENT ON COLUMN backfill.batch.started_at IS 'when the statement began, once the batch is completed';
 COMMENT ON COLUMN backfill.batch.finished_at IS 'when the batch was completed or given up';
 COMMENT ON COLUMN backfill.batch.duration IS 'time spent in the statement';
 COMMENT ON COLUMN backfill.batch.wal_bytes IS 'WAL that the statement wrote';
-COMMENT ON COLUMN backfill.batch.worker IS 'token of the worker that has or had the batch';
+COMMENT ON COLUMN backfill.batch.token IS 'token of the worker that has or had the batch; never used twice';
+COMMENT ON COLUMN backfill.batch.worker IS 'number of that worker''s slot, as in backfill_workers';
 COMMENT ON COLUMN backfill.batch.pid IS 'process id of that worker';
 COMMENT ON COLUMN backfill.batch.error IS 'message of the last error in the batch';
 

@@ -108,7 +108,7 @@ claim_pending(Worker *worker, CatalogSession *session)
 	if (!shared_run_has_pending(MyDatabaseId, worker->run->id, &changes))
 		return NULL;
 	batch = catalog_take_pending(session, worker->run->id, worker->slot.token,
-								 BATCH_CRASHES_SUSPECT);
+								 worker->slot.number, BATCH_CRASHES_SUSPECT);
 	if (batch != NULL)
 		return batch;
 	if (!enter_quarantine(worker))
@@ -117,7 +117,7 @@ claim_pending(Worker *worker, CatalogSession *session)
 		return NULL;
 	}
 	batch = catalog_take_pending(session, worker->run->id, worker->slot.token,
-								 PG_INT32_MAX);
+								 worker->slot.number, PG_INT32_MAX);
 	if (batch == NULL)
 	{
 		leave_quarantine(worker);
@@ -156,7 +156,8 @@ claim_next(Worker *worker, CatalogSession *session)
 	batch->end_key = at_end ? run->end_key : walk_key_to_text(worker->walk, end);
 
 	catalog_begin(session);
-	catalog_insert_batch(session, run->id, batch, worker->slot.token);
+	catalog_insert_batch(session, run->id, batch, worker->slot.token,
+						 worker->slot.number);
 	return batch;
 }
 

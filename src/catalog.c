@@ -182,37 +182,37 @@ static Sql sqls[] = {
 	1, {INT8OID}},
 	[SQL_INSERT_BATCH] = {
 		"INSERT INTO backfill.batch (run_id, number, start_key, end_key, "
-		"       start_inclusive, status, rows_scanned, worker, pid) "
-		"VALUES ($1, $2, $3, $4, $5, 'running', $6, $7, $8)",
-	8, {INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID, BOOLOID, INT8OID, INT8OID, INT4OID}},
+		"       start_inclusive, status, rows_scanned, token, worker, pid) "
+		"VALUES ($1, $2, $3, $4, $5, 'running', $6, $7, $8, $9)",
+	9, {INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID, BOOLOID, INT8OID, INT8OID, INT4OID, INT4OID}},
 	[SQL_TAKE_PENDING] = {
 		"UPDATE backfill.batch SET status = 'running', attempt = attempt + 1, "
-		"       worker = $2, pid = $3 "
+		"       token = $2, worker = $5, pid = $3 "
 		" WHERE run_id = $1 AND number = ("
 		"   SELECT number FROM backfill.batch "
 		"    WHERE " OPEN_BATCHES " AND status = 'pending' AND crashes < $4 "
 		"    ORDER BY number LIMIT 1) "
 		"RETURNING number, start_key, end_key, start_inclusive, attempt, crashes, rows_scanned",
-	4, {INT8OID, INT8OID, INT4OID, INT4OID}},
+	5, {INT8OID, INT8OID, INT4OID, INT4OID, INT4OID}},
 	[SQL_COMPLETE_BATCH] = {
 		"UPDATE backfill.batch SET status = 'completed', rows_affected = $4, "
 		"       wal_bytes = $5, started_at = $6, finished_at = $7, "
 		"       duration = $7 - $6, attempt = $8 "
-		" WHERE run_id = $1 AND number = $2 AND status = 'running' AND worker = $3",
+		" WHERE run_id = $1 AND number = $2 AND status = 'running' AND token = $3",
 	8, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}},
 	[SQL_GIVE_BACK_BATCH] = {
 		"UPDATE backfill.batch SET status = $4, error = coalesce($5, error), "
 		"       finished_at = CASE WHEN $4 = 'pending' THEN NULL ELSE now() END "
-		" WHERE run_id = $1 AND number = $2 AND status = 'running' AND worker = $3",
+		" WHERE run_id = $1 AND number = $2 AND status = 'running' AND token = $3",
 	5, {INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID}},
 	[SQL_RETRY_BATCH] = {
 		"UPDATE backfill.batch SET attempt = attempt + 1, error = $4 "
-		" WHERE run_id = $1 AND number = $2 AND status = 'running' AND worker = $3",
+		" WHERE run_id = $1 AND number = $2 AND status = 'running' AND token = $3",
 	4, {INT8OID, INT8OID, INT8OID, TEXTOID}},
 	[SQL_RECOVER_BATCHES] = {
 		"UPDATE backfill.batch SET status = 'pending', crashes = crashes + 1, "
 		"       error = 'the worker that had the batch in hand died' "
-		" WHERE " OPEN_BATCHES " AND status = 'running' AND NOT worker = ANY ($2) "
+		" WHERE " OPEN_BATCHES " AND status = 'running' AND NOT token = ANY ($2) "
 		"RETURNING number, crashes",
 	2, {INT8OID, INT8ARRAYOID}},
 	[SQL_REOPEN_BATCHES] = {

@@ -143,9 +143,9 @@ extern RunProgress *catalog_progress(CatalogSession *session, int64 id);
 extern bool catalog_last_batch(CatalogSession *session, int64 run_id,
 							   int64 *number, ArrayType **end_key);
 extern void catalog_insert_batch(CatalogSession *session, int64 run_id,
-								 const BatchInfo *batch, int64 token);
+								 const BatchInfo *batch, int64 token, int worker);
 extern BatchInfo *catalog_take_pending(CatalogSession *session, int64 run_id,
-									   int64 token, int crashes_below);
+									   int64 token, int worker, int crashes_below);
 extern bool catalog_complete_batch(CatalogSession *session, int64 run_id,
 								   const BatchInfo *batch, int64 token,
 								   const BatchResult *result);

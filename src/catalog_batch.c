@@ -37,7 +37,7 @@ catalog_last_batch(CatalogSession *session, int64 run_id, int64 *number,
 /* Insert a batch that this process has claimed. */
 void
 catalog_insert_batch(CatalogSession *session, int64 run_id, const BatchInfo *batch,
-					 int64 token)
+					 int64 token, int worker)
 {
 	Datum		args[] = {
 		Int64GetDatum(run_id),
@@ -47,6 +47,7 @@ catalog_insert_batch(CatalogSession *session, int64 run_id, const BatchInfo *bat
 		BoolGetDatum(batch->start_inclusive),
 		Int64GetDatum(batch->rows_scanned),
 		Int64GetDatum(token),
+		Int32GetDatum(worker),
 		Int32GetDatum(MyProcPid)
 	};
 
@@ -59,13 +60,14 @@ catalog_insert_batch(CatalogSession *session, int64 run_id, const BatchInfo *bat
  */
 BatchInfo *
 catalog_take_pending(CatalogSession *session, int64 run_id, int64 token,
-					 int crashes_below)
+					 int worker, int crashes_below)
 {
 	Datum		args[] = {
 		Int64GetDatum(run_id),
 		Int64GetDatum(token),
 		Int32GetDatum(MyProcPid),
-		Int32GetDatum(crashes_below)
+		Int32GetDatum(crashes_below),
+		Int32GetDatum(worker)
 	};
 	BatchInfo  *batch;
 

@@ -137,7 +137,9 @@ static void
 halt_run(CatalogSession *session, RunInfo *run, RunStatus status, bool immediate)
 {
 	status_check_change(run->id, run->status, status);
-	if (run->is_local && run->status == RUN_RUNNING)
+
+	/* without shared memory nobody can be at work */
+	if (shared_available() && run->is_local && run->status == RUN_RUNNING)
 	{
 		if (!run->is_requested || run->requested != RUN_FAILED)
 			catalog_request(session, run->id, status, immediate);
@@ -153,7 +155,6 @@ backfill_pause(PG_FUNCTION_ARGS)
 	CatalogSession session;
 	Oid			caller = GetUserId();
 
-	shared_require();
 	catalog_begin(&session);
 	halt_run(&session, get_run(&session, PG_GETARG_INT64(0), caller), RUN_PAUSED, false);
 	catalog_end(&session);
@@ -168,7 +169,6 @@ backfill_stop(PG_FUNCTION_ARGS)
 	CatalogSession session;
 	Oid			caller = GetUserId();
 
-	shared_require();
 	catalog_begin(&session);
 	halt_run(&session, get_run(&session, PG_GETARG_INT64(0), caller), RUN_STOPPED,
 			 PG_GETARG_BOOL(1));
@@ -187,7 +187,6 @@ backfill_stop_all(PG_FUNCTION_ARGS)
 	ListCell   *lc;
 	int			n = 0;
 
-	shared_require();
 	catalog_begin(&session);
 	runs = catalog_control_runs(&session);
 	foreach(lc, runs)
@@ -223,6 +222,13 @@ backfill_resume(PG_FUNCTION_ARGS)
 		RunStatus	status = run->start_at > GetCurrentTimestamp() &&
 			run->status == RUN_PAUSED ? RUN_PENDING : RUN_ENQUEUED;
 
+		/* only the scheduler brings a pending run to enqueued */
+		if (run->is_local && run->status == RUN_PENDING)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("cannot resume run " INT64_FORMAT ", which is \"%s\"",
+							run->id, status_name(run->status)),
+					 errhint("It starts by itself when its time has come.")));
 		if (run->is_local || status_has_ended(run->status) || run->status == RUN_PAUSED)
 			status_check_change(run->id, run->status, status);
 		else

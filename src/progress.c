@@ -56,20 +56,19 @@ backfill_live_workers(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	WorkerSlot *copies;
-	int		   *numbers;
 	int			n;
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (!shared_available())
 		return (Datum) 0;
-	n = shared_copy_workers(MyDatabaseId, &copies, &numbers);
+	n = shared_copy_workers(MyDatabaseId, &copies);
 	for (int i = 0; i < n; i++)
 	{
 		WorkerSlot *w = &copies[i];
 		Datum		values[12];
 		bool		nulls[12] = {false};
 
-		values[0] = Int32GetDatum(numbers[i]);
+		values[0] = Int32GetDatum(w->number);
 		values[1] = Int32GetDatum(w->pid);
 		nulls[1] = !w->attached;
 		values[2] = Int64GetDatum(w->run_id);

@@ -225,7 +225,7 @@ recover(CatalogSession *session, RunInfo *run, Watch *watch,
 	fail_run(session, run, living, ERRCODE_CRASH_SHUTDOWN,
 			 psprintf("batch " INT64_FORMAT " brought down its worker or the server %d times",
 					  worst, crashes),
-			 "Look into the server log, mend the statement or the data, and call backfill_resume.");
+			 "Look into the server log, mend the data or what the statement calls, and call backfill_resume.");
 	return false;
 }
 

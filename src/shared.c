@@ -451,6 +451,8 @@ shared_wake_at_commit(void)
 {
 	static bool registered = false;
 
+	if (shared == NULL)
+		return;
 	if (!registered)
 	{
 		RegisterXactCallback(wake_callback, NULL);

@@ -31,6 +31,7 @@ typedef enum WorkerState
  */
 typedef struct WorkerSlot
 {
+	int			number;			/* of the slot, from 1 */
 	bool		in_use;
 	bool		attached;
 	bool		notified;		/* the row of the run has changed: read it */
@@ -107,7 +108,7 @@ extern void shared_worker_state(WorkerState state, int64 batch, int attempt);
 extern void shared_worker_done(int64 rows_scanned, int64 rows_affected);
 
 /* views */
-extern int	shared_copy_workers(Oid database, WorkerSlot **copies, int **numbers);
+extern int	shared_copy_workers(Oid database, WorkerSlot **copies);
 extern int	shared_copy_runs(Oid database, RunSlot **copies);
 
 /* sessions */

@@ -43,6 +43,7 @@ shared_worker_reserve(Oid database, Oid owner, int64 run_id)
 		if (w->in_use)
 			continue;
 		memset(w, 0, sizeof(WorkerSlot));
+		w->number = i + 1;
 		w->in_use = true;
 		w->database = database;
 		w->owner = owner;
@@ -409,18 +410,16 @@ shared_worker_done(int64 rows_scanned, int64 rows_affected)
 
 /* Copies of all slots of the database's workers, in the current context. */
 int
-shared_copy_workers(Oid database, WorkerSlot **copies, int **numbers)
+shared_copy_workers(Oid database, WorkerSlot **copies)
 {
 	int			n = 0;
 
 	*copies = palloc(sizeof(WorkerSlot) * shared->nworkers);
-	*numbers = palloc(sizeof(int) * shared->nworkers);
 	shared_lock(LW_SHARED);
 	for (int i = 0; i < shared->nworkers; i++)
 	{
 		if (!workers[i].in_use || workers[i].database != database)
 			continue;
-		(*numbers)[n] = i + 1;
 		(*copies)[n++] = workers[i];
 	}
 	shared_unlock();

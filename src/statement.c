@@ -238,6 +238,13 @@ columnref_hook(ParseState *pstate, ColumnRef *cref)
 	nsitem = pstate->p_target_nsitem ? pstate->p_target_nsitem :
 		(ParseNamespaceItem *) linitial(pstate->p_namespace);
 
+	/* the target is grafted by name, and meanwhile the name may be another's */
+	if (nsitem->p_rte->relid != graft->walk->target)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table %s is not the target of the backfill any more",
+						graft->walk->target_name)));
+
 	range = walk_range_expr(graft->walk, &graft->range, pstate, nsitem);
 	if (range)
 		quals = lappend(quals, range);
@@ -626,6 +633,16 @@ statement_keep(Statement *statement)
 
 	foreach(lc, statement->sources)
 		SaveCachedPlan((CachedPlanSource *) lfirst(lc));
+}
+
+/* The statement is not needed any more. */
+void
+statement_drop(Statement *statement)
+{
+	ListCell   *lc;
+
+	foreach(lc, statement->sources)
+		DropCachedPlan((CachedPlanSource *) lfirst(lc));
 }
 
 /* Whether there are several statements, which need one snapshot. */

@@ -23,6 +23,7 @@ extern Statement *statement_prepare(const char *text, Walk *walk,
 extern Statement *statement_prepare_own(const char *text, Walk *walk,
 										const WalkRange *range, const char *scope);
 extern void statement_keep(Statement *statement);
+extern void statement_drop(Statement *statement);
 extern void statement_check(Statement *statement);
 extern bool statement_is_multiple(Statement *statement);
 extern uint64 statement_execute(Statement *statement, ParamListInfo params);

@@ -710,7 +710,9 @@ walk_find_ends(Walk *walk, const RunSettings *settings, const char *scope,
 			memcpy(end, limit, sizeof(Datum) * walk->nkeys);
 	}
 
-	range.nstart = range.nend = walk->nkeys;
+	/* of the whole table the planner knows more than of its whole range */
+	range.nstart = range.nend = settings->from == NIL && settings->to == NIL &&
+		settings->limit == 0 ? 0 : walk->nkeys;
 	walk_set_start(walk, params, start);
 	walk_set_end(walk, params, end);
 	*rows_total = statement_estimate(psprintf("SELECT FROM %s AS batch WHERE %s",
@@ -737,6 +739,17 @@ walk_prepare_bounds(Walk *walk)
 		statement_keep(bounds->count[inclusive]);
 	}
 	return bounds;
+}
+
+/* The queries are not needed any more. */
+void
+walk_drop_bounds(Bounds *bounds)
+{
+	for (int inclusive = 0; inclusive < 2; inclusive++)
+	{
+		statement_drop(bounds->end[inclusive]);
+		statement_drop(bounds->count[inclusive]);
+	}
 }
 
 /*

@@ -72,6 +72,7 @@ extern void walk_key_from_text(Walk *walk, ArrayType *array, Datum *key);
 extern void walk_check_bounds(Walk *walk, const RunSettings *settings);
 
 extern Bounds *walk_prepare_bounds(Walk *walk);
+extern void walk_drop_bounds(Bounds *bounds);
 extern bool walk_find_ends(Walk *walk, const RunSettings *settings,
 						   const char *scope, Datum *start, Datum *end,
 						   double *rows_total);

@@ -239,15 +239,39 @@ worker_reload(Worker *worker)
 	return !must_leave(worker);
 }
 
-/* Parse and analyse what the run does. */
+/* A walk without rows has ends without columns. */
+static bool
+key_is_empty(ArrayType *key)
+{
+	return ArrayGetNItems(ARR_NDIM(key), ARR_DIMS(key)) == 0;
+}
+
+/* Forget what prepare made. */
+static void
+unprepare(Worker *worker)
+{
+	if (!worker->prepared)
+		return;
+	worker->prepared = false;
+	for (int inclusive = 0; inclusive < 2; inclusive++)
+		statement_drop(worker->statements[inclusive]);
+	walk_drop_bounds(worker->bounds);
+	MemoryContextReset(worker->walk_context);
+}
+
+/*
+ * Parse and analyse what the run does, and read the last key of the walk if it
+ * is known.  Done again when the target was renamed.
+ */
 static void
 prepare(Worker *worker)
 {
 	RunInfo    *run = worker->run;
 	int			nest;
 
+	unprepare(worker);
 	worker_begin(worker);
-	MemoryContextSwitchTo(worker->context);
+	MemoryContextSwitchTo(worker->walk_context);
 	nest = NewGUCNestLevel();
 	(void) set_config_option("search_path", run->search_path, PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
@@ -261,7 +285,11 @@ prepare(Worker *worker)
 	}
 	AtEOXact_GUC(false, nest);
 	worker->bounds = walk_prepare_bounds(worker->walk);
+	if (run->end_key && !key_is_empty(run->end_key))
+		walk_key_from_text(worker->walk, run->end_key, worker->last_key);
 	worker_commit(worker);
+	worker->prepared = true;
+	worker->fresh = true;
 }
 
 /* ---- the ends of the walk ---- */
@@ -410,7 +438,6 @@ find_ends(Worker *worker)
 						   start, end, &rows_total);
 	AtEOXact_GUC(false, nest);
 
-	/* a walk without rows has ends without columns */
 	start_text = found ? walk_key_to_text(worker->walk, start) :
 		construct_empty_array(TEXTOID);
 	end_text = found ? walk_key_to_text(worker->walk, end) :
@@ -423,22 +450,6 @@ find_ends(Worker *worker)
 	catalog_set_ends(&session, worker->run->id, names, start_text, end_text, rows_total);
 	catalog_end(&session);
 	worker_commit(worker);
-}
-
-/* Read the last key of the walk for the searches. */
-static void
-read_last_key(Worker *worker)
-{
-	MemoryContext old = MemoryContextSwitchTo(worker->context);
-
-	if (ArrayGetNItems(ARR_NDIM(worker->run->end_key), ARR_DIMS(worker->run->end_key)) > 0)
-	{
-		worker_begin(worker);
-		MemoryContextSwitchTo(worker->context);
-		walk_key_from_text(worker->walk, worker->run->end_key, worker->last_key);
-		worker_commit(worker);
-	}
-	MemoryContextSwitchTo(old);
 }
 
 /* ---- errors ---- */
@@ -556,6 +567,30 @@ leave(Worker *worker, const char *error)
 	proc_exit(0);
 }
 
+static void
+prepare_or_fail(Worker *worker)
+{
+	ErrorData  *error = worker_try(worker, prepare);
+
+	if (error)
+		fail_run(worker, error);
+}
+
+/*
+ * The target is known to the plans by its name: after it was renamed, or the
+ * name given to another table, they have to be made anew.  Returns whether
+ * that is worth a try with this error.
+ */
+static bool
+prepare_again(Worker *worker, ErrorData *error)
+{
+	if (worker->fresh ||
+		ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION)
+		return false;
+	prepare_or_fail(worker);
+	return true;
+}
+
 /*
  * The batch in hand has raised an error.  Returns when it is to be tried
  * again, now; leaves the process otherwise.
@@ -572,6 +607,8 @@ handle_error(Worker *worker, ErrorData *error)
 			fail_run(worker, error);
 		leave(worker, error->message);
 	}
+	if (prepare_again(worker, error))
+		return;
 	worker->tries++;
 	if (!is_retryable(error) || worker->tries >= worker->settings.max_attempts)
 		fail_run(worker, error);
@@ -624,9 +661,7 @@ set_up(Worker *worker)
 	if (!worker_reload(worker))
 		proc_exit(0);
 	name_session(worker);
-	error = worker_try(worker, prepare);
-	if (error)
-		fail_run(worker, error);
+	prepare_or_fail(worker);
 	if (worker->run->end_key == NULL)
 	{
 		if (!wait_for_writers(worker))
@@ -638,18 +673,9 @@ set_up(Worker *worker)
 		shared_wake_database(MyDatabaseId);
 		if (!worker_reload(worker))
 			proc_exit(0);
+		prepare_or_fail(worker);
 	}
-	error = worker_try(worker, read_last_key);
-	if (error)
-		fail_run(worker, error);
 	shared_worker_ready();
-}
-
-static bool
-walk_is_empty(Worker *worker)
-{
-	return ArrayGetNItems(ARR_NDIM(worker->run->end_key),
-						  ARR_DIMS(worker->run->end_key)) == 0;
 }
 
 /* Have a batch in hand, or leave when there is none to be had. */
@@ -662,6 +688,8 @@ claim_or_leave(Worker *worker)
 
 		if (error)
 		{
+			if (prepare_again(worker, error))
+				continue;
 			if (!is_retryable(error) ||
 				++worker->tries >= worker->settings.max_attempts)
 				fail_run(worker, error);
@@ -720,6 +748,8 @@ backfill_worker_main(Datum arg)
 											ALLOCSET_DEFAULT_SIZES);
 	worker->loop_context = AllocSetContextCreate(worker->context, "backfill loop",
 												 ALLOCSET_DEFAULT_SIZES);
+	worker->walk_context = AllocSetContextCreate(worker->context, "backfill walk",
+												 ALLOCSET_DEFAULT_SIZES);
 	worker->run_context = AllocSetContextCreate(worker->context, "backfill run",
 												ALLOCSET_SMALL_SIZES);
 	worker->batch_context = AllocSetContextCreate(worker->context, "backfill batch",
@@ -727,7 +757,7 @@ backfill_worker_main(Datum arg)
 	MemoryContextSwitchTo(worker->loop_context);
 
 	set_up(worker);
-	if (walk_is_empty(worker))
+	if (key_is_empty(worker->run->end_key))
 		proc_exit(0);
 
 	for (;;)
@@ -741,8 +771,11 @@ backfill_worker_main(Datum arg)
 		claim_or_leave(worker);
 		error = worker_try(worker, batch_run);
 		if (error)
+		{
 			handle_error(worker, error);
-		else
-			sleep_between(worker);
+			continue;
+		}
+		worker->fresh = false;
+		sleep_between(worker);
 	}
 }

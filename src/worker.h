@@ -26,6 +26,9 @@ typedef struct Worker
 
 	RunInfo    *run;
 	RunSettings settings;
+	MemoryContext walk_context; /* holds walk and what is prepared for it */
+	bool		prepared;		/* what follows is complete */
+	bool		fresh;			/* and no batch was completed since */
 	Walk	   *walk;
 	Statement  *statements[2];	/* by start_inclusive */
 	Bounds	   *bounds;
