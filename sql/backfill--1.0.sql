@@ -160,7 +160,10 @@ COMMENT ON COLUMN backfill.batch.error IS 'message of the last error in the batc
 
 REVOKE ALL ON ALL TABLES IN SCHEMA backfill FROM PUBLIC;
 
-SELECT pg_catalog.pg_extension_config_dump('backfill.definition', '');
+-- what has lost its owner or its target would be restored as somebody else's
+SELECT pg_catalog.pg_extension_config_dump('backfill.definition',
+	'WHERE owner::pg_catalog.oid IN (SELECT oid FROM pg_catalog.pg_roles) '
+	'AND target::pg_catalog.oid IN (SELECT oid FROM pg_catalog.pg_class)');
 
 --
 -- Functions for the views.  They show what shared memory holds of this

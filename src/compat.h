@@ -71,41 +71,45 @@ compat_may_connect(Oid database, Oid role)
 #endif
 }
 
-/* 17 renamed the process part of a virtual transaction id. */
+/* 17 renamed the process part of a virtual transaction id, and moved it. */
 #if PG_VERSION_NUM >= 170000
-#define compat_vxid_pid(vxid) \
-	((vxid).procNumber == INVALID_PROC_NUMBER ? 0 : \
-	 compat_proc_pid(ProcNumberGetProc((vxid).procNumber)))
+#define compat_my_lxid()	(MyProc->vxid.lxid)
+#define compat_proc_lxid(proc) ((proc)->vxid.lxid)
+#define compat_vxid_proc(vxid) \
+	((vxid).procNumber == INVALID_PROC_NUMBER ? NULL : \
+	 ProcNumberGetProc((vxid).procNumber))
 #else
-#define compat_vxid_pid(vxid) \
-	((vxid).backendId == InvalidBackendId ? 0 : \
-	 compat_proc_pid(BackendIdGetProc((vxid).backendId)))
+#define compat_my_lxid()	(MyProc->lxid)
+#define compat_proc_lxid(proc) ((proc)->lxid)
+#define compat_vxid_proc(vxid) \
+	((vxid).backendId == InvalidBackendId ? NULL : \
+	 BackendIdGetProc((vxid).backendId))
 #endif
-#if PG_VERSION_NUM >= 170000
-#define compat_vxid_in_vacuum(vxid) \
-	((vxid).procNumber != INVALID_PROC_NUMBER && \
-	 compat_proc_in_vacuum(ProcNumberGetProc((vxid).procNumber)))
-#else
-#define compat_vxid_in_vacuum(vxid) \
-	((vxid).backendId != InvalidBackendId && \
-	 compat_proc_in_vacuum(BackendIdGetProc((vxid).backendId)))
-#endif
-#define compat_proc_in_vacuum(proc) \
-	((proc) != NULL && ((proc)->statusFlags & PROC_IN_VACUUM) != 0)
-#define compat_proc_pid(proc) ((proc) == NULL ? 0 : (proc)->pid)
+
+/* The process in that transaction, or 0 if it was prepared or has ended. */
+static inline int
+compat_vxid_pid(VirtualTransactionId vxid)
+{
+	PGPROC	   *proc = compat_vxid_proc(vxid);
+
+	return proc && compat_proc_lxid(proc) == vxid.localTransactionId ? proc->pid : 0;
+}
+
+/* Whether the transaction is that of a VACUUM. */
+static inline bool
+compat_vxid_in_vacuum(VirtualTransactionId vxid)
+{
+	PGPROC	   *proc = compat_vxid_proc(vxid);
+
+	return proc && compat_proc_lxid(proc) == vxid.localTransactionId &&
+		(proc->statusFlags & PROC_IN_VACUUM) != 0;
+}
 
 /* 17 has transaction_timeout, which ends a session, not a transaction. */
 #if PG_VERSION_NUM >= 170000
 #define COMPAT_HAS_TRANSACTION_TIMEOUT true
 #else
 #define COMPAT_HAS_TRANSACTION_TIMEOUT false
-#endif
-
-/* 17 moved the local transaction id of a process. */
-#if PG_VERSION_NUM >= 170000
-#define compat_my_lxid()	(MyProc->vxid.lxid)
-#else
-#define compat_my_lxid()	(MyProc->lxid)
 #endif
 
 /* 18 marks functions that do not return in another place and way. */

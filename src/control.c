@@ -155,6 +155,7 @@ backfill_pause(PG_FUNCTION_ARGS)
 	CatalogSession session;
 	Oid			caller = GetUserId();
 
+	PreventCommandDuringRecovery("backfill_pause()");
 	catalog_begin(&session);
 	halt_run(&session, get_run(&session, PG_GETARG_INT64(0), caller), RUN_PAUSED, false);
 	catalog_end(&session);
@@ -169,6 +170,7 @@ backfill_stop(PG_FUNCTION_ARGS)
 	CatalogSession session;
 	Oid			caller = GetUserId();
 
+	PreventCommandDuringRecovery("backfill_stop()");
 	catalog_begin(&session);
 	halt_run(&session, get_run(&session, PG_GETARG_INT64(0), caller), RUN_STOPPED,
 			 PG_GETARG_BOOL(1));
@@ -187,6 +189,7 @@ backfill_stop_all(PG_FUNCTION_ARGS)
 	ListCell   *lc;
 	int			n = 0;
 
+	PreventCommandDuringRecovery("backfill_stop_all()");
 	catalog_begin(&session);
 	runs = catalog_control_runs(&session);
 	foreach(lc, runs)
@@ -261,13 +264,15 @@ backfill_alter(PG_FUNCTION_ARGS)
 
 	shared_require();
 	settings_check_alterable(settings);
+	PreventCommandDuringRecovery("backfill_alter()");
 	catalog_begin(&session);
 	run = get_run(&session, PG_GETARG_INT64(0), caller);
 	if (run->status == RUN_COMPLETED)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot change the settings of run " INT64_FORMAT ", which is \"%s\"",
-						run->id, status_name(run->status))));
+						run->id, status_name(run->status)),
+				 errhint("Start another run with the settings.")));
 	catalog_set_settings(&session, run->id, settings_merge(run->settings, settings));
 	catalog_end(&session);
 	shared_wake_at_commit();
@@ -282,6 +287,7 @@ backfill_delete(PG_FUNCTION_ARGS)
 	Oid			caller = GetUserId();
 	RunInfo    *run;
 
+	PreventCommandDuringRecovery("backfill_delete()");
 	catalog_begin(&session);
 	run = get_run(&session, PG_GETARG_INT64(0), caller);
 	if (!status_has_ended(run->status) && run->is_local)

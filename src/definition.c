@@ -15,6 +15,7 @@
 #include "catalog/namespace.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -52,7 +53,8 @@ definition_get(CatalogSession *session, const char *name)
 	if (def == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("backfill definition \"%s\" does not exist", name)));
+				 errmsg("backfill definition \"%s\" does not exist", name),
+				 errhint("The view backfill_definitions shows the definitions you may use.")));
 	return def;
 }
 
@@ -68,12 +70,14 @@ check_name(const char *name)
 	if (name == NULL || name[0] == '\0')
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_NAME),
-				 errmsg("the name of a backfill definition cannot be empty")));
+				 errmsg("the name of a backfill definition cannot be empty"),
+				 errhint("Give the definition a name to start it by.")));
 	if (strlen(name) >= NAMEDATALEN)
 		ereport(ERROR,
 				(errcode(ERRCODE_NAME_TOO_LONG),
 				 errmsg("the name of a backfill definition is too long"),
-				 errdetail("The limit is %d bytes.", NAMEDATALEN - 1)));
+				 errdetail("The limit is %d bytes.", NAMEDATALEN - 1),
+				 errhint("Choose a shorter name and put the rest into the description.")));
 }
 
 /* The settings given, with the argument direction among them. */
@@ -92,7 +96,8 @@ collect_settings(Jsonb *given, const char *direction)
 	if (inner && pg_strcasecmp(inner, direction) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("direction is given twice: \"%s\" and \"%s\"", direction, inner)));
+				 errmsg("direction is given twice: \"%s\" and \"%s\"", direction, inner),
+				 errhint("Give it as an argument or as a setting.")));
 	settings = settings_with(settings, "direction", direction);
 	settings_check(settings);
 	return settings;
@@ -162,6 +167,7 @@ backfill_define(PG_FUNCTION_ARGS)
 	def.search_path = pstrdup(namespace_search_path);
 	def.owner = GetUserId();
 
+	PreventCommandDuringRecovery("backfill_define()");
 	catalog_begin(&session);
 	existing = catalog_load_definition(&session, def.name);
 	catalog_end(&session);
@@ -189,6 +195,7 @@ backfill_drop(PG_FUNCTION_ARGS)
 	DefinitionInfo *def;
 	int64		active;
 
+	PreventCommandDuringRecovery("backfill_drop()");
 	catalog_begin(&session);
 	def = definition_get(&session, name);
 	catalog_end(&session);

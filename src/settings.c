@@ -20,6 +20,7 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/formatting.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
@@ -102,13 +103,14 @@ static const char *
 nearest_name(const char *name)
 {
 	const char *best = NULL;
-	int			best_distance = 5;
+	int			best_distance = Min(strlen(name) / 2, 4) + 1;
+	char	   *lower = asc_tolower(name, strlen(name));
 
 	if (strlen(name) > NAMEDATALEN)
 		return NULL;
 	for (int i = 0; i < lengthof(settings); i++)
 	{
-		int			distance = varstr_levenshtein_less_equal(name, strlen(name),
+		int			distance = varstr_levenshtein_less_equal(lower, strlen(lower),
 															 settings[i].name,
 															 strlen(settings[i].name),
 															 1, 1, 1, best_distance, true);

@@ -428,6 +428,25 @@ with_clause_of(Node *stmt)
 	}
 }
 
+/* Raises an error if the user's WITH clause has a "batch" of its own. */
+static void
+check_with_names(WithClause *with, const char *text)
+{
+	ListCell   *lc;
+
+	foreach(lc, with->ctes)
+	{
+		CommonTableExpr *cte = lfirst_node(CommonTableExpr, lc);
+
+		if (strcmp(cte->ctename, BATCH) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_DUPLICATE_ALIAS),
+					 errmsg("WITH query name \"batch\" is taken by the relation of the backfill"),
+					 errhint("Give the WITH query another name."),
+					 errposition(text_location(text, cte->location) + 1)));
+	}
+}
+
 /*
  * Graft batch into one raw statement, in place.  Returns whether it is updated
  * or deleted from; whether it is read shows only after the analysis.
@@ -438,16 +457,19 @@ graft_batch(RawStmt *raw, Walk *walk, const char *text)
 	GraftContext context = {walk, text, false, false};
 	WithClause **with = with_clause_of(raw->stmt);
 	WithClause *ours;
-	ListCell   *lc;
 
 	if (with == NULL)
 		refuse_statement(psprintf("%s cannot be the statement of a backfill",
 								  IsA(raw->stmt, SelectStmt) ? "SELECT INTO" :
 								  GetCommandTagName(CreateCommandTag(raw->stmt))),
 						 "Use SELECT, INSERT, UPDATE, DELETE or MERGE about the relation \"batch\".",
-						 text_location(text, raw->stmt_location));
+						 text_location(text, raw->stmt_location +
+									   strspn(text + Max(raw->stmt_location, 0), " \t\r\n")));
 
 	graft_walker(raw->stmt, &context);
+
+	if (*with && (context.read || context.found))
+		check_with_names(*with, text);
 
 	/* a rule may rewrite the statement into several, and WITH forbids that */
 	if (!context.read)
@@ -457,20 +479,7 @@ graft_batch(RawStmt *raw, Walk *walk, const char *text)
 	if (*with == NULL)
 		*with = ours;
 	else
-	{
-		foreach(lc, (*with)->ctes)
-		{
-			CommonTableExpr *cte = lfirst_node(CommonTableExpr, lc);
-
-			if (strcmp(cte->ctename, BATCH) == 0)
-				ereport(ERROR,
-						(errcode(ERRCODE_DUPLICATE_ALIAS),
-						 errmsg("WITH query name \"batch\" is taken by the relation of the backfill"),
-						 errhint("Give the WITH query another name."),
-						 errposition(text_location(text, cte->location) + 1)));
-		}
 		(*with)->ctes = lcons(linitial(ours->ctes), (*with)->ctes);
-	}
 	return context.found;
 }
 

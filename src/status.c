@@ -86,5 +86,6 @@ status_check_change(int64 run_id, RunStatus from, RunStatus to)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot change run " INT64_FORMAT " from \"%s\" to \"%s\"",
-						run_id, status_name(from), status_name(to))));
+						run_id, status_name(from), status_name(to)),
+				 errhint("The view backfill_runs shows the status of each run.")));
 }

@@ -45,6 +45,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "compat.h"
@@ -502,8 +503,9 @@ set_number(Walk *walk, ParamListInfo params, int64 number)
 }
 
 /*
- * Pin the parameters that shape the text of values, if the key's types care.
- * Returns the nest level for unpin.
+ * Before keys are turned into text or back: pin the parameters that shape the
+ * text, and have a snapshot for types whose functions run SQL, if the key's
+ * types may care.  Returns the nest level for unpin_parameters.
  */
 static int
 pin_parameters(Walk *walk)
@@ -521,6 +523,7 @@ pin_parameters(Walk *walk)
 
 	if (!walk->pin)
 		return 0;
+	PushActiveSnapshot(GetTransactionSnapshot());
 	nest = NewGUCNestLevel();
 	for (int i = 0; i < lengthof(pinned); i++)
 		(void) set_config_option(pinned[i][0], pinned[i][1], PGC_USERSET,
@@ -531,8 +534,10 @@ pin_parameters(Walk *walk)
 static void
 unpin_parameters(Walk *walk, int nest)
 {
-	if (walk->pin)
-		AtEOXact_GUC(true, nest);
+	if (!walk->pin)
+		return;
+	AtEOXact_GUC(true, nest);
+	PopActiveSnapshot();
 }
 
 /* The key as an array of texts, in the current memory context. */

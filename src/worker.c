@@ -356,10 +356,13 @@ writers_reason(List *writers)
 	{
 		int			pid = compat_vxid_pid(*(VirtualTransactionId *) lfirst(lc));
 
-		if (pid == 0 || shown >= 5)
-			continue;
-		appendStringInfo(&buf, "%s%d", shown == 0 ? ": process " : ", ", pid);
-		shown++;
+		if (shown++ >= 5)
+			break;
+		appendStringInfoString(&buf, shown == 1 ? ": " : ", ");
+		if (pid != 0)
+			appendStringInfo(&buf, "process %d", pid);
+		else
+			appendStringInfoString(&buf, "a prepared transaction");
 	}
 	return buf.data;
 }
