@@ -210,11 +210,13 @@ static Sql sqls[] = {
 		" WHERE run_id = $1 AND number = $2 AND status = 'running' AND token = $3",
 	4, {INT8OID, INT8OID, INT8OID, TEXTOID}},
 	[SQL_RECOVER_BATCHES] = {
-		"UPDATE backfill.batch SET status = 'pending', crashes = crashes + 1, "
-		"       error = 'the worker that had the batch in hand died' "
+		"UPDATE backfill.batch SET status = 'pending', "
+		"       crashes = crashes + CASE WHEN token >> 32 <> $3 AND $4 THEN 0 ELSE 1 END, "
+		"       error = CASE WHEN token >> 32 <> $3 AND $4 THEN error "
+		"               ELSE 'the worker that had the batch in hand died' END "
 		" WHERE " OPEN_BATCHES " AND status = 'running' AND NOT token = ANY ($2) "
 		"RETURNING number, crashes",
-	2, {INT8OID, INT8ARRAYOID}},
+	4, {INT8OID, INT8ARRAYOID, INT8OID, BOOLOID}},
 	[SQL_REOPEN_BATCHES] = {
 		"UPDATE backfill.batch SET status = CASE status WHEN 'running' THEN status ELSE 'pending' END, "
 		"       crashes = 0, finished_at = NULL "

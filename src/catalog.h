@@ -155,6 +155,7 @@ extern void catalog_retry_batch(CatalogSession *session, int64 run_id, int64 num
 								int64 token, const char *error);
 extern int	catalog_recover_batches(CatalogSession *session, int64 run_id,
 									int64 *tokens, int ntokens,
+									int64 boot, bool clean_start,
 									int64 *worst, int *crashes);
 extern int64 catalog_reopen_batches(CatalogSession *session, int64 run_id);
 extern int64 catalog_open_batches(CatalogSession *session, int64 run_id);

@@ -139,15 +139,18 @@ catalog_retry_batch(CatalogSession *session, int64 run_id, int64 number,
 }
 
 /*
- * Make running batches pending whose worker is none of the living.  Returns
+ * Make running batches pending whose worker is none of the living.  It counts
+ * as a crash, except for workers that ended with the server in good order: in
+ * an earlier life of it, if the present one (boot) began cleanly.  Returns
  * their number; *worst and *crashes tell of the one that brought down most.
  */
 int
 catalog_recover_batches(CatalogSession *session, int64 run_id, int64 *tokens,
-						int ntokens, int64 *worst, int *crashes)
+						int ntokens, int64 boot, bool clean_start,
+						int64 *worst, int *crashes)
 {
 	Datum	   *elements = palloc(sizeof(Datum) * Max(ntokens, 1));
-	Datum		args[2];
+	Datum		args[4];
 	uint64		n;
 
 	for (int i = 0; i < ntokens; i++)
@@ -156,6 +159,8 @@ catalog_recover_batches(CatalogSession *session, int64 run_id, int64 *tokens,
 	args[1] = PointerGetDatum(construct_array(elements, ntokens, INT8OID,
 											  sizeof(int64), FLOAT8PASSBYVAL,
 											  TYPALIGN_DOUBLE));
+	args[2] = Int64GetDatum(boot);
+	args[3] = BoolGetDatum(clean_start);
 	n = catalog_sql(SQL_RECOVER_BATCHES, args, NULL);
 	*worst = 0;
 	*crashes = 0;

@@ -240,7 +240,8 @@ backfill_resume(PG_FUNCTION_ARGS)
 			int64		worst;
 			int			crashes;
 
-			catalog_recover_batches(&session, run->id, NULL, 0, &worst, &crashes);
+			catalog_recover_batches(&session, run->id, NULL, 0, 0, true,
+									&worst, &crashes);
 		}
 		check_owner(run->owner);
 		if (!run->is_local)

@@ -208,13 +208,16 @@ recover(CatalogSession *session, RunInfo *run, Watch *watch,
 	int64		sum = 0;
 	int64		worst;
 	int			crashes;
+	bool		clean_start;
+	int64		boot = shared_boot(&clean_start);
 
 	for (int i = 0; i < living; i++)
 		sum = (int64) ((uint64) sum + (uint64) tokens[i]);
 	if (watch->tokens == sum && living > 0)
 		return true;
 	watch->tokens = sum;
-	if (catalog_recover_batches(session, run->id, tokens, living, &worst, &crashes) == 0)
+	if (catalog_recover_batches(session, run->id, tokens, living, boot, clean_start,
+								&worst, &crashes) == 0)
 		return true;
 
 	/* how often a batch did harm must outlive the next harm it does */

@@ -22,6 +22,8 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_control.h"
+#include "common/controldata_utils.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "signal.h"
@@ -87,6 +89,32 @@ request_hook(void)
 	RequestNamedLWLockTranche(BACKFILL_LIBRARY, 1);
 }
 
+/*
+ * A number for this life of the shared memory.  Tokens of workers begin with
+ * it, so that one can tell in which life a worker died.
+ */
+static int64
+make_boot_id(void)
+{
+	uint32		id;
+
+	if (!pg_strong_random(&id, sizeof(id)))
+		elog(ERROR, "could not generate a random number");
+	return id & PG_INT32_MAX;
+}
+
+/* Whether the server comes up after a shutdown in good order, not a crash. */
+static bool
+was_shut_down(void)
+{
+	bool		crc_ok;
+	ControlFileData *control = get_controlfile(DataDir, &crc_ok);
+	bool		result = crc_ok && control->state == DB_SHUTDOWNED;
+
+	pfree(control);
+	return result;
+}
+
 static void
 startup_hook(void)
 {
@@ -101,6 +129,8 @@ startup_hook(void)
 	{
 		memset(shared, 0, shared_size());
 		shared->lock = &(GetNamedLWLockTranche(BACKFILL_LIBRARY))->lock;
+		shared->boot = make_boot_id();
+		shared->clean_start = was_shut_down();
 		shared->nworkers = backfill_max_workers;
 		shared->nruns = backfill_max_workers;
 	}
@@ -135,6 +165,14 @@ shared_require(void)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("backfill must be loaded via \"shared_preload_libraries\""),
 				 errhint("Add 'backfill' to \"shared_preload_libraries\" and restart the server.")));
+}
+
+/* The number of this life; *clean_start is whether no crash preceded it. */
+int64
+shared_boot(bool *clean_start)
+{
+	*clean_start = shared->clean_start;
+	return shared->boot;
 }
 
 /* ---- launcher ---- */

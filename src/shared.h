@@ -72,6 +72,7 @@ typedef struct RunSlot
 extern void shared_init(void);
 extern bool shared_available(void);
 extern void shared_require(void);
+extern int64 shared_boot(bool *clean_start);
 
 /* launcher */
 extern void shared_launcher_attach(void);

@@ -38,6 +38,8 @@ typedef struct SchedulerSlot
 typedef struct SharedState
 {
 	LWLock	   *lock;
+	int64		boot;			/* of this life of the shared memory, random */
+	bool		clean_start;	/* the server had been shut down in good order */
 	Latch	   *launcher;
 	bool		rescan;			/* more requests than fit: look everywhere */
 	int			nrequests;

@@ -26,14 +26,10 @@ int
 shared_worker_reserve(Oid database, Oid owner, int64 run_id)
 {
 	int			slot = -1;
-	uint64		token;
+	uint32		token;
 
-	do
-	{
-		if (!pg_strong_random(&token, sizeof(token)))
-			elog(ERROR, "could not generate a random token");
-		token &= PG_INT64_MAX;
-	} while (token == 0);
+	if (!pg_strong_random(&token, sizeof(token)))
+		elog(ERROR, "could not generate a random number");
 
 	shared_lock(LW_EXCLUSIVE);
 	for (int i = 0; i < shared->nworkers; i++)
@@ -48,7 +44,7 @@ shared_worker_reserve(Oid database, Oid owner, int64 run_id)
 		w->database = database;
 		w->owner = owner;
 		w->run_id = run_id;
-		w->token = (int64) token;
+		w->token = shared->boot << 32 | token;
 		w->launched_at = w->state_since = GetCurrentTimestamp();
 		w->state = WORKER_STARTING;
 		slot = i;

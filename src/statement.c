@@ -213,13 +213,13 @@ transform_scope(Graft *graft, ParseState *pstate, ParseNamespaceItem *nsitem)
 
 /* ---- the parser's hooks ---- */
 
-/* Whether the reference is our placeholder: no user's has no location. */
+/* Whether the reference is our placeholder: any that is written has a location. */
 static bool
-is_placeholder(Graft *graft, ColumnRef *cref)
+is_placeholder(ColumnRef *cref)
 {
 	Node	   *name = linitial(cref->fields);
 
-	return (graft->own || cref->location < 0) &&
+	return cref->location < 0 &&
 		list_length(cref->fields) == 1 && IsA(name, String) &&
 		strcmp(strVal(name), "backfill range") == 0;
 }
@@ -233,7 +233,7 @@ columnref_hook(ParseState *pstate, ColumnRef *cref)
 	Node	   *range;
 	List	   *quals = NIL;
 
-	if (!is_placeholder(graft, cref))
+	if (!is_placeholder(cref))
 		return NULL;
 	nsitem = pstate->p_target_nsitem ? pstate->p_target_nsitem :
 		(ParseNamespaceItem *) linitial(pstate->p_namespace);
@@ -622,8 +622,10 @@ statement_prepare_own(const char *text, Walk *walk, const WalkRange *range,
 {
 	Statement  *statement = palloc0(sizeof(Statement));
 	List	   *raws = raw_parser(text, RAW_PARSE_DEFAULT);
+	SelectStmt *select = castNode(SelectStmt, linitial_node(RawStmt, raws)->stmt);
 	List	   *queries;
 
+	castNode(ColumnRef, select->whereClause)->location = -1;
 	statement->text = pstrdup(text);
 	statement->graft = make_graft(walk, range, scope, true);
 	PushActiveSnapshot(GetTransactionSnapshot());

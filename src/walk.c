@@ -311,7 +311,8 @@ walk_open(Oid target, const char *key, bool descending)
 	walk->nkeys = index->rd_index->indnkeyatts;
 	for (int i = 0; i < walk->nkeys; i++)
 		open_column(walk, &walk->columns[i], rel, index, i);
-	if (rel->rd_rel->relkind == RELKIND_RELATION && walk->has_children)
+	walk->may_repeat = rel->rd_rel->relkind == RELKIND_RELATION && walk->has_children;
+	if (walk->may_repeat)
 		check_children(walk, rel, index);
 
 	index_close(index, NoLock);
@@ -517,6 +518,7 @@ pin_parameters(Walk *walk)
 		{"bytea_output", "hex"},
 		{"extra_float_digits", "3"},
 		{"lc_monetary", "C"},
+		{"array_nulls", "on"},
 		{"search_path", "pg_catalog, pg_temp"}
 	};
 	int			nest;
@@ -780,10 +782,11 @@ walk_next_end(Walk *walk, Bounds *bounds, const Datum *start, bool start_inclusi
 
 	*at_end = !statement_fetch(bounds->end[start_inclusive], params, snapshot,
 							   walk->nkeys, end);
-	if (!*at_end)
+	if (!*at_end && !walk->may_repeat)
 		return size;
-	for (int i = 0; i < walk->nkeys; i++)
+	for (int i = 0; i < walk->nkeys && *at_end; i++)
 		end[i] = datumCopy(last[i], walk->columns[i].typbyval, walk->columns[i].typlen);
+	walk_set_end(walk, params, end);
 	if (!statement_fetch(bounds->count[start_inclusive], params, snapshot, 1, &count))
 		return 0;
 	return DatumGetInt64(count);

@@ -39,6 +39,7 @@ typedef struct Walk
 	Oid			target;
 	char	   *target_name;	/* qualified and quoted */
 	bool		has_children;	/* partitions or inheritance children */
+	bool		may_repeat;		/* children may have the same key again */
 	bool		descending;
 	bool		pin;			/* key texts depend on parameters */
 	int			nkeys;
