@@ -145,6 +145,9 @@ claim_next(Worker *worker, CatalogSession *session)
 		return NULL;
 	catalog_end(session);
 
+	/* without its index every search would sort the table */
+	walk_check_index(worker->walk);
+
 	/* the search for the bound runs with the owner's rights */
 	batch->number++;
 	batch->attempt = 1;

@@ -257,6 +257,7 @@ open_column(Walk *walk, WalkColumn *column, Relation rel, Relation index, int i)
 	bool		varlena;
 
 	column->name = pstrdup(NameStr(att->attname));
+	column->attno = att->attnum;
 	column->type = att->atttypid;
 	column->column_collation = att->attcollation;
 	column->collation = index->rd_indcollation[i];
@@ -303,6 +304,7 @@ walk_open(Oid target, const char *key, bool descending)
 	check_index(rel, index);
 
 	walk->target = target;
+	walk->index = RelationGetRelid(index);
 	walk->target_name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
 												   RelationGetRelationName(rel));
 	walk->has_children = rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ||
@@ -329,6 +331,79 @@ walk_key_names(Walk *walk)
 	for (int i = 0; i < walk->nkeys; i++)
 		result = lappend(result, walk->columns[i].name);
 	return result;
+}
+
+/* What a key column is, as text: number, type and collation. */
+static char *
+column_text(WalkColumn *column)
+{
+	return psprintf("column %d %s%s", column->attno,
+					format_type_be_qualified(column->argtype),
+					OidIsValid(column->collation) ?
+					psprintf(" collation %u", column->collation) : "");
+}
+
+/* What the key's columns are, as an array of texts, for later. */
+ArrayType *
+walk_key_types(Walk *walk)
+{
+	Datum		texts[INDEX_MAX_KEYS];
+
+	for (int i = 0; i < walk->nkeys; i++)
+		texts[i] = CStringGetTextDatum(column_text(&walk->columns[i]));
+	return construct_array(texts, walk->nkeys, TEXTOID, -1, false, TYPALIGN_INT);
+}
+
+/* Whether the text is that of the column with any type of integer. */
+static bool
+is_integer_column(const char *text, int attno)
+{
+	return strcmp(text, psprintf("column %d smallint", attno)) == 0 ||
+		strcmp(text, psprintf("column %d integer", attno)) == 0 ||
+		strcmp(text, psprintf("column %d bigint", attno)) == 0;
+}
+
+/*
+ * Raises an error if the key is not what it was when the run began: the texts
+ * of keys, and the order that the ranges follow, would mean something else
+ * now.  Integers only grow wider.
+ */
+void
+walk_check_key_types(Walk *walk, ArrayType *types)
+{
+	Datum	   *elements;
+	bool	   *nulls;
+	int			n;
+
+	deconstruct_array(types, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &n);
+	for (int i = 0; i < Max(n, walk->nkeys); i++)
+	{
+		char	   *then = i < n ? TextDatumGetCString(elements[i]) : "missing";
+		char	   *now = i < walk->nkeys ? column_text(&walk->columns[i]) : "missing";
+
+		if (strcmp(then, now) == 0 ||
+			(i < walk->nkeys && is_integer_column(then, walk->columns[i].attno) &&
+			 is_integer_column(now, walk->columns[i].attno)))
+			continue;
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("the key of table %s has changed since the run began",
+						walk->target_name),
+				 errdetail("Part %d of the key was \"%s\" and is \"%s\".",
+						   i + 1, then, now),
+				 errhint("Start another run.")));
+	}
+}
+
+/* Raises an error if the index of the walk was dropped or built anew. */
+void
+walk_check_index(Walk *walk)
+{
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(walk->index)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the index of the walk of table %s was dropped",
+						walk->target_name)));
 }
 
 /* ---- the condition of a range ---- */
@@ -366,7 +441,12 @@ column_var(Walk *walk, int i, ParseState *pstate, ParseNamespaceItem *nsitem)
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
 				 errmsg("key column \"%s\" of table %s does not exist",
 						column->name, walk->target_name)));
-	if (exprType(var) != column->argtype)
+	if (exprType(var) != column->type || exprCollation(var) != column->column_collation)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("the type of key column \"%s\" of table %s has changed",
+						column->name, walk->target_name)));
+	if (column->type != column->argtype)
 		var = (Node *) makeRelabelType((Expr *) var, column->argtype, -1,
 									   exprCollation(var), COERCE_IMPLICIT_CAST);
 	return var;

@@ -19,6 +19,7 @@
 typedef struct WalkColumn
 {
 	char	   *name;
+	AttrNumber	attno;
 	Oid			type;			/* of the column */
 	Oid			argtype;		/* that the operators of the index take */
 	Oid			collation;		/* of the index, or InvalidOid */
@@ -37,6 +38,7 @@ typedef struct WalkColumn
 typedef struct Walk
 {
 	Oid			target;
+	Oid			index;
 	char	   *target_name;	/* qualified and quoted */
 	bool		has_children;	/* partitions or inheritance children */
 	bool		may_repeat;		/* children may have the same key again */
@@ -62,6 +64,9 @@ typedef struct Bounds Bounds;
 
 extern Walk *walk_open(Oid target, const char *key, bool descending);
 extern List *walk_key_names(Walk *walk);
+extern ArrayType *walk_key_types(Walk *walk);
+extern void walk_check_key_types(Walk *walk, ArrayType *types);
+extern void walk_check_index(Walk *walk);
 extern Node *walk_range_expr(Walk *walk, const WalkRange *range,
 							 ParseState *pstate, ParseNamespaceItem *nsitem);
 extern Node *walk_number_param(Walk *walk);
