@@ -152,7 +152,7 @@ claim_next(Worker *worker, CatalogSession *session)
 	batch->number++;
 	batch->attempt = 1;
 	walk_key_from_text(worker->walk, batch->start_key, start);
-	batch->rows_scanned = walk_next_end(worker->walk, worker->bounds, start,
+	batch->rows_scanned = bounds_next_end(worker->walk, worker->bounds, start,
 										batch->start_inclusive, worker->last_key,
 										worker->settings.batch_size,
 										GetLatestSnapshot(), end, &at_end);

@@ -274,7 +274,7 @@ unprepare(Worker *worker)
 	worker->prepared = false;
 	for (int inclusive = 0; inclusive < 2; inclusive++)
 		statement_drop(worker->statements[inclusive]);
-	walk_drop_bounds(worker->bounds);
+	bounds_drop(worker->bounds);
 	MemoryContextReset(worker->walk_context);
 }
 
@@ -305,7 +305,7 @@ prepare(Worker *worker)
 		statement_keep(worker->statements[inclusive]);
 	}
 	AtEOXact_GUC(false, nest);
-	worker->bounds = walk_prepare_bounds(worker->walk);
+	worker->bounds = bounds_prepare(worker->walk);
 	if (run->end_key && !key_is_empty(run->end_key))
 		walk_key_from_text(worker->walk, run->end_key, worker->last_key);
 	worker_commit(worker);
@@ -458,7 +458,7 @@ find_ends(Worker *worker)
 	nest = NewGUCNestLevel();
 	(void) set_config_option("search_path", worker->run->search_path, PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	found = walk_find_ends(worker->walk, &worker->settings, worker->run->scope,
+	found = bounds_find_ends(worker->walk, &worker->settings, worker->run->scope,
 						   start, end, &rows_total);
 	AtEOXact_GUC(false, nest);
 
