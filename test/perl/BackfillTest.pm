@@ -71,6 +71,7 @@ shared_buffers = 64MB
 restart_after_crash = on
 log_statement = none
 log_line_prefix = '%m [%p] %b %q%a '
+log_lock_waits = on
 autovacuum_naptime = 5s
 } . ($opts{conf} || ''));
 	$node->start;
@@ -281,8 +282,6 @@ sub foreground_start
 {
 	my ($node, $table, $rows, %opts) = @_;
 	my $script = $node->basedir . "/foreground_$table.sql";
-	my ($out) = ('');
-
 	PostgreSQL::Test::Utils::append_to_file($script, qq{
 \\set a random(1, $rows) * 10
 \\set b random(1, $rows) * 10
@@ -295,9 +294,10 @@ COMMIT;
 	my $run = IPC::Run::start(
 		[
 			'pgbench', '-n', '-c', 2, '-T', 3600, '-R', $opts{rate} || 300,
-			'-f', $script, '-d', $node->connstr($opts{db} || 'postgres')
+			'-f', $script, $node->connstr($opts{db} || 'postgres')
 		],
-		'<', \'', '>', \$out, '2>&1');
+		# nobody reads a pipe meanwhile
+		'<', \'', '>', "$script.out", '2>&1');
 	return { run => $run };
 }
 

@@ -17,6 +17,7 @@ $node->append_conf('postgresql.conf', <<'EOC');
 shared_preload_libraries = 'backfill'
 max_worker_processes = 16
 log_statement = none
+restart_after_crash = on
 EOC
 $node->start;
 
@@ -661,7 +662,7 @@ for my $table ('definition', 'run', 'batch')
 	for my $sql ("SELECT * FROM backfill.$table", "DELETE FROM backfill.$table",
 		"CREATE TRIGGER t BEFORE INSERT ON backfill.$table FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
 		"CREATE RULE r AS ON INSERT TO backfill.$table DO INSTEAD NOTHING",
-		"LOCK TABLE backfill.$table", "ALTER TABLE backfill.$table DISABLE ROW LEVEL SECURITY")
+		"BEGIN; LOCK TABLE backfill.$table", "ALTER TABLE backfill.$table DISABLE ROW LEVEL SECURITY")
 	{
 		like(refused('bob', $sql), qr/42501/, "refused: $sql");
 	}
@@ -715,6 +716,27 @@ $node->safe_psql('postgres', q{SELECT backfill_start('guarded')});
 is(outcome('guarded'), 'completed', 'a run on a table with row-level security');
 is($node->safe_psql('postgres', 'SELECT owner, sum(n) FROM guarded GROUP BY 1 ORDER BY 1'),
 	"alice|10\nbob|0", 'its policies hold for the owner of the run');
+
+# ---------------------------------------------------------------------------
+note 'a key that turns into something else';
+
+# What was text when the run began is a number of the owner's choice now: it
+# must not be taken for a pointer.
+as('alice', q{
+	CREATE TABLE confused(id text PRIMARY KEY, n int DEFAULT 0);
+	INSERT INTO confused SELECT 'x' || i FROM generate_series(1, 20) i;
+	SELECT backfill_define('confused', 'confused', 'UPDATE batch SET n = n + 1',
+		settings => '{"batch_size": 5, "sleep": "1 hour"}');
+	SELECT backfill_start('confused')});
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM backfill_workers WHERE state = 'sleeping'})
+  or die 'no sleeping worker';
+as('alice', q{
+	ALTER TABLE confused ALTER COLUMN id TYPE bigint USING 4096 * substr(id, 2)::bigint;
+	SELECT backfill_alter(max(id), '{"sleep": 0}') FROM backfill_runs WHERE name = 'confused'});
+like(outcome('confused'), qr/^failed: the key of table .*confused.* has changed/, 'a key that is of another type now fails the run');
+is($node->safe_psql('postgres', q{SELECT sqlstate FROM backfill_runs WHERE name = 'confused'}), '42804',
+	'with the SQLSTATE for it');
+is(scalar(() = slurp_file($node->logfile) =~ /terminated by signal/g), 0, 'and no process dies of it');
 
 # ---------------------------------------------------------------------------
 note 'owners that cannot connect';

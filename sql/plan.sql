@@ -1,0 +1,95 @@
+-- UPDATE batch and DELETE FROM batch are one range scan of the key's index: no
+-- self-join, no sequential scan, no rows read outside of the range.  The
+-- statistics of the table and the index say what was done.
+CREATE SCHEMA plan;
+SET search_path = plan, public;
+SET client_min_messages = warning;
+\pset format unaligned
+\pset tuples_only on
+
+-- How to fill the tables anew: dead entries of an index would be read, too.
+CREATE TABLE fills (target regclass PRIMARY KEY, command text);
+
+-- Run a definition, wait until its statistics have arrived, and say how the
+-- tables below "target" were read, for 100 batches of 100 rows.  Each batch is
+-- one scan of an index, the search for its end another, in which no row of the
+-- table need be fetched; the ends of the walk and the last count are a few more.
+CREATE PROCEDURE plan(target regclass, statement text, scope text DEFAULT NULL, settings jsonb DEFAULT '{}', INOUT result text DEFAULT NULL)
+LANGUAGE plpgsql AS $$
+DECLARE
+	run_id bigint;
+	r record;
+	s record;
+	rels oid[] := ARRAY(SELECT relid FROM pg_partition_tree(target) WHERE isleaf UNION SELECT target::oid);
+	deadline timestamptz := clock_timestamp() + '3 min';
+BEGIN
+	EXECUTE format('TRUNCATE %s', target);
+	EXECUTE (SELECT command FROM fills f WHERE f.target = plan.target);
+	EXECUTE format('ANALYZE %s', target);
+	COMMIT;
+	PERFORM pg_stat_reset_single_table_counters(o) FROM unnest(rels) o;
+	PERFORM pg_stat_reset_single_table_counters(indexrelid) FROM pg_index WHERE indrelid = ANY (rels);
+	PERFORM backfill_define('plan', target, statement, scope, settings => '{"batch_size": 100, "sleep": 0}' || settings);
+	COMMIT;
+	run_id := backfill_start('plan');
+	LOOP
+		COMMIT;
+		SELECT * INTO STRICT r FROM backfill_runs WHERE id = run_id;
+		EXIT WHEN r.status IN ('completed', 'failed', 'stopped');
+		IF clock_timestamp() > deadline THEN
+			RAISE EXCEPTION 'the run is still %', r.status;
+		END IF;
+		PERFORM pg_sleep(0.02);
+	END LOOP;
+	LOOP
+		COMMIT;
+		PERFORM pg_stat_clear_snapshot();
+		SELECT sum(seq_scan) AS seq_scan, sum(t.idx_scan) AS idx_scan, sum(n_tup_upd + n_tup_del) AS changed,
+			   (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relid = ANY (rels)) AS read,
+			   (SELECT sum(i.idx_scan) FROM pg_stat_user_indexes i WHERE i.relid = ANY (rels) AND indexrelname NOT LIKE '%pkey') AS other_idx_scan
+		  INTO s FROM pg_stat_user_tables t WHERE relid = ANY (rels);
+		-- a process that has left has sent them all
+		EXIT WHEN NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name LIKE format('backfill run %s %%', run_id)) OR clock_timestamp() > deadline;
+		PERFORM pg_sleep(0.02);
+	END LOOP;
+	result := format('%s, %s batches, %s rows affected, %s changed; sequential scans: %s; scans of the key: %s; of other indexes: %s; entries read: %s', r.status, r.batches, r.rows_affected, s.changed,
+		s.seq_scan,
+		CASE WHEN s.idx_scan BETWEEN 2 * r.batches AND 2 * r.batches + 30 THEN 'two a batch' ELSE s.idx_scan::text END,
+		s.other_idx_scan,
+		-- the searches for the limits read the entries once more
+		CASE WHEN s.read BETWEEN 2 * r.rows_scanned - 100 AND 2 * r.rows_scanned + 300 THEN 'two a row' ELSE s.read::text END);
+END $$;
+
+CREATE TABLE one (id bigint PRIMARY KEY, n int DEFAULT 0, other int, x text);
+CREATE INDEX one_other ON one (other);
+INSERT INTO fills VALUES ('one', $$INSERT INTO one SELECT i, 0, i % 10, md5(i::text) FROM generate_series(1, 10000) i$$);
+CALL plan('one', 'UPDATE batch SET x = upper(x)');
+CALL plan('one', 'UPDATE batch b SET n = b.n + 1 WHERE b.n = 0', 'x IS NOT NULL');
+-- also where the scope has an index of its own
+CALL plan('one', 'UPDATE batch SET n = n + 1 RETURNING id', 'other = 3');
+CALL plan('one', 'UPDATE batch SET n = n + 1', settings => '{"direction": "desc"}');
+CREATE TABLE bin (id bigint);
+CALL plan('one', 'WITH gone AS (DELETE FROM batch RETURNING id) INSERT INTO bin SELECT id FROM gone');
+CALL plan('one', 'DELETE FROM batch');
+
+-- a key of several columns
+CREATE TABLE two (a int, b uuid, n int DEFAULT 0, PRIMARY KEY (a, b));
+INSERT INTO fills VALUES ('two', $$INSERT INTO two SELECT i % 7, md5(i::text)::uuid FROM generate_series(1, 10000) i$$);
+CALL plan('two', 'UPDATE batch SET n = n + 1');
+CALL plan('two', 'DELETE FROM batch', settings => '{"direction": "desc"}');
+
+-- text with a collation
+CREATE TABLE three (k varchar(40) COLLATE "C" PRIMARY KEY, n int DEFAULT 0);
+INSERT INTO fills VALUES ('three', $$INSERT INTO three SELECT md5(i::text) FROM generate_series(1, 10000) i$$);
+CALL plan('three', 'UPDATE batch SET n = n + 1');
+
+-- partitions: no scan of those that the range does not touch
+CREATE TABLE parted (id bigint PRIMARY KEY, n int DEFAULT 0) PARTITION BY RANGE (id);
+CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (0) TO (5001);
+CREATE TABLE parted_2 PARTITION OF parted FOR VALUES FROM (5001) TO (100000);
+INSERT INTO fills VALUES ('parted', $$INSERT INTO parted SELECT generate_series(1, 10000)$$);
+CALL plan('parted', 'UPDATE batch SET n = n + 1');
+CALL plan('parted', 'DELETE FROM batch');
+
+SELECT backfill_drop('plan');
+DROP SCHEMA plan CASCADE;

@@ -1,0 +1,165 @@
+# The views: live workers, progress of runs, batches, activity, and what there
+# is where the library was not preloaded.
+
+use strict;
+use warnings;
+use BackfillTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = make_node('views');
+my $version = query_ok($node, 'SHOW server_version_num');
+
+sub sql { return query_ok($node, $_[0]); }
+sub value { return run_value($node, @_); }
+
+create_target($node, 't', 400);
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION gate(int) RETURNS int LANGUAGE plpgsql AS
+		$$ BEGIN PERFORM pg_advisory_xact_lock_shared($1); RETURN 1; END $$});
+define_increment($node, 't', '{"batch_size": 20, "workers": 2, "sleep": "200 ms", "lock_timeout": "off"}',
+	statement => 'UPDATE batch SET n = n + g.g FROM (SELECT gate(7) AS g) g -- the statement');
+
+# ---------------------------------------------------------------------------
+note 'a run with batches in hand';
+
+my $gate = session($node);
+$gate->query('SELECT pg_advisory_lock(7)');
+my $id = start_run($node, 't');
+ok(wait_for($node, "SELECT count(*) = 2 FROM backfill_workers WHERE run_id = $id AND state = 'running'"),
+	'two workers are running');
+is(sql(q{SELECT count(DISTINCT worker), count(DISTINCT pid), count(DISTINCT batch), min(batch), max(batch), min(attempt),
+		max(attempt), bool_and(started_at <= state_since), bool_and(owner::text = current_user), sum(batches), sum(rows_scanned),
+		sum(rows_affected) FROM backfill_workers}),
+	'2|2|2|1|2|1|1|t|t|0|0|0', 'backfill_workers tells each with its batch');
+is(sql(q{SELECT count(*), bool_and(a.backend_type = 'backfill worker'), bool_and(a.usename = current_user),
+		bool_and(a.application_name = 'backfill run ' || run_id || ' t'),
+		bool_and(a.query LIKE 'UPDATE batch SET n = n + g.g%-- the statement'), bool_and(a.state = 'active')
+	  FROM backfill_workers w JOIN pg_stat_activity a USING (pid)}),
+	'2|t|t|t|t|t', 'pg_stat_activity shows them with the name of the run and the statement');
+is(value($id, 'status, workers, rows_scanned, rows_affected, batches, progress, finished_at IS NULL, started_at IS NOT NULL'),
+	'running|2|0|0|0|0.00|t|t', 'backfill_runs shows a run that has begun');
+is(value($id, 'rows_total'), '400', 'with the estimate of its rows');
+is(sql("SELECT number, status, attempt, rows_scanned, rows_affected IS NULL, pid IN (SELECT pid FROM backfill_workers),
+		finished_at IS NULL FROM backfill_batches WHERE run_id = $id ORDER BY number"),
+	"1|running|1|20|t|t|t\n2|running|1|20|t|t|t", 'backfill_batches shows what is in hand');
+is(sql("SELECT key_range, start_key, end_key, start_inclusive FROM backfill_batches WHERE run_id = $id ORDER BY number"),
+	"[10 .. 200]|{10}|{200}|t\n(200 .. 400]|{200}|{400}|f", 'with its range');
+$gate->query('SELECT pg_advisory_unlock(7)');
+
+# ---------------------------------------------------------------------------
+note 'a run that moves';
+
+ok(wait_for($node, "SELECT count(*) > 0 FROM backfill_workers WHERE run_id = $id AND state = 'sleeping'"),
+	'a worker sleeps between two batches');
+if ($version >= 170000)
+{
+	ok(wait_for($node, q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'backfill worker'
+		AND wait_event_type = 'Extension' AND wait_event = 'BackfillSleep'}), 'its wait event has a name');
+}
+
+# One snapshot after the other until the end: nothing goes back.
+my @seen;
+for (;;)
+{
+	my $row = value($id, q{status, progress, rows_scanned, rows_affected, batches, rows_per_second, extract(epoch FROM eta)});
+	push @seen, [ split /\|/, $row, -1 ];
+	last if $seen[-1][0] ne 'running';
+	sql('SELECT pg_sleep(0.05)');
+}
+is($seen[-1][0], 'completed', 'the run completes');
+cmp_ok(scalar(@seen), '>=', 4, 'it was seen at several points of its way');
+my %back;
+for my $i (1 .. $#seen)
+{
+	for my $column (1 .. 4)
+	{
+		$back{$column}++ if $seen[$i][$column] < $seen[ $i - 1 ][$column];
+	}
+}
+is(join(',', keys %back), '', 'progress, rows_scanned, rows_affected and batches never go back');
+is(scalar(grep { $_->[0] eq 'running' && $_->[1] >= 100 } @seen), 0, 'a run that is running is never at 100 %');
+my @with_eta = grep { $_->[6] ne '' } @seen;
+cmp_ok(scalar(@with_eta), '>', 0, 'an estimate of the time left is shown');
+is(scalar(grep { $_->[5] eq '' || $_->[5] <= 0 || $_->[6] < 0 } @with_eta), 0, 'with a rate, and never negative');
+is(join('|', @{ $seen[-1] }[ 1 .. 4 ]), '100.00|400|400|20', 'at the end everything is counted');
+is(value($id, 'eta IS NULL, workers, rows_per_second > 0, finished_at > started_at, wait_reason IS NULL, wal_bytes > 0'),
+	't|0|t|t|t|t', 'a completed run has an average rate and an end');
+is(sql("SELECT count(*), count(DISTINCT pid), bool_and(status = 'completed' AND duration >= '0' AND wal_bytes > 0
+		AND started_at <= finished_at AND error IS NULL) FROM backfill_batches WHERE run_id = $id"),
+	'20|2|t', 'so have its batches');
+check_exactly_once($node, $id, 't', 400, 'exactly once');
+ok(wait_for($node, 'SELECT count(*) = 0 FROM backfill_workers'), 'no worker stays');
+
+# ---------------------------------------------------------------------------
+note 'the statistics';
+
+ok(wait_for($node, q{SELECT n_tup_upd >= 400 FROM pg_stat_user_tables WHERE relname = 't'}),
+	'autovacuum is told of the rows that were updated');
+
+# An estimate that is too low does not take progress beyond the end.
+sql('UPDATE t SET n = 0');
+$node->safe_psql('postgres', q{
+	CREATE TABLE grown(id bigint PRIMARY KEY, n int DEFAULT 0) WITH (autovacuum_enabled = off);
+	INSERT INTO grown SELECT i FROM generate_series(1, 10) i;
+	ANALYZE grown;
+	INSERT INTO grown SELECT i FROM generate_series(11, 400) i});
+define_increment($node, 'grown', '{"batch_size": 100, "sleep": 0, "lock_timeout": "off"}',
+	statement => 'UPDATE batch SET n = n + g.g FROM (SELECT gate(8) AS g FROM batch WHERE id = 400) g');
+$node->safe_psql('postgres', q{UPDATE pg_class SET reltuples = 10, relpages = 1 WHERE relname = 'grown'});
+$gate->query('SELECT pg_advisory_lock(8)');
+$id = start_run($node, 'grown');
+ok(wait_for($node, "SELECT batches = 3 FROM backfill_runs WHERE id = $id"), 'a run beyond its estimate');
+cmp_ok(value($id, 'progress'), '<=', 99.99, 'its progress stays below 100 %');
+is(value($id, q{coalesce(eta, '0') >= '0'}), 't', 'its time left is not negative');
+$gate->query('SELECT pg_advisory_unlock(8)');
+ok(wait_for_status($node, $id, 'completed'), 'it completes');
+$gate->quit;
+
+# An empty table.
+create_target($node, 'nothing', 0);
+define_increment($node, 'nothing', '{}');
+$id = start_run($node, 'nothing');
+ok(wait_for_status($node, $id, 'completed'), 'a run over an empty table');
+is(value($id, 'progress, rows_total, rows_scanned, rows_affected, batches'), '100.00|0|0|0|0', 'is complete with nothing');
+
+# backfill_settings
+is(sql(q{SELECT string_agg(name, ' ' ORDER BY name) FROM backfill_settings
+		  WHERE name IN ('batch_size', 'sleep', 'workers', 'lock_timeout', 'statement_timeout', 'direction', 'from', 'to',
+			'limit', 'synchronous_commit')}),
+	'batch_size direction from limit lock_timeout sleep statement_timeout synchronous_commit to workers',
+	'backfill_settings lists the settings');
+is(sql(q{SELECT string_agg("default", ' ' ORDER BY name) FROM backfill_settings
+		  WHERE name IN ('batch_size', 'sleep', 'workers', 'lock_timeout')}), '1000 2s 10ms 1', 'with their defaults');
+
+# ---------------------------------------------------------------------------
+note 'not preloaded';
+
+$node->safe_psql('postgres', q{SELECT backfill_start('t', start_at => now() + interval '1 day')});
+$node->adjust_conf('postgresql.conf', 'shared_preload_libraries', "''");
+$node->adjust_conf('postgresql.conf', 'backfill.max_workers', undef);
+$node->restart;
+is(sql('SELECT count(*) FROM backfill_runs'), '4', 'backfill_runs works');
+is(sql('SELECT count(*) FROM backfill_workers'), '0', 'backfill_workers is empty');
+cmp_ok(sql('SELECT count(*) FROM backfill_batches'), '>', 20, 'backfill_batches works');
+cmp_ok(sql('SELECT count(*) FROM backfill_settings'), '>=', 10, 'backfill_settings works');
+is(sql('SELECT count(*) FROM backfill_definitions'), '3', 'backfill_definitions works');
+is(sqlstate($node, q{SELECT backfill_define('later', 't', 'UPDATE batch SET n = n')}), '00000', 'a definition can be made');
+is(sqlstate($node, q{SELECT backfill_drop('later')}), '00000', 'and dropped');
+my $pending = sql('SELECT max(id) FROM backfill_runs');
+for my $call ("backfill_start('t')", "backfill_resume($pending)")
+{
+	my ($rc, $out, $err) = query($node, "SELECT $call", flags => [ '-v', 'VERBOSITY=verbose' ]);
+
+	like($err, qr/55000: backfill must be loaded via "shared_preload_libraries".*HINT:  Add 'backfill'/s,
+		"$call says what is missing");
+}
+is(sqlstate($node, "SELECT backfill_stop($pending)"), '00000', 'a run can be stopped for good');
+is(value($pending, 'status'), 'stopped', 'and is');
+is(sqlstate($node, "SELECT backfill_delete($pending)"), '00000', 'and deleted');
+is(sqlstate($node, 'DROP EXTENSION backfill'), '00000', 'the extension can be dropped');
+is(sqlstate($node, 'CREATE EXTENSION backfill'), '00000', 'and created');
+
+$node->stop;
+done_testing();
