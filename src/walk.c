@@ -759,6 +759,18 @@ walk_drop_bounds(Bounds *bounds)
 	}
 }
 
+/* The number of rows in the range, read with the snapshot. */
+int64
+walk_count(Walk *walk, Bounds *bounds, const Datum *start, bool start_inclusive,
+		   const Datum *end, Snapshot snapshot)
+{
+	ParamListInfo params = walk_make_params(walk);
+	Datum		count;
+
+	walk_set_start(walk, params, start);
+	return walk_count(walk, bounds, start, start_inclusive, end, snapshot);
+}
+
 /*
  * The range of the next batch: from start to the key of its size-th row, or to
  * the last key of the walk if there are fewer rows.  The bare key is searched,
@@ -774,7 +786,6 @@ walk_next_end(Walk *walk, Bounds *bounds, const Datum *start, bool start_inclusi
 			  Datum *end, bool *at_end)
 {
 	ParamListInfo params = walk_make_params(walk);
-	Datum		count;
 
 	walk_set_start(walk, params, start);
 	walk_set_end(walk, params, last);

@@ -77,6 +77,8 @@ extern void walk_drop_bounds(Bounds *bounds);
 extern bool walk_find_ends(Walk *walk, const RunSettings *settings,
 						   const char *scope, Datum *start, Datum *end,
 						   double *rows_total);
+extern int64 walk_count(Walk *walk, Bounds *bounds, const Datum *start,
+						bool start_inclusive, const Datum *end, Snapshot snapshot);
 extern int64 walk_next_end(Walk *walk, Bounds *bounds, const Datum *start,
 						   bool start_inclusive, const Datum *last, int64 size,
 						   Snapshot snapshot, Datum *end, bool *at_end);
