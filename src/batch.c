@@ -117,7 +117,7 @@ claim_pending(Worker *worker, CatalogSession *session)
 		return NULL;
 	}
 	batch = catalog_take_pending(session, worker->run->id, worker->slot.token,
-								 worker->slot.number, PG_INT32_MAX);
+								 worker->slot.number, BATCH_CRASHES_FATAL);
 	if (batch == NULL)
 	{
 		leave_quarantine(worker);

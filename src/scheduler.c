@@ -321,6 +321,10 @@ look_after(Watch *watch)
 	{
 		watch->owner = run->owner;
 		watch->wanted = wanted_workers(&session, run, living);
+
+		/* the first worker looks for batches that were let go of, by whomever */
+		if (living == 0)
+			shared_run_set_pending(MyDatabaseId, run->id);
 		problem = watch->wanted > living ? owner_problem(run, &hint) : NULL;
 		if (problem)
 		{
