@@ -768,7 +768,10 @@ walk_count(Walk *walk, Bounds *bounds, const Datum *start, bool start_inclusive,
 	Datum		count;
 
 	walk_set_start(walk, params, start);
-	return walk_count(walk, bounds, start, start_inclusive, end, snapshot);
+	walk_set_end(walk, params, end);
+	if (!statement_fetch(bounds->count[start_inclusive], params, snapshot, 1, &count))
+		return 0;
+	return DatumGetInt64(count);
 }
 
 /*
@@ -797,8 +800,5 @@ walk_next_end(Walk *walk, Bounds *bounds, const Datum *start, bool start_inclusi
 		return size;
 	for (int i = 0; i < walk->nkeys && *at_end; i++)
 		end[i] = datumCopy(last[i], walk->columns[i].typbyval, walk->columns[i].typlen);
-	walk_set_end(walk, params, end);
-	if (!statement_fetch(bounds->count[start_inclusive], params, snapshot, 1, &count))
-		return 0;
-	return DatumGetInt64(count);
+	return walk_count(walk, bounds, start, start_inclusive, end, snapshot);
 }
