@@ -59,6 +59,7 @@ CREATE TABLE backfill.run (
 	search_path	text NOT NULL,
 	start_at	timestamptz,
 	key_names	text[],
+	key_types	text[],
 	start_key	text[],
 	end_key		text[],
 	rows_total	bigint,
@@ -98,6 +99,7 @@ COMMENT ON COLUMN backfill.run.settings IS 'settings in force: the definition''s
 COMMENT ON COLUMN backfill.run.search_path IS 'search_path under which names are resolved';
 COMMENT ON COLUMN backfill.run.start_at IS 'time before which the run does not start';
 COMMENT ON COLUMN backfill.run.key_names IS 'columns of the key, in its order';
+COMMENT ON COLUMN backfill.run.key_types IS 'their types when the run began: a key that was changed is not walked on';
 COMMENT ON COLUMN backfill.run.start_key IS 'first key of the walk, once it is known';
 COMMENT ON COLUMN backfill.run.end_key IS 'last key of the walk, once it is known';
 COMMENT ON COLUMN backfill.run.rows_total IS 'the planner''s estimate of the rows in the walk';

@@ -145,11 +145,14 @@ claim_next(Worker *worker, CatalogSession *session)
 		return NULL;
 	catalog_end(session);
 
+	/* without its index every search would sort the table */
+	walk_check_index(worker->walk);
+
 	/* the search for the bound runs with the owner's rights */
 	batch->number++;
 	batch->attempt = 1;
 	walk_key_from_text(worker->walk, batch->start_key, start);
-	batch->rows_scanned = walk_next_end(worker->walk, worker->bounds, start,
+	batch->rows_scanned = bounds_next_end(worker->walk, worker->bounds, start,
 										batch->start_inclusive, worker->last_key,
 										worker->settings.batch_size,
 										GetLatestSnapshot(), end, &at_end);
@@ -401,7 +404,7 @@ insert_parts(Worker *worker, CatalogSession *session, int64 rows)
 	walk_key_from_text(worker->walk, part.end_key, last);
 	for (int64 left = rows; left > size; left -= size)
 	{
-		part.rows_scanned = walk_next_end(worker->walk, worker->bounds, start,
+		part.rows_scanned = bounds_next_end(worker->walk, worker->bounds, start,
 										  part.start_inclusive, last, size,
 										  GetLatestSnapshot(), end, &at_end);
 		if (at_end)
@@ -445,7 +448,7 @@ batch_divide(Worker *worker)
 
 	walk_key_from_text(worker->walk, batch->start_key, start);
 	walk_key_from_text(worker->walk, batch->end_key, end);
-	rows = walk_count(worker->walk, worker->bounds, start, batch->start_inclusive,
+	rows = bounds_count(worker->walk, worker->bounds, start, batch->start_inclusive,
 					  end, GetLatestSnapshot());
 	last_start = insert_parts(worker, &session, rows);
 	worker->divided = last_start != batch->start_key;

@@ -48,7 +48,7 @@
 #define RUN_COLUMNS \
 	"id, name, status, requested, immediate, owner::oid, " \
 	"backfill.is_local(database, system_identifier), target::oid, statement, " \
-	"scope, key, settings, search_path, start_at, key_names, start_key, " \
+	"scope, key, settings, search_path, start_at, key_types, start_key, " \
 	"end_key, wait_reason"
 
 /* Batches that may not have ended are those after the ones added up. */
@@ -149,8 +149,8 @@ static Sql sqls[] = {
 	2, {INT8OID, TEXTOID}},
 	[SQL_SET_ENDS] = {
 		"UPDATE backfill.run SET key_names = $2, start_key = $3, end_key = $4, "
-		"       rows_total = $5, wait_reason = NULL WHERE id = $1",
-	5, {INT8OID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8OID}},
+		"       rows_total = $5, key_types = $6, wait_reason = NULL WHERE id = $1",
+	6, {INT8OID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8OID, TEXTARRAYOID}},
 	[SQL_ROLLUP] = {
 		"WITH first_open AS ("
 		"  SELECT min(number) AS number FROM backfill.batch "

@@ -47,7 +47,7 @@ typedef struct RunInfo
 	Jsonb	   *settings;
 	char	   *search_path;
 	TimestampTz start_at;		/* DT_NOBEGIN if null */
-	ArrayType  *key_names;
+	ArrayType  *key_types;		/* NULL until the ends are known */
 	ArrayType  *start_key;		/* NULL until the ends are known */
 	ArrayType  *end_key;
 	char	   *wait_reason;
@@ -138,7 +138,7 @@ extern void catalog_adopt_run(CatalogSession *session, int64 id);
 extern void catalog_set_settings(CatalogSession *session, int64 id, Jsonb *settings);
 extern void catalog_set_wait_reason(CatalogSession *session, int64 id, const char *reason);
 extern void catalog_set_ends(CatalogSession *session, int64 id, ArrayType *key_names,
-							 ArrayType *start_key, ArrayType *end_key, double rows_total);
+							 ArrayType *key_types, ArrayType *start_key, ArrayType *end_key, double rows_total);
 extern void catalog_rollup(CatalogSession *session, int64 id);
 extern RunProgress *catalog_progress(CatalogSession *session, int64 id);
 

@@ -146,7 +146,7 @@ read_run(CatalogSession *session, int row)
 	run->start_at = DatumGetTimestampTz(catalog_column(row, 14, &isnull));
 	if (isnull)
 		TIMESTAMP_NOBEGIN(run->start_at);
-	run->key_names = catalog_varlena(session, row, 15);
+	run->key_types = catalog_varlena(session, row, 15);
 	run->start_key = catalog_varlena(session, row, 16);
 	run->end_key = catalog_varlena(session, row, 17);
 	run->wait_reason = catalog_text(session, row, 18);
@@ -292,14 +292,15 @@ catalog_set_wait_reason(CatalogSession *session, int64 id, const char *reason)
 /* Remember the ends of the walk. */
 void
 catalog_set_ends(CatalogSession *session, int64 id, ArrayType *key_names,
-				 ArrayType *start_key, ArrayType *end_key, double rows_total)
+				 ArrayType *key_types, ArrayType *start_key, ArrayType *end_key, double rows_total)
 {
 	Datum		args[] = {
 		Int64GetDatum(id),
 		PointerGetDatum(key_names),
 		PointerGetDatum(start_key),
 		PointerGetDatum(end_key),
-		Int64GetDatum((int64) rows_total)
+		Int64GetDatum((int64) rows_total),
+		PointerGetDatum(key_types)
 	};
 
 	catalog_sql(SQL_SET_ENDS, args, NULL);

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * walk.c
- *	  Key ranges: the key of a walk, its bounds, keys as text.
+ *	  The key of a walk, ranges of it, keys as text.
  *
  * A walk follows one unique, not-null btree index of the target from one end
  * to the other, in ranges (start, end].  Start and end are in the direction of
@@ -15,7 +15,7 @@
  * under different parameters (DateStyle and others); for those, both
  * directions run with the parameters pinned.
  *
- * Everything that reads the target here runs with the rights of the session's
+ * What is evaluated here runs with the rights of the session's
  * user, the owner of the run.
  *
  *-------------------------------------------------------------------------
@@ -51,13 +51,6 @@
 #include "compat.h"
 #include "statement.h"
 #include "walk.h"
-
-/* The queries for the next bound, kept for the life of a worker. */
-struct Bounds
-{
-	Statement  *end[2];			/* by start_inclusive: the key at an offset */
-	Statement  *count[2];		/* the rows of a range */
-};
 
 compat_noreturn static void
 refuse_target(Relation rel, const char *what, const char *hint)
@@ -257,6 +250,7 @@ open_column(Walk *walk, WalkColumn *column, Relation rel, Relation index, int i)
 	bool		varlena;
 
 	column->name = pstrdup(NameStr(att->attname));
+	column->attno = att->attnum;
 	column->type = att->atttypid;
 	column->column_collation = att->attcollation;
 	column->collation = index->rd_indcollation[i];
@@ -303,6 +297,7 @@ walk_open(Oid target, const char *key, bool descending)
 	check_index(rel, index);
 
 	walk->target = target;
+	walk->index = RelationGetRelid(index);
 	walk->target_name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
 												   RelationGetRelationName(rel));
 	walk->has_children = rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ||
@@ -329,6 +324,79 @@ walk_key_names(Walk *walk)
 	for (int i = 0; i < walk->nkeys; i++)
 		result = lappend(result, walk->columns[i].name);
 	return result;
+}
+
+/* What a key column is, as text: number, type and collation. */
+static char *
+column_text(WalkColumn *column)
+{
+	return psprintf("column %d %s%s", column->attno,
+					format_type_be_qualified(column->argtype),
+					OidIsValid(column->collation) ?
+					psprintf(" collation %u", column->collation) : "");
+}
+
+/* What the key's columns are, as an array of texts, for later. */
+ArrayType *
+walk_key_types(Walk *walk)
+{
+	Datum		texts[INDEX_MAX_KEYS];
+
+	for (int i = 0; i < walk->nkeys; i++)
+		texts[i] = CStringGetTextDatum(column_text(&walk->columns[i]));
+	return construct_array(texts, walk->nkeys, TEXTOID, -1, false, TYPALIGN_INT);
+}
+
+/* Whether the text is that of the column with any type of integer. */
+static bool
+is_integer_column(const char *text, int attno)
+{
+	return strcmp(text, psprintf("column %d smallint", attno)) == 0 ||
+		strcmp(text, psprintf("column %d integer", attno)) == 0 ||
+		strcmp(text, psprintf("column %d bigint", attno)) == 0;
+}
+
+/*
+ * Raises an error if the key is not what it was when the run began: the texts
+ * of keys, and the order that the ranges follow, would mean something else
+ * now.  Integers only grow wider.
+ */
+void
+walk_check_key_types(Walk *walk, ArrayType *types)
+{
+	Datum	   *elements;
+	bool	   *nulls;
+	int			n;
+
+	deconstruct_array(types, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &n);
+	for (int i = 0; i < Max(n, walk->nkeys); i++)
+	{
+		char	   *then = i < n ? TextDatumGetCString(elements[i]) : "missing";
+		char	   *now = i < walk->nkeys ? column_text(&walk->columns[i]) : "missing";
+
+		if (strcmp(then, now) == 0 ||
+			(i < walk->nkeys && is_integer_column(then, walk->columns[i].attno) &&
+			 is_integer_column(now, walk->columns[i].attno)))
+			continue;
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("the key of table %s has changed since the run began",
+						walk->target_name),
+				 errdetail("Part %d of the key was \"%s\" and is \"%s\".",
+						   i + 1, then, now),
+				 errhint("Start another run.")));
+	}
+}
+
+/* Raises an error if the index of the walk was dropped or built anew. */
+void
+walk_check_index(Walk *walk)
+{
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(walk->index)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the index of the walk of table %s was dropped",
+						walk->target_name)));
 }
 
 /* ---- the condition of a range ---- */
@@ -366,7 +434,12 @@ column_var(Walk *walk, int i, ParseState *pstate, ParseNamespaceItem *nsitem)
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
 				 errmsg("key column \"%s\" of table %s does not exist",
 						column->name, walk->target_name)));
-	if (exprType(var) != column->argtype)
+	if (exprType(var) != column->type || exprCollation(var) != column->column_collation)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("the type of key column \"%s\" of table %s has changed",
+						column->name, walk->target_name)));
+	if (column->type != column->argtype)
 		var = (Node *) makeRelabelType((Expr *) var, column->argtype, -1,
 									   exprCollation(var), COERCE_IMPLICIT_CAST);
 	return var;
@@ -470,8 +543,9 @@ walk_make_params(Walk *walk)
 	return params;
 }
 
-static void
-set_key(Walk *walk, ParamListInfo params, int first, const Datum *key, int n)
+/* The first n columns of the key into the parameters from first, 0-based. */
+void
+walk_set_columns(Walk *walk, ParamListInfo params, int first, const Datum *key, int n)
 {
 	for (int i = 0; i < n; i++)
 	{
@@ -484,23 +558,14 @@ set_key(Walk *walk, ParamListInfo params, int first, const Datum *key, int n)
 void
 walk_set_start(Walk *walk, ParamListInfo params, const Datum *key)
 {
-	set_key(walk, params, 0, key, walk->nkeys);
+	walk_set_columns(walk, params, 0, key, walk->nkeys);
 }
 
 /* Where the range ends. */
 void
 walk_set_end(Walk *walk, ParamListInfo params, const Datum *key)
 {
-	set_key(walk, params, walk->nkeys, key, walk->nkeys);
-}
-
-static void
-set_number(Walk *walk, ParamListInfo params, int64 number)
-{
-	ParamExternData *p = &params->params[2 * walk->nkeys];
-
-	p->value = Int64GetDatum(number);
-	p->isnull = false;
+	walk_set_columns(walk, params, walk->nkeys, key, walk->nkeys);
 }
 
 /*
@@ -578,74 +643,9 @@ walk_key_from_text(Walk *walk, ArrayType *array, Datum *key)
 	unpin_parameters(walk, nest);
 }
 
-/* ---- the ends of a walk ---- */
-
-/* Append the columns of the key, comma-separated, as "batch.name". */
-static void
-append_key_list(StringInfo buf, Walk *walk)
-{
-	for (int i = 0; i < walk->nkeys; i++)
-		appendStringInfo(buf, "%sbatch.%s", i > 0 ? ", " : "",
-						 quote_identifier(walk->columns[i].name));
-}
-
-/* Append an ORDER BY along the index, ascending or descending. */
-static void
-append_order(StringInfo buf, Walk *walk, bool descending)
-{
-	for (int i = 0; i < walk->nkeys; i++)
-	{
-		WalkColumn *column = &walk->columns[i];
-		Oid			opno = get_opfamily_member(column->opfamily, column->opcintype,
-											   column->opcintype,
-											   descending ? BTGreaterStrategyNumber :
-											   BTLessStrategyNumber);
-		HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(opno));
-		Form_pg_operator op;
-
-		if (!HeapTupleIsValid(tuple))
-			elog(ERROR, "cache lookup failed for operator %u", opno);
-		op = (Form_pg_operator) GETSTRUCT(tuple);
-		appendStringInfo(buf, "%sbatch.%s", i > 0 ? ", " : " ORDER BY ",
-						 quote_identifier(column->name));
-		if (OidIsValid(column->collation) && column->collation != column->column_collation)
-			appendStringInfo(buf, " COLLATE %s", generate_collation_name(column->collation));
-		appendStringInfo(buf, " USING OPERATOR(%s.%s) NULLS %s",
-						 quote_identifier(get_namespace_name(op->oprnamespace)),
-						 NameStr(op->oprname),
-						 column->nulls_first != descending ? "FIRST" : "LAST");
-		ReleaseSysCache(tuple);
-	}
-}
-
-/* A query for the key at an offset in the range, in the order given. */
-static Statement *
-prepare_key_query(Walk *walk, const WalkRange *range, const char *scope,
-				  bool descending)
-{
-	StringInfoData buf;
-
-	initStringInfo(&buf);
-	appendStringInfoString(&buf, "SELECT ");
-	append_key_list(&buf, walk);
-	appendStringInfo(&buf, " FROM %s AS batch WHERE %s", walk->target_name,
-					 STATEMENT_RANGE);
-	append_order(&buf, walk, descending);
-	appendStringInfoString(&buf, " OFFSET $1 LIMIT 1");
-	return statement_prepare_own(buf.data, walk, range, scope);
-}
-
-static Statement *
-prepare_count_query(Walk *walk, const WalkRange *range)
-{
-	return statement_prepare_own(psprintf("SELECT pg_catalog.count(*) FROM %s AS batch WHERE %s",
-										  walk->target_name, STATEMENT_RANGE),
-								 walk, range, NULL);
-}
-
 /* Parse a bound that a setting gives into the first columns of the key. */
-static int
-read_setting_bound(Walk *walk, const char *name, List *texts, Datum *key)
+int
+walk_read_bound(Walk *walk, const char *name, List *texts, Datum *key)
 {
 	int			n = 0;
 	int			nest;
@@ -673,132 +673,6 @@ walk_check_bounds(Walk *walk, const RunSettings *settings)
 {
 	Datum		key[INDEX_MAX_KEYS];
 
-	read_setting_bound(walk, "from", settings->from, key);
-	read_setting_bound(walk, "to", settings->to, key);
-}
-
-/*
- * The first and the last key of the walk, within the settings from, to and
- * limit, and the planner's estimate of the rows between them.  Returns false
- * when there is no row.  The keys are in the current memory context.
- */
-bool
-walk_find_ends(Walk *walk, const RunSettings *settings, const char *scope,
-			   Datum *start, Datum *end, double *rows_total)
-{
-	ParamListInfo params = walk_make_params(walk);
-	Datum		low[INDEX_MAX_KEYS],
-				high[INDEX_MAX_KEYS];
-	int			nlow = read_setting_bound(walk, "from", settings->from, low);
-	int			nhigh = read_setting_bound(walk, "to", settings->to, high);
-	WalkRange	range;
-
-	/* from and to are in the order of the index, a range in the walk's */
-	range.start_inclusive = true;
-	range.nstart = walk->descending ? nhigh : nlow;
-	range.nend = walk->descending ? nlow : nhigh;
-	set_key(walk, params, 0, walk->descending ? high : low, range.nstart);
-	set_key(walk, params, walk->nkeys, walk->descending ? low : high, range.nend);
-	set_number(walk, params, 0);
-
-	if (!statement_fetch(prepare_key_query(walk, &range, NULL, walk->descending),
-						 params, NULL, walk->nkeys, start))
-		return false;
-	if (!statement_fetch(prepare_key_query(walk, &range, NULL, !walk->descending),
-						 params, NULL, walk->nkeys, end))
-		return false;
-	if (settings->limit > 0)
-	{
-		Datum		limit[INDEX_MAX_KEYS];
-
-		set_number(walk, params, settings->limit - 1);
-		if (statement_fetch(prepare_key_query(walk, &range, scope, walk->descending),
-							params, NULL, walk->nkeys, limit))
-			memcpy(end, limit, sizeof(Datum) * walk->nkeys);
-	}
-
-	/* of the whole table the planner knows more than of its whole range */
-	range.nstart = range.nend = settings->from == NIL && settings->to == NIL &&
-		settings->limit == 0 ? 0 : walk->nkeys;
-	walk_set_start(walk, params, start);
-	walk_set_end(walk, params, end);
-	*rows_total = statement_estimate(psprintf("SELECT FROM %s AS batch WHERE %s",
-											  walk->target_name, STATEMENT_RANGE),
-									 walk, &range, params);
-	return true;
-}
-
-/* ---- the next range ---- */
-
-/* Prepare the queries for walk_next_end.  They live until the process ends. */
-Bounds *
-walk_prepare_bounds(Walk *walk)
-{
-	Bounds	   *bounds = palloc(sizeof(Bounds));
-
-	for (int inclusive = 0; inclusive < 2; inclusive++)
-	{
-		WalkRange	range = {walk->nkeys, inclusive != 0, walk->nkeys};
-
-		bounds->end[inclusive] = prepare_key_query(walk, &range, NULL, walk->descending);
-		bounds->count[inclusive] = prepare_count_query(walk, &range);
-		statement_keep(bounds->end[inclusive]);
-		statement_keep(bounds->count[inclusive]);
-	}
-	return bounds;
-}
-
-/* The queries are not needed any more. */
-void
-walk_drop_bounds(Bounds *bounds)
-{
-	for (int inclusive = 0; inclusive < 2; inclusive++)
-	{
-		statement_drop(bounds->end[inclusive]);
-		statement_drop(bounds->count[inclusive]);
-	}
-}
-
-/* The number of rows in the range, read with the snapshot. */
-int64
-walk_count(Walk *walk, Bounds *bounds, const Datum *start, bool start_inclusive,
-		   const Datum *end, Snapshot snapshot)
-{
-	ParamListInfo params = walk_make_params(walk);
-	Datum		count;
-
-	walk_set_start(walk, params, start);
-	walk_set_end(walk, params, end);
-	if (!statement_fetch(bounds->count[start_inclusive], params, snapshot, 1, &count))
-		return 0;
-	return DatumGetInt64(count);
-}
-
-/*
- * The range of the next batch: from start to the key of its size-th row, or to
- * the last key of the walk if there are fewer rows.  The bare key is searched,
- * without the scope, so that the search costs the same everywhere.
- *
- * Reads with the snapshot given.  Puts the end into the current memory context
- * and returns the number of rows in the range; *at_end says whether it is the
- * last range of the walk.
- */
-int64
-walk_next_end(Walk *walk, Bounds *bounds, const Datum *start, bool start_inclusive,
-			  const Datum *last, int64 size, Snapshot snapshot,
-			  Datum *end, bool *at_end)
-{
-	ParamListInfo params = walk_make_params(walk);
-
-	walk_set_start(walk, params, start);
-	walk_set_end(walk, params, last);
-	set_number(walk, params, size - 1);
-
-	*at_end = !statement_fetch(bounds->end[start_inclusive], params, snapshot,
-							   walk->nkeys, end);
-	if (!*at_end && !walk->may_repeat)
-		return size;
-	for (int i = 0; i < walk->nkeys && *at_end; i++)
-		end[i] = datumCopy(last[i], walk->columns[i].typbyval, walk->columns[i].typlen);
-	return walk_count(walk, bounds, start, start_inclusive, end, snapshot);
+	walk_read_bound(walk, "from", settings->from, key);
+	walk_read_bound(walk, "to", settings->to, key);
 }

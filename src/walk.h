@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * walk.h
- *	  Key ranges: the key of a walk, its bounds, keys as text.
+ *	  The key of a walk, ranges of it, keys as text.
  *
  *-------------------------------------------------------------------------
  */
@@ -11,7 +11,6 @@
 #include "nodes/params.h"
 #include "parser/parse_node.h"
 #include "utils/array.h"
-#include "utils/snapshot.h"
 
 #include "settings.h"
 
@@ -19,6 +18,7 @@
 typedef struct WalkColumn
 {
 	char	   *name;
+	AttrNumber	attno;
 	Oid			type;			/* of the column */
 	Oid			argtype;		/* that the operators of the index take */
 	Oid			collation;		/* of the index, or InvalidOid */
@@ -37,6 +37,7 @@ typedef struct WalkColumn
 typedef struct Walk
 {
 	Oid			target;
+	Oid			index;
 	char	   *target_name;	/* qualified and quoted */
 	bool		has_children;	/* partitions or inheritance children */
 	bool		may_repeat;		/* children may have the same key again */
@@ -58,10 +59,11 @@ typedef struct WalkRange
 	int			nend;			/* likewise; the end is always inclusive */
 } WalkRange;
 
-typedef struct Bounds Bounds;
-
 extern Walk *walk_open(Oid target, const char *key, bool descending);
 extern List *walk_key_names(Walk *walk);
+extern ArrayType *walk_key_types(Walk *walk);
+extern void walk_check_key_types(Walk *walk, ArrayType *types);
+extern void walk_check_index(Walk *walk);
 extern Node *walk_range_expr(Walk *walk, const WalkRange *range,
 							 ParseState *pstate, ParseNamespaceItem *nsitem);
 extern Node *walk_number_param(Walk *walk);
@@ -71,16 +73,8 @@ extern void walk_set_end(Walk *walk, ParamListInfo params, const Datum *key);
 extern ArrayType *walk_key_to_text(Walk *walk, const Datum *key);
 extern void walk_key_from_text(Walk *walk, ArrayType *array, Datum *key);
 extern void walk_check_bounds(Walk *walk, const RunSettings *settings);
-
-extern Bounds *walk_prepare_bounds(Walk *walk);
-extern void walk_drop_bounds(Bounds *bounds);
-extern bool walk_find_ends(Walk *walk, const RunSettings *settings,
-						   const char *scope, Datum *start, Datum *end,
-						   double *rows_total);
-extern int64 walk_count(Walk *walk, Bounds *bounds, const Datum *start,
-						bool start_inclusive, const Datum *end, Snapshot snapshot);
-extern int64 walk_next_end(Walk *walk, Bounds *bounds, const Datum *start,
-						   bool start_inclusive, const Datum *last, int64 size,
-						   Snapshot snapshot, Datum *end, bool *at_end);
+extern int	walk_read_bound(Walk *walk, const char *name, List *texts, Datum *key);
+extern void walk_set_columns(Walk *walk, ParamListInfo params, int first,
+							 const Datum *key, int n);
 
 #endif							/* BACKFILL_WALK_H */

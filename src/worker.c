@@ -119,6 +119,25 @@ worker_try(Worker *worker, void (*function) (Worker *))
 }
 
 /*
+ * The same for our own bookkeeping, which must not fall to a cancellation that
+ * was meant for a batch.
+ */
+static ErrorData *
+try_uncancelled(Worker *worker, void (*function) (Worker *))
+{
+	ErrorData  *error;
+
+	HOLD_CANCEL_INTERRUPTS();
+	error = worker_try(worker, function);
+
+	/* an error has released it */
+	if (error == NULL)
+		RESUME_CANCEL_INTERRUPTS();
+	QueryCancelPending = false;
+	return error;
+}
+
+/*
  * Between batches a cancellation has nothing to cancel.  A worker that never
  * sleeps must look for itself whether there still is a postmaster.
  */
@@ -233,7 +252,7 @@ worker_reload(Worker *worker)
 	ErrorData  *error;
 
 	shared_worker_take_notice();
-	error = worker_try(worker, load_run);
+	error = try_uncancelled(worker, load_run);
 	if (error)
 		ReThrowError(error);
 	return !must_leave(worker);
@@ -255,7 +274,7 @@ unprepare(Worker *worker)
 	worker->prepared = false;
 	for (int inclusive = 0; inclusive < 2; inclusive++)
 		statement_drop(worker->statements[inclusive]);
-	walk_drop_bounds(worker->bounds);
+	bounds_drop(worker->bounds);
 	MemoryContextReset(worker->walk_context);
 }
 
@@ -277,6 +296,8 @@ prepare(Worker *worker)
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	worker->walk = walk_open(run->target, run->key,
 							 worker->settings.direction == WALK_DESCENDING);
+	if (run->key_types)
+		walk_check_key_types(worker->walk, run->key_types);
 	for (int inclusive = 0; inclusive < 2; inclusive++)
 	{
 		worker->statements[inclusive] = statement_prepare(run->statement, worker->walk,
@@ -284,7 +305,7 @@ prepare(Worker *worker)
 		statement_keep(worker->statements[inclusive]);
 	}
 	AtEOXact_GUC(false, nest);
-	worker->bounds = walk_prepare_bounds(worker->walk);
+	worker->bounds = bounds_prepare(worker->walk);
 	if (run->end_key && !key_is_empty(run->end_key))
 		walk_key_from_text(worker->walk, run->end_key, worker->last_key);
 	worker_commit(worker);
@@ -437,7 +458,7 @@ find_ends(Worker *worker)
 	nest = NewGUCNestLevel();
 	(void) set_config_option("search_path", worker->run->search_path, PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	found = walk_find_ends(worker->walk, &worker->settings, worker->run->scope,
+	found = bounds_find_ends(worker->walk, &worker->settings, worker->run->scope,
 						   start, end, &rows_total);
 	AtEOXact_GUC(false, nest);
 
@@ -450,7 +471,8 @@ find_ends(Worker *worker)
 	names = construct_array(elements, worker->walk->nkeys, TEXTOID, -1, false,
 							TYPALIGN_INT);
 	catalog_begin(&session);
-	catalog_set_ends(&session, worker->run->id, names, start_text, end_text, rows_total);
+	catalog_set_ends(&session, worker->run->id, names,
+					 walk_key_types(worker->walk), start_text, end_text, rows_total);
 	catalog_end(&session);
 	worker_commit(worker);
 }
@@ -504,7 +526,7 @@ fail_run(Worker *worker, ErrorData *error)
 			 error->detail ? errdetail_internal("%s", error->detail) : 0,
 			 error->context ? errcontext("%s", error->context) : 0));
 	failure = error;
-	second = worker_try(worker, record_failure);
+	second = try_uncancelled(worker, record_failure);
 	if (second)
 		ReThrowError(second);
 	proc_exit(0);
@@ -562,7 +584,7 @@ leave(Worker *worker, const char *error)
 	error_to_note = error ? pstrdup(error) : NULL;
 	if (worker->batch && worker->run)
 	{
-		ErrorData  *second = worker_try(worker, give_back);
+		ErrorData  *second = try_uncancelled(worker, give_back);
 
 		if (second)
 			ReThrowError(second);
@@ -687,7 +709,7 @@ handle_error(Worker *worker, ErrorData *error)
 		divide(worker, error, 2))
 		return;
 	error_to_note = error->message;
-	second = worker_try(worker, note_retry);
+	second = try_uncancelled(worker, note_retry);
 	if (second)
 		fail_run(worker, second);
 	shared_worker_state(WORKER_RETRYING, worker->batch->number, worker->batch->attempt);

@@ -8,6 +8,7 @@
 #ifndef BACKFILL_WORKER_H
 #define BACKFILL_WORKER_H
 
+#include "bounds.h"
 #include "catalog.h"
 #include "settings.h"
 #include "shared.h"

@@ -1,0 +1,248 @@
+# Every example of the documentation works, and the reference is complete.
+#
+# The ```sql blocks of README.md and doc/*.md run in their order, each page in
+# a database of its own that has nothing but what the page makes.  A block
+# that is marked
+#   ```sql no-run          is not run
+#   ```sql error=42P01     must fail with that SQLSTATE
+# and a comment "<!-- sql ... -->" is SQL that runs but is not shown.
+
+use strict;
+use warnings;
+
+use BackfillTest;
+use Cwd qw(abs_path);
+use File::Basename qw(basename dirname);
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $tree = abs_path(dirname(__FILE__) . '/../..');
+my @pages = ("$tree/README.md", sort glob("$tree/doc/*.md"));
+my $node = make_node('main');
+
+# The blocks of a page: line, mark (empty, "hidden", "error=..."), text.
+sub blocks
+{
+	my ($file) = @_;
+	my @blocks;
+	my $block;
+	my $line = 0;
+
+	foreach my $text (split(/^/, slurp_file($file)))
+	{
+		$line++;
+		if (!$block)
+		{
+			if ($text =~ /^```(\S*)\s*(.*?)\s*$/)
+			{
+				$block = { line => $line, end => '```', language => $1, mark => $2, text => '' };
+			}
+			elsif ($text =~ /^<!-- sql$/)
+			{
+				$block = { line => $line, end => '-->', language => 'sql', mark => '', text => '' };
+			}
+		}
+		elsif ($text =~ /^\Q$block->{end}\E\s*$/)
+		{
+			push @blocks, $block;
+			$block = undef;
+		}
+		else
+		{
+			$block->{text} .= $text;
+		}
+	}
+	die "$file: a block is not closed" if $block;
+	return @blocks;
+}
+
+# --- The examples ------------------------------------------------------------
+
+foreach my $page (@pages)
+{
+	my $name = basename($page);
+	my @sql = grep { $_->{language} eq 'sql' } blocks($page);
+	my $db = 'doc_' . lc($name =~ s/\W/_/gr);
+
+	foreach my $block (@sql)
+	{
+		like($block->{mark}, qr/^(no-run|error=[0-9A-Z]{5})?$/, "$name:$block->{line}: a known mark");
+	}
+	my @run = grep { $_->{mark} ne 'no-run' } @sql;
+	next unless @run;
+	$node->safe_psql('postgres', "CREATE DATABASE $db");
+	foreach my $block (@run)
+	{
+		my ($expected) = $block->{mark} =~ /^error=(.*)/;
+		my ($out, $err, $timed_out) = ('', '', 0);
+		my $rc = $node->psql(
+			$db, $block->{text},
+			stdout => \$out, stderr => \$err,
+			timeout => 120, timed_out => \$timed_out,
+			extra_params => $expected ? [ '-v', 'VERBOSITY=sqlstate' ] : []);
+
+		$err = "no answer for two minutes\n$err" if $timed_out;
+		if ($expected)
+		{
+			my ($got) = $err =~ /ERROR:\s+([0-9A-Z]{5})/;
+			is($got, $expected, "$name:$block->{line}: fails as it says") or diag("$out\n$err");
+		}
+		else
+		{
+			is($rc, 0, "$name:$block->{line}: works") or diag("$block->{text}\n$out\n$err");
+		}
+	}
+}
+
+# --- The reference -----------------------------------------------------------
+
+my $reference = slurp_file("$tree/doc/reference.md");
+
+# The text below a heading, to the next heading of the same or a higher level.
+sub section
+{
+	my ($heading) = @_;
+	return '' unless $reference =~ /^(#+) \Q$heading\E\n(.*)/ms;
+	my ($level, $rest) = (length $1, $2);
+	$rest =~ s/^#{1,$level} .*//ms;
+	return $rest;
+}
+
+# What the catalog says, one row each, "|" between the columns.
+sub rows
+{
+	my ($sql) = @_;
+	return map { [ split(/\|/, $_, -1) ] } split(/\n/, $node->safe_psql('postgres', $sql));
+}
+
+my $members = "SELECT objid FROM pg_depend
+	WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
+	  AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'backfill')";
+
+# Functions and procedures, each with every argument.
+my @functions = rows("SELECT proname, array_to_string(proargnames, ','),
+	pg_get_function_identity_arguments(oid), pg_get_function_result(oid)
+	FROM pg_proc WHERE oid IN ($members) AND proname LIKE 'backfill\\_%' ORDER BY 1");
+cmp_ok(scalar @functions, '>', 5, 'the extension has functions');
+foreach my $function (@functions)
+{
+	my ($name, $arguments, $signature, $result) = @$function;
+	my $section = section($name);
+
+	isnt($section, '', "reference: $name has a section");
+	foreach my $argument (split(/,/, $arguments))
+	{
+		my ($type) = $signature =~ /(?:^|, )(?:IN )?\Q$argument\E (.*?)(?:,|$)/;
+		$type =~ s/timestamp with time zone/timestamptz/;
+		like($section, qr/^\| `$argument` \| \Q$type\E \|/m,
+			"reference: argument $argument of $name, of type $type");
+	}
+	like($section, qr/^Returns/m, "reference: what $name returns") if $result ne '';
+	like($section, qr/^Who/m, "reference: who may call $name");
+	like($section, qr/^```sql$/m, "reference: $name has an example");
+}
+
+# Views, with every column in its order.
+foreach my $view (rows("SELECT relname, oid FROM pg_class
+	WHERE relkind = 'v' AND oid IN ($members) AND relname LIKE 'backfill\\_%' ORDER BY 1"))
+{
+	my ($name, $oid) = @$view;
+	my @documented = section($name) =~ /^\| `(\w+)` \| ([^|]+) \|/mg;
+	my @columns;
+
+	foreach my $column (rows("SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute
+		WHERE attrelid = $oid AND attnum > 0 AND NOT attisdropped ORDER BY attnum"))
+	{
+		$column->[1] =~ s/timestamp with time zone/timestamptz/;
+		push @columns, @$column;
+	}
+	is_deeply(\@documented, \@columns, "reference: the columns of $name, with their types");
+}
+
+# Settings: name, type, default, minimum, maximum; the words of an enumeration.
+my @settings = rows('SELECT name, type, coalesce("default", \'none\'), coalesce(min_val, \'\'),
+	coalesce(max_val, \'\'), coalesce(array_to_string(enumvals, \',\'), \'\')
+	FROM backfill_settings ORDER BY name');
+my %documented = map { /^`(\w+)` \|/ ? ($1 => $_) : () }
+  section('Settings') =~ /^\| (`\w+` \| .*)$/mg;
+is(join(' ', sort keys %documented), join(' ', map { $_->[0] } @settings),
+	'reference: every setting, and no other');
+foreach my $setting (@settings)
+{
+	my ($name, $type, $default, $min, $max, $words) = @$setting;
+	my $row = $documented{$name} || '';
+
+	like($row, qr/^`$name` \| $type \| `\Q$default\E` \| \Q$min\E ?\| \Q$max\E ?\|/,
+		"reference: type, default and limits of the setting $name");
+	foreach my $word (split(/,/, $words))
+	{
+		like($row, qr/`$word`/, "reference: \"$word\" of the setting $name");
+	}
+}
+
+# Server parameters, which are there once the library is loaded.
+foreach my $parameter (rows("SELECT name, boot_val, min_val, max_val FROM pg_settings
+	WHERE name LIKE 'backfill.%' ORDER BY 1"))
+{
+	my ($name, $default, $min, $max) = @$parameter;
+	like($reference, qr/^\| `\Q$name\E` \| integer \| `$default` \| $min \| $max \|/m,
+		"reference: the parameter $name");
+}
+
+# Statuses: the constraint of the table is the list.
+my $constraint = $node->safe_psql('postgres', "SELECT pg_get_constraintdef(oid) FROM pg_constraint
+	WHERE conrelid = 'backfill.run'::regclass AND contype = 'c' AND pg_get_constraintdef(oid) LIKE '%enqueued%'");
+my @statuses = $constraint =~ /'(\w+)'/g;
+cmp_ok(scalar @statuses, '>=', 7, 'the table of runs knows statuses');
+foreach my $status (@statuses)
+{
+	like(section('Statuses'), qr/^\| `$status` \|/m, "reference: the status $status");
+}
+
+# Wait events and SQLSTATEs, as the source has them.
+my $source = join('', map { slurp_file($_) } glob("$tree/src/*.c"));
+my %events = map { $_ => 1 } $source =~ /compat_wait_event\("(\w+)"\)/g;
+cmp_ok(scalar keys %events, '>', 0, 'the source has wait events');
+foreach my $event (sort keys %events)
+{
+	like(section('Wait events'), qr/^\| `$event` \|/m, "reference: the wait event $event");
+}
+
+my ($sharedir) = run_command([ 'pg_config', '--sharedir' ]);
+SKIP:
+{
+	skip 'no errcodes.txt in this installation', 1 unless -f "$sharedir/errcodes.txt";
+	my %codes = slurp_file("$sharedir/errcodes.txt") =~ /^(\w{5})\s+\w\s+(ERRCODE_\w+)/mg;
+	my %state_of = reverse %codes;
+	my @missing;
+
+	foreach my $file (glob("$tree/src/*.c"))
+	{
+		foreach my $macro (slurp_file($file) =~ /errcode\((ERRCODE_\w+)\)/g)
+		{
+			push @missing, "$macro in " . basename($file)
+			  unless $state_of{$macro} && section('Errors') =~ /^\| `$state_of{$macro}` \|/m;
+		}
+	}
+	is(join("\n", @missing), '', 'reference: every SQLSTATE that the source raises');
+}
+
+# Links between the pages.
+foreach my $page (@pages, "$tree/CHANGELOG.md")
+{
+	my $text = slurp_file($page);
+	foreach my $link ($text =~ /\]\(([^)\s]+)\)/g)
+	{
+		next if $link =~ /^https?:/;
+		my ($file, $anchor) = split(/#/, $link, 2);
+		my $to = $file eq '' ? $page : dirname($page) . "/$file";
+		ok(-e $to, basename($page) . ": $link exists") or next;
+		next unless defined $anchor;
+		my %anchors = map { my $a = lc $_; $a =~ s/[^\w\- ]//g; $a =~ s/ /-/g; $a => 1 }
+		  slurp_file($to) =~ /^#+ (.*)$/mg;
+		ok($anchors{$anchor}, basename($page) . ": $link has its heading");
+	}
+}
+
+$node->stop;
+done_testing();
