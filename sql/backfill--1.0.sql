@@ -68,6 +68,8 @@ CREATE TABLE backfill.run (
 	rows_affected bigint NOT NULL DEFAULT 0,
 	batches		bigint NOT NULL DEFAULT 0,
 	wal_bytes	bigint NOT NULL DEFAULT 0,
+	resumed_at	timestamptz,
+	resumed_rows bigint NOT NULL DEFAULT 0,
 	wait_reason	text,
 	sqlstate	text,
 	error		text,
@@ -106,6 +108,8 @@ COMMENT ON COLUMN backfill.run.rows_scanned IS 'rows in the key ranges of the ba
 COMMENT ON COLUMN backfill.run.rows_affected IS 'rows the statement processed in the batches added up here';
 COMMENT ON COLUMN backfill.run.batches IS 'completed batches added up here';
 COMMENT ON COLUMN backfill.run.wal_bytes IS 'WAL written by the batches added up here';
+COMMENT ON COLUMN backfill.run.resumed_at IS 'when the run was last resumed: errors count from then on';
+COMMENT ON COLUMN backfill.run.resumed_rows IS 'rows_affected at that time';
 COMMENT ON COLUMN backfill.run.wait_reason IS 'why the run does not move, or null';
 COMMENT ON COLUMN backfill.run.sqlstate IS 'SQLSTATE of the error that failed the run';
 COMMENT ON COLUMN backfill.run.error IS 'message of the error that failed the run';
@@ -122,10 +126,12 @@ COMMENT ON COLUMN backfill.run.finished_at IS 'when the run completed, failed or
 CREATE TABLE backfill.batch (
 	run_id		bigint NOT NULL,
 	number		bigint NOT NULL,
+	part		integer NOT NULL DEFAULT 0,
 	start_key	text[] NOT NULL,
 	end_key		text[] NOT NULL,
 	start_inclusive boolean NOT NULL,
 	status		text NOT NULL,
+	skipped		boolean NOT NULL DEFAULT false,
 	attempt		integer NOT NULL DEFAULT 1,
 	crashes		integer NOT NULL DEFAULT 0,
 	rows_scanned bigint NOT NULL,
@@ -138,11 +144,13 @@ CREATE TABLE backfill.batch (
 	worker		integer,
 	pid			integer,
 	error		text,
-	PRIMARY KEY (run_id, number)
+	PRIMARY KEY (run_id, number, part)
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE backfill.batch IS 'one row for each batch: a key range of a run, processed in one transaction together with the change of this row';
 COMMENT ON COLUMN backfill.batch.run_id IS 'run the batch belongs to';
 COMMENT ON COLUMN backfill.batch.number IS 'number of the batch in the run, from 1 in the order of the walk';
+COMMENT ON COLUMN backfill.batch.part IS 'parts of a batch that was divided are numbered from 1; part 0 keeps the end of the range';
+COMMENT ON COLUMN backfill.batch.skipped IS 'whether the batch is a row that failed and was left out; see backfill_errors';
 COMMENT ON COLUMN backfill.batch.start_key IS 'where the range begins, in the direction of the walk';
 COMMENT ON COLUMN backfill.batch.end_key IS 'where the range ends, inclusive';
 COMMENT ON COLUMN backfill.batch.start_inclusive IS 'whether the row at start_key belongs to the range';
@@ -159,6 +167,43 @@ COMMENT ON COLUMN backfill.batch.token IS 'token of the worker that has or had t
 COMMENT ON COLUMN backfill.batch.worker IS 'number of that worker''s slot, as in backfill_workers';
 COMMENT ON COLUMN backfill.batch.pid IS 'process id of that worker';
 COMMENT ON COLUMN backfill.batch.error IS 'message of the last error in the batch';
+
+CREATE TABLE backfill.error (
+	run_id		bigint NOT NULL,
+	number		bigint NOT NULL,
+	part		integer NOT NULL,
+	key			text[] NOT NULL,
+	sqlstate	text NOT NULL,
+	message		text,
+	detail		text,
+	context		text,
+	schema_name	text,
+	table_name	text,
+	column_name	text,
+	constraint_name text,
+	attempts	integer NOT NULL DEFAULT 1,
+	first_at	timestamptz NOT NULL,
+	last_at		timestamptz NOT NULL,
+	resolved_at	timestamptz,
+	PRIMARY KEY (run_id, number, part)
+);
+COMMENT ON TABLE backfill.error IS 'rows that failed and were skipped, with the error of the last attempt';
+COMMENT ON COLUMN backfill.error.run_id IS 'run in which the row failed';
+COMMENT ON COLUMN backfill.error.number IS 'batch in which the row stood';
+COMMENT ON COLUMN backfill.error.part IS 'part of that batch which is the row alone';
+COMMENT ON COLUMN backfill.error.key IS 'key of the row';
+COMMENT ON COLUMN backfill.error.sqlstate IS 'SQLSTATE of the error';
+COMMENT ON COLUMN backfill.error.message IS 'message of the error';
+COMMENT ON COLUMN backfill.error.detail IS 'detail of the error';
+COMMENT ON COLUMN backfill.error.context IS 'context of the error';
+COMMENT ON COLUMN backfill.error.schema_name IS 'schema that the error names';
+COMMENT ON COLUMN backfill.error.table_name IS 'table that the error names';
+COMMENT ON COLUMN backfill.error.column_name IS 'column that the error names';
+COMMENT ON COLUMN backfill.error.constraint_name IS 'constraint that the error names';
+COMMENT ON COLUMN backfill.error.attempts IS 'how often the row failed and was skipped';
+COMMENT ON COLUMN backfill.error.first_at IS 'when it was skipped first';
+COMMENT ON COLUMN backfill.error.last_at IS 'when it was skipped last';
+COMMENT ON COLUMN backfill.error.resolved_at IS 'when backfill_retry succeeded with it, or null';
 
 REVOKE ALL ON ALL TABLES IN SCHEMA backfill FROM PUBLIC;
 
@@ -223,6 +268,8 @@ SELECT r.id, r.name,
 	   r.rows_scanned OPERATOR(pg_catalog.+) coalesce(b.rows_scanned, 0) AS rows_scanned,
 	   r.rows_affected OPERATOR(pg_catalog.+) coalesce(b.rows_affected, 0) AS rows_affected,
 	   r.batches OPERATOR(pg_catalog.+) coalesce(b.batches, 0) AS batches,
+	   (SELECT pg_catalog.count(*) FROM backfill.error e
+		 WHERE e.run_id OPERATOR(pg_catalog.=) r.id AND e.resolved_at IS NULL) AS errors,
 	   p.progress, s.rows_per_second,
 	   CASE WHEN r.status OPERATOR(pg_catalog.=) 'running'
 			 AND s.rows_per_second OPERATOR(pg_catalog.>) 0
@@ -279,13 +326,13 @@ SELECT r.*
 COMMENT ON VIEW @extschema@.backfill_runs IS 'runs, active and ended, with their progress';
 
 CREATE VIEW @extschema@.backfill_batches WITH (security_barrier) AS
-SELECT b.run_id, b.number,
+SELECT b.run_id, b.number, b.part,
 	   pg_catalog.concat(
 		CASE WHEN b.start_inclusive THEN '[' ELSE '(' END,
 		pg_catalog.array_to_string(b.start_key, ','), ' .. ',
 		pg_catalog.array_to_string(b.end_key, ','), ']') AS key_range,
 	   b.start_key, b.end_key, b.start_inclusive,
-	   b.status, b.attempt, b.crashes, b.rows_scanned, b.rows_affected,
+	   b.status, b.skipped, b.attempt, b.crashes, b.rows_scanned, b.rows_affected,
 	   b.started_at, b.finished_at, b.duration, b.wal_bytes, b.worker, b.pid,
 	   b.error
   FROM backfill.batch b
@@ -293,6 +340,16 @@ SELECT b.run_id, b.number,
  WHERE pg_catalog.pg_has_role(r.owner, 'USAGE')
 	OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW @extschema@.backfill_batches IS 'batches of all runs: key range, outcome and cost';
+
+CREATE VIEW @extschema@.backfill_errors WITH (security_barrier) AS
+SELECT e.run_id, e.number, e.part, e.key, e.sqlstate, e.message, e.detail,
+	   e.context, e.schema_name, e.table_name, e.column_name, e.constraint_name,
+	   e.attempts, e.first_at, e.last_at, e.resolved_at
+  FROM backfill.error e
+  JOIN backfill.run r ON r.id OPERATOR(pg_catalog.=) e.run_id
+ WHERE pg_catalog.pg_has_role(r.owner, 'USAGE')
+	OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON VIEW @extschema@.backfill_errors IS 'rows that failed and were skipped; see the setting on_error and backfill_retry';
 
 CREATE VIEW @extschema@.backfill_workers WITH (security_barrier) AS
 SELECT w.worker, w.pid, w.run_id, w.owner::regrole AS owner, w.state,
@@ -309,7 +366,7 @@ SELECT s.name, s.type, s."default", s.min_val, s.max_val, s.enumvals, s.descript
 COMMENT ON VIEW @extschema@.backfill_settings IS 'settings that backfill_define, backfill_start and backfill_alter take';
 
 GRANT SELECT ON @extschema@.backfill_definitions, @extschema@.backfill_runs,
-	@extschema@.backfill_batches, @extschema@.backfill_workers,
+	@extschema@.backfill_batches, @extschema@.backfill_errors, @extschema@.backfill_workers,
 	@extschema@.backfill_settings TO PUBLIC;
 
 --
@@ -375,6 +432,12 @@ RETURNS void
 AS 'MODULE_PATHNAME', 'backfill_alter'
 LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION @extschema@.backfill_alter(bigint, jsonb) IS 'change settings of a run from the next batch on; null resets a setting';
+
+CREATE FUNCTION @extschema@.backfill_retry(id bigint)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'backfill_retry'
+LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_retry(bigint) IS 'run again the rows of a run that were skipped, and return their number';
 
 CREATE FUNCTION @extschema@.backfill_delete(id bigint)
 RETURNS void

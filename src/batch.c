@@ -301,6 +301,8 @@ record(Worker *worker, const BatchResult *result)
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("batch " INT64_FORMAT " of backfill run " INT64_FORMAT " was taken over by another worker",
 						worker->batch->number, worker->run->id)));
+	if (worker->batch->had_error)
+		catalog_resolve_error(&session, worker->run->id, worker->batch);
 	catalog_end(&session);
 }
 
@@ -361,7 +363,7 @@ batch_give_back(Worker *worker, const char *status, const char *error)
 
 	worker_begin(worker);
 	catalog_begin(&session);
-	catalog_give_back_batch(&session, worker->run->id, worker->batch->number,
+	catalog_give_back_batch(&session, worker->run->id, worker->batch,
 							worker->slot.token, status, error);
 	catalog_end(&session);
 	worker_commit(worker);
@@ -378,9 +380,130 @@ batch_note_retry(Worker *worker, const char *error)
 
 	worker_begin(worker);
 	catalog_begin(&session);
-	catalog_retry_batch(&session, worker->run->id, worker->batch->number,
+	catalog_retry_batch(&session, worker->run->id, worker->batch,
 						worker->slot.token, error);
 	catalog_end(&session);
 	worker_commit(worker);
 	worker->batch->attempt++;
+}
+
+/* ---- dividing a batch, and leaving a row out ---- */
+
+/* Insert the parts but the last, pending; returns where the last begins. */
+static ArrayType *
+insert_parts(Worker *worker, CatalogSession *session, int64 rows)
+{
+	BatchInfo	part = *worker->batch;
+	Datum		start[INDEX_MAX_KEYS];
+	Datum		end[INDEX_MAX_KEYS];
+	Datum		last[INDEX_MAX_KEYS];
+	int64		size = Max((rows + worker->parts - 1) / worker->parts, 1);
+	bool		at_end;
+
+	walk_key_from_text(worker->walk, part.start_key, start);
+	walk_key_from_text(worker->walk, part.end_key, last);
+	for (int64 left = rows; left > size; left -= size)
+	{
+		part.rows_scanned = bounds_next_end(worker->walk, worker->bounds, start,
+										  part.start_inclusive, last, size,
+										  GetLatestSnapshot(), end, &at_end);
+		if (at_end)
+			break;
+		part.end_key = walk_key_to_text(worker->walk, end);
+		if (batch_is_last_key(part.end_key, worker->batch->end_key))
+			break;
+		catalog_begin(session);
+		catalog_insert_part(session, worker->run->id, &part);
+		catalog_end(session);
+		part.start_key = part.end_key;
+		part.start_inclusive = false;
+		memcpy(start, end, sizeof(start));
+	}
+	return part.start_key;
+}
+
+/*
+ * In a transaction of its own: divide the batch in hand, whose worker->error
+ * was rolled back, into worker->parts parts that are pending, and let go of
+ * it.  Sets worker->divided; false means that it holds one row only and is
+ * still in hand.  The part with the end of the range stays part 0, so that the
+ * walk goes on from there.
+ */
+void
+batch_divide(Worker *worker)
+{
+	CatalogSession session;
+	BatchInfo  *batch = worker->batch;
+	Datum		start[INDEX_MAX_KEYS];
+	Datum		end[INDEX_MAX_KEYS];
+	int64		rows;
+	ArrayType  *last_start;
+	LOCKTAG		tag;
+
+	worker->divided = false;
+	worker_begin(worker);
+	MemoryContextSwitchTo(worker->loop_context);
+	claim_locktag(&tag, worker->run->id);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+
+	walk_key_from_text(worker->walk, batch->start_key, start);
+	walk_key_from_text(worker->walk, batch->end_key, end);
+	rows = bounds_count(worker->walk, worker->bounds, start, batch->start_inclusive,
+					  end, GetLatestSnapshot());
+	last_start = insert_parts(worker, &session, rows);
+	worker->divided = last_start != batch->start_key;
+	worker->batch->rows_scanned = rows;
+	if (worker->divided)
+	{
+		int64		size = Max((rows + worker->parts - 1) / worker->parts, 1);
+
+		catalog_begin(&session);
+		if (!catalog_shrink_batch(&session, worker->run->id, batch, worker->slot.token,
+								  last_start, rows - (rows - 1) / size * size,
+								  worker->error->message))
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("batch " INT64_FORMAT " was taken over by another worker",
+							batch->number)));
+		catalog_end(&session);
+	}
+	worker_commit(worker);
+	if (!worker->divided)
+		return;
+	leave_quarantine(worker);
+	shared_run_set_pending(MyDatabaseId, worker->run->id);
+	batch_forget(worker);
+}
+
+/*
+ * In a transaction of its own: leave the batch in hand out, which is one row,
+ * because of worker->error.  Sets worker->too_many_errors when the run has
+ * seen more of them than its settings allow.
+ */
+void
+batch_skip(Worker *worker)
+{
+	CatalogSession session;
+	RunSettings *settings = &worker->settings;
+	int64		errors;
+	int64		rows;
+
+	worker_begin(worker);
+	catalog_begin(&session);
+	if (!catalog_skip_batch(&session, worker->run->id, worker->batch,
+							worker->slot.token, worker->error))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("batch " INT64_FORMAT " was taken over by another worker",
+						worker->batch->number)));
+	catalog_error_counts(&session, worker->run->id, &errors, &rows);
+	catalog_end(&session);
+	worker_commit(worker);
+
+	worker->too_many_errors =
+		(settings->max_errors > 0 && errors > settings->max_errors) ||
+		(errors + rows >= BATCH_JUDGED_ROWS &&
+		 (double) errors / (errors + rows) * 1000000 >= settings->max_error_rate);
+	leave_quarantine(worker);
+	batch_forget(worker);
 }

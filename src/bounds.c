@@ -183,6 +183,21 @@ bounds_drop(Bounds *bounds)
 	}
 }
 
+/* The number of rows in the range, read with the snapshot. */
+int64
+bounds_count(Walk *walk, Bounds *bounds, const Datum *start, bool start_inclusive,
+			 const Datum *end, Snapshot snapshot)
+{
+	ParamListInfo params = walk_make_params(walk);
+	Datum		count;
+
+	walk_set_start(walk, params, start);
+	walk_set_end(walk, params, end);
+	if (!statement_fetch(bounds->count[start_inclusive], params, snapshot, 1, &count))
+		return 0;
+	return DatumGetInt64(count);
+}
+
 /*
  * The range of the next batch: from start to the key of its size-th row, or to
  * the last key of the walk if there are fewer rows.  The bare key is searched,
@@ -198,7 +213,6 @@ bounds_next_end(Walk *walk, Bounds *bounds, const Datum *start, bool start_inclu
 			  Datum *end, bool *at_end)
 {
 	ParamListInfo params = walk_make_params(walk);
-	Datum		count;
 
 	walk_set_start(walk, params, start);
 	walk_set_end(walk, params, last);
@@ -210,8 +224,5 @@ bounds_next_end(Walk *walk, Bounds *bounds, const Datum *start, bool start_inclu
 		return size;
 	for (int i = 0; i < walk->nkeys && *at_end; i++)
 		end[i] = datumCopy(last[i], walk->columns[i].typbyval, walk->columns[i].typlen);
-	walk_set_end(walk, params, end);
-	if (!statement_fetch(bounds->count[start_inclusive], params, snapshot, 1, &count))
-		return 0;
-	return DatumGetInt64(count);
+	return bounds_count(walk, bounds, start, start_inclusive, end, snapshot);
 }

@@ -19,6 +19,8 @@ extern void bounds_drop(Bounds *bounds);
 extern bool bounds_find_ends(Walk *walk, const RunSettings *settings,
 						   const char *scope, Datum *start, Datum *end,
 						   double *rows_total);
+extern int64 bounds_count(Walk *walk, Bounds *bounds, const Datum *start,
+						  bool start_inclusive, const Datum *end, Snapshot snapshot);
 extern int64 bounds_next_end(Walk *walk, Bounds *bounds, const Datum *start,
 						   bool start_inclusive, const Datum *last, int64 size,
 						   Snapshot snapshot, Datum *end, bool *at_end);

@@ -154,11 +154,12 @@ static Sql sqls[] = {
 	[SQL_ROLLUP] = {
 		"WITH first_open AS ("
 		"  SELECT min(number) AS number FROM backfill.batch "
-		"   WHERE " OPEN_BATCHES " AND status <> 'completed'), "
+		"   WHERE " OPEN_BATCHES " AND status <> 'completed' AND NOT skipped), "
 		"ended AS ("
-		"  SELECT max(b.number) AS number, count(*) AS batches, "
-		"         sum(b.rows_scanned) AS rows_scanned, "
-		"         sum(b.rows_affected) AS rows_affected, sum(b.wal_bytes) AS wal_bytes "
+		"  SELECT max(b.number) AS number, count(b.number) FILTER (WHERE NOT skipped) AS batches, "
+		"         coalesce(sum(b.rows_scanned) FILTER (WHERE NOT skipped), 0) AS rows_scanned, "
+		"         coalesce(sum(b.rows_affected) FILTER (WHERE NOT skipped), 0) AS rows_affected, "
+		"         coalesce(sum(b.wal_bytes) FILTER (WHERE NOT skipped), 0) AS wal_bytes "
 		"    FROM backfill.batch b CROSS JOIN first_open f "
 		"   WHERE b.run_id = $1 "
 		"     AND b.number > (SELECT rollup_number FROM backfill.run WHERE id = $1) "
@@ -168,7 +169,7 @@ static Sql sqls[] = {
 		"       rows_scanned = r.rows_scanned + e.rows_scanned, "
 		"       rows_affected = r.rows_affected + e.rows_affected, "
 		"       wal_bytes = r.wal_bytes + e.wal_bytes "
-		"  FROM ended e WHERE r.id = $1 AND e.batches > 0",
+		"  FROM ended e WHERE r.id = $1 AND e.number IS NOT NULL",
 	1, {INT8OID}},
 	[SQL_PROGRESS] = {
 		"SELECT name, status, wait_reason, sqlstate, error, error_detail, error_hint, "
@@ -177,8 +178,8 @@ static Sql sqls[] = {
 		"  FROM backfill.run_progress WHERE id = $1",
 	1, {INT8OID}},
 	[SQL_LAST_BATCH] = {
-		"SELECT number, end_key FROM backfill.batch WHERE run_id = $1 "
-		" ORDER BY number DESC LIMIT 1",
+		"SELECT number, end_key FROM backfill.batch WHERE run_id = $1 AND part = 0 "
+		" ORDER BY number DESC, part DESC LIMIT 1",
 	1, {INT8OID}},
 	[SQL_INSERT_BATCH] = {
 		"INSERT INTO backfill.batch (run_id, number, start_key, end_key, "
@@ -188,27 +189,31 @@ static Sql sqls[] = {
 	[SQL_TAKE_PENDING] = {
 		"UPDATE backfill.batch SET status = 'running', attempt = attempt + 1, "
 		"       token = $2, worker = $5, pid = $3 "
-		" WHERE run_id = $1 AND number = ("
-		"   SELECT number FROM backfill.batch "
+		" WHERE run_id = $1 AND (number, part) = ("
+		"   SELECT number, part FROM backfill.batch "
 		"    WHERE " OPEN_BATCHES " AND status = 'pending' AND crashes < $4 "
-		"    ORDER BY number LIMIT 1) "
-		"RETURNING number, start_key, end_key, start_inclusive, attempt, crashes, rows_scanned",
+		"    ORDER BY number, part LIMIT 1) "
+		"RETURNING number, start_key, end_key, start_inclusive, attempt, crashes, "
+		"          rows_scanned, part, error IS NOT NULL",
 	5, {INT8OID, INT8OID, INT4OID, INT4OID, INT4OID}},
 	[SQL_COMPLETE_BATCH] = {
 		"UPDATE backfill.batch SET status = 'completed', rows_affected = $4, "
 		"       wal_bytes = $5, started_at = $6, finished_at = $7, "
 		"       duration = $7 - $6, attempt = $8 "
-		" WHERE run_id = $1 AND number = $2 AND status = 'running' AND token = $3",
-	8, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}},
+		" WHERE run_id = $1 AND number = $2 AND part = $9 "
+		"   AND status = 'running' AND token = $3",
+	9, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID}},
 	[SQL_GIVE_BACK_BATCH] = {
 		"UPDATE backfill.batch SET status = $4, error = coalesce($5, error), "
 		"       finished_at = CASE WHEN $4 = 'pending' THEN NULL ELSE now() END "
-		" WHERE run_id = $1 AND number = $2 AND status = 'running' AND token = $3",
-	5, {INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID}},
+		" WHERE run_id = $1 AND number = $2 AND part = $6 "
+		"   AND status = 'running' AND token = $3",
+	6, {INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID, INT4OID}},
 	[SQL_RETRY_BATCH] = {
 		"UPDATE backfill.batch SET attempt = attempt + 1, error = $4 "
-		" WHERE run_id = $1 AND number = $2 AND status = 'running' AND token = $3",
-	4, {INT8OID, INT8OID, INT8OID, TEXTOID}},
+		" WHERE run_id = $1 AND number = $2 AND part = $5 "
+		"   AND status = 'running' AND token = $3",
+	5, {INT8OID, INT8OID, INT8OID, TEXTOID, INT4OID}},
 	[SQL_RECOVER_BATCHES] = {
 		"UPDATE backfill.batch SET status = 'pending', "
 		"       crashes = crashes + CASE WHEN token >> 32 <> $3 AND $4 THEN 0 ELSE 1 END, "
@@ -220,11 +225,84 @@ static Sql sqls[] = {
 	[SQL_REOPEN_BATCHES] = {
 		"UPDATE backfill.batch SET status = CASE status WHEN 'running' THEN status ELSE 'pending' END, "
 		"       crashes = 0, finished_at = NULL "
-		" WHERE " OPEN_BATCHES " AND status <> 'completed'",
+		" WHERE " OPEN_BATCHES " AND status <> 'completed' AND NOT skipped",
 	1, {INT8OID}},
 	[SQL_OPEN_BATCHES] = {
 		"SELECT count(*) FROM backfill.batch "
-		" WHERE " OPEN_BATCHES " AND status <> 'completed'",
+		" WHERE " OPEN_BATCHES " AND status <> 'completed' AND NOT skipped",
+	1, {INT8OID}},
+	[SQL_SHRINK_BATCH] = {
+		"UPDATE backfill.batch SET start_key = $5, start_inclusive = false, "
+		"       rows_scanned = $6, status = 'pending', token = NULL, error = $7 "
+		" WHERE run_id = $1 AND number = $2 AND part = $3 "
+		"   AND status = 'running' AND token = $4",
+	7, {INT8OID, INT8OID, INT4OID, INT8OID, TEXTARRAYOID, INT8OID, TEXTOID}},
+	[SQL_INSERT_PART] = {
+		"INSERT INTO backfill.batch (run_id, number, part, start_key, end_key, "
+		"       start_inclusive, status, rows_scanned) "
+		"SELECT $1, $2, max(part) + 1, $3, $4, $5, 'pending', $6 "
+		"  FROM backfill.batch WHERE run_id = $1 AND number = $2",
+	6, {INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID, BOOLOID, INT8OID}},
+	[SQL_SKIP_BATCH] = {
+		"UPDATE backfill.batch SET status = 'failed', skipped = true, error = $5, "
+		"       finished_at = $6, attempt = $7 "
+		" WHERE run_id = $1 AND number = $2 AND part = $3 "
+		"   AND status = 'running' AND token = $4",
+	7, {INT8OID, INT8OID, INT4OID, INT8OID, TEXTOID, TIMESTAMPTZOID, INT4OID}},
+	[SQL_STORE_ERROR] = {
+		"INSERT INTO backfill.error AS e (run_id, number, part, key, sqlstate, message, "
+		"       detail, context, schema_name, table_name, column_name, "
+		"       constraint_name, first_at, last_at) "
+		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13) "
+		"ON CONFLICT (run_id, number, part) DO UPDATE SET sqlstate = excluded.sqlstate, "
+		"       message = excluded.message, detail = excluded.detail, "
+		"       context = excluded.context, schema_name = excluded.schema_name, "
+		"       table_name = excluded.table_name, column_name = excluded.column_name, "
+		"       constraint_name = excluded.constraint_name, "
+		"       attempts = e.attempts + 1, last_at = excluded.last_at, resolved_at = NULL",
+	13, {INT8OID, INT8OID, INT4OID, TEXTARRAYOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
+	TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}},
+	[SQL_RESOLVE_ERROR] = {
+		"UPDATE backfill.error SET resolved_at = $4 "
+		" WHERE run_id = $1 AND number = $2 AND part = $3 AND resolved_at IS NULL",
+	4, {INT8OID, INT8OID, INT4OID, TIMESTAMPTZOID}},
+	[SQL_ERROR_COUNTS] = {
+		"SELECT (SELECT count(*) FROM backfill.error e "
+		"         WHERE e.run_id = r.id AND e.resolved_at IS NULL "
+		"           AND e.last_at >= coalesce(r.resumed_at, r.created_at)), "
+		"       r.rows_affected - r.resumed_rows "
+		"       + coalesce((SELECT sum(b.rows_affected) FROM backfill.batch b "
+		"                    WHERE b.run_id = r.id AND b.number > r.rollup_number "
+		"                      AND b.status = 'completed'), 0)::bigint "
+		"  FROM backfill.run r WHERE r.id = $1",
+	1, {INT8OID}},
+	[SQL_MARK_RESUMED] = {
+		"UPDATE backfill.run SET resumed_at = $2, resumed_rows = rows_affected "
+		"       + coalesce((SELECT sum(b.rows_affected) FROM backfill.batch b "
+		"                    WHERE " OPEN_BATCHES " AND b.status = 'completed'), 0)::bigint "
+		" WHERE id = $1",
+	2, {INT8OID, TIMESTAMPTZOID}},
+	[SQL_REOPEN_SKIPPED] = {
+		"UPDATE backfill.batch SET status = 'pending', skipped = false, crashes = 0, "
+		"       finished_at = NULL WHERE run_id = $1 AND skipped",
+	1, {INT8OID}},
+	[SQL_RECOUNT] = {
+		"UPDATE backfill.run r SET rollup_number = s.number, batches = s.batches, "
+		"       rows_scanned = s.rows_scanned, rows_affected = s.rows_affected, "
+		"       wal_bytes = s.wal_bytes "
+		"  FROM (SELECT f.number - 1 AS number, count(b.number) AS batches, "
+		"               coalesce(sum(b.rows_scanned), 0) AS rows_scanned, "
+		"               coalesce(sum(b.rows_affected), 0) AS rows_affected, "
+		"               coalesce(sum(b.wal_bytes), 0) AS wal_bytes "
+		"          FROM (SELECT min(number) AS number FROM backfill.batch "
+		"                 WHERE run_id = $1 AND status = 'pending') f "
+		"          LEFT JOIN backfill.batch b ON b.run_id = $1 "
+		"               AND b.number < f.number AND b.status = 'completed' "
+		"         GROUP BY f.number) s "
+		" WHERE r.id = $1 AND s.number IS NOT NULL",
+	1, {INT8OID}},
+	[SQL_DELETE_ERRORS] = {
+		"DELETE FROM backfill.error WHERE run_id = $1",
 	1, {INT8OID}}
 };
 

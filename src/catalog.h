@@ -57,11 +57,13 @@ typedef struct RunInfo
 typedef struct BatchInfo
 {
 	int64		number;
+	int			part;
 	ArrayType  *start_key;
 	ArrayType  *end_key;
 	bool		start_inclusive;
 	int			attempt;
 	int			crashes;
+	bool		had_error;		/* it may stand in backfill_errors */
 	int64		rows_scanned;
 } BatchInfo;
 
@@ -149,15 +151,26 @@ extern BatchInfo *catalog_take_pending(CatalogSession *session, int64 run_id,
 extern bool catalog_complete_batch(CatalogSession *session, int64 run_id,
 								   const BatchInfo *batch, int64 token,
 								   const BatchResult *result);
-extern bool catalog_give_back_batch(CatalogSession *session, int64 run_id, int64 number,
+extern bool catalog_give_back_batch(CatalogSession *session, int64 run_id, const BatchInfo *batch,
 									int64 token, const char *status, const char *error);
-extern void catalog_retry_batch(CatalogSession *session, int64 run_id, int64 number,
+extern void catalog_retry_batch(CatalogSession *session, int64 run_id, const BatchInfo *batch,
 								int64 token, const char *error);
 extern int	catalog_recover_batches(CatalogSession *session, int64 run_id,
 									int64 *tokens, int ntokens,
 									int64 boot, bool clean_start,
 									int64 *worst, int *crashes);
 extern int64 catalog_reopen_batches(CatalogSession *session, int64 run_id);
+extern bool catalog_shrink_batch(CatalogSession *session, int64 run_id, const BatchInfo *batch,
+								 int64 token, ArrayType *start, int64 rows,
+								 const char *error);
+extern void catalog_insert_part(CatalogSession *session, int64 run_id, const BatchInfo *part);
+extern bool catalog_skip_batch(CatalogSession *session, int64 run_id, const BatchInfo *batch,
+							   int64 token, const ErrorData *error);
+extern void catalog_resolve_error(CatalogSession *session, int64 run_id, const BatchInfo *batch);
+extern void catalog_error_counts(CatalogSession *session, int64 run_id,
+								 int64 *errors, int64 *rows);
+extern void catalog_mark_resumed(CatalogSession *session, int64 run_id);
+extern int64 catalog_reopen_skipped(CatalogSession *session, int64 run_id);
 extern int64 catalog_open_batches(CatalogSession *session, int64 run_id);
 
 #endif							/* BACKFILL_CATALOG_H */

@@ -81,6 +81,8 @@ catalog_take_pending(CatalogSession *session, int64 run_id, int64 token,
 	batch->attempt = DatumGetInt32(catalog_column(0, 5, NULL));
 	batch->crashes = DatumGetInt32(catalog_column(0, 6, NULL));
 	batch->rows_scanned = DatumGetInt64(catalog_column(0, 7, NULL));
+	batch->part = DatumGetInt32(catalog_column(0, 8, NULL));
+	batch->had_error = DatumGetBool(catalog_column(0, 9, NULL));
 	return batch;
 }
 
@@ -100,7 +102,8 @@ catalog_complete_batch(CatalogSession *session, int64 run_id, const BatchInfo *b
 		Int64GetDatum(result->wal_bytes),
 		TimestampTzGetDatum(result->started_at),
 		TimestampTzGetDatum(result->finished_at),
-		Int32GetDatum(batch->attempt)
+		Int32GetDatum(batch->attempt),
+		Int32GetDatum(batch->part)
 	};
 
 	return catalog_sql(SQL_COMPLETE_BATCH, args, NULL) == 1;
@@ -108,16 +111,17 @@ catalog_complete_batch(CatalogSession *session, int64 run_id, const BatchInfo *b
 
 /* Let go of a batch that was not done, with the status given. */
 bool
-catalog_give_back_batch(CatalogSession *session, int64 run_id, int64 number,
+catalog_give_back_batch(CatalogSession *session, int64 run_id, const BatchInfo *batch,
 						int64 token, const char *status, const char *error)
 {
-	char		nulls[] = "     ";
+	char		nulls[] = "      ";
 	Datum		args[] = {
 		Int64GetDatum(run_id),
-		Int64GetDatum(number),
+		Int64GetDatum(batch->number),
 		Int64GetDatum(token),
 		CStringGetTextDatum(status),
-		catalog_text_or_null(error, &nulls[4])
+		catalog_text_or_null(error, &nulls[4]),
+		Int32GetDatum(batch->part)
 	};
 
 	return catalog_sql(SQL_GIVE_BACK_BATCH, args, nulls) == 1;
@@ -125,14 +129,15 @@ catalog_give_back_batch(CatalogSession *session, int64 run_id, int64 number,
 
 /* Note that the batch is tried again. */
 void
-catalog_retry_batch(CatalogSession *session, int64 run_id, int64 number,
+catalog_retry_batch(CatalogSession *session, int64 run_id, const BatchInfo *batch,
 					int64 token, const char *error)
 {
 	Datum		args[] = {
 		Int64GetDatum(run_id),
-		Int64GetDatum(number),
+		Int64GetDatum(batch->number),
 		Int64GetDatum(token),
-		CStringGetTextDatum(error)
+		CStringGetTextDatum(error),
+		Int32GetDatum(batch->part)
 	};
 
 	catalog_sql(SQL_RETRY_BATCH, args, NULL);
@@ -194,4 +199,138 @@ catalog_open_batches(CatalogSession *session, int64 run_id)
 
 	catalog_sql(SQL_OPEN_BATCHES, args, NULL);
 	return DatumGetInt64(catalog_column(0, 1, NULL));
+}
+
+/* ---- dividing and skipping ---- */
+
+/*
+ * Let go of the batch in hand but for its last rows, those after start: parts
+ * for the others are to follow.  Returns false if it is another worker's now.
+ */
+bool
+catalog_shrink_batch(CatalogSession *session, int64 run_id, const BatchInfo *batch,
+					 int64 token, ArrayType *start, int64 rows, const char *error)
+{
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		Int64GetDatum(batch->number),
+		Int32GetDatum(batch->part),
+		Int64GetDatum(token),
+		PointerGetDatum(start),
+		Int64GetDatum(rows),
+		CStringGetTextDatum(error)
+	};
+
+	return catalog_sql(SQL_SHRINK_BATCH, args, NULL) == 1;
+}
+
+/* Insert a part of a batch that is divided, pending.  Needs the claim lock. */
+void
+catalog_insert_part(CatalogSession *session, int64 run_id, const BatchInfo *part)
+{
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		Int64GetDatum(part->number),
+		PointerGetDatum(part->start_key),
+		PointerGetDatum(part->end_key),
+		BoolGetDatum(part->start_inclusive),
+		Int64GetDatum(part->rows_scanned)
+	};
+
+	catalog_sql(SQL_INSERT_PART, args, NULL);
+}
+
+/*
+ * Leave the batch in hand out, because of the error.  Returns false if it is
+ * another worker's now.
+ */
+bool
+catalog_skip_batch(CatalogSession *session, int64 run_id, const BatchInfo *batch,
+				   int64 token, const ErrorData *error)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	char		nulls[] = "             ";
+	Datum		skip[] = {
+		Int64GetDatum(run_id),
+		Int64GetDatum(batch->number),
+		Int32GetDatum(batch->part),
+		Int64GetDatum(token),
+		CStringGetTextDatum(error->message),
+		TimestampTzGetDatum(now),
+		Int32GetDatum(batch->attempt)
+	};
+	Datum		store[] = {
+		Int64GetDatum(run_id),
+		Int64GetDatum(batch->number),
+		Int32GetDatum(batch->part),
+		PointerGetDatum(batch->end_key),
+		CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)),
+		catalog_text_or_null(error->message, &nulls[5]),
+		catalog_text_or_null(error->detail, &nulls[6]),
+		catalog_text_or_null(error->context, &nulls[7]),
+		catalog_text_or_null(error->schema_name, &nulls[8]),
+		catalog_text_or_null(error->table_name, &nulls[9]),
+		catalog_text_or_null(error->column_name, &nulls[10]),
+		catalog_text_or_null(error->constraint_name, &nulls[11]),
+		TimestampTzGetDatum(now)
+	};
+
+	if (catalog_sql(SQL_SKIP_BATCH, skip, NULL) != 1)
+		return false;
+	catalog_sql(SQL_STORE_ERROR, store, nulls);
+	return true;
+}
+
+/* The batch, skipped before, has succeeded. */
+void
+catalog_resolve_error(CatalogSession *session, int64 run_id, const BatchInfo *batch)
+{
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		Int64GetDatum(batch->number),
+		Int32GetDatum(batch->part),
+		TimestampTzGetDatum(GetCurrentTimestamp())
+	};
+
+	catalog_sql(SQL_RESOLVE_ERROR, args, NULL);
+}
+
+/* How many rows were skipped and how many succeeded since the last resume. */
+void
+catalog_error_counts(CatalogSession *session, int64 run_id, int64 *errors, int64 *rows)
+{
+	Datum		args[] = {Int64GetDatum(run_id)};
+
+	*errors = *rows = 0;
+	if (catalog_sql(SQL_ERROR_COUNTS, args, NULL) == 0)
+		return;
+	*errors = DatumGetInt64(catalog_column(0, 1, NULL));
+	*rows = DatumGetInt64(catalog_column(0, 2, NULL));
+}
+
+/* Errors count from now on. */
+void
+catalog_mark_resumed(CatalogSession *session, int64 run_id)
+{
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		TimestampTzGetDatum(GetCurrentTimestamp())
+	};
+
+	catalog_sql(SQL_MARK_RESUMED, args, NULL);
+}
+
+/*
+ * Have the skipped batches done again.  Returns their number.  The sums in the
+ * row of the run go back to before the first of them.
+ */
+int64
+catalog_reopen_skipped(CatalogSession *session, int64 run_id)
+{
+	Datum		args[] = {Int64GetDatum(run_id)};
+	int64		n = (int64) catalog_sql(SQL_REOPEN_SKIPPED, args, NULL);
+
+	if (n > 0)
+		catalog_sql(SQL_RECOUNT, args, NULL);
+	return n;
 }

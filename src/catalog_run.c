@@ -202,6 +202,7 @@ catalog_delete_run(CatalogSession *session, int64 id)
 {
 	Datum		args[] = {Int64GetDatum(id)};
 
+	catalog_sql(SQL_DELETE_ERRORS, args, NULL);
 	catalog_sql(SQL_DELETE_BATCHES, args, NULL);
 	catalog_sql(SQL_DELETE_RUN, args, NULL);
 }

@@ -37,6 +37,7 @@ PG_FUNCTION_INFO_V1(backfill_stop);
 PG_FUNCTION_INFO_V1(backfill_stop_all);
 PG_FUNCTION_INFO_V1(backfill_alter);
 PG_FUNCTION_INFO_V1(backfill_delete);
+PG_FUNCTION_INFO_V1(backfill_retry);
 PG_FUNCTION_INFO_V1(backfill_is_local);
 
 /* Raises an error unless workers can connect as the role. */
@@ -232,6 +233,12 @@ backfill_resume(PG_FUNCTION_ARGS)
 					 errmsg("cannot resume run " INT64_FORMAT ", which is \"%s\"",
 							run->id, status_name(run->status)),
 					 errhint("It starts by itself when its time has come.")));
+		if (run->status == RUN_COMPLETED)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("cannot change run " INT64_FORMAT " from \"%s\" to \"%s\"",
+							run->id, status_name(run->status), status_name(status)),
+					 errhint("backfill_retry runs again what was skipped; backfill_start begins anew.")));
 		if (run->is_local || status_has_ended(run->status) || run->status == RUN_PAUSED)
 			status_check_change(run->id, run->status, status);
 		else
@@ -247,11 +254,49 @@ backfill_resume(PG_FUNCTION_ARGS)
 		if (!run->is_local)
 			catalog_adopt_run(&session, run->id);
 		catalog_reopen_batches(&session, run->id);
+		catalog_mark_resumed(&session, run->id);
 		catalog_set_status(&session, run->id, status);
 	}
 	catalog_end(&session);
 	shared_wake_at_commit();
 	PG_RETURN_VOID();
+}
+
+/*
+ * backfill_retry(id)
+ *
+ * Only for a run that has ended: an active one would be changed behind the
+ * backs of its workers.  One that was not completed goes on as well.
+ */
+Datum
+backfill_retry(PG_FUNCTION_ARGS)
+{
+	CatalogSession session;
+	Oid			caller = GetUserId();
+	RunInfo    *run;
+	int64		n;
+
+	PreventCommandDuringRecovery("backfill_retry()");
+	shared_require();
+	catalog_begin(&session);
+	run = get_run(&session, PG_GETARG_INT64(0), caller);
+	if (!status_has_ended(run->status) || !run->is_local)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot retry run " INT64_FORMAT ", which is \"%s\"",
+						run->id, status_name(run->status)),
+				 errhint("Wait until it has ended, or stop it.")));
+	check_owner(run->owner);
+	n = catalog_reopen_skipped(&session, run->id);
+	if (n > 0)
+	{
+		catalog_reopen_batches(&session, run->id);
+		catalog_mark_resumed(&session, run->id);
+		catalog_set_status(&session, run->id, RUN_ENQUEUED);
+	}
+	catalog_end(&session);
+	shared_wake_at_commit();
+	PG_RETURN_INT64(n);
 }
 
 /* backfill_alter(id, settings) */

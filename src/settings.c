@@ -33,6 +33,7 @@ typedef enum SettingType
 	SETTING_INTEGER,			/* a JSON number without fraction */
 	SETTING_INTERVAL,			/* a string that is an interval; 0 and "off" for zero */
 	SETTING_ENUM,				/* one of a list of words */
+	SETTING_RATE,				/* a JSON number from 0 to 1, kept in millionths */
 	SETTING_KEY					/* a scalar or an array of scalars */
 } SettingType;
 
@@ -54,6 +55,7 @@ typedef struct Setting
 #define MEMBER(name)	offsetof(RunSettings, name)
 
 static const char *const directions[] = {"asc", "desc", NULL};
+static const char *const error_modes[] = {"fail", "skip", NULL};
 static const char *const commit_modes[] = {"off", "local", "remote_write", "on",
 "remote_apply", NULL};
 
@@ -76,6 +78,15 @@ static const Setting settings[] = {
 	{"max_attempts", SETTING_INTEGER, MEMBER(max_attempts), 5, 1, 1000,
 		NULL, false, false,
 	"how often a batch is tried when its error may go away by itself"},
+	{"max_error_rate", SETTING_RATE, MEMBER(max_error_rate), 250000, 0, 1000000,
+		NULL, false, false,
+	"share of failed rows that fails the run, once 50 rows have been judged since it was started or resumed"},
+	{"max_errors", SETTING_INTEGER, MEMBER(max_errors), 0, 1, PG_INT64_MAX,
+		NULL, false, true,
+	"number of failed rows, since the run was started or resumed, beyond which it fails"},
+	{"on_error", SETTING_ENUM, MEMBER(on_error), ON_ERROR_FAIL, 0, 0,
+		error_modes, false, false,
+	"what an error of the statement does: \"fail\" the run, or \"skip\" the row and go on"},
 	{"retry_delay", SETTING_INTERVAL, MEMBER(retry_delay), 1000, 0, 60000,
 		NULL, false, false,
 	"wait before the second attempt; doubles with each further one, up to 1 min"},
@@ -175,6 +186,8 @@ bound_text(const Setting *setting, int64 value)
 			return psprintf(INT64_FORMAT, value);
 		case SETTING_INTERVAL:
 			return duration_text(value);
+		case SETTING_RATE:
+			return psprintf("%g", value / 1000000.0);
 		default:
 			return NULL;
 	}
@@ -206,6 +219,9 @@ bad_value(const Setting *setting, JsonbValue *value)
 				appendStringInfo(&allowed, "%s\"%s\"",
 								 word == setting->words ? "" : ", ", *word);
 			appendStringInfoChar(&allowed, '.');
+			break;
+		case SETTING_RATE:
+			appendStringInfoString(&allowed, "The value must be a number between 0 and 1.");
 			break;
 		case SETTING_KEY:
 			appendStringInfoString(&allowed,
@@ -294,6 +310,21 @@ interval_value(const Setting *setting, JsonbValue *value)
 	return (int64) (ms + 0.5);
 }
 
+/* Millionths. */
+static int64
+rate_value(const Setting *setting, JsonbValue *value)
+{
+	double		rate;
+
+	if (value->type != jbvNumeric)
+		bad_value(setting, value);
+	rate = DatumGetFloat8(DirectFunctionCall1(numeric_float8,
+											  NumericGetDatum(value->val.numeric)));
+	if (!(rate >= 0 && rate <= 1))
+		bad_value(setting, value);
+	return (int64) (rate * 1000000 + 0.5);
+}
+
 static int64
 enum_value(const Setting *setting, JsonbValue *value)
 {
@@ -364,6 +395,9 @@ apply_value(const Setting *setting, JsonbValue *value, RunSettings *result)
 			break;
 		case SETTING_ENUM:
 			*(int64 *) member = enum_value(setting, value);
+			break;
+		case SETTING_RATE:
+			*(int64 *) member = rate_value(setting, value);
 			break;
 		case SETTING_KEY:
 			*(List **) member = key_value(setting, value);
@@ -515,6 +549,7 @@ backfill_setting_list(PG_FUNCTION_ARGS)
 		[SETTING_INTEGER] = "integer",
 		[SETTING_INTERVAL] = "interval",
 		[SETTING_ENUM] = "enum",
+		[SETTING_RATE] = "number",
 		[SETTING_KEY] = "key"
 	};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
@@ -525,7 +560,7 @@ backfill_setting_list(PG_FUNCTION_ARGS)
 		const Setting *s = &settings[i];
 		Datum		values[7];
 		bool		nulls[7] = {false};
-		bool		ranged = s->type == SETTING_INTEGER || s->type == SETTING_INTERVAL;
+		bool		ranged = s->type != SETTING_ENUM && s->type != SETTING_KEY;
 
 		values[0] = CStringGetTextDatum(s->name);
 		values[1] = CStringGetTextDatum(types[s->type]);

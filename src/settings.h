@@ -21,11 +21,17 @@ typedef struct RunSettings
 	int64		max_attempts;
 	int64		retry_delay;
 	int64		limit;			/* rows, 0 is none */
+	int64		on_error;		/* one of the ON_ERROR_ values below */
+	int64		max_errors;		/* rows, 0 is none */
+	int64		max_error_rate; /* millionths */
 	int64		direction;		/* one of WALK_ASCENDING, WALK_DESCENDING */
 	int64		synchronous_commit; /* one of the SYNC_ values below */
 	List	   *from;			/* char *, a prefix of the key, or NIL */
 	List	   *to;
 } RunSettings;
+
+#define ON_ERROR_FAIL	0
+#define ON_ERROR_SKIP	1
 
 #define WALK_ASCENDING	0
 #define WALK_DESCENDING 1

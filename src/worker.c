@@ -498,7 +498,7 @@ record_failure(Worker *worker)
 	worker_begin(worker);
 	catalog_begin(&session);
 	if (worker->batch)
-		catalog_give_back_batch(&session, worker->slot.run_id, worker->batch->number,
+		catalog_give_back_batch(&session, worker->slot.run_id, worker->batch,
 								worker->slot.token, "failed", failure->message);
 	if (catalog_load_run(&session, worker->slot.run_id, true) != NULL)
 	{
@@ -616,6 +616,61 @@ prepare_again(Worker *worker, ErrorData *error)
 	return true;
 }
 
+/* Whether the error may be that of one row, which can be left out. */
+static bool
+is_skippable(Worker *worker, ErrorData *error)
+{
+	int			category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+
+	return worker->settings.on_error == ON_ERROR_SKIP &&
+		category != ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION &&
+		category != ERRCODE_INTERNAL_ERROR;
+}
+
+/* Divide the batch in hand.  Returns false if it is but one row. */
+static bool
+divide(Worker *worker, ErrorData *error, int parts)
+{
+	ErrorData  *second;
+
+	worker->error = error;
+	worker->parts = parts;
+	second = worker_try(worker, batch_divide);
+	if (second)
+	{
+		if (!is_retryable(second))
+			fail_run(worker, second);
+		return true;			/* whole as it is, the batch is tried again */
+	}
+	return worker->divided;
+}
+
+/* Leave the row out that the batch in hand is; fails the run at its limit. */
+static void
+skip(Worker *worker, ErrorData *error)
+{
+	ErrorData  *second;
+
+	if (divide(worker, error, BATCH_PARTS))
+		return;
+
+	/* rows of several children with one key cannot be told apart */
+	if (worker->batch->rows_scanned > 1)
+		fail_run(worker, error);
+	worker->too_many_errors = false;
+	second = worker_try(worker, batch_skip);
+	if (second)
+	{
+		if (!is_retryable(second))
+			fail_run(worker, second);
+		return;
+	}
+	if (!worker->too_many_errors)
+		return;
+	error->detail = psprintf("The run has reached \"max_errors\" or \"max_error_rate\"; this is the error of the last row that was skipped.");
+	fail_run(worker, error);
+}
+
 /*
  * The batch in hand has raised an error.  Returns when it is to be tried
  * again, now; leaves the process otherwise.
@@ -634,6 +689,11 @@ handle_error(Worker *worker, ErrorData *error)
 	}
 	if (prepare_again(worker, error))
 		return;
+	if (is_skippable(worker, error) && !is_retryable(error))
+	{
+		skip(worker, error);
+		return;
+	}
 	worker->tries++;
 	if (!is_retryable(error) || worker->tries >= worker->settings.max_attempts)
 		fail_run(worker, error);
@@ -643,6 +703,11 @@ handle_error(Worker *worker, ErrorData *error)
 				(errcode(error->sqlerrcode),
 				 errmsg("batch " INT64_FORMAT " of backfill run " INT64_FORMAT " will be tried again: %s",
 						worker->batch->number, worker->run->id, error->message)));
+	/* half of it may be done in the time that the whole does not get */
+	if ((error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		 error->sqlerrcode == ERRCODE_QUERY_CANCELED) &&
+		divide(worker, error, 2))
+		return;
 	error_to_note = error->message;
 	second = try_uncancelled(worker, note_retry);
 	if (second)

@@ -36,6 +36,10 @@ typedef struct Worker
 	Datum		last_key[INDEX_MAX_KEYS];	/* of the walk */
 
 	BatchInfo  *batch;			/* in hand, or NULL */
+	ErrorData  *error;			/* for batch_divide and batch_skip */
+	int			parts;			/* likewise: how many to make */
+	bool		divided;		/* what they have to say: it was divided, */
+	bool		too_many_errors;	/* or the run has to fail */
 	int			tries;			/* of the batch in hand, by this worker */
 	bool		in_quarantine;	/* holds the lock for suspect batches */
 	bool		pending_elsewhere;	/* a suspect batch may be waiting */
