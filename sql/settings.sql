@@ -15,7 +15,7 @@ EXCEPTION WHEN invalid_parameter_value THEN
 	RETURN false;
 END $$;
 CREATE FUNCTION as_json(type text, value text) RETURNS jsonb LANGUAGE sql
-RETURN CASE WHEN type = 'integer' THEN to_jsonb(value::numeric) ELSE to_jsonb(value) END;
+RETURN CASE WHEN type IN ('integer', 'number') THEN to_jsonb(value::numeric) ELSE to_jsonb(value) END;
 SELECT s.name, v.what, v.value
   FROM backfill_settings s, LATERAL (VALUES ('default', "default"), ('min', min_val), ('max', max_val)) v(what, value)
  WHERE v.value IS NOT NULL AND NOT takes(s.name, as_json(s.type, v.value));
@@ -24,7 +24,7 @@ SELECT s.name, word FROM backfill_settings s, unnest(enumvals) word WHERE NOT ta
 SELECT s.name, v.value
   FROM backfill_settings s,
 	   LATERAL (VALUES (to_jsonb(min_val::numeric - 1)), (to_jsonb(max_val::numeric + 1))) v(value)
- WHERE s.type = 'integer' AND takes(s.name, v.value);
+ WHERE s.type IN ('integer', 'number') AND takes(s.name, v.value);
 SELECT s.name, v.value
   FROM backfill_settings s,
 	   LATERAL (VALUES (to_jsonb((min_val::interval - interval '1 ms')::text)), (to_jsonb((max_val::interval + interval '1 ms')::text))) v(value)

@@ -165,14 +165,28 @@ claim_next(Worker *worker, CatalogSession *session)
 }
 
 /*
- * Claim a batch in the current transaction; NULL when there is none.  The
- * result is in the current memory context.
+ * Whether the claim must not be lost in a crash, because the batch may be what
+ * brings the server down, and would never be found out: one that somebody let
+ * go of, and the first of a worker.  Parts of a batch that raised an error are
+ * too many for that; the batch before them is found out first.
+ */
+static bool
+must_outlive_crash(const BatchInfo *batch, bool pending, bool first)
+{
+	return pending ? batch->crashes > 0 || !batch->had_error : first;
+}
+
+/*
+ * Claim a batch in the current transaction; NULL when there is none.  "first"
+ * is whether the transaction does nothing else.  The result is in the current
+ * memory context.
  */
 static BatchInfo *
-claim(Worker *worker)
+claim(Worker *worker, bool first)
 {
 	CatalogSession session;
 	BatchInfo  *batch;
+	bool		pending;
 	LOCKTAG		tag;
 
 	claim_locktag(&tag, worker->run->id);
@@ -180,9 +194,12 @@ claim(Worker *worker)
 
 	catalog_begin(&session);
 	batch = claim_pending(worker, &session);
-	if (batch == NULL)
+	pending = batch != NULL;
+	if (!pending)
 		batch = claim_next(worker, &session);
 	catalog_end(&session);
+	if (batch && must_outlive_crash(batch, pending, first))
+		ForceSyncCommit();
 	return batch;
 }
 
@@ -226,7 +243,7 @@ batch_claim(Worker *worker)
 
 	worker_begin(worker);
 	MemoryContextSwitchTo(context);
-	batch = claim(worker);
+	batch = claim(worker, true);
 	worker_commit(worker);
 	take_in_hand(worker, batch);
 }
@@ -346,7 +363,7 @@ batch_run(Worker *worker)
 	if (worker->batch->crashes > 0)
 		ForceSyncCommit();
 	if (!shared_worker_noticed() && !worker->in_quarantine)
-		next = claim(worker);
+		next = claim(worker, false);
 	worker_commit(worker);
 
 	if (next == NULL || next->crashes < BATCH_CRASHES_SUSPECT)
@@ -413,7 +430,8 @@ insert_parts(Worker *worker, CatalogSession *session, int64 rows)
 		if (batch_is_last_key(part.end_key, worker->batch->end_key))
 			break;
 		catalog_begin(session);
-		catalog_insert_part(session, worker->run->id, &part);
+		catalog_insert_part(session, worker->run->id, &part,
+							worker->error->message);
 		catalog_end(session);
 		part.start_key = part.end_key;
 		part.start_inclusive = false;

@@ -239,10 +239,10 @@ static Sql sqls[] = {
 	7, {INT8OID, INT8OID, INT4OID, INT8OID, TEXTARRAYOID, INT8OID, TEXTOID}},
 	[SQL_INSERT_PART] = {
 		"INSERT INTO backfill.batch (run_id, number, part, start_key, end_key, "
-		"       start_inclusive, status, rows_scanned) "
-		"SELECT $1, $2, max(part) + 1, $3, $4, $5, 'pending', $6 "
+		"       start_inclusive, status, rows_scanned, error) "
+		"SELECT $1, $2, max(part) + 1, $3, $4, $5, 'pending', $6, $7 "
 		"  FROM backfill.batch WHERE run_id = $1 AND number = $2",
-	6, {INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID, BOOLOID, INT8OID}},
+	7, {INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID, BOOLOID, INT8OID, TEXTOID}},
 	[SQL_SKIP_BATCH] = {
 		"UPDATE backfill.batch SET status = 'failed', skipped = true, error = $5, "
 		"       finished_at = $6, attempt = $7 "

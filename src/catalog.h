@@ -163,7 +163,8 @@ extern int64 catalog_reopen_batches(CatalogSession *session, int64 run_id);
 extern bool catalog_shrink_batch(CatalogSession *session, int64 run_id, const BatchInfo *batch,
 								 int64 token, ArrayType *start, int64 rows,
 								 const char *error);
-extern void catalog_insert_part(CatalogSession *session, int64 run_id, const BatchInfo *part);
+extern void catalog_insert_part(CatalogSession *session, int64 run_id, const BatchInfo *part,
+								const char *error);
 extern bool catalog_skip_batch(CatalogSession *session, int64 run_id, const BatchInfo *batch,
 							   int64 token, const ErrorData *error);
 extern void catalog_resolve_error(CatalogSession *session, int64 run_id, const BatchInfo *batch);

@@ -226,7 +226,8 @@ catalog_shrink_batch(CatalogSession *session, int64 run_id, const BatchInfo *bat
 
 /* Insert a part of a batch that is divided, pending.  Needs the claim lock. */
 void
-catalog_insert_part(CatalogSession *session, int64 run_id, const BatchInfo *part)
+catalog_insert_part(CatalogSession *session, int64 run_id, const BatchInfo *part,
+					const char *error)
 {
 	Datum		args[] = {
 		Int64GetDatum(run_id),
@@ -234,7 +235,8 @@ catalog_insert_part(CatalogSession *session, int64 run_id, const BatchInfo *part
 		PointerGetDatum(part->start_key),
 		PointerGetDatum(part->end_key),
 		BoolGetDatum(part->start_inclusive),
-		Int64GetDatum(part->rows_scanned)
+		Int64GetDatum(part->rows_scanned),
+		CStringGetTextDatum(error)
 	};
 
 	catalog_sql(SQL_INSERT_PART, args, NULL);

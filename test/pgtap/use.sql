@@ -1,0 +1,75 @@
+-- The interface as the tests of somebody who uses it would call it: inside of a
+-- transaction that is rolled back.
+BEGIN;
+SELECT * FROM no_plan();
+CREATE TABLE people (id bigint PRIMARY KEY, name text, n int DEFAULT 0);
+INSERT INTO people SELECT i, 'name ' || i FROM generate_series(1, 100) i;
+CREATE VIEW v AS SELECT * FROM people;
+CREATE TABLE keyless (id int);
+
+-- settings
+SELECT results_eq('SELECT name, "default" FROM backfill_settings ORDER BY name',
+	$$VALUES ('batch_size', '1000'), ('direction', 'asc'), ('from', NULL), ('limit', NULL), ('lock_timeout', '2s'), ('max_attempts', '5'), ('max_error_rate', '0.25'), ('max_errors', NULL), ('on_error', 'fail'), ('retry_delay', '1s'),
+			 ('sleep', '10ms'), ('statement_timeout', '0'), ('synchronous_commit', 'off'), ('to', NULL), ('workers', '1')$$, 'the settings and their defaults');
+SELECT is_empty($$SELECT name FROM backfill_settings WHERE description IS NULL OR description = ''$$, 'every setting is described');
+
+-- definitions
+SELECT is_empty('SELECT * FROM backfill_definitions', 'there is no definition at first');
+SELECT lives_ok($$SELECT backfill_define('names', 'people', 'UPDATE batch SET name = upper(name)', scope => 'name IS NOT NULL',
+	settings => '{"batch_size": 10}', description => 'shout')$$, 'a definition is made');
+SELECT results_eq('SELECT name, owner, target, statement, scope, key, settings, description FROM backfill_definitions',
+	$$VALUES ('names', current_user::regrole, 'people'::regclass, 'UPDATE batch SET name = upper(name)', 'name IS NOT NULL', NULL::text, '{"batch_size": 10}'::jsonb, 'shout')$$,
+	'and shown as it was given');
+SELECT lives_ok($$SELECT backfill_define('names', 'people', 'DELETE FROM batch')$$, 'it is replaced');
+SELECT results_eq('SELECT statement, scope, settings, description FROM backfill_definitions', $$VALUES ('DELETE FROM batch', NULL::text, '{}'::jsonb, NULL::text)$$, 'as a whole');
+
+-- errors
+SELECT throws_ok(command, state, message, command)
+  FROM (VALUES
+	($$SELECT backfill_start('nope')$$, '42704', 'backfill definition "nope" does not exist'),
+	($$SELECT backfill_drop('nope')$$, '42704', 'backfill definition "nope" does not exist'),
+	($$SELECT backfill_stop(-1)$$, '42704', 'backfill run -1 does not exist'),
+	($$SELECT backfill_pause(-1)$$, '42704', 'backfill run -1 does not exist'),
+	($$SELECT backfill_resume(-1)$$, '42704', 'backfill run -1 does not exist'),
+	($$SELECT backfill_retry(-1)$$, '42704', 'backfill run -1 does not exist'),
+	($$SELECT backfill_delete(-1)$$, '42704', 'backfill run -1 does not exist'),
+	($$SELECT backfill_alter(-1, '{}')$$, '42704', 'backfill run -1 does not exist'),
+	($$SELECT backfill_define('bad', 'people', '')$$, '22023', 'the statement of a backfill cannot be empty'),
+	($$SELECT backfill_define('bad', 'people', 'UPDATE people SET n = 1')$$, '22023', 'the statement of a backfill must refer to the relation "batch"'),
+	($$SELECT backfill_define('bad', 'people', 'DROP TABLE people')$$, '0A000', 'DROP TABLE cannot be the statement of a backfill'),
+	($$SELECT backfill_define('bad', 'people', 'UPDATE batch SET nope = 1')$$, '42703', 'column "nope" of relation "people" does not exist'),
+	($$SELECT backfill_define('bad', 'people', 'DELETE FROM batch', scope => 'true, false')$$, '42601', 'the scope of a backfill must be one expression'),
+	($$SELECT backfill_define('bad', 'people', 'DELETE FROM batch', key => 'nope')$$, '42704', 'index "nope" of table "people" does not exist'),
+	($$SELECT backfill_define('bad', 'people', 'DELETE FROM batch', settings => '{"batchsize": 1}')$$, '42P02', 'unrecognized backfill setting "batchsize"'),
+	($$SELECT backfill_define('bad', 'people', 'DELETE FROM batch', settings => '{"batch_size": 0}')$$, '22023', 'invalid value for backfill setting "batch_size"'),
+	($$SELECT backfill_define('bad', 'v', 'DELETE FROM batch')$$, '42809', 'cannot backfill "v"'),
+	($$SELECT backfill_define('bad', 'keyless', 'DELETE FROM batch')$$, '55000', 'table "keyless" has no primary key'),
+	($$SELECT backfill_define('', 'people', 'DELETE FROM batch')$$, '42602', 'the name of a backfill definition cannot be empty')) v(command, state, message);
+SELECT is_empty($$SELECT * FROM backfill_definitions WHERE name <> 'names'$$, 'nothing is left of what was refused');
+
+-- runs; none starts before this transaction commits, which it does not
+SELECT ok(backfill_start('names') > 0, 'a run is started and has a number');
+SELECT results_eq('SELECT name, status, owner, started_by, rows_scanned, rows_affected, batches, progress, workers, error FROM backfill_runs',
+	$$VALUES ('names', 'enqueued', current_user::regrole, current_user::regrole, 0::bigint, 0::bigint, 0::bigint, 0.00::numeric(5, 2), 0, NULL::text)$$, 'it waits for a worker');
+SELECT lives_ok($$SELECT backfill_alter(id, '{"batch_size": 5, "workers": null}') FROM backfill_runs$$, 'its settings are changed');
+SELECT results_eq('SELECT settings FROM backfill_runs', $$VALUES ('{"batch_size": 5}'::jsonb)$$, 'a null takes one out');
+SELECT throws_ok('SELECT backfill_drop(''names'')', '55006', NULL, 'the definition of an active run stays');
+SELECT throws_ok('SELECT backfill_delete(id) FROM backfill_runs', '55006', NULL, 'an active run stays');
+SELECT lives_ok('SELECT backfill_pause(id) FROM backfill_runs', 'it is paused');
+SELECT is((SELECT status FROM backfill_runs), 'paused', 'and says so');
+SELECT lives_ok('SELECT backfill_resume(id) FROM backfill_runs', 'it is resumed');
+SELECT is((SELECT status FROM backfill_runs), 'enqueued', 'and waits for a worker again');
+SELECT is(backfill_stop_all(), 1, 'all runs are stopped, and that is one');
+SELECT is(backfill_stop_all(), 0, 'and then none');
+SELECT is((SELECT status FROM backfill_runs), 'stopped', 'it is stopped');
+SELECT throws_ok('SELECT backfill_stop(id) FROM backfill_runs', '55000', NULL, 'and cannot be stopped again');
+SELECT lives_ok('SELECT backfill_drop(''names'')', 'the definition may go');
+SELECT lives_ok('SELECT backfill_delete(id) FROM backfill_runs', 'and the run');
+SELECT is_empty('SELECT * FROM backfill_runs', 'nothing is left of it');
+SELECT lives_ok($$SELECT backfill_define('names', 'people', 'DELETE FROM batch'), backfill_start('names', start_at => now() + '1 day')$$, 'a run for tomorrow');
+SELECT is((SELECT status FROM backfill_runs), 'pending', 'waits for its time');
+SELECT ok((SELECT start_at > now() AND started_at IS NULL FROM backfill_runs), 'which it shows');
+SELECT throws_ok('CALL backfill_wait(1)', '25001', 'backfill_wait cannot run inside a transaction block or a function', 'nobody waits for a run in the transaction that starts it');
+SELECT is((SELECT count(*) FROM people WHERE name LIKE 'name %'), 100::bigint, 'no row was touched');
+SELECT * FROM finish();
+ROLLBACK;
