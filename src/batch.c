@@ -29,6 +29,7 @@
 #include "executor/instrument.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
@@ -111,6 +112,11 @@ claim_pending(Worker *worker, CatalogSession *session)
 								 worker->slot.number, BATCH_CRASHES_SUSPECT);
 	if (batch != NULL)
 		return batch;
+	if (!catalog_has_pending(session, worker->run->id, BATCH_CRASHES_FATAL))
+	{
+		shared_run_clear_pending(MyDatabaseId, worker->run->id, changes);
+		return NULL;
+	}
 	if (!enter_quarantine(worker))
 	{
 		worker->pending_elsewhere = true;
@@ -135,6 +141,7 @@ claim_next(Worker *worker, CatalogSession *session)
 	Datum		start[INDEX_MAX_KEYS];
 	Datum		end[INDEX_MAX_KEYS];
 	bool		at_end;
+	int			nest;
 
 	if (!catalog_last_batch(session, run->id, &batch->number, &batch->start_key))
 	{
@@ -151,11 +158,15 @@ claim_next(Worker *worker, CatalogSession *session)
 	/* the search for the bound runs with the owner's rights */
 	batch->number++;
 	batch->attempt = 1;
+	nest = worker_enter_user_code(worker);
+	PushActiveSnapshot(GetLatestSnapshot());
 	walk_key_from_text(worker->walk, batch->start_key, start);
 	batch->rows_scanned = bounds_next_end(worker->walk, worker->bounds, start,
-										batch->start_inclusive, worker->last_key,
-										worker->settings.batch_size,
-										GetLatestSnapshot(), end, &at_end);
+										  batch->start_inclusive, worker->last_key,
+										  worker->settings.batch_size,
+										  GetActiveSnapshot(), end, &at_end);
+	PopActiveSnapshot();
+	AtEOXact_GUC(false, nest);
 	batch->end_key = at_end ? run->end_key : walk_key_to_text(worker->walk, end);
 
 	catalog_begin(session);
@@ -232,6 +243,20 @@ batch_forget(Worker *worker)
 }
 
 /*
+ * Lock the target before the claim lock, as a batch has done when it claims
+ * the next one: whoever locked in the other order could wait in a circle with
+ * another worker and a session that waits for the target.
+ */
+static void
+lock_target(Worker *worker)
+{
+	int			nest = worker_enter_user_code(worker);
+
+	LockRelationOid(worker->run->target, AccessShareLock);
+	AtEOXact_GUC(false, nest);
+}
+
+/*
  * Claim a batch in a transaction of its own.  Leaves worker->batch NULL when
  * there is none.  Raises what the search for the bound raises.
  */
@@ -243,6 +268,7 @@ batch_claim(Worker *worker)
 
 	worker_begin(worker);
 	MemoryContextSwitchTo(context);
+	lock_target(worker);
 	batch = claim(worker, true);
 	worker_commit(worker);
 	take_in_hand(worker, batch);
@@ -284,9 +310,7 @@ run_statement(Worker *worker)
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 
-	nest = NewGUCNestLevel();
-	(void) set_config_option("search_path", worker->run->search_path, PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	nest = worker_enter_user_code(worker);
 	if (worker->settings.statement_timeout > 0)
 		enable_timeout_after(STATEMENT_TIMEOUT, (int) worker->settings.statement_timeout);
 
@@ -423,7 +447,7 @@ insert_parts(Worker *worker, CatalogSession *session, int64 rows)
 	{
 		part.rows_scanned = bounds_next_end(worker->walk, worker->bounds, start,
 										  part.start_inclusive, last, size,
-										  GetLatestSnapshot(), end, &at_end);
+										  GetActiveSnapshot(), end, &at_end);
 		if (at_end)
 			break;
 		part.end_key = walk_key_to_text(worker->walk, end);
@@ -461,14 +485,17 @@ batch_divide(Worker *worker)
 	worker->divided = false;
 	worker_begin(worker);
 	MemoryContextSwitchTo(worker->loop_context);
+	lock_target(worker);
 	claim_locktag(&tag, worker->run->id);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 
+	PushActiveSnapshot(GetLatestSnapshot());
 	walk_key_from_text(worker->walk, batch->start_key, start);
 	walk_key_from_text(worker->walk, batch->end_key, end);
 	rows = bounds_count(worker->walk, worker->bounds, start, batch->start_inclusive,
-					  end, GetLatestSnapshot());
+						end, GetActiveSnapshot());
 	last_start = insert_parts(worker, &session, rows);
+	PopActiveSnapshot();
 	worker->divided = last_start != batch->start_key;
 	worker->batch->rows_scanned = rows;
 	if (worker->divided)

@@ -67,7 +67,7 @@ static Sql sqls[] = {
 	[SQL_LOAD_DEFINITION] = {
 		"SELECT name, owner::oid, target::oid, statement, scope, key, settings, "
 		"       search_path, description "
-		"  FROM backfill.definition WHERE name = $1 FOR UPDATE",
+		"  FROM backfill.definition WHERE name = $1",
 	1, {TEXTOID}},
 	[SQL_STORE_DEFINITION] = {
 		"INSERT INTO backfill.definition AS d (name, owner, target, statement, scope, "
@@ -101,6 +101,9 @@ static Sql sqls[] = {
 	[SQL_LOCK_RUN] = {
 		"SELECT " RUN_COLUMNS " FROM backfill.run WHERE id = $1 FOR NO KEY UPDATE",
 	1, {INT8OID}},
+	[SQL_TRY_RUN] = {
+		"SELECT " RUN_COLUMNS " FROM backfill.run WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED",
+	1, {INT8OID}},
 	[SQL_ACTIVE_RUNS] = {
 		"SELECT " RUN_COLUMNS " FROM backfill.run "
 		" WHERE status IN ('pending', 'enqueued', 'running') "
@@ -109,7 +112,7 @@ static Sql sqls[] = {
 	[SQL_CONTROL_RUNS] = {
 		"SELECT " RUN_COLUMNS " FROM backfill.run "
 		" WHERE status IN ('pending', 'enqueued', 'running', 'paused') "
-		" ORDER BY id FOR NO KEY UPDATE",
+		" ORDER BY id",
 	0},
 	[SQL_DELETE_RUN] = {
 		"DELETE FROM backfill.run WHERE id = $1",
@@ -196,6 +199,10 @@ static Sql sqls[] = {
 		"RETURNING number, start_key, end_key, start_inclusive, attempt, crashes, "
 		"          rows_scanned, part, error IS NOT NULL",
 	5, {INT8OID, INT8OID, INT4OID, INT4OID, INT4OID}},
+	[SQL_HAS_PENDING] = {
+		"SELECT FROM backfill.batch "
+		" WHERE " OPEN_BATCHES " AND status = 'pending' AND crashes < $2 LIMIT 1",
+	2, {INT8OID, INT4OID}},
 	[SQL_COMPLETE_BATCH] = {
 		"UPDATE backfill.batch SET status = 'completed', rows_affected = $4, "
 		"       wal_bytes = $5, started_at = $6, finished_at = $7, "
@@ -223,9 +230,9 @@ static Sql sqls[] = {
 		"RETURNING number, crashes",
 	4, {INT8OID, INT8ARRAYOID, INT8OID, BOOLOID}},
 	[SQL_REOPEN_BATCHES] = {
-		"UPDATE backfill.batch SET status = CASE status WHEN 'running' THEN status ELSE 'pending' END, "
-		"       crashes = 0, finished_at = NULL "
-		" WHERE " OPEN_BATCHES " AND status <> 'completed' AND NOT skipped",
+		"UPDATE backfill.batch SET status = 'pending', crashes = 0, finished_at = NULL "
+		" WHERE " OPEN_BATCHES " AND NOT skipped "
+		"   AND (status IN ('failed', 'stopped') OR status = 'pending' AND crashes > 0)",
 	1, {INT8OID}},
 	[SQL_OPEN_BATCHES] = {
 		"SELECT count(*) FROM backfill.batch "

@@ -126,6 +126,7 @@ extern int64 catalog_insert_run(CatalogSession *session, const DefinitionInfo *d
 								Oid started_by, Jsonb *settings,
 								RunStatus status, TimestampTz start_at);
 extern RunInfo *catalog_load_run(CatalogSession *session, int64 id, bool for_update);
+extern RunInfo *catalog_try_run(CatalogSession *session, int64 id);
 extern List *catalog_active_runs(CatalogSession *session);
 extern List *catalog_control_runs(CatalogSession *session);
 extern void catalog_delete_run(CatalogSession *session, int64 id);
@@ -148,6 +149,7 @@ extern void catalog_insert_batch(CatalogSession *session, int64 run_id,
 								 const BatchInfo *batch, int64 token, int worker);
 extern BatchInfo *catalog_take_pending(CatalogSession *session, int64 run_id,
 									   int64 token, int worker, int crashes_below);
+extern bool catalog_has_pending(CatalogSession *session, int64 run_id, int crashes_below);
 extern bool catalog_complete_batch(CatalogSession *session, int64 run_id,
 								   const BatchInfo *batch, int64 token,
 								   const BatchResult *result);

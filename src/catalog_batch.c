@@ -86,6 +86,15 @@ catalog_take_pending(CatalogSession *session, int64 run_id, int64 token,
 	return batch;
 }
 
+/* Whether there is a pending batch that brought down fewer workers than given. */
+bool
+catalog_has_pending(CatalogSession *session, int64 run_id, int crashes_below)
+{
+	Datum		args[] = {Int64GetDatum(run_id), Int32GetDatum(crashes_below)};
+
+	return catalog_sql(SQL_HAS_PENDING, args, NULL) > 0;
+}
+
 /*
  * Mark the batch completed.  Returns false when it is not this worker's any
  * more: the transaction must then be rolled back.

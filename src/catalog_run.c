@@ -22,7 +22,7 @@
 
 /* ---- definitions ---- */
 
-/* The definition with that name, locked, or NULL. */
+/* The definition with that name, or NULL. */
 DefinitionInfo *
 catalog_load_definition(CatalogSession *session, const char *name)
 {
@@ -164,6 +164,15 @@ catalog_load_run(CatalogSession *session, int64 id, bool for_update)
 	return read_run(session, 0);
 }
 
+/* The same, locked; NULL also when somebody else has it locked. */
+RunInfo *
+catalog_try_run(CatalogSession *session, int64 id)
+{
+	Datum		args[] = {Int64GetDatum(id)};
+
+	return catalog_sql(SQL_TRY_RUN, args, NULL) == 0 ? NULL : read_run(session, 0);
+}
+
 static List *
 read_runs(CatalogSession *session, SqlId sql)
 {
@@ -189,7 +198,7 @@ catalog_active_runs(CatalogSession *session)
 	return read_runs(session, SQL_ACTIVE_RUNS);
 }
 
-/* The runs that can be stopped, locked, those of copies included. */
+/* The runs that can be stopped, those of copies included. */
 List *
 catalog_control_runs(CatalogSession *session)
 {

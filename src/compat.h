@@ -112,6 +112,17 @@ compat_vxid_in_vacuum(VirtualTransactionId vxid)
 #define COMPAT_HAS_TRANSACTION_TIMEOUT false
 #endif
 
+/* Whether the role may run code as the owner (16 tells that from inheriting). */
+static inline bool
+compat_may_act_as(Oid role, Oid owner)
+{
+#if PG_VERSION_NUM >= 160000
+	return has_privs_of_role(role, owner) && member_can_set_role(role, owner);
+#else
+	return has_privs_of_role(role, owner);
+#endif
+}
+
 /* 18 marks functions that do not return in another place and way. */
 #if PG_VERSION_NUM >= 180000
 #define compat_noreturn pg_noreturn

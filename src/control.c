@@ -75,8 +75,11 @@ check_owner(Oid owner)
 static RunInfo *
 get_run(CatalogSession *session, int64 id, Oid caller)
 {
-	RunInfo    *run = catalog_load_run(session, id, true);
+	RunInfo    *run = catalog_load_run(session, id, false);
 
+	/* nobody locks a run that is not his */
+	if (run && has_privs_of_role(caller, run->owner))
+		run = catalog_load_run(session, id, true);
 	if (run == NULL || !has_privs_of_role(caller, run->owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -199,6 +202,9 @@ backfill_stop_all(PG_FUNCTION_ARGS)
 
 		if (!has_privs_of_role(caller, run->owner))
 			continue;
+		run = catalog_load_run(&session, run->id, true);
+		if (run == NULL || status_has_ended(run->status))
+			continue;
 		halt_run(&session, run, RUN_STOPPED, PG_GETARG_BOOL(0));
 		n++;
 	}
@@ -220,7 +226,11 @@ backfill_resume(PG_FUNCTION_ARGS)
 	catalog_begin(&session);
 	run = get_run(&session, PG_GETARG_INT64(0), caller);
 	if (run->is_local && run->is_requested && run->requested != RUN_FAILED)
+	{
+		/* somebody may have left already, and given back what he had in hand */
 		catalog_cancel_request(&session, run->id);
+		catalog_reopen_batches(&session, run->id);
+	}
 	else
 	{
 		RunStatus	status = run->start_at > GetCurrentTimestamp() &&

@@ -175,6 +175,12 @@ backfill_define(PG_FUNCTION_ARGS)
 	{
 		definition_check_role(existing->owner, "definition",
 							  quote_identifier(existing->name));
+		if (!compat_may_act_as(GetUserId(), existing->owner))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("permission denied to replace backfill definition %s",
+							quote_identifier(existing->name)),
+					 errdetail("Only roles that may SET ROLE to its owner may replace it.")));
 		def.owner = existing->owner;
 	}
 

@@ -48,8 +48,10 @@ typedef struct Due
 {
 	Oid			database;
 	TimestampTz at;
+	bool		postponed;		/* there was no place for it */
 } Due;
 
+static bool said = false;		/* that worker slots are out, since they are */
 static List *dues = NIL;		/* in launcher_context */
 static MemoryContext launcher_context;
 
@@ -91,6 +93,7 @@ add_due(Oid database, TimestampTz at)
 	due = palloc(sizeof(Due));
 	due->database = database;
 	due->at = at;
+	due->postponed = false;
 	dues = lappend(dues, due);
 	MemoryContextSwitchTo(old);
 }
@@ -147,7 +150,6 @@ database_is_usable(Oid database)
 static bool
 register_scheduler(Oid database, int slot)
 {
-	static bool said = false;
 	BackgroundWorker worker;
 	BackgroundWorkerHandle *handle;
 
@@ -164,7 +166,6 @@ register_scheduler(Oid database, int slot)
 	if (RegisterDynamicBackgroundWorker(&worker, &handle))
 	{
 		pfree(handle);
-		said = false;
 		return true;
 	}
 	if (!said)
@@ -207,13 +208,18 @@ serve_due(void)
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz next = DT_NOEND;
 	ListCell   *lc;
+	bool		postponed = false;
 
 	foreach(lc, dues)
 	{
 		Due		   *due = lfirst(lc);
 
-		if (due->at <= now)
+		if (due->at <= now || due->postponed)
+		{
 			due->at = serve(due->database, now);
+			due->postponed = due->at != DT_NOEND;
+			postponed |= due->postponed;
+		}
 		if (due->at == DT_NOEND)
 		{
 			dues = foreach_delete_current(dues, lc);
@@ -222,6 +228,8 @@ serve_due(void)
 		else
 			next = Min(next, due->at);
 	}
+	if (!postponed)
+		said = false;
 	if (next == DT_NOEND)
 		return -1;
 	return Max(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next), 1);

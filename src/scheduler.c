@@ -61,6 +61,7 @@ typedef struct Watch
 	int			ready;			/* count in shared memory then */
 	int			wanted;			/* workers to start in this round */
 	int			living;
+	bool		pending;		/* its workers have to look for pending batches */
 	Oid			owner;
 } Watch;
 
@@ -86,6 +87,7 @@ begin(void)
 	if (!catalog_lock_extension())
 	{
 		AbortCurrentTransaction();
+		shared_close_idle_runs(MyDatabaseId);
 		(void) shared_scheduler_finish(DT_NOEND);
 		proc_exit(0);
 	}
@@ -222,7 +224,7 @@ recover(CatalogSession *session, RunInfo *run, Watch *watch,
 
 	/* how often a batch did harm must outlive the next harm it does */
 	ForceSyncCommit();
-	shared_run_set_pending(MyDatabaseId, run->id);
+	watch->pending = true;
 	if (crashes < BATCH_CRASHES_FATAL)
 		return true;
 	fail_run(session, run, living, ERRCODE_CRASH_SHUTDOWN,
@@ -310,7 +312,9 @@ look_after(Watch *watch)
 	begin();
 	catalog_begin(&session);
 	watch->wanted = 0;
-	run = catalog_load_run(&session, watch->run_id, true);
+	run = catalog_try_run(&session, watch->run_id);
+	if (run == NULL)
+		round_soon = true;		/* a session is at it: later */
 
 	/* count the workers when no session can change the run any more */
 	living = shared_run_workers(MyDatabaseId, watch->run_id, &tokens);
@@ -324,7 +328,7 @@ look_after(Watch *watch)
 
 		/* the first worker looks for batches that were let go of, by whomever */
 		if (living == 0)
-			shared_run_set_pending(MyDatabaseId, run->id);
+			watch->pending = true;
 		problem = watch->wanted > living ? owner_problem(run, &hint) : NULL;
 		if (problem)
 		{
@@ -335,6 +339,21 @@ look_after(Watch *watch)
 	}
 	catalog_end(&session);
 	commit();
+
+	/* not before the workers can see the rows */
+	if (watch->pending)
+		shared_run_set_pending(MyDatabaseId, watch->run_id);
+	watch->pending = false;
+}
+
+/* Whether the next round may do better, so that the run need not fail. */
+static bool
+is_transient(ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK ||
+		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES;
 }
 
 /* An error about one run, recorded; any other error ends the process. */
@@ -365,9 +384,11 @@ look_after_safely(Watch *watch)
 		RunInfo    *run;
 
 		watch->wanted = 0;
+		if (is_transient(error))
+			return;
 		begin();
 		catalog_begin(&session);
-		run = catalog_load_run(&session, watch->run_id, true);
+		run = catalog_try_run(&session, watch->run_id);
 		if (run && status_is_active(run->status))
 			fail_run(&session, run, watch->living, error->sqlerrcode,
 					 error->message, NULL);
@@ -388,7 +409,8 @@ set_wait_reason(Watch *watch, const char *reason)
 		return;
 	begin();
 	catalog_begin(&session);
-	catalog_set_wait_reason(&session, watch->run_id, reason);
+	if (catalog_try_run(&session, watch->run_id))
+		catalog_set_wait_reason(&session, watch->run_id, reason);
 	catalog_end(&session);
 	commit();
 }
@@ -396,6 +418,7 @@ set_wait_reason(Watch *watch, const char *reason)
 static bool
 register_worker(Watch *watch, int slot, BackgroundWorkerHandle **handle)
 {
+	int64		token = shared_worker_token(slot);
 	BackgroundWorker worker;
 	bool		ok;
 	MemoryContext old;
@@ -409,6 +432,7 @@ register_worker(Watch *watch, int slot, BackgroundWorkerHandle **handle)
 	snprintf(worker.bgw_name, BGW_MAXLEN, "backfill worker for run " INT64_FORMAT, watch->run_id);
 	strlcpy(worker.bgw_type, "backfill worker", BGW_MAXLEN);
 	worker.bgw_main_arg = Int32GetDatum(slot);
+	memcpy(worker.bgw_extra, &token, sizeof(token));
 	worker.bgw_notify_pid = MyProcPid;
 
 	old = MemoryContextSwitchTo(scheduler_context);
@@ -527,7 +551,7 @@ give_up(Watch *watch)
 
 	begin();
 	catalog_begin(&session);
-	run = catalog_load_run(&session, watch->run_id, true);
+	run = catalog_try_run(&session, watch->run_id);
 	if (run && status_is_active(run->status))
 		fail_run(&session, run, watch->living, ERRCODE_CONNECTION_FAILURE,
 				 psprintf("%d workers ended before they could begin", watch->starts),
@@ -608,14 +632,18 @@ look_at_runs(TimestampTz *next_due)
 		needed = true;
 		look_after_safely(watch);
 	}
+	shared_close_idle_runs(MyDatabaseId);
 	foreach(lc, watches)
 	{
 		Watch	   *watch = lfirst(lc);
 
 		if (watch->seen)
 			continue;
-		if (shared_run_workers(MyDatabaseId, watch->run_id, NULL) == 0)
-			shared_run_close(MyDatabaseId, watch->run_id);
+		if (shared_run_workers(MyDatabaseId, watch->run_id, NULL) > 0)
+		{
+			needed = true;		/* it is on its way out */
+			continue;
+		}
 		watches = foreach_delete_current(watches, lc);
 		pfree(watch);
 	}
@@ -643,6 +671,7 @@ backfill_scheduler_main(Datum arg)
 	uint32		wait_event;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGINT, SIG_IGN);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 
@@ -654,6 +683,9 @@ backfill_scheduler_main(Datum arg)
 	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+
+	/* no run waits for another's standby */
+	SetConfigOption("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION);
 	if (COMPAT_HAS_TRANSACTION_TIMEOUT)
 		SetConfigOption("transaction_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 	become_the_only_one();
@@ -680,6 +712,7 @@ backfill_scheduler_main(Datum arg)
 		(void) shared_scheduler_take_wake();
 		round_soon = false;
 		check_starts();
+		shared_release_lost_workers(MyDatabaseId);
 		shared_run_sample(MyDatabaseId);
 		needed = look_at_runs(&next_due);
 		start_workers();

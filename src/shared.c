@@ -223,12 +223,14 @@ shared_launcher_take_requests(List **databases)
 
 /*
  * Reserve a slot to start a scheduler for the database.  Returns -1 if there
- * is one already (it is woken, *alive is set) or if all slots are taken.
+ * is one already (it is woken, *alive is set), if all slots are taken, or if
+ * enough are starting: they need worker slots that others may want.
  */
 int
 shared_scheduler_reserve(Oid database, bool *alive)
 {
 	int			slot = -1;
+	int			starting = 0;
 
 	*alive = false;
 	shared_lock(LW_EXCLUSIVE);
@@ -236,6 +238,8 @@ shared_scheduler_reserve(Oid database, bool *alive)
 	{
 		SchedulerSlot *s = &shared->schedulers[i];
 
+		if (s->state == SCHEDULER_STARTING)
+			starting++;
 		if (s->state == SCHEDULER_FREE)
 		{
 			if (slot < 0)
@@ -254,6 +258,8 @@ shared_scheduler_reserve(Oid database, bool *alive)
 			break;
 		}
 	}
+	if (starting >= STARTING_AT_ONCE)
+		slot = -1;
 	if (slot >= 0)
 	{
 		SchedulerSlot *s = &shared->schedulers[slot];
@@ -294,7 +300,7 @@ shared_scheduler_reap(Oid *database, TimestampTz *next_due, bool *failed)
 	{
 		SchedulerSlot *s = &shared->schedulers[i];
 		bool		lost = s->state == SCHEDULER_STARTING &&
-			TimestampDifferenceExceeds(s->launched_at, now, 60000);
+			TimestampDifferenceExceeds(s->launched_at, now, LOST_AFTER_MS);
 
 		if (s->state != SCHEDULER_DONE && !lost)
 			continue;
@@ -347,6 +353,8 @@ shared_scheduler_attach(int slot, Oid *database)
 		s->state = SCHEDULER_RUNNING;
 		s->latch = MyLatch;
 		*database = s->database;
+		if (shared->launcher)
+			SetLatch(shared->launcher);
 		ok = true;
 	}
 	shared_unlock();
@@ -445,6 +453,14 @@ shared_wake_database(Oid database)
 		if (workers[i].latch)
 			SetLatch(workers[i].latch);
 	}
+	for (int i = 0; i < shared->nruns; i++)
+	{
+		/* what has changed may be that batches are pending again */
+		if (!runs[i].in_use || runs[i].database != database)
+			continue;
+		runs[i].pending = true;
+		runs[i].pending_changes++;
+	}
 	if (!wake_scheduler(database))
 	{
 		bool		known = false;
@@ -472,6 +488,11 @@ wake_callback(XactEvent event, void *arg)
 		case XACT_EVENT_PARALLEL_COMMIT:
 			wake_at_commit = false;
 			shared_wake_database(MyDatabaseId);
+			break;
+		case XACT_EVENT_PRE_PREPARE:
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("cannot PREPARE a transaction that has changed a backfill run")));
 			break;
 		case XACT_EVENT_PREPARE:
 		case XACT_EVENT_ABORT:

@@ -89,10 +89,11 @@ extern int	shared_worker_reserve(Oid database, Oid owner, int64 run_id);
 extern void shared_worker_release(int slot, int64 token);
 extern bool shared_worker_attached(int slot, int64 token, bool *alive);
 extern int64 shared_worker_token(int slot);
+extern void shared_release_lost_workers(Oid database);
 extern int	shared_run_workers(Oid database, int64 run_id, int64 **tokens);
 extern void shared_run_cancel(Oid database, int64 run_id);
 extern void shared_run_open(Oid database, int64 run_id);
-extern void shared_run_close(Oid database, int64 run_id);
+extern void shared_close_idle_runs(Oid database);
 extern int	shared_run_ready(Oid database, int64 run_id);
 extern void shared_run_sample(Oid database);
 extern void shared_run_set_pending(Oid database, int64 run_id);
@@ -100,7 +101,7 @@ extern bool shared_run_has_pending(Oid database, int64 run_id, int *changes);
 extern void shared_run_clear_pending(Oid database, int64 run_id, int changes);
 
 /* worker */
-extern bool shared_worker_attach(int slot, WorkerSlot *copy);
+extern bool shared_worker_attach(int slot, int64 token, WorkerSlot *copy);
 extern bool shared_worker_noticed(void);
 extern void shared_worker_take_notice(void);
 extern int	shared_worker_rank(void);

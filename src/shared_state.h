@@ -14,6 +14,10 @@
 
 #define SCHEDULER_SLOTS		64
 #define REQUESTS			64
+/* A process that was registered but did not attach in this time is lost. */
+#define LOST_AFTER_MS		60000
+/* Schedulers that may be starting at one time. */
+#define STARTING_AT_ONCE	2
 
 typedef enum SchedulerState
 {

@@ -80,6 +80,26 @@ shared_worker_attached(int slot, int64 token, bool *alive)
 	return attached;
 }
 
+/*
+ * Free the slots of workers of the database that were registered long ago and
+ * never came: whoever registered them may be gone, too.
+ */
+void
+shared_release_lost_workers(Oid database)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	shared_lock(LW_EXCLUSIVE);
+	for (int i = 0; i < shared->nworkers; i++)
+	{
+		if (workers[i].in_use && !workers[i].attached &&
+			workers[i].database == database &&
+			TimestampDifferenceExceeds(workers[i].launched_at, now, LOST_AFTER_MS))
+			workers[i].in_use = false;
+	}
+	shared_unlock();
+}
+
 /* The token of the worker the slot is reserved for. */
 int64
 shared_worker_token(int slot)
@@ -144,40 +164,52 @@ find_run(Oid database, int64 run_id)
 	return NULL;
 }
 
-/* Before the first worker of a run is started: give the run a slot. */
+/* Whether the run of the slot has a worker.  The caller holds the lock. */
+static bool
+run_is_at_work(const RunSlot *run)
+{
+	for (int i = 0; i < shared->nworkers; i++)
+	{
+		if (workers[i].in_use && workers[i].database == run->database &&
+			workers[i].run_id == run->run_id)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Before a worker of a run is started, whose slot is reserved: give the run a
+ * slot.  There are as many as workers, so that one without a worker is free.
+ */
 void
 shared_run_open(Oid database, int64 run_id)
 {
 	shared_lock(LW_EXCLUSIVE);
-	if (find_run(database, run_id) == NULL)
+	for (int i = 0; i < shared->nruns && find_run(database, run_id) == NULL; i++)
 	{
-		for (int i = 0; i < shared->nruns; i++)
-		{
-			if (runs[i].in_use)
-				continue;
-			memset(&runs[i], 0, sizeof(RunSlot));
-			runs[i].in_use = true;
-			runs[i].database = database;
-			runs[i].run_id = run_id;
-			runs[i].pending = true;
-			runs[i].rate = -1;
-			runs[i].sampled_at = GetCurrentTimestamp();
-			break;
-		}
+		if (runs[i].in_use && run_is_at_work(&runs[i]))
+			continue;
+		memset(&runs[i], 0, sizeof(RunSlot));
+		runs[i].in_use = true;
+		runs[i].database = database;
+		runs[i].run_id = run_id;
+		runs[i].pending = true;
+		runs[i].rate = -1;
+		runs[i].sampled_at = GetCurrentTimestamp();
 	}
 	shared_unlock();
 }
 
-/* After the last worker of a run has gone. */
+/* Free the slots of runs of the database that have no worker. */
 void
-shared_run_close(Oid database, int64 run_id)
+shared_close_idle_runs(Oid database)
 {
-	RunSlot    *run;
-
 	shared_lock(LW_EXCLUSIVE);
-	run = find_run(database, run_id);
-	if (run)
-		run->in_use = false;
+	for (int i = 0; i < shared->nruns; i++)
+	{
+		if (runs[i].in_use && runs[i].database == database && !run_is_at_work(&runs[i]))
+			runs[i].in_use = false;
+	}
 	shared_unlock();
 }
 
@@ -293,14 +325,14 @@ worker_exit(int code, Datum arg)
  * Returns false when the slot is not its own any more: it must exit.
  */
 bool
-shared_worker_attach(int slot, WorkerSlot *copy)
+shared_worker_attach(int slot, int64 token, WorkerSlot *copy)
 {
 	bool		ok = false;
 
 	if (shared == NULL || slot < 0 || slot >= shared->nworkers)
 		return false;
 	shared_lock(LW_EXCLUSIVE);
-	if (workers[slot].in_use && !workers[slot].attached)
+	if (workers[slot].in_use && !workers[slot].attached && workers[slot].token == token)
 	{
 		WorkerSlot *w = &workers[slot];
 

@@ -44,6 +44,7 @@
 #include "parser/parse_node.h"
 #include "parser/parse_relation.h"
 #include "parser/parser.h"
+#include "parser/parsetree.h"
 #include "tcop/tcopprot.h"
 #include "tcop/utility.h"
 #include "utils/datum.h"
@@ -483,6 +484,58 @@ graft_batch(RawStmt *raw, Walk *walk, const char *text)
 	return context.found;
 }
 
+/* Raises an error if the list of new values has one for a column of the key. */
+static void
+check_new_values(List *targetlist, Walk *walk)
+{
+	ListCell   *lc;
+
+	foreach(lc, targetlist)
+	{
+		TargetEntry *entry = lfirst_node(TargetEntry, lc);
+
+		for (int i = 0; i < walk->nkeys && !entry->resjunk; i++)
+		{
+			if (entry->resno == walk->columns[i].attno)
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("the statement of a backfill cannot change the key column \"%s\"",
+								walk->columns[i].name),
+						 errdetail("The row would move to where the walk comes again."),
+						 errhint("Name another unique index in \"key\".")));
+		}
+	}
+}
+
+/* Raises an error if the query, or one in its WITH, changes the key. */
+static void
+check_key_is_kept(Query *query, Walk *walk)
+{
+	ListCell   *lc;
+
+	foreach(lc, query->cteList)
+	{
+		CommonTableExpr *cte = lfirst_node(CommonTableExpr, lc);
+
+		if (IsA(cte->ctequery, Query))
+			check_key_is_kept((Query *) cte->ctequery, walk);
+	}
+	if (query->resultRelation == 0 ||
+		rt_fetch(query->resultRelation, query->rtable)->relid != walk->target)
+		return;
+	if (query->commandType == CMD_UPDATE)
+		check_new_values(query->targetList, walk);
+	if (query->onConflict)
+		check_new_values(query->onConflict->onConflictSet, walk);
+	foreach(lc, query->mergeActionList)
+	{
+		MergeAction *action = lfirst_node(MergeAction, lc);
+
+		if (action->commandType == CMD_UPDATE)
+			check_new_values(action->targetList, walk);
+	}
+}
+
 /* Whether an analysed statement reads batch. */
 static bool
 reads_batch(List *queries)
@@ -556,7 +609,8 @@ prepare_sources(const char *text, Graft *graft)
 	List	   *sources = NIL;
 	bool		mentioned = false;
 	List	   *raws = raw_parser(text, RAW_PARSE_DEFAULT);
-	ListCell   *lc;
+	ListCell   *lc,
+			   *lc2;
 
 	if (raws == NIL)
 		ereport(ERROR,
@@ -573,6 +627,8 @@ prepare_sources(const char *text, Graft *graft)
 		sources = lappend(sources, make_source(raw, text, graft, &queries));
 		if (reads_batch(queries))
 			mentioned = true;
+		foreach(lc2, queries)
+			check_key_is_kept(lfirst_node(Query, lc2), graft->walk);
 	}
 	if (!mentioned)
 		ereport(ERROR,

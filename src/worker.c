@@ -51,6 +51,9 @@
 /* How often to look for a suspect batch that another worker may give free. */
 #define SUSPECT_POLL_MS		100
 #define RETRY_DELAY_MAX_MS	60000
+/* How often, and after what delay, to try again to read the run's row. */
+#define RELOAD_TRIES		20
+#define RELOAD_DELAY_MS		200
 
 /* ---- transactions and errors ---- */
 
@@ -187,10 +190,44 @@ nap(int64 ms)
 
 /* ---- the run ---- */
 
+/* Whether the error may go away by itself. */
+static bool
+is_retryable(ErrorData *error)
+{
+	switch (error->sqlerrcode)
+	{
+		case ERRCODE_T_R_SERIALIZATION_FAILURE:
+		case ERRCODE_T_R_DEADLOCK_DETECTED:
+		case ERRCODE_LOCK_NOT_AVAILABLE:
+		case ERRCODE_QUERY_CANCELED:
+			return true;
+		default:
+			return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES;
+	}
+}
+
 static void
 set_parameter(const char *name, const char *value)
 {
 	SetConfigOption(name, value, PGC_USERSET, PGC_S_SESSION);
+}
+
+/*
+ * Before anything that reads or writes the target, or runs the user's code:
+ * the path of the definition, and the timeout that keeps us from standing in
+ * the way.  Our own bookkeeping has neither.  Returns the nest level that
+ * AtEOXact_GUC(false, ...) is to end.
+ */
+int
+worker_enter_user_code(Worker *worker)
+{
+	int			nest = NewGUCNestLevel();
+
+	(void) set_config_option("search_path", worker->run->search_path, PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("lock_timeout", worker->lock_timeout, PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	return nest;
 }
 
 /* Put the settings of the run into force. */
@@ -199,7 +236,7 @@ apply_settings(Worker *worker)
 {
 	settings_resolve(worker->run->settings, &worker->settings);
 	set_parameter("synchronous_commit", settings_synchronous_commit(&worker->settings));
-	set_parameter("lock_timeout", psprintf(INT64_FORMAT, worker->settings.lock_timeout));
+	worker->lock_timeout = psprintf(INT64_FORMAT, worker->settings.lock_timeout);
 }
 
 /*
@@ -217,12 +254,18 @@ load_run(Worker *worker)
 	worker->run = NULL;
 	old = MemoryContextSwitchTo(worker->run_context);
 	catalog_begin(&session);
-	run = catalog_load_run(&session, worker->slot.run_id, true);
+	run = catalog_load_run(&session, worker->slot.run_id, false);
+	if (run && run->status == RUN_ENQUEUED)
+		run = catalog_load_run(&session, worker->slot.run_id, true);
 	if (run && run->status == RUN_ENQUEUED && !run->is_requested && run->is_local)
 	{
 		catalog_set_status(&session, run->id, RUN_RUNNING);
 		run->status = RUN_RUNNING;
 	}
+
+	/* what it waited for is over when one of its workers works */
+	else if (run && run->status == RUN_RUNNING && run->end_key && run->wait_reason)
+		catalog_set_wait_reason(&session, run->id, NULL);
 	catalog_end(&session);
 	MemoryContextSwitchTo(worker->run_context);
 	worker->run = run;
@@ -250,11 +293,18 @@ bool
 worker_reload(Worker *worker)
 {
 	ErrorData  *error;
+	int			tries = 0;
 
 	shared_worker_take_notice();
-	error = try_uncancelled(worker, load_run);
-	if (error)
-		ReThrowError(error);
+	while ((error = try_uncancelled(worker, load_run)) != NULL)
+	{
+		if (!is_retryable(error) || ++tries >= RELOAD_TRIES)
+			ReThrowError(error);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 RELOAD_DELAY_MS, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		check_interrupts();
+	}
 	return !must_leave(worker);
 }
 
@@ -291,9 +341,7 @@ prepare(Worker *worker)
 	unprepare(worker);
 	worker_begin(worker);
 	MemoryContextSwitchTo(worker->walk_context);
-	nest = NewGUCNestLevel();
-	(void) set_config_option("search_path", run->search_path, PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	nest = worker_enter_user_code(worker);
 	worker->walk = walk_open(run->target, run->key,
 							 worker->settings.direction == WALK_DESCENDING);
 	if (run->key_types)
@@ -346,21 +394,22 @@ find_writers(Worker *worker)
 	return writers;
 }
 
-/* The writers that have not ended. */
+/* Take those that have ended out of the list. */
 static List *
-still_writing(List *writers)
+still_writing(List *all)
 {
-	List	   *left = NIL;
 	ListCell   *lc;
 
-	foreach(lc, writers)
+	foreach(lc, all)
 	{
 		VirtualTransactionId *vxid = lfirst(lc);
 
 		if (!VirtualXactLock(*vxid, false))
-			left = lappend(left, vxid);
+			continue;
+		all = foreach_delete_current(all, lc);
+		pfree(vxid);
 	}
-	return left;
+	return all;
 }
 
 static char *
@@ -455,9 +504,7 @@ find_ends(Worker *worker)
 
 	worker_begin(worker);
 	MemoryContextSwitchTo(worker->loop_context);
-	nest = NewGUCNestLevel();
-	(void) set_config_option("search_path", worker->run->search_path, PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	nest = worker_enter_user_code(worker);
 	found = bounds_find_ends(worker->walk, &worker->settings, worker->run->scope,
 						   start, end, &rows_total);
 	AtEOXact_GUC(false, nest);
@@ -532,22 +579,6 @@ fail_run(Worker *worker, ErrorData *error)
 	proc_exit(0);
 }
 
-/* Whether the error may go away by itself. */
-static bool
-is_retryable(ErrorData *error)
-{
-	switch (error->sqlerrcode)
-	{
-		case ERRCODE_T_R_SERIALIZATION_FAILURE:
-		case ERRCODE_T_R_DEADLOCK_DETECTED:
-		case ERRCODE_LOCK_NOT_AVAILABLE:
-		case ERRCODE_QUERY_CANCELED:
-			return true;
-		default:
-			return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES;
-	}
-}
-
 /* Milliseconds to wait before the next try, with up to a quarter off. */
 static int64
 retry_delay(Worker *worker)
@@ -593,12 +624,46 @@ leave(Worker *worker, const char *error)
 }
 
 static void
-prepare_or_fail(Worker *worker)
+note_waiting(Worker *worker)
 {
-	ErrorData  *error = worker_try(worker, prepare);
+	CatalogSession session;
 
-	if (error)
-		fail_run(worker, error);
+	worker_begin(worker);
+	catalog_begin(&session);
+	catalog_set_wait_reason(&session, worker->run->id, error_to_note);
+	catalog_end(&session);
+	worker_commit(worker);
+}
+
+/*
+ * Do what has to be done before the first batch.  Nothing is lost by waiting
+ * for a lock, or for resources, as long as it takes: the run says so.  Fails
+ * the run with any other error.
+ */
+static void
+insist(Worker *worker, void (*function) (Worker *))
+{
+	ErrorData  *error;
+	int			tries = worker->tries;
+
+	worker->tries = 0;
+	while ((error = worker_try(worker, function)) != NULL)
+	{
+		if (!is_retryable(error))
+			fail_run(worker, error);
+		worker->tries++;
+		error_to_note = psprintf("tries again to begin: %s", error->message);
+		(void) try_uncancelled(worker, note_waiting);
+		shared_worker_state(WORKER_RETRYING, 0, 0);
+		if (!nap(retry_delay(worker)) && !worker_reload(worker))
+			leave(worker, NULL);
+	}
+	if (worker->tries > 0)
+	{
+		error_to_note = NULL;
+		(void) try_uncancelled(worker, note_waiting);
+	}
+	worker->tries = tries;
 }
 
 /*
@@ -612,7 +677,7 @@ prepare_again(Worker *worker, ErrorData *error)
 	if (worker->fresh ||
 		ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION)
 		return false;
-	prepare_or_fail(worker);
+	insist(worker, prepare);
 	return true;
 }
 
@@ -725,6 +790,7 @@ initialize_session(Worker *worker)
 	/* our own SQL is fully qualified; the user's has its own path */
 	set_parameter("search_path", "pg_catalog, pg_temp");
 	set_parameter("statement_timeout", "0");
+	set_parameter("lock_timeout", "0");
 	set_parameter("idle_in_transaction_session_timeout", "0");
 	if (COMPAT_HAS_TRANSACTION_TIMEOUT)
 		set_parameter("transaction_timeout", "0");
@@ -746,24 +812,20 @@ name_session(Worker *worker)
 static void
 set_up(Worker *worker)
 {
-	ErrorData  *error;
-
 	if (!worker_reload(worker))
 		proc_exit(0);
 	name_session(worker);
-	prepare_or_fail(worker);
+	insist(worker, prepare);
 	if (worker->run->end_key == NULL)
 	{
 		if (!wait_for_writers(worker))
 			proc_exit(0);
 		shared_worker_state(WORKER_PREPARING, 0, 0);
-		error = worker_try(worker, find_ends);
-		if (error)
-			fail_run(worker, error);
+		insist(worker, find_ends);
 		shared_wake_database(MyDatabaseId);
 		if (!worker_reload(worker))
 			proc_exit(0);
-		prepare_or_fail(worker);
+		insist(worker, prepare);
 	}
 	shared_worker_ready();
 }
@@ -793,6 +855,7 @@ claim_or_leave(Worker *worker)
 			shared_worker_state(WORKER_WAITING, 0, 0);
 			if (!nap(SUSPECT_POLL_MS) && !worker_reload(worker))
 				leave(worker, NULL);
+			MemoryContextReset(worker->loop_context);
 		}
 	}
 }
@@ -822,13 +885,15 @@ void
 backfill_worker_main(Datum arg)
 {
 	Worker	   *worker;
+	int64		token;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 
 	worker = MemoryContextAllocZero(TopMemoryContext, sizeof(Worker));
-	if (!shared_worker_attach(DatumGetInt32(arg), &worker->slot))
+	memcpy(&token, MyBgworkerEntry->bgw_extra, sizeof(token));
+	if (!shared_worker_attach(DatumGetInt32(arg), token, &worker->slot))
 		proc_exit(0);
 	BackgroundWorkerInitializeConnectionByOid(worker->slot.database, worker->slot.owner,
 											  COMPAT_CONNECT_AS_OWNER);

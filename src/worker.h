@@ -27,6 +27,7 @@ typedef struct Worker
 
 	RunInfo    *run;
 	RunSettings settings;
+	char	   *lock_timeout;	/* of the settings, as a parameter; in run_context */
 	MemoryContext walk_context; /* holds walk and what is prepared for it */
 	bool		prepared;		/* what follows is complete */
 	bool		fresh;			/* and no batch was completed since */
@@ -50,5 +51,6 @@ extern ErrorData *worker_try(Worker *worker, void (*function) (Worker *));
 extern void worker_begin(Worker *worker);
 extern void worker_commit(Worker *worker);
 extern bool worker_reload(Worker *worker);
+extern int	worker_enter_user_code(Worker *worker);
 
 #endif							/* BACKFILL_WORKER_H */
