@@ -181,7 +181,9 @@ SELECT backfill_define('form', 'contacts', $$UPDATE batch SET n = 1 FROM zips WH
 	scope => $$zip IN (SELECT z.zip FROM zips z WHERE z.city <> 'Chicago') OR EXISTS (SELECT FROM zips WHERE zips.rank = batch.rank)$$, settings => :'s');
 CALL run('form');
 SELECT string_agg(id::text, ' ' ORDER BY id) FROM contacts WHERE n = 1;
+\set VERBOSITY terse
 SELECT backfill_define('form', 'contacts', $$UPDATE batch SET n = 1 FROM zips WHERE zips.zip = batch.zip$$, scope => $$zips.rank = 1$$);
+\set VERBOSITY default
 SELECT backfill_define('form', 'contacts', $$WITH mine AS (SELECT 1 AS id) UPDATE batch SET n = mine.id FROM mine$$, scope => $$id IN (SELECT id FROM mine)$$);
 
 -- with OR, and a comment at its end
@@ -281,6 +283,7 @@ SELECT pg_describe_object(classid, objid, 0) AS without_comment
   FROM pg_depend
  WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
    AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'backfill')
+   AND classid <> 'pg_type'::regclass	-- the row types of the tables and views
    AND NOT EXISTS (SELECT FROM pg_description d
 					WHERE d.classoid = classid AND d.objoid = objid AND d.objsubid = 0 AND d.description <> '')
  ORDER BY 1;

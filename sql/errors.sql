@@ -74,7 +74,6 @@ SELECT refused(c) FROM (VALUES
 	($$SELECT backfill_define('good', 't', 'DELETE FROM batch', settings => '{"batch_size": 0}')$$)) v(c);
 SELECT refused_by_server(c) FROM (VALUES
 	($$SELECT backfill_define('bad', 'nope', 'DELETE FROM batch')$$),
-	($$SELECT backfill_define('bad', 'nope.t', 'DELETE FROM batch')$$),
 	($$SELECT backfill_define('bad', 't', 'DELETE FROM batch', settings => 'batch_size=1')$$),
 	($$SELECT backfill_define('bad', 't', 'DELETE FROM batch', nope => 1)$$),
 	($$SELECT backfill_start('good', start_at => 'soon')$$)) v(c);

@@ -520,6 +520,27 @@ batch_divide(Worker *worker)
 	batch_forget(worker);
 }
 
+/* The key of the first row in the batch in hand, or its end if there is none. */
+static ArrayType *
+find_row(Worker *worker)
+{
+	BatchInfo  *batch = worker->batch;
+	Datum		start[INDEX_MAX_KEYS];
+	Datum		end[INDEX_MAX_KEYS];
+	Datum		last[INDEX_MAX_KEYS];
+	bool		at_end;
+	int			nest = worker_enter_user_code(worker);
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	walk_key_from_text(worker->walk, batch->start_key, start);
+	walk_key_from_text(worker->walk, batch->end_key, last);
+	(void) bounds_next_end(worker->walk, worker->bounds, start, batch->start_inclusive,
+						   last, 1, GetActiveSnapshot(), end, &at_end);
+	PopActiveSnapshot();
+	AtEOXact_GUC(false, nest);
+	return at_end ? batch->end_key : walk_key_to_text(worker->walk, end);
+}
+
 /*
  * In a transaction of its own: leave the batch in hand out, which is one row,
  * because of worker->error.  Sets worker->too_many_errors when the run has
@@ -532,10 +553,13 @@ batch_skip(Worker *worker)
 	RunSettings *settings = &worker->settings;
 	int64		errors;
 	int64		rows;
+	ArrayType  *key;
 
 	worker_begin(worker);
+	MemoryContextSwitchTo(worker->loop_context);
+	key = find_row(worker);
 	catalog_begin(&session);
-	if (!catalog_skip_batch(&session, worker->run->id, worker->batch,
+	if (!catalog_skip_batch(&session, worker->run->id, worker->batch, key,
 							worker->slot.token, worker->error))
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
@@ -548,7 +572,7 @@ batch_skip(Worker *worker)
 	worker->too_many_errors =
 		(settings->max_errors > 0 && errors > settings->max_errors) ||
 		(errors + rows >= BATCH_JUDGED_ROWS &&
-		 (double) errors / (errors + rows) * 1000000 >= settings->max_error_rate);
+		 (double) errors / (errors + rows) * 1000000 > settings->max_error_rate);
 	leave_quarantine(worker);
 	batch_forget(worker);
 }

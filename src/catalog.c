@@ -302,7 +302,7 @@ static Sql sqls[] = {
 		"               coalesce(sum(b.rows_affected), 0) AS rows_affected, "
 		"               coalesce(sum(b.wal_bytes), 0) AS wal_bytes "
 		"          FROM (SELECT min(number) AS number FROM backfill.batch "
-		"                 WHERE run_id = $1 AND status = 'pending') f "
+		"                 WHERE run_id = $1 AND status <> 'completed') f "
 		"          LEFT JOIN backfill.batch b ON b.run_id = $1 "
 		"               AND b.number < f.number AND b.status = 'completed' "
 		"         GROUP BY f.number) s "

@@ -168,7 +168,7 @@ extern bool catalog_shrink_batch(CatalogSession *session, int64 run_id, const Ba
 extern void catalog_insert_part(CatalogSession *session, int64 run_id, const BatchInfo *part,
 								const char *error);
 extern bool catalog_skip_batch(CatalogSession *session, int64 run_id, const BatchInfo *batch,
-							   int64 token, const ErrorData *error);
+							   ArrayType *key, int64 token, const ErrorData *error);
 extern void catalog_resolve_error(CatalogSession *session, int64 run_id, const BatchInfo *batch);
 extern void catalog_error_counts(CatalogSession *session, int64 run_id,
 								 int64 *errors, int64 *rows);

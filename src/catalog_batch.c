@@ -252,12 +252,12 @@ catalog_insert_part(CatalogSession *session, int64 run_id, const BatchInfo *part
 }
 
 /*
- * Leave the batch in hand out, because of the error.  Returns false if it is
+ * Leave the batch in hand, the row with that key, out, because of the error.  Returns false if it is
  * another worker's now.
  */
 bool
 catalog_skip_batch(CatalogSession *session, int64 run_id, const BatchInfo *batch,
-				   int64 token, const ErrorData *error)
+				   ArrayType *key, int64 token, const ErrorData *error)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	char		nulls[] = "             ";
@@ -274,7 +274,7 @@ catalog_skip_batch(CatalogSession *session, int64 run_id, const BatchInfo *batch
 		Int64GetDatum(run_id),
 		Int64GetDatum(batch->number),
 		Int32GetDatum(batch->part),
-		PointerGetDatum(batch->end_key),
+		PointerGetDatum(key),
 		CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)),
 		catalog_text_or_null(error->message, &nulls[5]),
 		catalog_text_or_null(error->detail, &nulls[6]),

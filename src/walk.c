@@ -442,6 +442,17 @@ column_var(Walk *walk, int i, ParseState *pstate, ParseNamespaceItem *nsitem)
 	if (column->type != column->argtype)
 		var = (Node *) makeRelabelType((Expr *) var, column->argtype, -1,
 									   exprCollation(var), COERCE_IMPLICIT_CAST);
+
+	/* or the parser would assign the collation of the column */
+	if (OidIsValid(column->collation) && exprCollation(var) != column->collation)
+	{
+		CollateExpr *collate = makeNode(CollateExpr);
+
+		collate->arg = (Expr *) var;
+		collate->collOid = column->collation;
+		collate->location = -1;
+		var = (Node *) collate;
+	}
 	return var;
 }
 

@@ -51,6 +51,8 @@
 /* How often to look for a suspect batch that another worker may give free. */
 #define SUSPECT_POLL_MS		100
 #define RETRY_DELAY_MAX_MS	60000
+/* How often to prepare anew for one batch that meets a changed table. */
+#define PREPARE_TRIES		3
 /* How often, and after what delay, to try again to read the run's row. */
 #define RELOAD_TRIES		20
 #define RELOAD_DELAY_MS		200
@@ -200,6 +202,11 @@ is_retryable(ErrorData *error)
 		case ERRCODE_T_R_DEADLOCK_DETECTED:
 		case ERRCODE_LOCK_NOT_AVAILABLE:
 		case ERRCODE_QUERY_CANCELED:
+		case ERRCODE_ADMIN_SHUTDOWN:
+		case ERRCODE_CRASH_SHUTDOWN:
+		case ERRCODE_CANNOT_CONNECT_NOW:
+		case ERRCODE_DATABASE_DROPPED:
+		case ERRCODE_IDLE_SESSION_TIMEOUT:
 			return true;
 		default:
 			return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES;
@@ -358,7 +365,6 @@ prepare(Worker *worker)
 		walk_key_from_text(worker->walk, run->end_key, worker->last_key);
 	worker_commit(worker);
 	worker->prepared = true;
-	worker->fresh = true;
 }
 
 /* ---- the ends of the walk ---- */
@@ -674,9 +680,10 @@ insist(Worker *worker, void (*function) (Worker *))
 static bool
 prepare_again(Worker *worker, ErrorData *error)
 {
-	if (worker->fresh ||
+	if (worker->prepared_again >= PREPARE_TRIES ||
 		ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION)
 		return false;
+	worker->prepared_again++;
 	insist(worker, prepare);
 	return true;
 }
@@ -689,7 +696,10 @@ is_skippable(Worker *worker, ErrorData *error)
 
 	return worker->settings.on_error == ON_ERROR_SKIP &&
 		category != ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION &&
-		category != ERRCODE_INTERNAL_ERROR;
+		category != ERRCODE_INTERNAL_ERROR &&
+		category != ERRCODE_INSUFFICIENT_RESOURCES &&
+		(category != ERRCODE_OPERATOR_INTERVENTION ||
+		 error->sqlerrcode == ERRCODE_QUERY_CANCELED);
 }
 
 /* Divide the batch in hand.  Returns false if it is but one row. */
@@ -748,7 +758,7 @@ handle_error(Worker *worker, ErrorData *error)
 	/* our own cancellation is no error, whatever it hit */
 	if (!worker_reload(worker))
 	{
-		if (error->sqlerrcode != ERRCODE_QUERY_CANCELED && !is_retryable(error))
+		if (!is_retryable(error) && !is_skippable(worker, error))
 			fail_run(worker, error);
 		leave(worker, error->message);
 	}
@@ -761,7 +771,13 @@ handle_error(Worker *worker, ErrorData *error)
 	}
 	worker->tries++;
 	if (!is_retryable(error) || worker->tries >= worker->settings.max_attempts)
-		fail_run(worker, error);
+	{
+		/* what does not go away by itself is an error like any other */
+		if (!is_skippable(worker, error))
+			fail_run(worker, error);
+		skip(worker, error);
+		return;
+	}
 
 	if (worker->tries == 1)
 		ereport(LOG,
@@ -930,7 +946,7 @@ backfill_worker_main(Datum arg)
 			handle_error(worker, error);
 			continue;
 		}
-		worker->fresh = false;
+		worker->prepared_again = 0;
 		sleep_between(worker);
 	}
 }
