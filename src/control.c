@@ -84,7 +84,7 @@ get_run(CatalogSession *session, int64 id, Oid caller)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("backfill run " INT64_FORMAT " does not exist", id),
-				 errdetail("Or it belongs to a role whose rights you do not have."),
+				 errdetail("There is no such run, or it belongs to a role whose rights you do not have."),
 				 errhint("The view backfill_runs shows the runs you may control.")));
 	return run;
 }

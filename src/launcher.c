@@ -43,6 +43,16 @@
 /* Wait before a scheduler that died, or could not be started, is tried again. */
 #define RETRY_MS	2000
 
+/* The same where nobody may connect: that may change without notice. */
+#define CLOSED_RETRY_MS 60000
+
+typedef enum DatabaseState
+{
+	DATABASE_GONE,
+	DATABASE_CLOSED,
+	DATABASE_OPEN
+} DatabaseState;
+
 /* A database that needs a scheduler, now or later. */
 typedef struct Due
 {
@@ -126,11 +136,11 @@ add_all_databases(void)
 }
 
 /* Whether the database is there and can be connected to. */
-static bool
-database_is_usable(Oid database)
+static DatabaseState
+look_up_database(Oid database)
 {
 	HeapTuple	tuple;
-	bool		usable = false;
+	DatabaseState state = DATABASE_GONE;
 
 	StartTransactionCommand();
 	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
@@ -138,12 +148,13 @@ database_is_usable(Oid database)
 	{
 		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
 
-		usable = form->datallowconn && form->datconnlimit != DATCONNLIMIT_INVALID_DB;
+		if (form->datconnlimit != DATCONNLIMIT_INVALID_DB)
+			state = form->datallowconn ? DATABASE_OPEN : DATABASE_CLOSED;
 		ReleaseSysCache(tuple);
 	}
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(launcher_context);
-	return usable;
+	return state;
 }
 
 /* Register a scheduler for a slot.  Returns false if the server is full. */
@@ -188,8 +199,15 @@ serve(Oid database, TimestampTz now)
 	bool		alive;
 	int			slot;
 
-	if (!database_is_usable(database))
-		return DT_NOEND;
+	switch (look_up_database(database))
+	{
+		case DATABASE_GONE:
+			return DT_NOEND;
+		case DATABASE_CLOSED:
+			return TimestampTzPlusMilliseconds(now, CLOSED_RETRY_MS);
+		case DATABASE_OPEN:
+			break;
+	}
 	slot = shared_scheduler_reserve(database, &alive);
 	if (alive)
 		return DT_NOEND;
@@ -217,7 +235,7 @@ serve_due(void)
 		if (due->at <= now || due->postponed)
 		{
 			due->at = serve(due->database, now);
-			due->postponed = due->at != DT_NOEND;
+			due->postponed = due->at == TimestampTzPlusMilliseconds(now, RETRY_MS);
 			postponed |= due->postponed;
 		}
 		if (due->at == DT_NOEND)

@@ -779,11 +779,14 @@ handle_error(Worker *worker, ErrorData *error)
 		return;
 	}
 
-	if (worker->tries == 1)
+	/* once for all batches in a row that meet the same trouble */
+	if (!worker->in_trouble)
 		ereport(LOG,
 				(errcode(error->sqlerrcode),
 				 errmsg("batch " INT64_FORMAT " of backfill run " INT64_FORMAT " will be tried again: %s",
 						worker->batch->number, worker->run->id, error->message)));
+	worker->in_trouble = true;
+
 	/* half of it may be done in the time that the whole does not get */
 	if ((error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
 		 error->sqlerrcode == ERRCODE_QUERY_CANCELED) &&
@@ -791,7 +794,7 @@ handle_error(Worker *worker, ErrorData *error)
 		return;
 	error_to_note = error->message;
 	second = try_uncancelled(worker, note_retry);
-	if (second)
+	if (second && !is_retryable(second))
 		fail_run(worker, second);
 	shared_worker_state(WORKER_RETRYING, worker->batch->number, worker->batch->attempt);
 	if (!nap(retry_delay(worker)) && !worker_reload(worker))
@@ -934,12 +937,14 @@ backfill_worker_main(Datum arg)
 	for (;;)
 	{
 		ErrorData  *error;
+		bool		retried;
 
 		check_interrupts();
 		if (shared_worker_noticed() && !worker_reload(worker))
 			leave(worker, NULL);
 		MemoryContextReset(worker->loop_context);
 		claim_or_leave(worker);
+		retried = worker->tries > 0;
 		error = worker_try(worker, batch_run);
 		if (error)
 		{
@@ -947,6 +952,7 @@ backfill_worker_main(Datum arg)
 			continue;
 		}
 		worker->prepared_again = 0;
+		worker->in_trouble = worker->in_trouble && retried;
 		sleep_between(worker);
 	}
 }

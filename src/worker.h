@@ -30,6 +30,7 @@ typedef struct Worker
 	char	   *lock_timeout;	/* of the settings, as a parameter; in run_context */
 	MemoryContext walk_context; /* holds walk and what is prepared for it */
 	bool		prepared;		/* what follows is complete */
+	bool		in_trouble;		/* the last batches had to be tried again */
 	int			prepared_again; /* so often since a batch was completed */
 	Walk	   *walk;
 	Statement  *statements[2];	/* by start_inclusive */

@@ -453,4 +453,67 @@ sub quit
 	return;
 }
 
+# --- Parts of batches --------------------------------------------------------
+
+package BackfillTest;
+
+push @EXPORT, qw(parts_problems check_parts);
+
+# What is wrong with the batches of a run that has ended, some of which may have
+# been divided and some be rows that were skipped, over a table whose key is one
+# integer: a list of sentences.  Completed ranges are to have n = 1 in every
+# row, and skipped ones n = 0.  To be ended, it has to be completed.
+sub parts_problems
+{
+	my ($node, $id, $table, %opts) = @_;
+	my @problems;
+	my $expect = sub {
+		my ($what, $sql, $expected) = @_;
+		my $got = query_ok($node, $sql, %opts);
+		push @problems, "$what: $got instead of $expected" if $got ne $expected;
+	};
+	my $direction = query_ok($node, "SELECT CASE settings->>'direction' WHEN 'desc' THEN 'DESC' ELSE 'ASC' END
+		FROM backfill_runs WHERE id = $id", %opts);
+	my $b = "(SELECT *, least(start_key[1]::bigint, end_key[1]::bigint) AS low, greatest(start_key[1]::bigint, end_key[1]::bigint) AS high,
+		lag(end_key) OVER w AS end_before, lag(number) OVER w AS number_before, lead(number) OVER w AS number_after
+		FROM backfill_batches WHERE run_id = $id WINDOW w AS (ORDER BY end_key[1]::bigint $direction)) b";
+	my $in_range = "t.id BETWEEN low AND high AND (start_inclusive OR t.id <> start_key[1]::bigint)";
+
+	$expect->('parts that do not begin where the one before ends',
+		"SELECT count(*) FROM $b WHERE CASE WHEN end_before IS NULL THEN NOT start_inclusive
+			ELSE start_inclusive OR start_key <> end_before END", 0);
+	$expect->('parts that are empty', "SELECT count(*) FROM $b WHERE low = high AND NOT start_inclusive", 0);
+	$expect->('numbers that do not follow one another',
+		"SELECT count(*) FROM $b WHERE number - coalesce(number_before, 0) NOT IN (1, CASE WHEN number_before IS NULL THEN 1 ELSE 0 END)", 0);
+	$expect->('batches whose last part is not part 0',
+		"SELECT count(*) FROM $b WHERE (part = 0) <> (number_after IS DISTINCT FROM number)", 0);
+	$expect->('batches that are neither completed nor skipped',
+		"SELECT count(*) FROM $b WHERE status <> 'completed' AND NOT (status = 'failed' AND skipped) OR status = 'completed' AND skipped", 0);
+	$expect->('rows outside of the batches, or not as these say',
+		"SELECT count(*) FROM $table t LEFT JOIN $b ON $in_range WHERE b.status IS NULL OR n <> (b.status = 'completed')::int", 0);
+	$expect->('batches whose rows_affected is not what happened in their range',
+		"SELECT count(*) FROM $b WHERE status = 'completed' AND rows_affected <> (SELECT coalesce(sum(n), 0) FROM $table t WHERE $in_range)", 0);
+	$expect->('skipped batches without an error, or errors without one',
+		"SELECT count(*) FROM (SELECT number, part FROM backfill_batches WHERE run_id = $id AND skipped) s
+			FULL JOIN (SELECT number, part FROM backfill_errors WHERE run_id = $id AND resolved_at IS NULL) e USING (number, part)
+			WHERE s IS NULL OR e IS NULL", 0);
+	$expect->('errors whose key is no row of their range',
+		"SELECT count(*) FROM backfill_errors e JOIN $b USING (run_id, number, part)
+			WHERE NOT EXISTS (SELECT FROM $table t WHERE $in_range AND t.id = e.key[1]::bigint)", 0);
+	$expect->('batches, rows_scanned, rows_affected, wal_bytes, errors in backfill_runs',
+		"SELECT batches, rows_scanned, rows_affected, wal_bytes, errors FROM backfill_runs WHERE id = $id",
+		query_ok($node, "SELECT count(*) FILTER (WHERE NOT skipped), coalesce(sum(rows_scanned) FILTER (WHERE NOT skipped), 0),
+			coalesce(sum(rows_affected) FILTER (WHERE NOT skipped), 0), coalesce(sum(wal_bytes) FILTER (WHERE NOT skipped), 0), count(*) FILTER (WHERE skipped)
+			FROM backfill_batches WHERE run_id = $id", %opts));
+	return @problems;
+}
+
+sub check_parts
+{
+	my ($node, $id, $table, $name, %opts) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	return is(join("\n", parts_problems($node, $id, $table, %opts)), '', $name);
+}
+
 1;
