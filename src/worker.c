@@ -23,7 +23,6 @@
 #include "access/xact.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
-#include "common/pg_prng.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -44,15 +43,13 @@
 #include "backfill.h"
 #include "batch.h"
 #include "compat.h"
+#include "failure.h"
 #include "worker.h"
 
 /* How often to look whether the writers of the target have ended. */
 #define WRITERS_POLL_MS		100
 /* How often to look for a suspect batch that another worker may give free. */
 #define SUSPECT_POLL_MS		100
-#define RETRY_DELAY_MAX_MS	60000
-/* How often to prepare anew for one batch that meets a changed table. */
-#define PREPARE_TRIES		3
 /* How often, and after what delay, to try again to read the run's row. */
 #define RELOAD_TRIES		20
 #define RELOAD_DELAY_MS		200
@@ -127,8 +124,8 @@ worker_try(Worker *worker, void (*function) (Worker *))
  * The same for our own bookkeeping, which must not fall to a cancellation that
  * was meant for a batch.
  */
-static ErrorData *
-try_uncancelled(Worker *worker, void (*function) (Worker *))
+ErrorData *
+worker_try_uncancelled(Worker *worker, void (*function) (Worker *))
 {
 	ErrorData  *error;
 
@@ -164,8 +161,8 @@ check_interrupts(void)
  * Sleep, at most so many milliseconds; wakes early when the run's row changes.
  * Returns false then.
  */
-static bool
-nap(int64 ms)
+bool
+worker_nap(int64 ms)
 {
 	static uint32 wait_event = 0;
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
@@ -191,27 +188,6 @@ nap(int64 ms)
 }
 
 /* ---- the run ---- */
-
-/* Whether the error may go away by itself. */
-static bool
-is_retryable(ErrorData *error)
-{
-	switch (error->sqlerrcode)
-	{
-		case ERRCODE_T_R_SERIALIZATION_FAILURE:
-		case ERRCODE_T_R_DEADLOCK_DETECTED:
-		case ERRCODE_LOCK_NOT_AVAILABLE:
-		case ERRCODE_QUERY_CANCELED:
-		case ERRCODE_ADMIN_SHUTDOWN:
-		case ERRCODE_CRASH_SHUTDOWN:
-		case ERRCODE_CANNOT_CONNECT_NOW:
-		case ERRCODE_DATABASE_DROPPED:
-		case ERRCODE_IDLE_SESSION_TIMEOUT:
-			return true;
-		default:
-			return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES;
-	}
-}
 
 static void
 set_parameter(const char *name, const char *value)
@@ -303,9 +279,9 @@ worker_reload(Worker *worker)
 	int			tries = 0;
 
 	shared_worker_take_notice();
-	while ((error = try_uncancelled(worker, load_run)) != NULL)
+	while ((error = worker_try_uncancelled(worker, load_run)) != NULL)
 	{
-		if (!is_retryable(error) || ++tries >= RELOAD_TRIES)
+		if (!failure_is_retryable(error) || ++tries >= RELOAD_TRIES)
 			ReThrowError(error);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 RELOAD_DELAY_MS, PG_WAIT_EXTENSION);
@@ -339,8 +315,8 @@ unprepare(Worker *worker)
  * Parse and analyse what the run does, and read the last key of the walk if it
  * is known.  Done again when the target was renamed.
  */
-static void
-prepare(Worker *worker)
+void
+worker_prepare(Worker *worker)
 {
 	RunInfo    *run = worker->run;
 	int			nest;
@@ -487,7 +463,7 @@ wait_for_writers(Worker *worker)
 		if (writers == NIL)
 			return true;
 		shared_worker_state(WORKER_WAITING, 0, 0);
-		if (!nap(WRITERS_POLL_MS) && !worker_reload(worker))
+		if (!worker_nap(WRITERS_POLL_MS) && !worker_reload(worker))
 			return false;
 		MemoryContextReset(worker->loop_context);
 	}
@@ -530,277 +506,6 @@ find_ends(Worker *worker)
 	worker_commit(worker);
 }
 
-/* ---- errors ---- */
-
-/* What record_error has to record. */
-static ErrorData *failure = NULL;
-
-/* Give the batch back as failed and ask for the run to fail. */
-static void
-record_failure(Worker *worker)
-{
-	CatalogSession session;
-	RunError	error = {
-		.sqlstate = unpack_sql_state(failure->sqlerrcode),
-		.message = failure->message,
-		.detail = failure->detail,
-		.hint = failure->hint,
-		.context = failure->context
-	};
-
-	worker_begin(worker);
-	catalog_begin(&session);
-	if (worker->batch)
-		catalog_give_back_batch(&session, worker->slot.run_id, worker->batch,
-								worker->slot.token, "failed", failure->message);
-	if (catalog_load_run(&session, worker->slot.run_id, true) != NULL)
-	{
-		catalog_set_error(&session, worker->slot.run_id, &error);
-		catalog_request(&session, worker->slot.run_id, RUN_FAILED, false);
-	}
-	catalog_end(&session);
-	shared_wake_at_commit();
-	worker_commit(worker);
-}
-
-/*
- * The run cannot go on: record the error, in the server's log and in the run,
- * and leave.
- */
-compat_noreturn static void
-fail_run(Worker *worker, ErrorData *error)
-{
-	ErrorData  *second;
-
-	ereport(LOG,
-			(errcode(error->sqlerrcode),
-			 errmsg("backfill run " INT64_FORMAT " failed: %s",
-					worker->slot.run_id, error->message),
-			 error->detail ? errdetail_internal("%s", error->detail) : 0,
-			 error->context ? errcontext("%s", error->context) : 0));
-	failure = error;
-	second = try_uncancelled(worker, record_failure);
-	if (second)
-		ReThrowError(second);
-	proc_exit(0);
-}
-
-/* Milliseconds to wait before the next try, with up to a quarter off. */
-static int64
-retry_delay(Worker *worker)
-{
-	double		delay = worker->settings.retry_delay;
-
-	for (int i = 1; i < worker->tries && delay < RETRY_DELAY_MAX_MS; i++)
-		delay *= 2;
-	delay = Min(delay, RETRY_DELAY_MAX_MS);
-	return (int64) (delay * (1.0 - pg_prng_double(&pg_global_prng_state) / 4));
-}
-
-static char *error_to_note = NULL;
-
-static void
-note_retry(Worker *worker)
-{
-	batch_note_retry(worker, error_to_note);
-}
-
-static void
-give_back(Worker *worker)
-{
-	batch_give_back(worker,
-					worker->run && worker->run->is_requested &&
-					worker->run->requested == RUN_STOPPED ? "stopped" : "pending",
-					error_to_note);
-}
-
-/* Let go of the batch in hand, if any, and leave. */
-compat_noreturn static void
-leave(Worker *worker, const char *error)
-{
-	error_to_note = error ? pstrdup(error) : NULL;
-	if (worker->batch && worker->run)
-	{
-		ErrorData  *second = try_uncancelled(worker, give_back);
-
-		if (second)
-			ReThrowError(second);
-	}
-	proc_exit(0);
-}
-
-static void
-note_waiting(Worker *worker)
-{
-	CatalogSession session;
-
-	worker_begin(worker);
-	catalog_begin(&session);
-	catalog_set_wait_reason(&session, worker->run->id, error_to_note);
-	catalog_end(&session);
-	worker_commit(worker);
-}
-
-/*
- * Do what has to be done before the first batch.  Nothing is lost by waiting
- * for a lock, or for resources, as long as it takes: the run says so.  Fails
- * the run with any other error.
- */
-static void
-insist(Worker *worker, void (*function) (Worker *))
-{
-	ErrorData  *error;
-	int			tries = worker->tries;
-
-	worker->tries = 0;
-	while ((error = worker_try(worker, function)) != NULL)
-	{
-		if (!is_retryable(error))
-			fail_run(worker, error);
-		worker->tries++;
-		error_to_note = psprintf("tries again to begin: %s", error->message);
-		(void) try_uncancelled(worker, note_waiting);
-		shared_worker_state(WORKER_RETRYING, 0, 0);
-		if (!nap(retry_delay(worker)) && !worker_reload(worker))
-			leave(worker, NULL);
-	}
-	if (worker->tries > 0)
-	{
-		error_to_note = NULL;
-		(void) try_uncancelled(worker, note_waiting);
-	}
-	worker->tries = tries;
-}
-
-/*
- * The target is known to the plans by its name: after it was renamed, or the
- * name given to another table, they have to be made anew.  Returns whether
- * that is worth a try with this error.
- */
-static bool
-prepare_again(Worker *worker, ErrorData *error)
-{
-	if (worker->prepared_again >= PREPARE_TRIES ||
-		ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION)
-		return false;
-	worker->prepared_again++;
-	insist(worker, prepare);
-	return true;
-}
-
-/* Whether the error may be that of one row, which can be left out. */
-static bool
-is_skippable(Worker *worker, ErrorData *error)
-{
-	int			category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
-
-	return worker->settings.on_error == ON_ERROR_SKIP &&
-		category != ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION &&
-		category != ERRCODE_INTERNAL_ERROR &&
-		category != ERRCODE_INSUFFICIENT_RESOURCES &&
-		(category != ERRCODE_OPERATOR_INTERVENTION ||
-		 error->sqlerrcode == ERRCODE_QUERY_CANCELED);
-}
-
-/* Divide the batch in hand.  Returns false if it is but one row. */
-static bool
-divide(Worker *worker, ErrorData *error, int parts)
-{
-	ErrorData  *second;
-
-	worker->error = error;
-	worker->parts = parts;
-	second = worker_try(worker, batch_divide);
-	if (second)
-	{
-		if (!is_retryable(second))
-			fail_run(worker, second);
-		return true;			/* whole as it is, the batch is tried again */
-	}
-	return worker->divided;
-}
-
-/* Leave the row out that the batch in hand is; fails the run at its limit. */
-static void
-skip(Worker *worker, ErrorData *error)
-{
-	ErrorData  *second;
-
-	if (divide(worker, error, BATCH_PARTS))
-		return;
-
-	/* rows of several children with one key cannot be told apart */
-	if (worker->batch->rows_scanned > 1)
-		fail_run(worker, error);
-	worker->too_many_errors = false;
-	second = worker_try(worker, batch_skip);
-	if (second)
-	{
-		if (!is_retryable(second))
-			fail_run(worker, second);
-		return;
-	}
-	if (!worker->too_many_errors)
-		return;
-	error->detail = psprintf("The run has reached \"max_errors\" or \"max_error_rate\"; this is the error of the last row that was skipped.");
-	fail_run(worker, error);
-}
-
-/*
- * The batch in hand has raised an error.  Returns when it is to be tried
- * again, now; leaves the process otherwise.
- */
-static void
-handle_error(Worker *worker, ErrorData *error)
-{
-	ErrorData  *second;
-
-	/* our own cancellation is no error, whatever it hit */
-	if (!worker_reload(worker))
-	{
-		if (!is_retryable(error) && !is_skippable(worker, error))
-			fail_run(worker, error);
-		leave(worker, error->message);
-	}
-	if (prepare_again(worker, error))
-		return;
-	if (is_skippable(worker, error) && !is_retryable(error))
-	{
-		skip(worker, error);
-		return;
-	}
-	worker->tries++;
-	if (!is_retryable(error) || worker->tries >= worker->settings.max_attempts)
-	{
-		/* what does not go away by itself is an error like any other */
-		if (!is_skippable(worker, error))
-			fail_run(worker, error);
-		skip(worker, error);
-		return;
-	}
-
-	/* once for all batches in a row that meet the same trouble */
-	if (!worker->in_trouble)
-		ereport(LOG,
-				(errcode(error->sqlerrcode),
-				 errmsg("batch " INT64_FORMAT " of backfill run " INT64_FORMAT " will be tried again: %s",
-						worker->batch->number, worker->run->id, error->message)));
-	worker->in_trouble = true;
-
-	/* half of it may be done in the time that the whole does not get */
-	if ((error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-		 error->sqlerrcode == ERRCODE_QUERY_CANCELED) &&
-		divide(worker, error, 2))
-		return;
-	error_to_note = error->message;
-	second = try_uncancelled(worker, note_retry);
-	if (second && !is_retryable(second))
-		fail_run(worker, second);
-	shared_worker_state(WORKER_RETRYING, worker->batch->number, worker->batch->attempt);
-	if (!nap(retry_delay(worker)) && !worker_reload(worker))
-		leave(worker, error->message);
-}
-
 /* ---- the process ---- */
 
 static void
@@ -834,17 +539,17 @@ set_up(Worker *worker)
 	if (!worker_reload(worker))
 		proc_exit(0);
 	name_session(worker);
-	insist(worker, prepare);
+	failure_insist(worker, worker_prepare);
 	if (worker->run->end_key == NULL)
 	{
 		if (!wait_for_writers(worker))
 			proc_exit(0);
 		shared_worker_state(WORKER_PREPARING, 0, 0);
-		insist(worker, find_ends);
+		failure_insist(worker, find_ends);
 		shared_wake_database(MyDatabaseId);
 		if (!worker_reload(worker))
 			proc_exit(0);
-		insist(worker, prepare);
+		failure_insist(worker, worker_prepare);
 	}
 	shared_worker_ready();
 }
@@ -859,21 +564,21 @@ claim_or_leave(Worker *worker)
 
 		if (error)
 		{
-			if (prepare_again(worker, error))
+			if (failure_prepare_again(worker, error))
 				continue;
-			if (!is_retryable(error) ||
+			if (!failure_is_retryable(error) ||
 				++worker->tries >= worker->settings.max_attempts)
-				fail_run(worker, error);
-			if (!nap(retry_delay(worker)) && !worker_reload(worker))
-				leave(worker, NULL);
+				failure_fail_run(worker, error);
+			if (!worker_nap(failure_retry_delay(worker)) && !worker_reload(worker))
+				failure_leave(worker, NULL);
 		}
 		else if (worker->batch == NULL)
 		{
 			if (!worker->pending_elsewhere)
-				leave(worker, NULL);
+				failure_leave(worker, NULL);
 			shared_worker_state(WORKER_WAITING, 0, 0);
-			if (!nap(SUSPECT_POLL_MS) && !worker_reload(worker))
-				leave(worker, NULL);
+			if (!worker_nap(SUSPECT_POLL_MS) && !worker_reload(worker))
+				failure_leave(worker, NULL);
 			MemoryContextReset(worker->loop_context);
 		}
 	}
@@ -893,10 +598,10 @@ sleep_between(Worker *worker)
 		int64		slept = (GetCurrentTimestamp() - began) / 1000;
 
 		if (slept >= worker->settings.sleep ||
-			nap(worker->settings.sleep - slept))
+			worker_nap(worker->settings.sleep - slept))
 			return;
 		if (!worker_reload(worker))
-			leave(worker, NULL);
+			failure_leave(worker, NULL);
 	}
 }
 
@@ -941,14 +646,14 @@ backfill_worker_main(Datum arg)
 
 		check_interrupts();
 		if (shared_worker_noticed() && !worker_reload(worker))
-			leave(worker, NULL);
+			failure_leave(worker, NULL);
 		MemoryContextReset(worker->loop_context);
 		claim_or_leave(worker);
 		retried = worker->tries > 0;
 		error = worker_try(worker, batch_run);
 		if (error)
 		{
-			handle_error(worker, error);
+			failure_handle(worker, error);
 			continue;
 		}
 		worker->prepared_again = 0;

@@ -49,6 +49,9 @@ typedef struct Worker
 
 /* Returns NULL, or the error of the function, rolled back. */
 extern ErrorData *worker_try(Worker *worker, void (*function) (Worker *));
+extern ErrorData *worker_try_uncancelled(Worker *worker, void (*function) (Worker *));
+extern bool worker_nap(int64 ms);
+extern void worker_prepare(Worker *worker);
 extern void worker_begin(Worker *worker);
 extern void worker_commit(Worker *worker);
 extern bool worker_reload(Worker *worker);

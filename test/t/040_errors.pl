@@ -81,8 +81,8 @@ $node->safe_psql('postgres', qq{
 	UPDATE big SET mood = 'bad' WHERE kind = 'trigger';
 	UPDATE big SET mood = 'sulky' WHERE kind = 'deferred';
 	CREATE TABLE outcome (kind text PRIMARY KEY, sqlstate text, "column" text, "constraint" text);
-	INSERT INTO outcome VALUES ('division', '22012'), ('check', '23514', NULL, 'positive'), ('unique', '23505', NULL, 'one_code'),
-		('null', '23502', 'name'), ('cast', '22P02'), ('foreign', '23503', NULL, 'has_parent'), ('trigger', 'BF001', 'mood'), ('deferred', 'BF001', 'mood');
+	INSERT INTO outcome VALUES ('division', '22012', NULL, NULL), ('check', '23514', NULL, 'positive'), ('unique', '23505', NULL, 'one_code'),
+		('null', '23502', 'name', NULL), ('cast', '22P02', NULL, NULL), ('foreign', '23503', NULL, 'has_parent'), ('trigger', 'BF001', 'mood', NULL), ('deferred', 'BF001', 'mood', NULL);
 	CREATE FUNCTION mend(text[]) RETURNS void LANGUAGE sql AS \$\$
 		UPDATE big SET divisor = 1, wish_amount = 1, wish_code = id, wish_name = 'x', word = '1', wish_parent = 1, mood = 'fine'
 		 WHERE kind = ANY (\$1) \$\$});

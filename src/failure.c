@@ -1,0 +1,315 @@
+/*-------------------------------------------------------------------------
+ *
+ * failure.c
+ *	  What a worker does about errors: again, smaller, without the row, or not.
+ *
+ * An error that may go away by itself is tried again, in two halves if it was
+ * a timeout.  Any other error follows the setting on_error: the batch is
+ * divided until the row that fails stands alone and is left out, or the run
+ * fails.  Everything here happens after the batch was rolled back.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/pg_prng.h"
+#include "storage/ipc.h"
+
+#include "batch.h"
+#include "compat.h"
+#include "failure.h"
+#include "worker.h"
+
+#define RETRY_DELAY_MAX_MS	60000
+/* How often to prepare anew for one batch that meets a changed table. */
+#define PREPARE_TRIES		3
+
+/* Whether the error may go away by itself. */
+bool
+failure_is_retryable(ErrorData *error)
+{
+	switch (error->sqlerrcode)
+	{
+		case ERRCODE_T_R_SERIALIZATION_FAILURE:
+		case ERRCODE_T_R_DEADLOCK_DETECTED:
+		case ERRCODE_LOCK_NOT_AVAILABLE:
+		case ERRCODE_QUERY_CANCELED:
+		case ERRCODE_ADMIN_SHUTDOWN:
+		case ERRCODE_CRASH_SHUTDOWN:
+		case ERRCODE_CANNOT_CONNECT_NOW:
+		case ERRCODE_DATABASE_DROPPED:
+		case ERRCODE_IDLE_SESSION_TIMEOUT:
+			return true;
+		default:
+			return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES;
+	}
+}
+
+/* What record_error has to record. */
+static ErrorData *failure = NULL;
+
+/* Give the batch back as failed and ask for the run to fail. */
+static void
+record_failure(Worker *worker)
+{
+	CatalogSession session;
+	RunError	error = {
+		.sqlstate = unpack_sql_state(failure->sqlerrcode),
+		.message = failure->message,
+		.detail = failure->detail,
+		.hint = failure->hint,
+		.context = failure->context
+	};
+
+	worker_begin(worker);
+	catalog_begin(&session);
+	if (worker->batch)
+		catalog_give_back_batch(&session, worker->slot.run_id, worker->batch,
+								worker->slot.token, "failed", failure->message);
+	if (catalog_load_run(&session, worker->slot.run_id, true) != NULL)
+	{
+		catalog_set_error(&session, worker->slot.run_id, &error);
+		catalog_request(&session, worker->slot.run_id, RUN_FAILED, false);
+	}
+	catalog_end(&session);
+	shared_wake_at_commit();
+	worker_commit(worker);
+}
+
+/*
+ * The run cannot go on: record the error, in the server's log and in the run,
+ * and leave.
+ */
+compat_noreturn void
+failure_fail_run(Worker *worker, ErrorData *error)
+{
+	ErrorData  *second;
+
+	ereport(LOG,
+			(errcode(error->sqlerrcode),
+			 errmsg("backfill run " INT64_FORMAT " failed: %s",
+					worker->slot.run_id, error->message),
+			 error->detail ? errdetail_internal("%s", error->detail) : 0,
+			 error->context ? errcontext("%s", error->context) : 0));
+	failure = error;
+	second = worker_try_uncancelled(worker, record_failure);
+	if (second)
+		ReThrowError(second);
+	proc_exit(0);
+}
+
+/* Milliseconds to wait before the next try, with up to a quarter off. */
+int64
+failure_retry_delay(Worker *worker)
+{
+	double		delay = worker->settings.retry_delay;
+
+	for (int i = 1; i < worker->tries && delay < RETRY_DELAY_MAX_MS; i++)
+		delay *= 2;
+	delay = Min(delay, RETRY_DELAY_MAX_MS);
+	return (int64) (delay * (1.0 - pg_prng_double(&pg_global_prng_state) / 4));
+}
+
+static char *error_to_note = NULL;
+
+static void
+note_retry(Worker *worker)
+{
+	batch_note_retry(worker, error_to_note);
+}
+
+static void
+give_back(Worker *worker)
+{
+	batch_give_back(worker,
+					worker->run && worker->run->is_requested &&
+					worker->run->requested == RUN_STOPPED ? "stopped" : "pending",
+					error_to_note);
+}
+
+/* Let go of the batch in hand, if any, and leave. */
+compat_noreturn void
+failure_leave(Worker *worker, const char *error)
+{
+	error_to_note = error ? pstrdup(error) : NULL;
+	if (worker->batch && worker->run)
+	{
+		ErrorData  *second = worker_try_uncancelled(worker, give_back);
+
+		if (second)
+			ReThrowError(second);
+	}
+	proc_exit(0);
+}
+
+static void
+note_waiting(Worker *worker)
+{
+	CatalogSession session;
+
+	worker_begin(worker);
+	catalog_begin(&session);
+	catalog_set_wait_reason(&session, worker->run->id, error_to_note);
+	catalog_end(&session);
+	worker_commit(worker);
+}
+
+/*
+ * Do what has to be done before the first batch.  Nothing is lost by waiting
+ * for a lock, or for resources, as long as it takes: the run says so.  Fails
+ * the run with any other error.
+ */
+void
+failure_insist(Worker *worker, void (*function) (Worker *))
+{
+	ErrorData  *error;
+	int			tries = worker->tries;
+
+	worker->tries = 0;
+	while ((error = worker_try(worker, function)) != NULL)
+	{
+		if (!failure_is_retryable(error))
+			failure_fail_run(worker, error);
+		worker->tries++;
+		error_to_note = psprintf("tries again to begin: %s", error->message);
+		(void) worker_try_uncancelled(worker, note_waiting);
+		shared_worker_state(WORKER_RETRYING, 0, 0);
+		if (!worker_nap(failure_retry_delay(worker)) && !worker_reload(worker))
+			failure_leave(worker, NULL);
+	}
+	if (worker->tries > 0)
+	{
+		error_to_note = NULL;
+		(void) worker_try_uncancelled(worker, note_waiting);
+	}
+	worker->tries = tries;
+}
+
+/*
+ * The target is known to the plans by its name: after it was renamed, or the
+ * name given to another table, they have to be made anew.  Returns whether
+ * that is worth a try with this error.
+ */
+bool
+failure_prepare_again(Worker *worker, ErrorData *error)
+{
+	if (worker->prepared_again >= PREPARE_TRIES ||
+		ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION)
+		return false;
+	worker->prepared_again++;
+	failure_insist(worker, worker_prepare);
+	return true;
+}
+
+/* Whether the error may be that of one row, which can be left out. */
+static bool
+is_skippable(Worker *worker, ErrorData *error)
+{
+	int			category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+
+	return worker->settings.on_error == ON_ERROR_SKIP &&
+		category != ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION &&
+		category != ERRCODE_INTERNAL_ERROR &&
+		category != ERRCODE_INSUFFICIENT_RESOURCES &&
+		(category != ERRCODE_OPERATOR_INTERVENTION ||
+		 error->sqlerrcode == ERRCODE_QUERY_CANCELED);
+}
+
+/* Divide the batch in hand.  Returns false if it is but one row. */
+static bool
+divide(Worker *worker, ErrorData *error, int parts)
+{
+	ErrorData  *second;
+
+	worker->error = error;
+	worker->parts = parts;
+	second = worker_try(worker, batch_divide);
+	if (second)
+	{
+		if (!failure_is_retryable(second))
+			failure_fail_run(worker, second);
+		return true;			/* whole as it is, the batch is tried again */
+	}
+	return worker->divided;
+}
+
+/* Leave the row out that the batch in hand is; fails the run at its limit. */
+static void
+skip(Worker *worker, ErrorData *error)
+{
+	ErrorData  *second;
+
+	if (divide(worker, error, BATCH_PARTS))
+		return;
+
+	/* rows of several children with one key cannot be told apart */
+	if (worker->batch->rows_scanned > 1)
+		failure_fail_run(worker, error);
+	worker->too_many_errors = false;
+	second = worker_try(worker, batch_skip);
+	if (second)
+	{
+		if (!failure_is_retryable(second))
+			failure_fail_run(worker, second);
+		return;
+	}
+	if (!worker->too_many_errors)
+		return;
+	error->detail = psprintf("The run has reached \"max_errors\" or \"max_error_rate\"; this is the error of the last row that was skipped.");
+	failure_fail_run(worker, error);
+}
+
+/*
+ * The batch in hand has raised an error.  Returns when it is to be tried
+ * again, now; leaves the process otherwise.
+ */
+void
+failure_handle(Worker *worker, ErrorData *error)
+{
+	ErrorData  *second;
+
+	/* our own cancellation is no error, whatever it hit */
+	if (!worker_reload(worker))
+	{
+		if (!failure_is_retryable(error) && !is_skippable(worker, error))
+			failure_fail_run(worker, error);
+		failure_leave(worker, error->message);
+	}
+	if (failure_prepare_again(worker, error))
+		return;
+	if (is_skippable(worker, error) && !failure_is_retryable(error))
+	{
+		skip(worker, error);
+		return;
+	}
+	worker->tries++;
+	if (!failure_is_retryable(error) || worker->tries >= worker->settings.max_attempts)
+	{
+		/* what does not go away by itself is an error like any other */
+		if (!is_skippable(worker, error))
+			failure_fail_run(worker, error);
+		skip(worker, error);
+		return;
+	}
+
+	/* half of it may be done in the time that the whole does not get */
+	if ((error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		 error->sqlerrcode == ERRCODE_QUERY_CANCELED) &&
+		divide(worker, error, 2))
+		return;
+
+	/* once for all batches in a row that meet the same trouble */
+	if (!worker->in_trouble)
+		ereport(LOG,
+				(errcode(error->sqlerrcode),
+				 errmsg("batch " INT64_FORMAT " of backfill run " INT64_FORMAT " will be tried again: %s",
+						worker->batch->number, worker->run->id, error->message)));
+	worker->in_trouble = true;
+	error_to_note = error->message;
+	second = worker_try_uncancelled(worker, note_retry);
+	if (second && !failure_is_retryable(second))
+		failure_fail_run(worker, second);
+	shared_worker_state(WORKER_RETRYING, worker->batch->number, worker->batch->attempt);
+	if (!worker_nap(failure_retry_delay(worker)) && !worker_reload(worker))
+		failure_leave(worker, error->message);
+}
