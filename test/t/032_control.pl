@@ -410,6 +410,7 @@ $blocker->query('COMMIT');
 # other way round.  The gate makes the batch the last to wait, so that it is the
 # one to notice.
 sql('UPDATE f SET n = 0');
+sql('CLUSTER f USING f_pkey');	# so that a batch comes to 110 before 200
 $node->safe_psql('postgres', q{
 	CREATE TABLE other(id int PRIMARY KEY, v int DEFAULT 0);
 	INSERT INTO other VALUES (1);
