@@ -452,3 +452,65 @@ CREATE PROCEDURE @extschema@.backfill_wait(
 AS 'MODULE_PATHNAME', 'backfill_wait'
 LANGUAGE C;
 COMMENT ON PROCEDURE @extschema@.backfill_wait(bigint, interval, interval) IS 'wait for the end of a run, printing its progress';
+
+--
+-- Comments on the columns of the views: those of the tables below them, and
+-- for what the views compute or shared memory holds, their own.
+--
+
+DO $$
+DECLARE
+	c record;
+BEGIN
+	FOR c IN
+		SELECT v.view, a.attname, pg_catalog.col_description(t.relation, b.attnum) AS comment
+		  FROM (VALUES ('backfill_definitions', 'backfill.definition'::pg_catalog.regclass),
+					   ('backfill_runs', 'backfill.run'::pg_catalog.regclass),
+					   ('backfill_batches', 'backfill.batch'::pg_catalog.regclass),
+					   ('backfill_errors', 'backfill.error'::pg_catalog.regclass))
+			   AS v(view, relation)
+		  CROSS JOIN LATERAL (SELECT v.relation) AS t(relation)
+		  JOIN pg_catalog.pg_attribute a
+			ON a.attrelid OPERATOR(pg_catalog.=) pg_catalog.format('%I.%I', pg_catalog.current_schema(), v.view)::pg_catalog.regclass
+		   AND a.attnum OPERATOR(pg_catalog.>) 0
+		  JOIN pg_catalog.pg_attribute b
+			ON b.attrelid OPERATOR(pg_catalog.=) t.relation
+		   AND b.attname OPERATOR(pg_catalog.=) a.attname
+		   AND b.attnum OPERATOR(pg_catalog.>) 0
+	LOOP
+		EXECUTE pg_catalog.format('COMMENT ON COLUMN %I.%I.%I IS %L',
+								  pg_catalog.current_schema(), c.view, c.attname, c.comment);
+	END LOOP;
+END
+$$;
+
+COMMENT ON COLUMN @extschema@.backfill_runs.rows_scanned IS 'rows in the key ranges of the completed batches';
+COMMENT ON COLUMN @extschema@.backfill_runs.rows_affected IS 'rows the statement processed in the completed batches';
+COMMENT ON COLUMN @extschema@.backfill_runs.batches IS 'completed batches';
+COMMENT ON COLUMN @extschema@.backfill_runs.wal_bytes IS 'WAL written by the completed batches, in bytes';
+COMMENT ON COLUMN @extschema@.backfill_runs.errors IS 'rows that failed, were skipped, and have not been resolved since';
+COMMENT ON COLUMN @extschema@.backfill_runs.progress IS 'per cent of rows_total; below 100 until the run is completed';
+COMMENT ON COLUMN @extschema@.backfill_runs.rows_per_second IS 'rows scanned per second, over the last seconds or, at the end, over the whole run';
+COMMENT ON COLUMN @extschema@.backfill_runs.eta IS 'time left at this rate';
+COMMENT ON COLUMN @extschema@.backfill_runs.workers IS 'workers alive';
+COMMENT ON COLUMN @extschema@.backfill_runs.wait_reason IS 'why the run does not move, or null';
+COMMENT ON COLUMN @extschema@.backfill_batches.key_range IS 'the range in the order of the walk; "(" where the start does not belong to it';
+COMMENT ON COLUMN @extschema@.backfill_workers.worker IS 'number of the slot in shared memory';
+COMMENT ON COLUMN @extschema@.backfill_workers.pid IS 'process id, or null while the process starts';
+COMMENT ON COLUMN @extschema@.backfill_workers.run_id IS 'run the worker belongs to';
+COMMENT ON COLUMN @extschema@.backfill_workers.owner IS 'role as which the worker is connected';
+COMMENT ON COLUMN @extschema@.backfill_workers.state IS 'starting, preparing, waiting, running, sleeping or retrying';
+COMMENT ON COLUMN @extschema@.backfill_workers.state_since IS 'when this state began';
+COMMENT ON COLUMN @extschema@.backfill_workers.batch IS 'number of the batch in hand, or null';
+COMMENT ON COLUMN @extschema@.backfill_workers.attempt IS 'attempt at that batch';
+COMMENT ON COLUMN @extschema@.backfill_workers.batches IS 'batches this worker completed';
+COMMENT ON COLUMN @extschema@.backfill_workers.rows_scanned IS 'rows in their ranges';
+COMMENT ON COLUMN @extschema@.backfill_workers.rows_affected IS 'rows the statement processed in them';
+COMMENT ON COLUMN @extschema@.backfill_workers.started_at IS 'when the worker started';
+COMMENT ON COLUMN @extschema@.backfill_settings.name IS 'name of the setting';
+COMMENT ON COLUMN @extschema@.backfill_settings.type IS 'integer, number, interval, enum or key';
+COMMENT ON COLUMN @extschema@.backfill_settings."default" IS 'value where neither definition nor run gives one; null for none';
+COMMENT ON COLUMN @extschema@.backfill_settings.min_val IS 'smallest value';
+COMMENT ON COLUMN @extschema@.backfill_settings.max_val IS 'largest value';
+COMMENT ON COLUMN @extschema@.backfill_settings.enumvals IS 'the words of an enumeration';
+COMMENT ON COLUMN @extschema@.backfill_settings.description IS 'what the setting does';

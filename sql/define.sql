@@ -289,7 +289,8 @@ SELECT pg_describe_object(classid, objid, 0) AS without_comment
  ORDER BY 1;
 SELECT attrelid::regclass, attname
   FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
- WHERE relnamespace = 'backfill'::regnamespace AND relkind = 'r' AND attnum > 0 AND NOT attisdropped
+ WHERE (relnamespace = 'backfill'::regnamespace AND relkind = 'r'
+		OR relkind = 'v' AND relname ~ '^backfill_') AND attnum > 0 AND NOT attisdropped
    AND coalesce(col_description(attrelid, attnum), '') = ''
  ORDER BY 1, 2;
 SELECT count(*) > 20 AS there_are_objects FROM pg_depend
