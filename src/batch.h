@@ -18,7 +18,7 @@
 #define BATCH_JUDGED_ROWS		50
 
 /* One that did so often is only run while no other such batch is. */
-#define BATCH_CRASHES_SUSPECT	2
+#define BATCH_CRASHES_SUSPECT	1
 
 extern void batch_claim(Worker *worker);
 extern void batch_run(Worker *worker);

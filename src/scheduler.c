@@ -87,7 +87,7 @@ begin(void)
 	if (!catalog_lock_extension())
 	{
 		AbortCurrentTransaction();
-		shared_close_idle_runs(MyDatabaseId);
+		shared_forget_database(MyDatabaseId);
 		(void) shared_scheduler_finish(DT_NOEND);
 		proc_exit(0);
 	}
@@ -641,7 +641,9 @@ look_at_runs(TimestampTz *next_due)
 			continue;
 		if (shared_run_workers(MyDatabaseId, watch->run_id, NULL) > 0)
 		{
-			needed = true;		/* it is on its way out */
+			/* it may have been deleted while they sleep */
+			shared_recall_workers(MyDatabaseId);
+			needed = true;
 			continue;
 		}
 		watches = foreach_delete_current(watches, lc);

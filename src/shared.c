@@ -445,14 +445,7 @@ void
 shared_wake_database(Oid database)
 {
 	shared_lock(LW_EXCLUSIVE);
-	for (int i = 0; i < shared->nworkers; i++)
-	{
-		if (!workers[i].in_use || workers[i].database != database)
-			continue;
-		workers[i].notified = true;
-		if (workers[i].latch)
-			SetLatch(workers[i].latch);
-	}
+	shared_notify_workers(database);
 	for (int i = 0; i < shared->nruns; i++)
 	{
 		/* what has changed may be that batches are pending again */

@@ -94,6 +94,8 @@ extern int	shared_run_workers(Oid database, int64 run_id, int64 **tokens);
 extern void shared_run_cancel(Oid database, int64 run_id);
 extern void shared_run_open(Oid database, int64 run_id);
 extern void shared_close_idle_runs(Oid database);
+extern void shared_forget_database(Oid database);
+extern void shared_recall_workers(Oid database);
 extern int	shared_run_ready(Oid database, int64 run_id);
 extern void shared_run_sample(Oid database);
 extern void shared_run_set_pending(Oid database, int64 run_id);

@@ -61,5 +61,6 @@ extern RunSlot *runs;
 extern void shared_lock(LWLockMode mode);
 extern void shared_unlock(void);
 extern void shared_wake_schedulers(void);
+extern void shared_notify_workers(Oid database);
 
 #endif							/* BACKFILL_SHARED_STATE_H */

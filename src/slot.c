@@ -178,6 +178,46 @@ run_is_at_work(const RunSlot *run)
 }
 
 /*
+ * Have the workers of the database read their runs again, also those that
+ * sleep for hours.  The caller holds the lock.
+ */
+void
+shared_notify_workers(Oid database)
+{
+	for (int i = 0; i < shared->nworkers; i++)
+	{
+		if (!workers[i].in_use || workers[i].database != database)
+			continue;
+		workers[i].notified = true;
+		if (workers[i].latch)
+			SetLatch(workers[i].latch);
+	}
+}
+
+/* Runs of the database are gone: their workers are to see it, too. */
+void
+shared_recall_workers(Oid database)
+{
+	shared_lock(LW_EXCLUSIVE);
+	shared_notify_workers(database);
+	shared_unlock();
+}
+
+/* The extension is gone from the database: recall its workers, forget its runs. */
+void
+shared_forget_database(Oid database)
+{
+	shared_lock(LW_EXCLUSIVE);
+	shared_notify_workers(database);
+	for (int i = 0; i < shared->nruns; i++)
+	{
+		if (runs[i].database == database)
+			runs[i].in_use = false;
+	}
+	shared_unlock();
+}
+
+/*
  * Before a worker of a run is started, whose slot is reserved: give the run a
  * slot.  There are as many as workers, so that one without a worker is free.
  */

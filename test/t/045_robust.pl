@@ -160,6 +160,8 @@ ok(sleeps($id), 'a run');
 sql('DROP EXTENSION backfill CASCADE');
 sql('CREATE EXTENSION backfill');
 ok(wait_for($node, 'SELECT count(*) = 0 FROM backfill.live_runs()'), 'nothing of it stays in shared memory');
+ok(wait_for($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type IN ('backfill scheduler', 'backfill worker')}),
+	'and its worker does not sleep on');
 
 $gate->quit;
 $other->quit;
