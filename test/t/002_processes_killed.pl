@@ -156,7 +156,8 @@ foreach my $restart (1 .. 4)
 {
 	ok(wait_for($node, "SELECT count(*) = 1 FROM backfill_workers WHERE run_id = $id AND state = 'running'"),
 		"a long batch is in hand, restart $restart");
-	$node->restart('fast');
+	$node->stop('fast');
+	$node->start;
 }
 ok(wait_for($node, "SELECT count(*) = 1 FROM backfill_workers WHERE run_id = $id AND state = 'running'"),
 	'a long batch is begun again after any number of orderly restarts');
