@@ -200,6 +200,13 @@ claim(Worker *worker, bool first)
 	bool		pending;
 	LOCKTAG		tag;
 
+	/* after a crash everything is suspect for a moment */
+	if (shared_is_cautious() && !enter_quarantine(worker))
+	{
+		worker->pending_elsewhere = true;
+		return NULL;
+	}
+
 	claim_locktag(&tag, worker->run->id);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 
@@ -211,6 +218,8 @@ claim(Worker *worker, bool first)
 	catalog_end(&session);
 	if (batch && must_outlive_crash(batch, pending, first))
 		ForceSyncCommit();
+	if (batch == NULL)
+		leave_quarantine(worker);
 	return batch;
 }
 

@@ -104,6 +104,7 @@ extern void shared_run_clear_pending(Oid database, int64 run_id, int changes);
 
 /* worker */
 extern bool shared_worker_attach(int slot, int64 token, WorkerSlot *copy);
+extern bool shared_is_cautious(void);
 extern bool shared_worker_noticed(void);
 extern void shared_worker_take_notice(void);
 extern int	shared_worker_rank(void);

@@ -16,6 +16,8 @@
 #define REQUESTS			64
 /* A process that was registered but did not attach in this time is lost. */
 #define LOST_AFTER_MS		60000
+/* So long after a crash, from the first worker on, batches run one at a time. */
+#define CAUTION_MS			3000
 /* Schedulers that may be starting at one time. */
 #define STARTING_AT_ONCE	2
 
@@ -44,6 +46,7 @@ typedef struct SharedState
 	LWLock	   *lock;
 	int64		boot;			/* of this life of the shared memory, random */
 	bool		clean_start;	/* the server had been shut down in good order */
+	TimestampTz first_worker_at;	/* when a worker attached first, or 0 */
 	Latch	   *launcher;
 	bool		rescan;			/* more requests than fit: look everywhere */
 	int			nrequests;

@@ -377,6 +377,8 @@ shared_worker_attach(int slot, int64 token, WorkerSlot *copy)
 		WorkerSlot *w = &workers[slot];
 
 		w->attached = true;
+		if (shared->first_worker_at == 0)
+			shared->first_worker_at = GetCurrentTimestamp();
 		w->pid = MyProcPid;
 		w->latch = MyLatch;
 		w->started_at = w->state_since = GetCurrentTimestamp();
@@ -391,6 +393,23 @@ shared_worker_attach(int slot, int64 token, WorkerSlot *copy)
 		before_shmem_exit(worker_exit, (Datum) 0);
 	}
 	return ok;
+}
+
+/*
+ * Whether the server came up after a crash a moment ago.  What brought it down
+ * may be a batch that nobody suspects yet.
+ */
+bool
+shared_is_cautious(void)
+{
+	bool		cautious;
+
+	shared_lock(LW_SHARED);
+	cautious = !shared->clean_start &&
+		!TimestampDifferenceExceeds(shared->first_worker_at, GetCurrentTimestamp(),
+									CAUTION_MS);
+	shared_unlock();
+	return cautious;
 }
 
 /* Whether the row of the run has changed since the worker last read it. */
