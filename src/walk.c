@@ -315,17 +315,6 @@ walk_open(Oid target, const char *key, bool descending)
 	return walk;
 }
 
-/* The names of the key's columns, as a list of strings. */
-List *
-walk_key_names(Walk *walk)
-{
-	List	   *result = NIL;
-
-	for (int i = 0; i < walk->nkeys; i++)
-		result = lappend(result, walk->columns[i].name);
-	return result;
-}
-
 /* What a key column is, as text: number, type and collation. */
 static char *
 column_text(WalkColumn *column)

@@ -60,7 +60,6 @@ typedef struct WalkRange
 } WalkRange;
 
 extern Walk *walk_open(Oid target, const char *key, bool descending);
-extern List *walk_key_names(Walk *walk);
 extern ArrayType *walk_key_types(Walk *walk);
 extern void walk_check_key_types(Walk *walk, ArrayType *types);
 extern void walk_check_index(Walk *walk);
