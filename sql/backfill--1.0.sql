@@ -18,9 +18,11 @@ CREATE TABLE backfill.definition (
 	statement	text NOT NULL,
 	scope		text,
 	key			text,
+	parameters	jsonb NOT NULL DEFAULT '{}',
 	settings	jsonb NOT NULL DEFAULT '{}',
 	search_path	text NOT NULL,
 	description	text,
+	finish		text,
 	created_at	timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	updated_at	timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
@@ -31,9 +33,11 @@ COMMENT ON COLUMN backfill.definition.target IS 'table that is walked';
 COMMENT ON COLUMN backfill.definition.statement IS 'SQL about the relation batch, as the user wrote it';
 COMMENT ON COLUMN backfill.definition.scope IS 'condition that a row of batch fulfils, or null for every row';
 COMMENT ON COLUMN backfill.definition.key IS 'name of the unique index that is walked, or null for the primary key';
+COMMENT ON COLUMN backfill.definition.parameters IS 'parameters that a run takes, with their types';
 COMMENT ON COLUMN backfill.definition.settings IS 'settings that the definition gives; see backfill_settings';
 COMMENT ON COLUMN backfill.definition.search_path IS 'search_path of the definer, under which names are resolved';
 COMMENT ON COLUMN backfill.definition.description IS 'free text';
+COMMENT ON COLUMN backfill.definition.finish IS 'SQL that is run once when every batch is done and verified, or null';
 COMMENT ON COLUMN backfill.definition.created_at IS 'when the definition was made';
 COMMENT ON COLUMN backfill.definition.updated_at IS 'when the definition was last replaced';
 
@@ -55,9 +59,16 @@ CREATE TABLE backfill.run (
 	statement	text NOT NULL,
 	scope		text,
 	key			text,
+	parameters	jsonb NOT NULL,
+	parameter_types jsonb NOT NULL,
 	settings	jsonb NOT NULL,
 	search_path	text NOT NULL,
+	finish		text,
+	finish_step	integer NOT NULL DEFAULT 0,
+	verified	boolean NOT NULL DEFAULT false,
+	rows_remaining bigint,
 	start_at	timestamptz,
+	since		timestamptz,
 	key_names	text[],
 	key_types	text[],
 	start_key	text[],
@@ -95,9 +106,16 @@ COMMENT ON COLUMN backfill.run.target IS 'table that is walked';
 COMMENT ON COLUMN backfill.run.statement IS 'SQL about the relation batch';
 COMMENT ON COLUMN backfill.run.scope IS 'condition that a row of batch fulfils';
 COMMENT ON COLUMN backfill.run.key IS 'name of the unique index that is walked, or null for the primary key';
+COMMENT ON COLUMN backfill.run.parameters IS 'values of the parameters; they never change';
+COMMENT ON COLUMN backfill.run.parameter_types IS 'types of the parameters';
 COMMENT ON COLUMN backfill.run.settings IS 'settings in force: the definition''s with those of the run on top';
 COMMENT ON COLUMN backfill.run.search_path IS 'search_path under which names are resolved';
+COMMENT ON COLUMN backfill.run.finish IS 'SQL that is run once when every batch is done and verified';
+COMMENT ON COLUMN backfill.run.finish_step IS 'statements of it that are done';
+COMMENT ON COLUMN backfill.run.verified IS 'whether the run has passed its verification';
+COMMENT ON COLUMN backfill.run.rows_remaining IS 'rows still in scope when they were last counted';
 COMMENT ON COLUMN backfill.run.start_at IS 'time before which the run does not start';
+COMMENT ON COLUMN backfill.run.since IS 'run.since: start of the last completed run of the definition before this one';
 COMMENT ON COLUMN backfill.run.key_names IS 'columns of the key, in its order';
 COMMENT ON COLUMN backfill.run.key_types IS 'their types when the run began: a key that was changed is not walked on';
 COMMENT ON COLUMN backfill.run.start_key IS 'first key of the walk, once it is known';
@@ -254,8 +272,8 @@ COMMENT ON FUNCTION backfill.is_local(oid, bigint) IS 'whether a run belongs to 
 --
 
 CREATE VIEW @extschema@.backfill_definitions WITH (security_barrier) AS
-SELECT d.name, d.owner, d.target, d.statement, d.scope, d.key, d.settings,
-	   d.search_path, d.description, d.created_at, d.updated_at
+SELECT d.name, d.owner, d.target, d.statement, d.scope, d.key, d.parameters,
+	   d.settings, d.search_path, d.description, d.finish, d.created_at, d.updated_at
   FROM backfill.definition d
  WHERE pg_catalog.pg_has_role(d.owner, 'USAGE')
 	OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
@@ -287,9 +305,10 @@ SELECT r.id, r.name,
 			ELSE r.wait_reason
 	   END AS wait_reason,
 	   r.sqlstate, r.error, r.error_detail, r.error_hint, r.error_context,
-	   r.statement, r.scope, r.key, r.settings,
+	   r.statement, r.scope, r.key, r.parameters, r.settings, r.finish,
+	   r.rows_remaining,
 	   r.wal_bytes OPERATOR(pg_catalog.+) coalesce(b.wal_bytes, 0) AS wal_bytes,
-	   r.created_at, r.start_at, r.started_at, r.finished_at
+	   r.created_at, r.start_at, r.since, r.started_at, r.finished_at
   FROM backfill.run r
   LEFT JOIN backfill.live_runs() l ON l.run_id OPERATOR(pg_catalog.=) r.id
   LEFT JOIN LATERAL (
@@ -380,12 +399,14 @@ CREATE FUNCTION @extschema@.backfill_define(
 	scope text DEFAULT NULL,
 	key text DEFAULT NULL,
 	direction text DEFAULT NULL,
+	parameters jsonb DEFAULT NULL,
 	settings jsonb DEFAULT NULL,
-	description text DEFAULT NULL)
+	description text DEFAULT NULL,
+	finish text DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'backfill_define'
 LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION @extschema@.backfill_define(text, regclass, text, text, text, text, jsonb, text)
+COMMENT ON FUNCTION @extschema@.backfill_define(text, regclass, text, text, text, text, jsonb, jsonb, text, text)
 	IS 'create or replace a backfill definition';
 
 CREATE FUNCTION @extschema@.backfill_drop(name text)
@@ -396,12 +417,13 @@ COMMENT ON FUNCTION @extschema@.backfill_drop(text) IS 'remove a backfill defini
 
 CREATE FUNCTION @extschema@.backfill_start(
 	name text,
+	parameters jsonb DEFAULT NULL,
 	settings jsonb DEFAULT NULL,
 	start_at timestamptz DEFAULT NULL)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'backfill_start'
 LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION @extschema@.backfill_start(text, jsonb, timestamptz) IS 'start a run of a definition and return its id';
+COMMENT ON FUNCTION @extschema@.backfill_start(text, jsonb, jsonb, timestamptz) IS 'start a run of a definition and return its id';
 
 CREATE FUNCTION @extschema@.backfill_pause(id bigint)
 RETURNS void

@@ -6,7 +6,7 @@ SET search_path = define, public;
 CREATE PROCEDURE run(name text, settings jsonb DEFAULT NULL, INOUT result text DEFAULT NULL)
 LANGUAGE plpgsql AS $$
 DECLARE
-	run_id bigint := backfill_start(name, settings);
+	run_id bigint := backfill_start(name, settings => settings);
 	r record;
 	deadline timestamptz := clock_timestamp() + '3 min';
 BEGIN

@@ -160,7 +160,7 @@ SELECT replace(replace(refused_settings(s), E'\n  hint', ' hint'), E'\n  detail'
 SELECT substring(refused_settings(s) FROM '\n  (\S+) ') || ' ' || s FROM (VALUES
 	('{"from": "one"}'::jsonb), ('{"from": 1.5}'), ('{"to": ""}'), ('{"to": true}'), ('{"to": 9223372036854775808}'), ('{"from": "1; DROP TABLE t"}')) v(s);
 -- the same for a run
-SELECT refused(format('SELECT backfill_start(''good'', %L)', s)) FROM (VALUES
+SELECT refused(format('SELECT backfill_start(''good'', settings => %L)', s)) FROM (VALUES
 	('{"batchsize": 1}'), ('{"batch_size": 0}'), ('[]'), ('{"from": [1, 2]}')) v(s);
 
 --

@@ -327,7 +327,7 @@ INSERT INTO estimated SELECT generate_series(1, 1000);
 VACUUM ANALYZE estimated;
 SELECT backfill_define('estimated', 'estimated', 'UPDATE batch SET n = 1');
 TRUNCATE walks;
-INSERT INTO walks (run) SELECT backfill_start('estimated', s) FROM (VALUES ('{}'::jsonb), ('{"from": 501}'), ('{"from": 101, "to": 200}')) v(s);
+INSERT INTO walks (run) SELECT backfill_start('estimated', settings => s) FROM (VALUES ('{}'::jsonb), ('{"from": 501}'), ('{"from": 101, "to": 200}')) v(s);
 CALL settle();
 SELECT settings, status, rows_total BETWEEN rows_scanned * 0.8 AND rows_scanned * 1.2 AS near, rows_scanned, progress FROM backfill_runs WHERE name = 'estimated' ORDER BY id;
 

@@ -303,7 +303,7 @@ run_statement(Worker *worker)
 	ErrorContextCallback callback;
 	BatchInfo  *batch = worker->batch;
 	Statement  *statement = worker->statements[batch->start_inclusive];
-	ParamListInfo params = walk_make_params(worker->walk);
+	ParamListInfo params = parameters_list(worker->walk, worker->parameters);
 	Datum		start[INDEX_MAX_KEYS];
 	Datum		end[INDEX_MAX_KEYS];
 	uint64		rows;

@@ -79,7 +79,7 @@ append_order(StringInfo buf, Walk *walk, bool descending)
 /* A query for the key at an offset in the range, in the order given. */
 static Statement *
 prepare_key_query(Walk *walk, const WalkRange *range, const char *scope,
-				  bool descending)
+				  const Parameters *parameters, bool descending)
 {
 	StringInfoData buf;
 
@@ -90,7 +90,7 @@ prepare_key_query(Walk *walk, const WalkRange *range, const char *scope,
 					 STATEMENT_RANGE);
 	append_order(&buf, walk, descending);
 	appendStringInfoString(&buf, " OFFSET $1 LIMIT 1");
-	return statement_prepare_own(buf.data, walk, range, scope);
+	return statement_prepare_own(buf.data, walk, range, scope, parameters);
 }
 
 static Statement *
@@ -98,7 +98,7 @@ prepare_count_query(Walk *walk, const WalkRange *range)
 {
 	return statement_prepare_own(psprintf("SELECT pg_catalog.count(*) FROM %s AS batch WHERE %s",
 										  walk->target_name, STATEMENT_RANGE),
-								 walk, range, NULL);
+								 walk, range, NULL, NULL);
 }
 
 /*
@@ -108,9 +108,9 @@ prepare_count_query(Walk *walk, const WalkRange *range)
  */
 bool
 bounds_find_ends(Walk *walk, const RunSettings *settings, const char *scope,
-			   Datum *start, Datum *end, double *rows_total)
+			   const Parameters *parameters, Datum *start, Datum *end, double *rows_total)
 {
-	ParamListInfo params = walk_make_params(walk);
+	ParamListInfo params = parameters_list(walk, parameters);
 	Datum		low[INDEX_MAX_KEYS],
 				high[INDEX_MAX_KEYS];
 	int			nlow = walk_read_bound(walk, "from", settings->from, low);
@@ -125,10 +125,10 @@ bounds_find_ends(Walk *walk, const RunSettings *settings, const char *scope,
 	walk_set_columns(walk, params, walk->nkeys, walk->descending ? low : high, range.nend);
 	set_number(walk, params, 0);
 
-	if (!statement_fetch(prepare_key_query(walk, &range, NULL, walk->descending),
+	if (!statement_fetch(prepare_key_query(walk, &range, NULL, NULL, walk->descending),
 						 params, NULL, walk->nkeys, start))
 		return false;
-	if (!statement_fetch(prepare_key_query(walk, &range, NULL, !walk->descending),
+	if (!statement_fetch(prepare_key_query(walk, &range, NULL, NULL, !walk->descending),
 						 params, NULL, walk->nkeys, end))
 		return false;
 	if (settings->limit > 0)
@@ -136,7 +136,7 @@ bounds_find_ends(Walk *walk, const RunSettings *settings, const char *scope,
 		Datum		limit[INDEX_MAX_KEYS];
 
 		set_number(walk, params, settings->limit - 1);
-		if (statement_fetch(prepare_key_query(walk, &range, scope, walk->descending),
+		if (statement_fetch(prepare_key_query(walk, &range, scope, parameters, walk->descending),
 							params, NULL, walk->nkeys, limit))
 			memcpy(end, limit, sizeof(Datum) * walk->nkeys);
 	}
@@ -164,7 +164,7 @@ bounds_prepare(Walk *walk)
 	{
 		WalkRange	range = {walk->nkeys, inclusive != 0, walk->nkeys};
 
-		bounds->end[inclusive] = prepare_key_query(walk, &range, NULL, walk->descending);
+		bounds->end[inclusive] = prepare_key_query(walk, &range, NULL, NULL, walk->descending);
 		bounds->count[inclusive] = prepare_count_query(walk, &range);
 		statement_keep(bounds->end[inclusive]);
 		statement_keep(bounds->count[inclusive]);
@@ -188,7 +188,7 @@ int64
 bounds_count(Walk *walk, Bounds *bounds, const Datum *start, bool start_inclusive,
 			 const Datum *end, Snapshot snapshot)
 {
-	ParamListInfo params = walk_make_params(walk);
+	ParamListInfo params = walk_make_params(walk, 0);
 	Datum		count;
 
 	walk_set_start(walk, params, start);
@@ -212,7 +212,7 @@ bounds_next_end(Walk *walk, Bounds *bounds, const Datum *start, bool start_inclu
 			  const Datum *last, int64 size, Snapshot snapshot,
 			  Datum *end, bool *at_end)
 {
-	ParamListInfo params = walk_make_params(walk);
+	ParamListInfo params = walk_make_params(walk, 0);
 
 	walk_set_start(walk, params, start);
 	walk_set_end(walk, params, last);

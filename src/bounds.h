@@ -10,6 +10,7 @@
 
 #include "utils/snapshot.h"
 
+#include "parameters.h"
 #include "walk.h"
 
 typedef struct Bounds Bounds;
@@ -17,7 +18,8 @@ typedef struct Bounds Bounds;
 extern Bounds *bounds_prepare(Walk *walk);
 extern void bounds_drop(Bounds *bounds);
 extern bool bounds_find_ends(Walk *walk, const RunSettings *settings,
-						   const char *scope, Datum *start, Datum *end,
+						   const char *scope, const Parameters *parameters,
+						   Datum *start, Datum *end,
 						   double *rows_total);
 extern int64 bounds_count(Walk *walk, Bounds *bounds, const Datum *start,
 						  bool start_inclusive, const Datum *end, Snapshot snapshot);

@@ -43,13 +43,14 @@
 #include "catalog_sql.h"
 #include "compat.h"
 
-#define MAX_ARGS 14
+#define MAX_ARGS 16
 
 #define RUN_COLUMNS \
 	"id, name, status, requested, immediate, owner::oid, " \
 	"backfill.is_local(database, system_identifier), target::oid, statement, " \
 	"scope, key, settings, search_path, start_at, key_types, start_key, " \
-	"end_key, wait_reason"
+	"end_key, wait_reason, parameters, parameter_types, finish, finish_step, " \
+	"verified, started_at, since"
 
 /* Batches that may not have ended are those after the ones added up. */
 #define OPEN_BATCHES \
@@ -66,20 +67,22 @@ typedef struct Sql
 static Sql sqls[] = {
 	[SQL_LOAD_DEFINITION] = {
 		"SELECT name, owner::oid, target::oid, statement, scope, key, settings, "
-		"       search_path, description "
+		"       search_path, description, parameters, finish "
 		"  FROM backfill.definition WHERE name = $1",
 	1, {TEXTOID}},
 	[SQL_STORE_DEFINITION] = {
 		"INSERT INTO backfill.definition AS d (name, owner, target, statement, scope, "
-		"       key, settings, search_path, description) "
-		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) "
+		"       key, settings, search_path, description, parameters, finish) "
+		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) "
 		"ON CONFLICT (name) DO UPDATE SET target = excluded.target, "
 		"       statement = excluded.statement, scope = excluded.scope, "
 		"       key = excluded.key, settings = excluded.settings, "
 		"       search_path = excluded.search_path, "
-		"       description = excluded.description, updated_at = now() "
+		"       description = excluded.description, parameters = excluded.parameters, "
+		"       finish = excluded.finish, updated_at = now() "
 		" WHERE d.owner = excluded.owner",
-	9, {TEXTOID, OIDOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID}},
+	11, {TEXTOID, OIDOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID,
+	JSONBOID, TEXTOID}},
 	[SQL_DELETE_DEFINITION] = {
 		"DELETE FROM backfill.definition WHERE name = $1",
 	1, {TEXTOID}},
@@ -91,10 +94,11 @@ static Sql sqls[] = {
 	[SQL_INSERT_RUN] = {
 		"INSERT INTO backfill.run (name, status, owner, started_by, database, "
 		"       system_identifier, target, statement, scope, key, settings, "
-		"       search_path, start_at) "
-		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING id",
-	13, {TEXTOID, TEXTOID, OIDOID, OIDOID, OIDOID, INT8OID, OIDOID, TEXTOID,
-	TEXTOID, TEXTOID, JSONBOID, TEXTOID, TIMESTAMPTZOID}},
+		"       search_path, start_at, parameters, parameter_types, finish) "
+		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) "
+		"RETURNING id",
+	16, {TEXTOID, TEXTOID, OIDOID, OIDOID, OIDOID, INT8OID, OIDOID, TEXTOID,
+	TEXTOID, TEXTOID, JSONBOID, TEXTOID, TIMESTAMPTZOID, JSONBOID, JSONBOID, TEXTOID}},
 	[SQL_LOAD_RUN] = {
 		"SELECT " RUN_COLUMNS " FROM backfill.run WHERE id = $1",
 	1, {INT8OID}},
@@ -121,9 +125,13 @@ static Sql sqls[] = {
 		"DELETE FROM backfill.batch WHERE run_id = $1",
 	1, {INT8OID}},
 	[SQL_SET_STATUS] = {
-		"UPDATE backfill.run SET status = $2, requested = NULL, immediate = false, "
+		"UPDATE backfill.run r SET status = $2, requested = NULL, immediate = false, "
 		"       wait_reason = NULL, "
 		"       started_at = CASE WHEN $2 = 'running' THEN coalesce(started_at, $3) ELSE started_at END, "
+		"       since = CASE WHEN $2 = 'running' AND started_at IS NULL "
+		"               THEN (SELECT max(p.started_at) FROM backfill.run p "
+		"                      WHERE p.name = r.name AND p.owner = r.owner "
+		"                        AND p.status = 'completed') ELSE since END, "
 		"       finished_at = CASE WHEN $2 IN ('completed', 'failed', 'stopped') THEN $3 END, "
 		"       rows_total = CASE WHEN $2 = 'completed' THEN rows_scanned ELSE rows_total END, "
 		"       sqlstate = CASE WHEN $2 = 'failed' THEN sqlstate END, "

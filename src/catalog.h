@@ -24,9 +24,11 @@ typedef struct DefinitionInfo
 	char	   *statement;
 	char	   *scope;
 	char	   *key;
+	Jsonb	   *parameters;		/* declared */
 	Jsonb	   *settings;
 	char	   *search_path;
 	char	   *description;
+	char	   *finish;
 } DefinitionInfo;
 
 /* A row of backfill.run. */
@@ -44,9 +46,16 @@ typedef struct RunInfo
 	char	   *statement;
 	char	   *scope;
 	char	   *key;
+	Jsonb	   *parameters;		/* values */
+	Jsonb	   *parameter_types;
 	Jsonb	   *settings;
 	char	   *search_path;
+	char	   *finish;
+	int			finish_step;	/* statements of it that are done */
+	bool		verified;
 	TimestampTz start_at;		/* DT_NOBEGIN if null */
+	TimestampTz started_at;		/* likewise */
+	TimestampTz since;			/* likewise */
 	ArrayType  *key_types;		/* NULL until the ends are known */
 	ArrayType  *start_key;		/* NULL until the ends are known */
 	ArrayType  *end_key;
@@ -123,7 +132,8 @@ extern void catalog_delete_definition(CatalogSession *session, const char *name)
 extern int64 catalog_find_active_run(CatalogSession *session, const char *name);
 
 extern int64 catalog_insert_run(CatalogSession *session, const DefinitionInfo *def,
-								Oid started_by, Jsonb *settings,
+								Oid started_by, Jsonb *parameters,
+								Jsonb *parameter_types, Jsonb *settings,
 								RunStatus status, TimestampTz start_at);
 extern RunInfo *catalog_load_run(CatalogSession *session, int64 id, bool for_update);
 extern RunInfo *catalog_try_run(CatalogSession *session, int64 id);

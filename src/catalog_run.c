@@ -41,6 +41,8 @@ catalog_load_definition(CatalogSession *session, const char *name)
 	def->settings = catalog_varlena(session, 0, 7);
 	def->search_path = catalog_text(session, 0, 8);
 	def->description = catalog_text(session, 0, 9);
+	def->parameters = catalog_varlena(session, 0, 10);
+	def->finish = catalog_text(session, 0, 11);
 	return def;
 }
 
@@ -48,7 +50,7 @@ catalog_load_definition(CatalogSession *session, const char *name)
 void
 catalog_store_definition(CatalogSession *session, const DefinitionInfo *def)
 {
-	char		nulls[] = "         ";
+	char		nulls[] = "           ";
 	Datum		args[] = {
 		CStringGetTextDatum(def->name),
 		ObjectIdGetDatum(def->owner),
@@ -58,7 +60,9 @@ catalog_store_definition(CatalogSession *session, const DefinitionInfo *def)
 		catalog_text_or_null(def->key, &nulls[5]),
 		JsonbPGetDatum(def->settings),
 		CStringGetTextDatum(def->search_path),
-		catalog_text_or_null(def->description, &nulls[8])
+		catalog_text_or_null(def->description, &nulls[8]),
+		JsonbPGetDatum(def->parameters),
+		catalog_text_or_null(def->finish, &nulls[10])
 	};
 
 	if (catalog_sql(SQL_STORE_DEFINITION, args, nulls) != 1)
@@ -94,10 +98,10 @@ catalog_find_active_run(CatalogSession *session, const char *name)
 /* Insert a run of the definition.  Returns its id. */
 int64
 catalog_insert_run(CatalogSession *session, const DefinitionInfo *def,
-				   Oid started_by, Jsonb *settings, RunStatus status,
-				   TimestampTz start_at)
+				   Oid started_by, Jsonb *parameters, Jsonb *parameter_types,
+				   Jsonb *settings, RunStatus status, TimestampTz start_at)
 {
-	char		nulls[] = "             ";
+	char		nulls[] = "                ";
 	Datum		args[] = {
 		CStringGetTextDatum(def->name),
 		CStringGetTextDatum(status_name(status)),
@@ -111,7 +115,10 @@ catalog_insert_run(CatalogSession *session, const DefinitionInfo *def,
 		catalog_text_or_null(def->key, &nulls[9]),
 		JsonbPGetDatum(settings),
 		CStringGetTextDatum(def->search_path),
-		TimestampTzGetDatum(start_at)
+		TimestampTzGetDatum(start_at),
+		JsonbPGetDatum(parameters),
+		JsonbPGetDatum(parameter_types),
+		catalog_text_or_null(def->finish, &nulls[15])
 	};
 
 	if (TIMESTAMP_IS_NOBEGIN(start_at))
@@ -120,11 +127,20 @@ catalog_insert_run(CatalogSession *session, const DefinitionInfo *def,
 	return DatumGetInt64(catalog_column(0, 1, NULL));
 }
 
+/* A time, DT_NOBEGIN if null. */
+static TimestampTz
+read_time(int row, int column)
+{
+	bool		isnull;
+	Datum		value = catalog_column(row, column, &isnull);
+
+	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
+}
+
 static RunInfo *
 read_run(CatalogSession *session, int row)
 {
 	RunInfo    *run = MemoryContextAllocZero(session->caller, sizeof(RunInfo));
-	bool		isnull;
 	char	   *requested;
 
 	run->id = DatumGetInt64(catalog_column(row, 1, NULL));
@@ -143,13 +159,18 @@ read_run(CatalogSession *session, int row)
 	run->key = catalog_text(session, row, 11);
 	run->settings = catalog_varlena(session, row, 12);
 	run->search_path = catalog_text(session, row, 13);
-	run->start_at = DatumGetTimestampTz(catalog_column(row, 14, &isnull));
-	if (isnull)
-		TIMESTAMP_NOBEGIN(run->start_at);
+	run->start_at = read_time(row, 14);
 	run->key_types = catalog_varlena(session, row, 15);
 	run->start_key = catalog_varlena(session, row, 16);
 	run->end_key = catalog_varlena(session, row, 17);
 	run->wait_reason = catalog_text(session, row, 18);
+	run->parameters = catalog_varlena(session, row, 19);
+	run->parameter_types = catalog_varlena(session, row, 20);
+	run->finish = catalog_text(session, row, 21);
+	run->finish_step = DatumGetInt32(catalog_column(row, 22, NULL));
+	run->verified = DatumGetBool(catalog_column(row, 23, NULL));
+	run->started_at = read_time(row, 24);
+	run->since = read_time(row, 25);
 	return run;
 }
 

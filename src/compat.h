@@ -13,6 +13,7 @@
 
 #include "access/transam.h"
 #include "catalog/pg_database.h"
+#include "parser/parse_type.h"
 #include "postmaster/bgworker.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
@@ -120,6 +121,17 @@ compat_may_act_as(Oid role, Oid owner)
 	return has_privs_of_role(role, owner) && member_can_set_role(role, owner);
 #else
 	return has_privs_of_role(role, owner);
+#endif
+}
+
+/* 16 gave the parser of type names a place for soft errors. */
+static inline void
+compat_parse_type(const char *text, Oid *type, int32 *typmod)
+{
+#if PG_VERSION_NUM >= 160000
+	(void) parseTypeString(text, type, typmod, NULL);
+#else
+	parseTypeString(text, type, typmod, false);
 #endif
 }
 

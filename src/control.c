@@ -90,14 +90,16 @@ get_run(CatalogSession *session, int64 id, Oid caller)
 }
 
 /*
- * backfill_start(name, settings, start_at)
+ * backfill_start(name, parameters, settings, start_at)
  */
 Datum
 backfill_start(PG_FUNCTION_ARGS)
 {
 	char	   *name;
-	Jsonb	   *settings = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
-	TimestampTz start_at = PG_ARGISNULL(2) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(2);
+	Jsonb	   *parameters = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
+	Jsonb	   *types;
+	Jsonb	   *settings = PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2);
+	TimestampTz start_at = PG_ARGISNULL(3) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(3);
 	Oid			caller = GetUserId();
 	CatalogSession session;
 	DefinitionInfo *def;
@@ -125,10 +127,10 @@ backfill_start(PG_FUNCTION_ARGS)
 	settings = settings_merge(def->settings, settings);
 
 	/* what would fail at once in a worker fails here */
-	definition_check_walk(def, settings, false);
+	parameters = definition_bind(def, settings, parameters, &types);
 
 	catalog_begin(&session);
-	id = catalog_insert_run(&session, def, caller, settings,
+	id = catalog_insert_run(&session, def, caller, parameters, types, settings,
 							start_at > GetCurrentTimestamp() ? RUN_PENDING : RUN_ENQUEUED,
 							start_at);
 	catalog_end(&session);

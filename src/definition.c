@@ -23,6 +23,7 @@
 #include "catalog.h"
 #include "compat.h"
 #include "definition.h"
+#include "parameters.h"
 #include "settings.h"
 #include "statement.h"
 #include "walk.h"
@@ -103,40 +104,90 @@ collect_settings(Jsonb *given, const char *direction)
 	return settings;
 }
 
-/*
- * Check that the target can be walked under the settings and, on demand, parse,
- * analyse and plan the statement; all as the owner, whoever calls.  What is
- * made is in the memory of the function call and goes away with it.
- */
-void
-definition_check_walk(const DefinitionInfo *def, Jsonb *given, bool statement_too)
+/* The owner of the definition, while something of it is looked at. */
+typedef struct OwnerSession
 {
-	RunSettings settings;
-	Walk	   *walk;
 	Oid			saved_userid;
 	int			saved_context;
 	int			nest;
+} OwnerSession;
 
-	GetUserIdAndSecContext(&saved_userid, &saved_context);
-	SetUserIdAndSecContext(def->owner, saved_context | SECURITY_LOCAL_USERID_CHANGE |
+/* Become the owner, whoever calls, with the path of the definition. */
+static void
+become_owner(OwnerSession *session, const DefinitionInfo *def)
+{
+	GetUserIdAndSecContext(&session->saved_userid, &session->saved_context);
+	SetUserIdAndSecContext(def->owner, session->saved_context |
+						   SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);
-	nest = NewGUCNestLevel();
+	session->nest = NewGUCNestLevel();
 	(void) set_config_option("search_path", def->search_path, PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+static void
+become_caller(OwnerSession *session)
+{
+	AtEOXact_GUC(false, session->nest);
+	SetUserIdAndSecContext(session->saved_userid, session->saved_context);
+}
+
+/* The walk of the definition's target under the settings, checked. */
+static Walk *
+check_walk(const DefinitionInfo *def, Jsonb *given)
+{
+	RunSettings settings;
+	Walk	   *walk;
 
 	settings_resolve(given, &settings);
 	walk = walk_open(def->target, def->key, settings.direction == WALK_DESCENDING);
 	walk_check_bounds(walk, &settings);
-	if (statement_too)
-		statement_check(statement_prepare(def->statement, walk, def->scope, false));
-
-	AtEOXact_GUC(false, nest);
-	SetUserIdAndSecContext(saved_userid, saved_context);
+	return walk;
 }
 
 /*
- * backfill_define(name, target, statement, scope, key, direction, settings,
- *				   description)
+ * Check everything of the definition: the walk, the parameters, the statement,
+ * which is parsed, analysed and planned; all as the owner, whoever calls.  What
+ * is made is in the memory of the function call and goes away with it.
+ */
+void
+definition_check(const DefinitionInfo *def)
+{
+	OwnerSession session;
+	Walk	   *walk;
+	Parameters *parameters;
+
+	become_owner(&session, def);
+	walk = check_walk(def, def->settings);
+	parameters_check(def->parameters);
+	parameters = parameters_load(def->parameters, NULL, NULL);
+	statement_check(statement_prepare(def->statement, walk, def->scope, parameters, false));
+	become_caller(&session);
+}
+
+/*
+ * For a run of the definition under the settings: check what would fail at
+ * once in a worker, and return the values of the parameters, checked; their
+ * types go to *types.  As the owner, whoever calls.
+ */
+Jsonb *
+definition_bind(const DefinitionInfo *def, Jsonb *settings, Jsonb *parameters,
+				Jsonb **types)
+{
+	OwnerSession session;
+	Jsonb	   *values;
+
+	become_owner(&session, def);
+	(void) check_walk(def, settings);
+	values = parameters_bind(def->parameters, parameters);
+	*types = parameters_types(def->parameters);
+	become_caller(&session);
+	return values;
+}
+
+/*
+ * backfill_define(name, target, statement, scope, key, direction, parameters,
+ *				   settings, description, finish)
  *
  * A definition that exists keeps its owner, as CREATE OR REPLACE does.
  */
@@ -161,9 +212,11 @@ backfill_define(PG_FUNCTION_ARGS)
 				 errmsg("the statement of a backfill cannot be null")));
 	def.scope = text_arg(fcinfo, 3);
 	def.key = text_arg(fcinfo, 4);
-	def.settings = collect_settings(PG_ARGISNULL(6) ? NULL : PG_GETARG_JSONB_P(6),
+	def.parameters = PG_ARGISNULL(6) ? settings_merge(NULL, NULL) : PG_GETARG_JSONB_P(6);
+	def.settings = collect_settings(PG_ARGISNULL(7) ? NULL : PG_GETARG_JSONB_P(7),
 									text_arg(fcinfo, 5));
-	def.description = text_arg(fcinfo, 7);
+	def.description = text_arg(fcinfo, 8);
+	def.finish = text_arg(fcinfo, 9);
 	def.search_path = pstrdup(namespace_search_path);
 	def.owner = GetUserId();
 
@@ -184,7 +237,7 @@ backfill_define(PG_FUNCTION_ARGS)
 		def.owner = existing->owner;
 	}
 
-	definition_check_walk(&def, def.settings, true);
+	definition_check(&def);
 
 	catalog_begin(&session);
 	catalog_store_definition(&session, &def);

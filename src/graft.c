@@ -235,10 +235,20 @@ paramref_hook(ParseState *pstate, ParamRef *pref)
 			 parser_errposition(pstate, pref->location)));
 }
 
+/* What the parser does not know may be a parameter of the run. */
+static Node *
+unknown_columnref_hook(ParseState *pstate, ColumnRef *cref, Node *var)
+{
+	Graft	   *graft = (Graft *) pstate->p_ref_hook_state;
+
+	return var ? NULL : parameters_reference(graft->parameters, graft->walk, pstate, cref);
+}
+
 void
 graft_parser_setup(ParseState *pstate, void *arg)
 {
 	pstate->p_ref_hook_state = arg;
+	pstate->p_post_columnref_hook = unknown_columnref_hook;
 	pstate->p_pre_columnref_hook = columnref_hook;
 	pstate->p_paramref_hook = paramref_hook;
 }
@@ -524,13 +534,15 @@ graft_is_read(List *queries)
 
 /* The graft for one use of the walk; in the current memory context. */
 Graft *
-graft_make(Walk *walk, const WalkRange *range, const char *scope, bool own)
+graft_make(Walk *walk, const WalkRange *range, const char *scope,
+		   const Parameters *parameters, bool own)
 {
 	Graft	   *graft = palloc0(sizeof(Graft));
 
 	graft->walk = walk;
 	graft->range = *range;
 	graft->own = own;
+	graft->parameters = parameters;
 	if (scope)
 	{
 		graft->scope = parse_scope(scope);

@@ -11,6 +11,7 @@
 #include "nodes/parsenodes.h"
 #include "parser/parse_node.h"
 
+#include "parameters.h"
 #include "walk.h"
 
 /* What the parser's hooks have to know; lives as long as the statement. */
@@ -20,6 +21,7 @@ typedef struct Graft
 	WalkRange	range;
 	Node	   *scope;			/* raw expression, or NULL */
 	const char *scope_text;
+	const Parameters *parameters;	/* NULL if nothing may refer to any */
 	bool		own;			/* one of our own queries */
 } Graft;
 
@@ -31,7 +33,8 @@ typedef struct TextContext
 } TextContext;
 
 extern void graft_error_callback(void *arg);
-extern Graft *graft_make(Walk *walk, const WalkRange *range, const char *scope, bool own);
+extern Graft *graft_make(Walk *walk, const WalkRange *range, const char *scope,
+						 const Parameters *parameters, bool own);
 extern bool graft_into(RawStmt *raw, Walk *walk, const char *text);
 extern void graft_parser_setup(ParseState *pstate, void *arg);
 extern bool graft_is_read(List *queries);

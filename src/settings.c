@@ -20,12 +20,11 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/formatting.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
-#include "utils/varlena.h"
 
 #include "compat.h"
+#include "nearest.h"
 #include "settings.h"
 
 typedef enum SettingType
@@ -109,44 +108,20 @@ static const Setting settings[] = {
 
 PG_FUNCTION_INFO_V1(backfill_setting_list);
 
-/* The nearest valid name, or NULL when none is near. */
-static const char *
-nearest_name(const char *name)
-{
-	const char *best = NULL;
-	int			best_distance = Min(strlen(name) / 2, 4) + 1;
-	char	   *lower = asc_tolower(name, strlen(name));
-
-	if (strlen(name) > NAMEDATALEN)
-		return NULL;
-	for (int i = 0; i < lengthof(settings); i++)
-	{
-		int			distance = varstr_levenshtein_less_equal(lower, strlen(lower),
-															 settings[i].name,
-															 strlen(settings[i].name),
-															 1, 1, 1, best_distance, true);
-
-		if (distance < best_distance)
-		{
-			best_distance = distance;
-			best = settings[i].name;
-		}
-	}
-	return best;
-}
-
 /* The setting with that name; raises an error that names the nearest one. */
 static const Setting *
 find_setting(const char *name)
 {
+	const char *names[lengthof(settings)];
 	const char *nearest;
 
 	for (int i = 0; i < lengthof(settings); i++)
 	{
 		if (strcmp(settings[i].name, name) == 0)
 			return &settings[i];
+		names[i] = settings[i].name;
 	}
-	nearest = nearest_name(name);
+	nearest = nearest_name(name, names, lengthof(settings));
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_PARAMETER),
 			 errmsg("unrecognized backfill setting \"%s\"", name),

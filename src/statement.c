@@ -128,7 +128,7 @@ prepare_sources(const char *text, Graft *graft)
  */
 Statement *
 statement_prepare(const char *text, Walk *walk, const char *scope,
-				  bool start_inclusive)
+				  const Parameters *parameters, bool start_inclusive)
 {
 	WalkRange	range = {walk->nkeys, start_inclusive, walk->nkeys};
 	Statement  *statement = palloc0(sizeof(Statement));
@@ -136,7 +136,7 @@ statement_prepare(const char *text, Walk *walk, const char *scope,
 	ErrorContextCallback callback;
 
 	statement->text = pstrdup(text);
-	statement->graft = graft_make(walk, &range, scope, false);
+	statement->graft = graft_make(walk, &range, scope, parameters, false);
 
 	callback.callback = graft_error_callback;
 	callback.arg = &context;
@@ -155,7 +155,7 @@ statement_prepare(const char *text, Walk *walk, const char *scope,
  */
 Statement *
 statement_prepare_own(const char *text, Walk *walk, const WalkRange *range,
-					  const char *scope)
+					  const char *scope, const Parameters *parameters)
 {
 	Statement  *statement = palloc0(sizeof(Statement));
 	List	   *raws = raw_parser(text, RAW_PARSE_DEFAULT);
@@ -164,7 +164,7 @@ statement_prepare_own(const char *text, Walk *walk, const WalkRange *range,
 
 	castNode(ColumnRef, select->whereClause)->location = -1;
 	statement->text = pstrdup(text);
-	statement->graft = graft_make(walk, range, scope, true);
+	statement->graft = graft_make(walk, range, scope, parameters, true);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	statement->sources = list_make1(make_source(linitial_node(RawStmt, raws),
 												statement->text,
@@ -344,7 +344,7 @@ double
 statement_estimate(const char *text, Walk *walk, const WalkRange *range,
 				   ParamListInfo params)
 {
-	Statement  *statement = statement_prepare_own(text, walk, range, NULL);
+	Statement  *statement = statement_prepare_own(text, walk, range, NULL, NULL);
 	CachedPlanSource *source = linitial(statement->sources);
 	CachedPlan *plan;
 	double		rows;
@@ -387,7 +387,8 @@ statement_check(Statement *statement)
 				continue;
 			desc = CreateQueryDesc(stmt, statement->text, GetActiveSnapshot(),
 								   InvalidSnapshot, None_Receiver,
-								   walk_make_params(statement->graft->walk),
+								   parameters_list(statement->graft->walk,
+												   statement->graft->parameters),
 								   NULL, 0);
 			ExecutorStart(desc, EXEC_FLAG_EXPLAIN_ONLY);
 			ExecutorEnd(desc);

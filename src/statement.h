@@ -11,6 +11,7 @@
 #include "nodes/params.h"
 #include "utils/snapshot.h"
 
+#include "parameters.h"
 #include "walk.h"
 
 /* Where one of our own queries wants the condition of the range. */
@@ -19,9 +20,11 @@
 typedef struct Statement Statement;
 
 extern Statement *statement_prepare(const char *text, Walk *walk,
-									const char *scope, bool start_inclusive);
+									const char *scope, const Parameters *parameters,
+									bool start_inclusive);
 extern Statement *statement_prepare_own(const char *text, Walk *walk,
-										const WalkRange *range, const char *scope);
+										const WalkRange *range, const char *scope,
+										const Parameters *parameters);
 extern void statement_keep(Statement *statement);
 extern void statement_drop(Statement *statement);
 extern void statement_check(Statement *statement);

@@ -49,6 +49,7 @@
 #include "utils/syscache.h"
 
 #include "compat.h"
+#include "pin.h"
 #include "statement.h"
 #include "walk.h"
 
@@ -390,15 +391,16 @@ walk_check_index(Walk *walk)
 
 /* ---- the condition of a range ---- */
 
-static Param *
-make_param(int number, Oid type)
+/* The external parameter with that number, as a node. */
+Param *
+walk_param(int number, Oid type, int32 typmod)
 {
 	Param	   *param = makeNode(Param);
 
 	param->paramkind = PARAM_EXTERN;
 	param->paramid = number;
 	param->paramtype = type;
-	param->paramtypmod = -1;
+	param->paramtypmod = typmod;
 	param->paramcollid = get_typcollation(type);
 	param->location = -1;
 	return param;
@@ -408,7 +410,7 @@ make_param(int number, Oid type)
 Node *
 walk_number_param(Walk *walk)
 {
-	return (Node *) make_param(2 * walk->nkeys + 1, INT8OID);
+	return (Node *) walk_param(2 * walk->nkeys + 1, INT8OID, -1);
 }
 
 /* The column as the operators of the index take it. */
@@ -467,7 +469,7 @@ compare_columns(Walk *walk, int n, int first_param, int strategy,
 			elog(ERROR, "missing operator %d(%u,%u) in opfamily %u", strategy,
 				 column->opcintype, column->opcintype, column->opfamily);
 		left = lappend(left, column_var(walk, i, pstate, nsitem));
-		right = lappend(right, make_param(first_param + i, column->argtype));
+		right = lappend(right, walk_param(first_param + i, column->argtype, -1));
 		opnos = lappend_oid(opnos, opno);
 		opfamilies = lappend_oid(opfamilies, column->opfamily);
 		collations = lappend_oid(collations, column->collation);
@@ -526,13 +528,16 @@ walk_range_expr(Walk *walk, const WalkRange *range,
 
 /* ---- parameters and keys ---- */
 
-/* A parameter list for the walk's queries, all null, the number included. */
+/*
+ * A parameter list for the walk's queries, all null, the number included, with
+ * room for so many others.
+ */
 ParamListInfo
-walk_make_params(Walk *walk)
+walk_make_params(Walk *walk, int others)
 {
-	ParamListInfo params = makeParamList(2 * walk->nkeys + 1);
+	ParamListInfo params = makeParamList(2 * walk->nkeys + 1 + others);
 
-	for (int i = 0; i < params->numParams; i++)
+	for (int i = 0; i <= 2 * walk->nkeys; i++)
 	{
 		params->params[i].value = (Datum) 0;
 		params->params[i].isnull = true;
@@ -568,43 +573,18 @@ walk_set_end(Walk *walk, ParamListInfo params, const Datum *key)
 	walk_set_columns(walk, params, walk->nkeys, key, walk->nkeys);
 }
 
-/*
- * Before keys are turned into text or back: pin the parameters that shape the
- * text, and have a snapshot for types whose functions run SQL, if the key's
- * types may care.  Returns the nest level for unpin_parameters.
- */
+/* Before keys are turned into text or back, if the key's types may care. */
 static int
-pin_parameters(Walk *walk)
+pin_walk(Walk *walk)
 {
-	static const char *const pinned[][2] = {
-		{"DateStyle", "ISO, YMD"},
-		{"IntervalStyle", "postgres"},
-		{"TimeZone", "UTC"},
-		{"bytea_output", "hex"},
-		{"extra_float_digits", "3"},
-		{"lc_monetary", "C"},
-		{"array_nulls", "on"},
-		{"search_path", "pg_catalog, pg_temp"}
-	};
-	int			nest;
-
-	if (!walk->pin)
-		return 0;
-	PushActiveSnapshot(GetTransactionSnapshot());
-	nest = NewGUCNestLevel();
-	for (int i = 0; i < lengthof(pinned); i++)
-		(void) set_config_option(pinned[i][0], pinned[i][1], PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	return nest;
+	return walk->pin ? pin_parameters() : 0;
 }
 
 static void
-unpin_parameters(Walk *walk, int nest)
+unpin_walk(Walk *walk, int nest)
 {
-	if (!walk->pin)
-		return;
-	AtEOXact_GUC(true, nest);
-	PopActiveSnapshot();
+	if (walk->pin)
+		unpin_parameters(nest);
 }
 
 /* The key as an array of texts, in the current memory context. */
@@ -612,11 +592,11 @@ ArrayType *
 walk_key_to_text(Walk *walk, const Datum *key)
 {
 	Datum		texts[INDEX_MAX_KEYS];
-	int			nest = pin_parameters(walk);
+	int			nest = pin_walk(walk);
 
 	for (int i = 0; i < walk->nkeys; i++)
 		texts[i] = CStringGetTextDatum(OutputFunctionCall(&walk->columns[i].output, key[i]));
-	unpin_parameters(walk, nest);
+	unpin_walk(walk, nest);
 	return construct_array(texts, walk->nkeys, TEXTOID, -1, false, TYPALIGN_INT);
 }
 
@@ -635,12 +615,12 @@ walk_key_from_text(Walk *walk, ArrayType *array, Datum *key)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the key of table %s has changed since the run began",
 						walk->target_name)));
-	nest = pin_parameters(walk);
+	nest = pin_walk(walk);
 	for (int i = 0; i < n; i++)
 		key[i] = InputFunctionCall(&walk->columns[i].input,
 								   TextDatumGetCString(elements[i]),
 								   walk->columns[i].ioparam, -1);
-	unpin_parameters(walk, nest);
+	unpin_walk(walk, nest);
 }
 
 /* Parse a bound that a setting gives into the first columns of the key. */
@@ -656,14 +636,14 @@ walk_read_bound(Walk *walk, const char *name, List *texts, Datum *key)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("backfill setting \"%s\" has %d values, but the key has %d columns",
 						name, list_length(texts), walk->nkeys)));
-	nest = pin_parameters(walk);
+	nest = pin_walk(walk);
 	foreach(lc, texts)
 	{
 		key[n] = InputFunctionCall(&walk->columns[n].input, (char *) lfirst(lc),
 								   walk->columns[n].ioparam, -1);
 		n++;
 	}
-	unpin_parameters(walk, nest);
+	unpin_walk(walk, nest);
 	return n;
 }
 

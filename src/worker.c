@@ -243,7 +243,7 @@ load_run(Worker *worker)
 	if (run && run->status == RUN_ENQUEUED && !run->is_requested && run->is_local)
 	{
 		catalog_set_status(&session, run->id, RUN_RUNNING);
-		run->status = RUN_RUNNING;
+		run = catalog_load_run(&session, worker->slot.run_id, false);
 	}
 
 	/* what it waited for is over when one of its workers works */
@@ -319,6 +319,7 @@ void
 worker_prepare(Worker *worker)
 {
 	RunInfo    *run = worker->run;
+	RunFacts	facts;
 	int			nest;
 
 	unprepare(worker);
@@ -329,10 +330,16 @@ worker_prepare(Worker *worker)
 							 worker->settings.direction == WALK_DESCENDING);
 	if (run->key_types)
 		walk_check_key_types(worker->walk, run->key_types);
+	facts.id = run->id;
+	facts.name = run->name;
+	facts.started_at = run->started_at;
+	facts.since = run->since;
+	worker->parameters = parameters_load(run->parameter_types, run->parameters, &facts);
 	for (int inclusive = 0; inclusive < 2; inclusive++)
 	{
 		worker->statements[inclusive] = statement_prepare(run->statement, worker->walk,
-														  run->scope, inclusive != 0);
+														  run->scope, worker->parameters,
+														  inclusive != 0);
 		statement_keep(worker->statements[inclusive]);
 	}
 	AtEOXact_GUC(false, nest);
@@ -488,7 +495,7 @@ find_ends(Worker *worker)
 	MemoryContextSwitchTo(worker->loop_context);
 	nest = worker_enter_user_code(worker);
 	found = bounds_find_ends(worker->walk, &worker->settings, worker->run->scope,
-						   start, end, &rows_total);
+							 worker->parameters, start, end, &rows_total);
 	AtEOXact_GUC(false, nest);
 
 	start_text = found ? walk_key_to_text(worker->walk, start) :

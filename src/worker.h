@@ -33,6 +33,7 @@ typedef struct Worker
 	bool		in_trouble;		/* the last batches had to be tried again */
 	int			prepared_again; /* so often since a batch was completed */
 	Walk	   *walk;
+	Parameters *parameters;
 	Statement  *statements[2];	/* by start_inclusive */
 	Bounds	   *bounds;
 	Datum		last_key[INDEX_MAX_KEYS];	/* of the walk */

@@ -5,7 +5,7 @@ INSERT INTO people SELECT generate_series(1, 100);
 BEGIN;
 SELECT backfill_define('count', 'people', 'UPDATE batch SET n = n + 1');
 SELECT backfill_start('count');
-SELECT backfill_start('count', '{"workers": 2}');
+SELECT backfill_start('count', settings => '{"workers": 2}');
 ROLLBACK;
 \o
 

@@ -203,7 +203,7 @@ is(sqlstate($node, 'DROP DATABASE idle'), '00000', 'so it is dropped like any ot
 sql('UPDATE t SET n = 0', 'one');
 sql(q{SELECT backfill_define('slow', 't', 'UPDATE batch SET n = n + 1', settings => '{"batch_size": 10, "sleep": "1 hour"}')}, 'one');
 my %copy = (
-	pending => sql(q{SELECT backfill_start('slow', '{"sleep": 0}', now() + interval '1 day')}, 'one'),
+	pending => sql(q{SELECT backfill_start('slow', settings => '{"sleep": 0}', start_at => now() + interval '1 day')}, 'one'),
 	paused => sql(q{SELECT backfill_start('slow')}, 'one'),
 	stopped => sql(q{SELECT backfill_start('slow')}, 'one'));
 sql("SELECT backfill_pause($copy{paused}), backfill_stop($copy{stopped})", 'one');

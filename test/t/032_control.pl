@@ -24,7 +24,7 @@ sub value { return run_value($node, @_); }
 sub start
 {
 	my ($name, $settings) = @_;
-	return sql("SELECT backfill_start('$name', '" . ($settings || '{}') . "')");
+	return sql("SELECT backfill_start('$name', settings => '" . ($settings || '{}') . "')");
 }
 
 # A slow walk: 200 rows, and a pause after each batch that outlasts the test.
@@ -42,7 +42,7 @@ sub sleeps
 # ---------------------------------------------------------------------------
 note 'start_at';
 
-my $later = sql(q{SELECT backfill_start('t', '{"sleep": 0}', now() + interval '1 hour')});
+my $later = sql(q{SELECT backfill_start('t', settings => '{"sleep": 0}', start_at => now() + interval '1 hour')});
 is(value($later, 'status'), 'pending', 'a run with start_at in the future is pending');
 ok(wait_for($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'backfill scheduler'}),
 	'nobody waits in the database for its time');
@@ -55,21 +55,21 @@ is(value($later, 'status'), 'stopped', 'a pending run is stopped at once');
 sql("SELECT backfill_delete($later)");
 is(sql("SELECT count(*) FROM backfill_runs WHERE id = $later"), '0', 'a stopped run is deleted');
 
-my $past = sql(q{SELECT backfill_start('t', '{"sleep": 0}', now() - interval '1 hour')});
+my $past = sql(q{SELECT backfill_start('t', settings => '{"sleep": 0}', start_at => now() - interval '1 hour')});
 ok(wait_for_status($node, $past, 'completed'), 'a start_at in the past starts at once');
 like(refusal(q{SELECT backfill_start('t', start_at => 'infinity')}), qr/22023: start_at cannot be infinity/,
 	'infinity is no time to start at');
 
 # The due time also holds across a restart.
-my $soon = sql(q{SELECT backfill_start('t', '{"sleep": 0}', clock_timestamp() + interval '3 s')});
-my $sooner = sql(q{SELECT backfill_start('t', '{"sleep": 0}', clock_timestamp() + interval '1 s')});
+my $soon = sql(q{SELECT backfill_start('t', settings => '{"sleep": 0}', start_at => clock_timestamp() + interval '3 s')});
+my $sooner = sql(q{SELECT backfill_start('t', settings => '{"sleep": 0}', start_at => clock_timestamp() + interval '1 s')});
 ok(wait_for_status($node, $sooner, 'completed'), 'a run starts at its time');
 $node->restart;
 ok(wait_for_status($node, $soon, 'completed'), 'a run starts at its time after a restart');
 is(sql("SELECT bool_and(started_at >= start_at) FROM backfill_runs WHERE id IN ($soon, $sooner)"),
 	't', 'neither began before its time');
 is(sql('SELECT count(*) FROM t WHERE n = 3'), '200', 'three runs, three times each row');
-my $crash = sql(q{SELECT backfill_start('t', '{"sleep": 0}', clock_timestamp() + interval '2 s')});
+my $crash = sql(q{SELECT backfill_start('t', settings => '{"sleep": 0}', start_at => clock_timestamp() + interval '2 s')});
 $node->stop('immediate');
 $node->start;
 ok(wait_for_status($node, $crash, 'completed'), 'a run starts at its time after a crash');

@@ -65,7 +65,7 @@ $other->query('RESET SESSION AUTHORIZATION');
 
 $other->query('BEGIN');
 $other->query(qq{SELECT backfill_alter($mine, '{"batch_size": 5}')});
-$yours = sql(q{SELECT backfill_start('yours', '{"sleep": 0}')});
+$yours = sql(q{SELECT backfill_start('yours', settings => '{"sleep": 0}')});
 ok(wait_for_status($node, $yours, 'completed'), 'a session that holds the row of one run does not hold up another');
 $other->query('COMMIT');
 sql(qq{SELECT backfill_alter($mine, '{"sleep": 0}')});
@@ -119,7 +119,7 @@ my $suspect = start_run($node, 'suspect');
 ok(wait_for($node, "SELECT crashes = 2 AND status = 'running' FROM backfill_batches WHERE run_id = $suspect AND number = 1"),
 	'a batch that brought two workers down runs a third time');
 ok(wait_for($node, q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}), 'and takes long');
-$id = sql(q{SELECT backfill_start('yours', '{"sleep": 0}')});
+$id = sql(q{SELECT backfill_start('yours', settings => '{"sleep": 0}')});
 ok(wait_for_status($node, $id, 'completed'), 'another run completes meanwhile');
 $gate->query('SELECT pg_advisory_unlock(1)');
 ok(wait_for_status($node, $suspect, 'completed'), 'the suspect was innocent');

@@ -1,0 +1,53 @@
+/*-------------------------------------------------------------------------
+ *
+ * pin.c
+ *	  Values as texts that mean the same in every session.
+ *
+ * Keys and parameters of a run are kept as text.  Some types print and read
+ * differently under different server parameters (DateStyle and others): both
+ * directions run between pin_parameters and unpin_parameters.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/guc.h"
+#include "utils/snapmgr.h"
+
+#include "pin.h"
+
+/*
+ * Pin the server parameters that shape a text, and have a snapshot for types
+ * whose functions run SQL.  Needs a transaction.  Returns the nest level for
+ * unpin_parameters; an error in between undoes it with the transaction.
+ */
+int
+pin_parameters(void)
+{
+	static const char *const pinned[][2] = {
+		{"DateStyle", "ISO, YMD"},
+		{"IntervalStyle", "postgres"},
+		{"TimeZone", "UTC"},
+		{"bytea_output", "hex"},
+		{"extra_float_digits", "3"},
+		{"lc_monetary", "C"},
+		{"array_nulls", "on"},
+		{"search_path", "pg_catalog, pg_temp"}
+	};
+	int			nest;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	nest = NewGUCNestLevel();
+	for (int i = 0; i < lengthof(pinned); i++)
+		(void) set_config_option(pinned[i][0], pinned[i][1], PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	return nest;
+}
+
+/* Undo what pin_parameters did. */
+void
+unpin_parameters(int nest)
+{
+	AtEOXact_GUC(true, nest);
+	PopActiveSnapshot();
+}
