@@ -23,6 +23,7 @@
 COMPAT_MODULE_MAGIC;
 
 int			backfill_max_workers = 4;
+int			backfill_event_retention = 129600;
 
 void		_PG_init(void);
 
@@ -41,6 +42,14 @@ _PG_init(void)
 								4, 1, 1024,
 								PGC_POSTMASTER, 0,
 								NULL, NULL, NULL);
+
+	DefineCustomIntVariable("backfill.event_retention",
+							"Sets how long events, and the batches and errors of completed runs, are kept.",
+							"-1 keeps them for ever.",
+							&backfill_event_retention,
+							129600, -1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MIN,
+							NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("backfill");
 

@@ -11,6 +11,7 @@
 #define BACKFILL_LIBRARY	"backfill"
 
 extern int	backfill_max_workers;
+extern int	backfill_event_retention;
 
 extern void launcher_register(void);
 

@@ -25,6 +25,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/instrument.h"
 #include "miscadmin.h"
@@ -32,6 +33,7 @@
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "tcop/tcopprot.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -40,6 +42,7 @@
 
 #include "batch.h"
 #include "compat.h"
+#include "hook.h"
 
 /*
  * Classes of our locks among the advisory ones; the server uses 1 and 2.  The
@@ -87,6 +90,30 @@ leave_quarantine(Worker *worker)
 	worker->in_quarantine = false;
 }
 
+/* The columns of a key, as the view backfill_batches shows them. */
+static char *
+key_text(ArrayType *key)
+{
+	StringInfoData buf;
+	Datum	   *texts;
+	bool	   *nulls;
+	int			n;
+
+	deconstruct_array(key, TEXTOID, -1, false, TYPALIGN_INT, &texts, &nulls, &n);
+	initStringInfo(&buf);
+	for (int i = 0; i < n; i++)
+		appendStringInfo(&buf, "%s%s", i > 0 ? "," : "", TextDatumGetCString(texts[i]));
+	return buf.data;
+}
+
+/* The range of the batch, likewise. */
+char *
+batch_range_text(const BatchInfo *batch)
+{
+	return psprintf("%c%s .. %s]", batch->start_inclusive ? '[' : '(',
+					key_text(batch->start_key), key_text(batch->end_key));
+}
+
 /* Whether the key, as text, is the last one of the walk. */
 bool
 batch_is_last_key(ArrayType *key, ArrayType *last)
@@ -103,18 +130,28 @@ static BatchInfo *
 claim_pending(Worker *worker, CatalogSession *session)
 {
 	int			changes;
+	TimestampTz due;
 	BatchInfo  *batch;
 
 	worker->pending_elsewhere = false;
-	if (!shared_run_has_pending(MyDatabaseId, worker->run->id, &changes))
+	worker->next_due = 0;
+	if (!shared_run_has_pending(MyDatabaseId, worker->run->id, &changes, &due))
 		return NULL;
+	if (due > GetCurrentTimestamp())
+	{
+		worker->next_due = due;
+		return NULL;
+	}
 	batch = catalog_take_pending(session, worker->run->id, worker->slot.token,
 								 worker->slot.number, BATCH_CRASHES_SUSPECT);
 	if (batch != NULL)
 		return batch;
-	if (!catalog_has_pending(session, worker->run->id, BATCH_CRASHES_FATAL))
+	due = catalog_pending_due(session, worker->run->id, BATCH_CRASHES_FATAL);
+	if (due > GetCurrentTimestamp())
 	{
-		shared_run_clear_pending(MyDatabaseId, worker->run->id, changes);
+		/* none at all, or none yet */
+		shared_run_clear_pending(MyDatabaseId, worker->run->id, changes, due);
+		worker->next_due = due == DT_NOEND ? 0 : due;
 		return NULL;
 	}
 	if (!enter_quarantine(worker))
@@ -127,7 +164,7 @@ claim_pending(Worker *worker, CatalogSession *session)
 	if (batch == NULL)
 	{
 		leave_quarantine(worker);
-		shared_run_clear_pending(MyDatabaseId, worker->run->id, changes);
+		shared_run_clear_pending(MyDatabaseId, worker->run->id, changes, DT_NOEND);
 	}
 	return batch;
 }
@@ -340,13 +377,13 @@ run_statement(Worker *worker)
 
 /* Put down in the batch's row that it is done. */
 static void
-record(Worker *worker, const BatchResult *result)
+record(Worker *worker)
 {
 	CatalogSession session;
 
 	catalog_begin(&session);
 	if (!catalog_complete_batch(&session, worker->run->id, worker->batch,
-								worker->slot.token, result))
+								worker->slot.token, &worker->result))
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("batch " INT64_FORMAT " of backfill run " INT64_FORMAT " was taken over by another worker",
@@ -358,14 +395,16 @@ record(Worker *worker, const BatchResult *result)
 
 /*
  * Run the batch in hand and claim the next one, in one transaction.  Does not
- * claim when the row of the run has changed: it has to be read first.  Raises
- * what the user's statement raises.
+ * claim when the row of the run has changed, which has to be read first, nor
+ * when hooks come after the batch.  Raises what the user's statement raises.
  */
 void
 batch_run(Worker *worker)
 {
-	BatchResult result;
+	BatchResult *result = &worker->result;
 	BatchInfo  *next = NULL;
+	bool		hooked = hook_wanted(worker, "batch", "completed");
+	HookEvent	event;
 	uint64		wal = pgWalUsage.wal_bytes;
 	int64		rows_scanned = worker->batch->rows_scanned;
 	bool		multiple = statement_is_multiple(worker->statements[0]);
@@ -378,10 +417,10 @@ batch_run(Worker *worker)
 	if (multiple)
 		XactIsoLevel = XACT_REPEATABLE_READ;
 	MemoryContextSwitchTo(worker->loop_context);
-	result.started_at = GetCurrentTimestamp();
-	result.rows_affected = (int64) run_statement(worker);
-	result.finished_at = GetCurrentTimestamp();
-	result.wal_bytes = (int64) (pgWalUsage.wal_bytes - wal);
+	result->started_at = GetCurrentTimestamp();
+	result->rows_affected = (int64) run_statement(worker);
+	result->finished_at = GetCurrentTimestamp();
+	result->wal_bytes = (int64) (pgWalUsage.wal_bytes - wal);
 
 #ifdef BACKFILL_NEGATIVE_CONTROL
 	/* what not to do: the tests prove that they notice */
@@ -390,51 +429,94 @@ batch_run(Worker *worker)
 	MemoryContextSwitchTo(worker->loop_context);
 #endif
 
-	record(worker, &result);
+	event = hook_batch_event(worker, "completed", NULL);
+	event.rows = result->rows_affected;
+	hook_change(worker, &event, record);
 
 	/* a batch under suspicion must not come back because its commit was lost */
 	if (worker->batch->crashes > 0)
 		ForceSyncCommit();
-	if (!shared_worker_noticed() && !worker->in_quarantine)
+	if (!shared_worker_noticed() && !worker->in_quarantine && !hooked)
 		next = claim(worker, false);
 	worker_commit(worker);
 
 	if (next == NULL || next->crashes < BATCH_CRASHES_SUSPECT)
 		leave_quarantine(worker);
 	take_in_hand(worker, next);
-	shared_worker_done(rows_scanned, result.rows_affected);
+	shared_worker_done(rows_scanned, result->rows_affected);
+	if (hooked)
+		hook_after(worker, &event);
+}
+
+/* What let_go gives the batch in hand. */
+static const char *release_status;
+static const char *release_error;
+static TimestampTz release_until;
+
+static void
+let_go(Worker *worker)
+{
+	CatalogSession session;
+
+	catalog_begin(&session);
+	catalog_give_back_batch(&session, worker->run->id, worker->batch,
+							worker->slot.token, release_status, release_error);
+	catalog_end(&session);
+}
+
+/* Let go of the batch in hand until it is to be tried again. */
+static void
+let_go_until(Worker *worker)
+{
+	CatalogSession session;
+	EventInfo	event = {
+		.kind = "retry",
+		.batch = worker->batch,
+		.sqlstate = unpack_sql_state(worker->error->sqlerrcode),
+		.reason = worker->error->message
+	};
+
+	catalog_begin(&session);
+	catalog_retry_batch(&session, worker->run->id, worker->batch,
+						worker->slot.token, release_until, release_error);
+	catalog_add_event(&session, worker->run, &event);
+	catalog_end(&session);
+}
+
+/* In a transaction of its own: make the change to the batch in hand. */
+static void
+release(Worker *worker, const char *status, const char *error, TimestampTz until,
+		void (*change) (Worker *))
+{
+	HookEvent	event = hook_batch_event(worker, status, error);
+
+	release_status = status;
+	release_error = error;
+	release_until = until;
+	worker_begin(worker);
+	MemoryContextSwitchTo(worker->loop_context);
+	hook_change(worker, &event, change);
+	worker_commit(worker);
+	leave_quarantine(worker);
+	shared_run_set_pending(MyDatabaseId, worker->run->id, until);
+	batch_forget(worker);
 }
 
 /* In a transaction of its own: let go of the batch in hand, undone. */
 void
 batch_give_back(Worker *worker, const char *status, const char *error)
 {
-	CatalogSession session;
-
-	worker_begin(worker);
-	catalog_begin(&session);
-	catalog_give_back_batch(&session, worker->run->id, worker->batch,
-							worker->slot.token, status, error);
-	catalog_end(&session);
-	worker_commit(worker);
-	leave_quarantine(worker);
-	shared_run_set_pending(MyDatabaseId, worker->run->id);
-	batch_forget(worker);
+	release(worker, status, error, DT_NOBEGIN, let_go);
 }
 
-/* In a transaction of its own: note that the batch will be tried again. */
+/*
+ * In a transaction of its own: put the batch in hand aside, because of
+ * worker->error, to be tried again at that time.
+ */
 void
-batch_note_retry(Worker *worker, const char *error)
+batch_put_aside(Worker *worker, TimestampTz until)
 {
-	CatalogSession session;
-
-	worker_begin(worker);
-	catalog_begin(&session);
-	catalog_retry_batch(&session, worker->run->id, worker->batch,
-						worker->slot.token, error);
-	catalog_end(&session);
-	worker_commit(worker);
-	worker->batch->attempt++;
+	release(worker, "pending", worker->error->message, until, let_go_until);
 }
 
 /* ---- dividing a batch, and leaving a row out ---- */
@@ -525,7 +607,7 @@ batch_divide(Worker *worker)
 	if (!worker->divided)
 		return;
 	leave_quarantine(worker);
-	shared_run_set_pending(MyDatabaseId, worker->run->id);
+	shared_run_set_pending(MyDatabaseId, worker->run->id, DT_NOBEGIN);
 	batch_forget(worker);
 }
 
@@ -550,6 +632,43 @@ find_row(Worker *worker)
 	return at_end ? batch->end_key : walk_key_to_text(worker->walk, end);
 }
 
+/* What leave_out leaves out. */
+static ArrayType *skipped_key;
+
+/* Put down the error event, unless the row before met the same. */
+static void
+note_skip(Worker *worker, CatalogSession *session)
+{
+	const char *sqlstate = unpack_sql_state(worker->error->sqlerrcode);
+	EventInfo	event = {
+		.kind = "skip",
+		.batch = worker->batch,
+		.sqlstate = sqlstate,
+		.reason = worker->error->message
+	};
+
+	if (worker->last_skipped && strcmp(worker->last_skipped, sqlstate) == 0)
+		return;
+	catalog_add_event(session, worker->run, &event);
+	worker->last_skipped = MemoryContextStrdup(worker->context, sqlstate);
+}
+
+static void
+leave_out(Worker *worker)
+{
+	CatalogSession session;
+
+	catalog_begin(&session);
+	if (!catalog_skip_batch(&session, worker->run->id, worker->batch, skipped_key,
+							worker->slot.token, worker->error))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("batch " INT64_FORMAT " was taken over by another worker",
+						worker->batch->number)));
+	note_skip(worker, &session);
+	catalog_end(&session);
+}
+
 /*
  * In a transaction of its own: leave the batch in hand out, which is one row,
  * because of worker->error.  Sets worker->too_many_errors when the run has
@@ -560,20 +679,15 @@ batch_skip(Worker *worker)
 {
 	CatalogSession session;
 	RunSettings *settings = &worker->settings;
+	HookEvent	event = hook_batch_event(worker, "failed", worker->error->message);
 	int64		errors;
 	int64		rows;
-	ArrayType  *key;
 
 	worker_begin(worker);
 	MemoryContextSwitchTo(worker->loop_context);
-	key = find_row(worker);
+	skipped_key = find_row(worker);
+	hook_change(worker, &event, leave_out);
 	catalog_begin(&session);
-	if (!catalog_skip_batch(&session, worker->run->id, worker->batch, key,
-							worker->slot.token, worker->error))
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("batch " INT64_FORMAT " was taken over by another worker",
-						worker->batch->number)));
 	catalog_error_counts(&session, worker->run->id, &errors, &rows);
 	catalog_end(&session);
 	worker_commit(worker);

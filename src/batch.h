@@ -23,10 +23,11 @@
 extern void batch_claim(Worker *worker);
 extern void batch_run(Worker *worker);
 extern void batch_give_back(Worker *worker, const char *status, const char *error);
-extern void batch_note_retry(Worker *worker, const char *error);
+extern void batch_put_aside(Worker *worker, TimestampTz until);
 extern void batch_divide(Worker *worker);
 extern void batch_skip(Worker *worker);
 extern void batch_forget(Worker *worker);
+extern char *batch_range_text(const BatchInfo *batch);
 extern bool batch_is_last_key(ArrayType *key, ArrayType *last);
 
 #endif							/* BACKFILL_BATCH_H */

@@ -93,12 +93,16 @@ prepare_key_query(Walk *walk, const WalkRange *range, const char *scope,
 	return statement_prepare_own(buf.data, walk, range, scope, parameters);
 }
 
-static Statement *
-prepare_count_query(Walk *walk, const WalkRange *range)
+/* A query for the number of rows in a range, and in scope if one is given. */
+Statement *
+bounds_prepare_count(Walk *walk, bool start_inclusive, const char *scope,
+					 const Parameters *parameters)
 {
+	WalkRange	range = {walk->nkeys, start_inclusive, walk->nkeys};
+
 	return statement_prepare_own(psprintf("SELECT pg_catalog.count(*) FROM %s AS batch WHERE %s",
 										  walk->target_name, STATEMENT_RANGE),
-								 walk, range, NULL, NULL);
+								 walk, &range, scope, parameters);
 }
 
 /*
@@ -165,7 +169,7 @@ bounds_prepare(Walk *walk)
 		WalkRange	range = {walk->nkeys, inclusive != 0, walk->nkeys};
 
 		bounds->end[inclusive] = prepare_key_query(walk, &range, NULL, NULL, walk->descending);
-		bounds->count[inclusive] = prepare_count_query(walk, &range);
+		bounds->count[inclusive] = bounds_prepare_count(walk, inclusive != 0, NULL, NULL);
 		statement_keep(bounds->end[inclusive]);
 		statement_keep(bounds->count[inclusive]);
 	}

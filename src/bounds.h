@@ -11,6 +11,7 @@
 #include "utils/snapshot.h"
 
 #include "parameters.h"
+#include "statement.h"
 #include "walk.h"
 
 typedef struct Bounds Bounds;
@@ -21,6 +22,8 @@ extern bool bounds_find_ends(Walk *walk, const RunSettings *settings,
 						   const char *scope, const Parameters *parameters,
 						   Datum *start, Datum *end,
 						   double *rows_total);
+extern Statement *bounds_prepare_count(Walk *walk, bool start_inclusive, const char *scope,
+									   const Parameters *parameters);
 extern int64 bounds_count(Walk *walk, Bounds *bounds, const Datum *start,
 						  bool start_inclusive, const Datum *end, Snapshot snapshot);
 extern int64 bounds_next_end(Walk *walk, Bounds *bounds, const Datum *start,

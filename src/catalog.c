@@ -50,7 +50,12 @@
 	"backfill.is_local(database, system_identifier), target::oid, statement, " \
 	"scope, key, settings, search_path, start_at, key_types, start_key, " \
 	"end_key, wait_reason, parameters, parameter_types, finish, finish_step, " \
-	"verified, started_at, since"
+	"verified, started_at, since, requested_by, request_reason, error, sqlstate"
+
+/* A run that is not over, or is to begin again. */
+#define ACTIVE \
+	"(status IN ('pending', 'enqueued', 'running', 'paused') OR requested = 'enqueued') " \
+	"AND backfill.is_local(database, system_identifier)"
 
 /* Batches that may not have ended are those after the ones added up. */
 #define OPEN_BATCHES \
@@ -88,8 +93,7 @@ static Sql sqls[] = {
 	1, {TEXTOID}},
 	[SQL_FIND_ACTIVE_RUN] = {
 		"SELECT min(id) FROM backfill.run "
-		" WHERE name = $1 AND status IN ('pending', 'enqueued', 'running', 'paused') "
-		"   AND backfill.is_local(database, system_identifier)",
+		" WHERE name = $1 AND " ACTIVE,
 	1, {TEXTOID}},
 	[SQL_INSERT_RUN] = {
 		"INSERT INTO backfill.run (name, status, owner, started_by, database, "
@@ -110,7 +114,7 @@ static Sql sqls[] = {
 	1, {INT8OID}},
 	[SQL_ACTIVE_RUNS] = {
 		"SELECT " RUN_COLUMNS " FROM backfill.run "
-		" WHERE status IN ('pending', 'enqueued', 'running') "
+		" WHERE (status IN ('pending', 'enqueued', 'running') OR requested IS NOT NULL) "
 		"   AND backfill.is_local(database, system_identifier) ORDER BY id",
 	0},
 	[SQL_CONTROL_RUNS] = {
@@ -126,6 +130,7 @@ static Sql sqls[] = {
 	1, {INT8OID}},
 	[SQL_SET_STATUS] = {
 		"UPDATE backfill.run r SET status = $2, requested = NULL, immediate = false, "
+		"       requested_by = NULL, request_reason = NULL, "
 		"       wait_reason = NULL, "
 		"       started_at = CASE WHEN $2 = 'running' THEN coalesce(started_at, $3) ELSE started_at END, "
 		"       since = CASE WHEN $2 = 'running' AND started_at IS NULL "
@@ -142,8 +147,9 @@ static Sql sqls[] = {
 		" WHERE id = $1",
 	3, {INT8OID, TEXTOID, TIMESTAMPTZOID}},
 	[SQL_REQUEST] = {
-		"UPDATE backfill.run SET requested = $2, immediate = $3 WHERE id = $1",
-	3, {INT8OID, TEXTOID, BOOLOID}},
+		"UPDATE backfill.run SET requested = $2, immediate = $3, requested_by = $4, "
+		"       request_reason = $5 WHERE id = $1",
+	5, {INT8OID, TEXTOID, BOOLOID, TEXTOID, TEXTOID}},
 	[SQL_SET_ERROR] = {
 		"UPDATE backfill.run SET sqlstate = $2, error = $3, error_detail = $4, "
 		"       error_hint = $5, error_context = $6 WHERE id = $1",
@@ -199,17 +205,18 @@ static Sql sqls[] = {
 	9, {INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID, BOOLOID, INT8OID, INT8OID, INT4OID, INT4OID}},
 	[SQL_TAKE_PENDING] = {
 		"UPDATE backfill.batch SET status = 'running', attempt = attempt + 1, "
-		"       token = $2, worker = $5, pid = $3 "
+		"       token = $2, worker = $5, pid = $3, retry_at = NULL "
 		" WHERE run_id = $1 AND (number, part) = ("
 		"   SELECT number, part FROM backfill.batch "
 		"    WHERE " OPEN_BATCHES " AND status = 'pending' AND crashes < $4 "
+		"      AND (retry_at IS NULL OR retry_at <= $6) "
 		"    ORDER BY number, part LIMIT 1) "
 		"RETURNING number, start_key, end_key, start_inclusive, attempt, crashes, "
-		"          rows_scanned, part, error IS NOT NULL",
-	5, {INT8OID, INT8OID, INT4OID, INT4OID, INT4OID}},
-	[SQL_HAS_PENDING] = {
-		"SELECT FROM backfill.batch "
-		" WHERE " OPEN_BATCHES " AND status = 'pending' AND crashes < $2 LIMIT 1",
+		"          rows_scanned, part, error IS NOT NULL, tries",
+	6, {INT8OID, INT8OID, INT4OID, INT4OID, INT4OID, TIMESTAMPTZOID}},
+	[SQL_PENDING_DUE] = {
+		"SELECT min(coalesce(retry_at, '-infinity')) FROM backfill.batch "
+		" WHERE " OPEN_BATCHES " AND status = 'pending' AND crashes < $2",
 	2, {INT8OID, INT4OID}},
 	[SQL_COMPLETE_BATCH] = {
 		"UPDATE backfill.batch SET status = 'completed', rows_affected = $4, "
@@ -225,10 +232,10 @@ static Sql sqls[] = {
 		"   AND status = 'running' AND token = $3",
 	6, {INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID, INT4OID}},
 	[SQL_RETRY_BATCH] = {
-		"UPDATE backfill.batch SET attempt = attempt + 1, error = $4 "
+		"UPDATE backfill.batch SET status = 'pending', tries = $6, retry_at = $7, error = $4 "
 		" WHERE run_id = $1 AND number = $2 AND part = $5 "
 		"   AND status = 'running' AND token = $3",
-	5, {INT8OID, INT8OID, INT8OID, TEXTOID, INT4OID}},
+	7, {INT8OID, INT8OID, INT8OID, TEXTOID, INT4OID, INT4OID, TIMESTAMPTZOID}},
 	[SQL_RECOVER_BATCHES] = {
 		"UPDATE backfill.batch SET status = 'pending', "
 		"       crashes = crashes + CASE WHEN token >> 32 <> $3 AND $4 THEN 0 ELSE 1 END, "
@@ -238,17 +245,20 @@ static Sql sqls[] = {
 		"RETURNING number, crashes",
 	4, {INT8OID, INT8ARRAYOID, INT8OID, BOOLOID}},
 	[SQL_REOPEN_BATCHES] = {
-		"UPDATE backfill.batch SET status = 'pending', crashes = 0, finished_at = NULL "
+		"UPDATE backfill.batch SET status = 'pending', crashes = 0, tries = 0, "
+		"       retry_at = NULL, finished_at = NULL "
 		" WHERE " OPEN_BATCHES " AND NOT skipped "
-		"   AND (status IN ('failed', 'stopped') OR status = 'pending' AND crashes > 0)",
+		"   AND (status IN ('failed', 'stopped') "
+		"        OR status = 'pending' AND (crashes > 0 OR tries > 0))",
 	1, {INT8OID}},
 	[SQL_OPEN_BATCHES] = {
-		"SELECT count(*) FROM backfill.batch "
+		"SELECT count(*), count(*) FILTER (WHERE retry_at IS NULL OR retry_at <= $2) "
+		"  FROM backfill.batch "
 		" WHERE " OPEN_BATCHES " AND status <> 'completed' AND NOT skipped",
-	1, {INT8OID}},
+	2, {INT8OID, TIMESTAMPTZOID}},
 	[SQL_SHRINK_BATCH] = {
 		"UPDATE backfill.batch SET start_key = $5, start_inclusive = false, "
-		"       rows_scanned = $6, status = 'pending', token = NULL, error = $7 "
+		"       rows_scanned = $6, status = 'pending', token = NULL, error = $7, tries = 0 "
 		" WHERE run_id = $1 AND number = $2 AND part = $3 "
 		"   AND status = 'running' AND token = $4",
 	7, {INT8OID, INT8OID, INT4OID, INT8OID, TEXTARRAYOID, INT8OID, TEXTOID}},
@@ -299,7 +309,7 @@ static Sql sqls[] = {
 	2, {INT8OID, TIMESTAMPTZOID}},
 	[SQL_REOPEN_SKIPPED] = {
 		"UPDATE backfill.batch SET status = 'pending', skipped = false, crashes = 0, "
-		"       finished_at = NULL WHERE run_id = $1 AND skipped",
+		"       tries = 0, finished_at = NULL WHERE run_id = $1 AND skipped",
 	1, {INT8OID}},
 	[SQL_RECOUNT] = {
 		"UPDATE backfill.run r SET rollup_number = s.number, batches = s.batches, "
@@ -318,6 +328,64 @@ static Sql sqls[] = {
 	1, {INT8OID}},
 	[SQL_DELETE_ERRORS] = {
 		"DELETE FROM backfill.error WHERE run_id = $1",
+	1, {INT8OID}},
+	[SQL_ADD_EVENT] = {
+		"INSERT INTO backfill.event (run_id, name, owner, kind, previous_status, status, "
+		"       number, part, role, sqlstate, reason) "
+		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+	11, {INT8OID, TEXTOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, INT8OID, INT4OID, TEXTOID,
+	TEXTOID, TEXTOID}},
+	[SQL_PRUNE_EVENTS] = {
+		"DELETE FROM backfill.event WHERE at < $1",
+	1, {TIMESTAMPTZOID}},
+	[SQL_PRUNE_BATCHES] = {
+		"DELETE FROM backfill.batch b USING backfill.run r "
+		" WHERE r.id = b.run_id AND r.status = 'completed' AND r.requested IS NULL "
+		"   AND r.finished_at < $1",
+	1, {TIMESTAMPTZOID}},
+	[SQL_PRUNE_ERRORS] = {
+		"DELETE FROM backfill.error e USING backfill.run r "
+		" WHERE r.id = e.run_id AND r.status = 'completed' AND r.requested IS NULL "
+		"   AND r.finished_at < $1",
+	1, {TIMESTAMPTZOID}},
+	[SQL_ADD_HOOK] = {
+		"INSERT INTO backfill.hook (phase, object, status, hook, name, created_by) "
+		"VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+	6, {TEXTOID, TEXTOID, TEXTOID, OIDOID, TEXTOID, OIDOID}},
+	[SQL_DELETE_HOOK] = {
+		"DELETE FROM backfill.hook WHERE phase = $1 AND object = $2 AND status = $3 "
+		"   AND hook = $4::regprocedure AND name IS NOT DISTINCT FROM $5",
+	5, {TEXTOID, TEXTOID, TEXTOID, OIDOID, TEXTOID}},
+	[SQL_DELETE_HOOKS] = {
+		"DELETE FROM backfill.hook WHERE name = $1",
+	1, {TEXTOID}},
+	[SQL_LOAD_HOOKS] = {
+		"SELECT phase, object, status, hook::oid FROM backfill.hook "
+		" WHERE name = $1 OR name IS NULL ORDER BY name IS NULL, id",
+	1, {TEXTOID}},
+	[SQL_HAS_HOOK] = {
+		"SELECT FROM backfill.hook "
+		" WHERE object = 'run' AND status = $2 AND (name = $1 OR name IS NULL) LIMIT 1",
+	2, {TEXTOID, TEXTOID}},
+	[SQL_FIND_EQUAL_RUN] = {
+		"SELECT min(id) FROM backfill.run "
+		" WHERE name = $1 AND parameters = $2 AND id <> $3 AND " ACTIVE,
+	3, {TEXTOID, JSONBOID, INT8OID}},
+	[SQL_FIND_TARGET_RUN] = {
+		"SELECT min(id) FROM backfill.run "
+		" WHERE target = $1::regclass AND id <> $2 AND " ACTIVE,
+	2, {OIDOID, INT8OID}},
+	[SQL_SET_REMAINING] = {
+		"UPDATE backfill.run SET rows_remaining = $2, verified = $3 WHERE id = $1",
+	3, {INT8OID, INT8OID, BOOLOID}},
+	[SQL_SET_FINISH_STEP] = {
+		"UPDATE backfill.run SET finish_step = $2 WHERE id = $1",
+	2, {INT8OID, INT4OID}},
+	[SQL_RUN_ROWS] = {
+		"SELECT rows_affected FROM backfill.run_progress WHERE id = $1",
+	1, {INT8OID}},
+	[SQL_RUN_ERRORS] = {
+		"SELECT errors FROM backfill.run_progress WHERE id = $1",
 	1, {INT8OID}}
 };
 

@@ -31,6 +31,9 @@ typedef struct DefinitionInfo
 	char	   *finish;
 } DefinitionInfo;
 
+/* Every statement of "finish" is done. */
+#define FINISH_DONE (-1)
+
 /* A row of backfill.run. */
 typedef struct RunInfo
 {
@@ -51,7 +54,7 @@ typedef struct RunInfo
 	Jsonb	   *settings;
 	char	   *search_path;
 	char	   *finish;
-	int			finish_step;	/* statements of it that are done */
+	int			finish_step;	/* statements of it that are done, or FINISH_DONE */
 	bool		verified;
 	TimestampTz start_at;		/* DT_NOBEGIN if null */
 	TimestampTz started_at;		/* likewise */
@@ -60,6 +63,10 @@ typedef struct RunInfo
 	ArrayType  *start_key;		/* NULL until the ends are known */
 	ArrayType  *end_key;
 	char	   *wait_reason;
+	char	   *requested_by;	/* NULL if backfill itself asked */
+	char	   *request_reason;
+	char	   *error;			/* of a run that failed or is to */
+	char	   *sqlstate;
 } RunInfo;
 
 /* A batch in hand. */
@@ -73,6 +80,8 @@ typedef struct BatchInfo
 	int			attempt;
 	int			crashes;
 	bool		had_error;		/* it may stand in backfill_errors */
+	bool		announced;		/* the hooks for "running" were called */
+	int			tries;			/* that met an error that may go away */
 	int64		rows_scanned;
 } BatchInfo;
 
@@ -84,6 +93,27 @@ typedef struct BatchResult
 	TimestampTz started_at;
 	TimestampTz finished_at;
 } BatchResult;
+
+/* What happened to a run; what is NULL or 0 does not apply. */
+typedef struct EventInfo
+{
+	const char *kind;
+	const char *previous_status;
+	const char *status;
+	const BatchInfo *batch;
+	const char *role;			/* that caused it, NULL for backfill itself */
+	const char *sqlstate;
+	const char *reason;
+} EventInfo;
+
+/* A lifecycle hook. */
+typedef struct HookInfo
+{
+	char	   *phase;
+	char	   *object;
+	char	   *status;
+	Oid			function;
+} HookInfo;
 
 /* An error as a run remembers it. */
 typedef struct RunError
@@ -142,7 +172,7 @@ extern List *catalog_control_runs(CatalogSession *session);
 extern void catalog_delete_run(CatalogSession *session, int64 id);
 extern void catalog_set_status(CatalogSession *session, int64 id, RunStatus status);
 extern void catalog_request(CatalogSession *session, int64 id, RunStatus requested,
-							bool immediate);
+							bool immediate, const char *role, const char *reason);
 extern void catalog_cancel_request(CatalogSession *session, int64 id);
 extern void catalog_set_error(CatalogSession *session, int64 id, const RunError *error);
 extern void catalog_adopt_run(CatalogSession *session, int64 id);
@@ -159,14 +189,15 @@ extern void catalog_insert_batch(CatalogSession *session, int64 run_id,
 								 const BatchInfo *batch, int64 token, int worker);
 extern BatchInfo *catalog_take_pending(CatalogSession *session, int64 run_id,
 									   int64 token, int worker, int crashes_below);
-extern bool catalog_has_pending(CatalogSession *session, int64 run_id, int crashes_below);
+extern TimestampTz catalog_pending_due(CatalogSession *session, int64 run_id,
+									   int crashes_below);
 extern bool catalog_complete_batch(CatalogSession *session, int64 run_id,
 								   const BatchInfo *batch, int64 token,
 								   const BatchResult *result);
 extern bool catalog_give_back_batch(CatalogSession *session, int64 run_id, const BatchInfo *batch,
 									int64 token, const char *status, const char *error);
 extern void catalog_retry_batch(CatalogSession *session, int64 run_id, const BatchInfo *batch,
-								int64 token, const char *error);
+								int64 token, TimestampTz retry_at, const char *error);
 extern int	catalog_recover_batches(CatalogSession *session, int64 run_id,
 									int64 *tokens, int ntokens,
 									int64 boot, bool clean_start,
@@ -184,6 +215,24 @@ extern void catalog_error_counts(CatalogSession *session, int64 run_id,
 								 int64 *errors, int64 *rows);
 extern void catalog_mark_resumed(CatalogSession *session, int64 run_id);
 extern int64 catalog_reopen_skipped(CatalogSession *session, int64 run_id);
-extern int64 catalog_open_batches(CatalogSession *session, int64 run_id);
+extern int64 catalog_open_batches(CatalogSession *session, int64 run_id, int64 *due);
+
+extern void catalog_add_event(CatalogSession *session, const RunInfo *run,
+							  const EventInfo *event);
+extern void catalog_prune(CatalogSession *session, TimestampTz before);
+extern bool catalog_add_hook(CatalogSession *session, const HookInfo *hook,
+							 const char *name, Oid created_by);
+extern bool catalog_delete_hook(CatalogSession *session, const HookInfo *hook,
+								const char *name);
+extern List *catalog_load_hooks(CatalogSession *session, const char *name);
+extern bool catalog_has_hook(CatalogSession *session, const char *name, RunStatus status);
+extern int64 catalog_find_equal_run(CatalogSession *session, const char *name,
+									Jsonb *parameters, int64 except);
+extern int64 catalog_find_target_run(CatalogSession *session, Oid target, int64 except);
+extern void catalog_set_remaining(CatalogSession *session, int64 id, int64 rows,
+								  bool verified);
+extern void catalog_set_finish_step(CatalogSession *session, int64 id, int step);
+extern int64 catalog_run_rows(CatalogSession *session, int64 id);
+extern int64 catalog_run_errors(CatalogSession *session, int64 id);
 
 #endif							/* BACKFILL_CATALOG_H */

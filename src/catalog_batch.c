@@ -55,8 +55,8 @@ catalog_insert_batch(CatalogSession *session, int64 run_id, const BatchInfo *bat
 }
 
 /*
- * Claim the first pending batch that has brought down fewer workers than
- * given; NULL when there is none.  The caller holds the claim lock.
+ * Claim the first pending batch that is due and has brought down fewer workers
+ * than given; NULL when there is none.  The caller holds the claim lock.
  */
 BatchInfo *
 catalog_take_pending(CatalogSession *session, int64 run_id, int64 token,
@@ -67,7 +67,8 @@ catalog_take_pending(CatalogSession *session, int64 run_id, int64 token,
 		Int64GetDatum(token),
 		Int32GetDatum(MyProcPid),
 		Int32GetDatum(crashes_below),
-		Int32GetDatum(worker)
+		Int32GetDatum(worker),
+		TimestampTzGetDatum(GetCurrentTimestamp())
 	};
 	BatchInfo  *batch;
 
@@ -83,16 +84,24 @@ catalog_take_pending(CatalogSession *session, int64 run_id, int64 token,
 	batch->rows_scanned = DatumGetInt64(catalog_column(0, 7, NULL));
 	batch->part = DatumGetInt32(catalog_column(0, 8, NULL));
 	batch->had_error = DatumGetBool(catalog_column(0, 9, NULL));
+	batch->tries = DatumGetInt32(catalog_column(0, 10, NULL));
 	return batch;
 }
 
-/* Whether there is a pending batch that brought down fewer workers than given. */
-bool
-catalog_has_pending(CatalogSession *session, int64 run_id, int crashes_below)
+/*
+ * When the first pending batch is due that brought down fewer workers than
+ * given: DT_NOBEGIN for now, DT_NOEND if there is none.
+ */
+TimestampTz
+catalog_pending_due(CatalogSession *session, int64 run_id, int crashes_below)
 {
 	Datum		args[] = {Int64GetDatum(run_id), Int32GetDatum(crashes_below)};
+	bool		isnull;
+	Datum		due;
 
-	return catalog_sql(SQL_HAS_PENDING, args, NULL) > 0;
+	catalog_sql(SQL_PENDING_DUE, args, NULL);
+	due = catalog_column(0, 1, &isnull);
+	return isnull ? DT_NOEND : DatumGetTimestampTz(due);
 }
 
 /*
@@ -136,17 +145,19 @@ catalog_give_back_batch(CatalogSession *session, int64 run_id, const BatchInfo *
 	return catalog_sql(SQL_GIVE_BACK_BATCH, args, nulls) == 1;
 }
 
-/* Note that the batch is tried again. */
+/* Let go of the batch until it is tried again, at that time. */
 void
 catalog_retry_batch(CatalogSession *session, int64 run_id, const BatchInfo *batch,
-					int64 token, const char *error)
+					int64 token, TimestampTz retry_at, const char *error)
 {
 	Datum		args[] = {
 		Int64GetDatum(run_id),
 		Int64GetDatum(batch->number),
 		Int64GetDatum(token),
 		CStringGetTextDatum(error),
-		Int32GetDatum(batch->part)
+		Int32GetDatum(batch->part),
+		Int32GetDatum(batch->tries),
+		TimestampTzGetDatum(retry_at)
 	};
 
 	catalog_sql(SQL_RETRY_BATCH, args, NULL);
@@ -200,13 +211,21 @@ catalog_reopen_batches(CatalogSession *session, int64 run_id)
 	return (int64) catalog_sql(SQL_REOPEN_BATCHES, args, NULL);
 }
 
-/* The number of batches that were claimed and are not completed. */
+/*
+ * The number of batches that were claimed and are not completed; that of those
+ * that need not wait to be tried again goes to *due, unless that is NULL.
+ */
 int64
-catalog_open_batches(CatalogSession *session, int64 run_id)
+catalog_open_batches(CatalogSession *session, int64 run_id, int64 *due)
 {
-	Datum		args[] = {Int64GetDatum(run_id)};
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		TimestampTzGetDatum(GetCurrentTimestamp())
+	};
 
 	catalog_sql(SQL_OPEN_BATCHES, args, NULL);
+	if (due)
+		*due = DatumGetInt64(catalog_column(0, 2, NULL));
 	return DatumGetInt64(catalog_column(0, 1, NULL));
 }
 

@@ -72,12 +72,26 @@ catalog_store_definition(CatalogSession *session, const DefinitionInfo *def)
 						def->name)));
 }
 
+/* Delete the definition with its hooks. */
 void
 catalog_delete_definition(CatalogSession *session, const char *name)
 {
 	Datum		args[] = {CStringGetTextDatum(name)};
 
+	catalog_sql(SQL_DELETE_HOOKS, args, NULL);
 	catalog_sql(SQL_DELETE_DEFINITION, args, NULL);
+}
+
+/* One of the queries for the number of a run, or 0. */
+static int64
+find_run(SqlId sql, Datum *args)
+{
+	bool		isnull;
+	Datum		value;
+
+	catalog_sql(sql, args, NULL);
+	value = catalog_column(0, 1, &isnull);
+	return isnull ? 0 : DatumGetInt64(value);
 }
 
 /* The id of the oldest run of the definition that has not ended, or 0. */
@@ -85,12 +99,31 @@ int64
 catalog_find_active_run(CatalogSession *session, const char *name)
 {
 	Datum		args[] = {CStringGetTextDatum(name)};
-	bool		isnull;
-	Datum		value;
 
-	catalog_sql(SQL_FIND_ACTIVE_RUN, args, NULL);
-	value = catalog_column(0, 1, &isnull);
-	return isnull ? 0 : DatumGetInt64(value);
+	return find_run(SQL_FIND_ACTIVE_RUN, args);
+}
+
+/* The oldest active run of the definition with equal parameters, or 0. */
+int64
+catalog_find_equal_run(CatalogSession *session, const char *name, Jsonb *parameters,
+					   int64 except)
+{
+	Datum		args[] = {
+		CStringGetTextDatum(name),
+		JsonbPGetDatum(parameters),
+		Int64GetDatum(except)
+	};
+
+	return find_run(SQL_FIND_EQUAL_RUN, args);
+}
+
+/* The oldest active run on the table, or 0. */
+int64
+catalog_find_target_run(CatalogSession *session, Oid target, int64 except)
+{
+	Datum		args[] = {ObjectIdGetDatum(target), Int64GetDatum(except)};
+
+	return find_run(SQL_FIND_TARGET_RUN, args);
 }
 
 /* ---- runs ---- */
@@ -171,6 +204,10 @@ read_run(CatalogSession *session, int row)
 	run->verified = DatumGetBool(catalog_column(row, 23, NULL));
 	run->started_at = read_time(row, 24);
 	run->since = read_time(row, 25);
+	run->requested_by = catalog_text(session, row, 26);
+	run->request_reason = catalog_text(session, row, 27);
+	run->error = catalog_text(session, row, 28);
+	run->sqlstate = catalog_text(session, row, 29);
 	return run;
 }
 
@@ -250,25 +287,32 @@ catalog_set_status(CatalogSession *session, int64 id, RunStatus status)
 	catalog_sql(SQL_SET_STATUS, args, NULL);
 }
 
-/* Ask for a status that the run takes when its workers have let go. */
+/*
+ * Ask for a status that the run takes when its workers have let go.  The role
+ * that asks, and how it does, go with it; NULL for backfill itself.
+ */
 void
-catalog_request(CatalogSession *session, int64 id, RunStatus requested, bool immediate)
+catalog_request(CatalogSession *session, int64 id, RunStatus requested, bool immediate,
+				const char *role, const char *reason)
 {
+	char		nulls[] = "     ";
 	Datum		args[] = {
 		Int64GetDatum(id),
 		CStringGetTextDatum(status_name(requested)),
-		BoolGetDatum(immediate)
+		BoolGetDatum(immediate),
+		catalog_text_or_null(role, &nulls[3]),
+		catalog_text_or_null(reason, &nulls[4])
 	};
 
-	catalog_sql(SQL_REQUEST, args, NULL);
+	catalog_sql(SQL_REQUEST, args, nulls);
 }
 
 void
 catalog_cancel_request(CatalogSession *session, int64 id)
 {
-	Datum		args[] = {Int64GetDatum(id), (Datum) 0, BoolGetDatum(false)};
+	Datum		args[] = {Int64GetDatum(id), (Datum) 0, BoolGetDatum(false), (Datum) 0, (Datum) 0};
 
-	catalog_sql(SQL_REQUEST, args, " n ");
+	catalog_sql(SQL_REQUEST, args, " n nn");
 }
 
 /* Remember what fails the run. */
@@ -374,4 +418,46 @@ catalog_progress(CatalogSession *session, int64 id)
 		p->rows_per_second = -1;
 	p->owner = DatumGetObjectId(catalog_column(0, 13, NULL));
 	return p;
+}
+
+/* What the verification found, and whether the run has passed it. */
+void
+catalog_set_remaining(CatalogSession *session, int64 id, int64 rows, bool verified)
+{
+	Datum		args[] = {Int64GetDatum(id), Int64GetDatum(rows), BoolGetDatum(verified)};
+
+	catalog_sql(SQL_SET_REMAINING, args, NULL);
+}
+
+/* So many statements of "finish" are done. */
+void
+catalog_set_finish_step(CatalogSession *session, int64 id, int step)
+{
+	Datum		args[] = {Int64GetDatum(id), Int32GetDatum(step)};
+
+	catalog_sql(SQL_SET_FINISH_STEP, args, NULL);
+}
+
+/* A number from the view of runs; 0 when there is no such run. */
+static int64
+run_number(SqlId sql, int64 id)
+{
+	Datum		args[] = {Int64GetDatum(id)};
+
+	return catalog_sql(sql, args, NULL) == 0 ? 0 :
+		DatumGetInt64(catalog_column(0, 1, NULL));
+}
+
+/* The rows that the run has processed so far. */
+int64
+catalog_run_rows(CatalogSession *session, int64 id)
+{
+	return run_number(SQL_RUN_ROWS, id);
+}
+
+/* The rows that failed in the run, were skipped, and are not resolved. */
+int64
+catalog_run_errors(CatalogSession *session, int64 id)
+{
+	return run_number(SQL_RUN_ERRORS, id);
 }

@@ -13,6 +13,7 @@
 
 #include "access/transam.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_proc.h"
 #include "parser/parse_type.h"
 #include "postmaster/bgworker.h"
 #include "storage/proc.h"
@@ -69,6 +70,17 @@ compat_may_connect(Oid database, Oid role)
 						   ACL_CONNECT) == ACLCHECK_OK;
 #else
 	return pg_database_aclcheck(database, role, ACL_CONNECT) == ACLCHECK_OK;
+#endif
+}
+
+/* Whether the role may call the function (16 unified the checks). */
+static inline bool
+compat_may_execute(Oid function, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE) == ACLCHECK_OK;
+#else
+	return pg_proc_aclcheck(function, role, ACL_EXECUTE) == ACLCHECK_OK;
 #endif
 }
 

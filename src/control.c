@@ -18,6 +18,7 @@
 #include "catalog/pg_authid.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "storage/lock.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -26,9 +27,14 @@
 
 #include "catalog.h"
 #include "compat.h"
+#include "control.h"
 #include "definition.h"
 #include "settings.h"
 #include "shared.h"
+#include "transition.h"
+
+/* Held while a run on a table is started. */
+#define LOCK_CLASS_START	81
 
 PG_FUNCTION_INFO_V1(backfill_start);
 PG_FUNCTION_INFO_V1(backfill_pause);
@@ -69,16 +75,16 @@ check_owner(Oid owner)
 }
 
 /*
- * The run, locked, which the current user may control.  Raises an error that
- * does not tell a run that is not there from one that is somebody else's.
+ * The run, locked on demand, which the caller may control.  Raises an error
+ * that does not tell a run that is not there from one that is somebody else's.
  */
-static RunInfo *
-get_run(CatalogSession *session, int64 id, Oid caller)
+RunInfo *
+control_find_run(CatalogSession *session, int64 id, Oid caller, bool for_update)
 {
 	RunInfo    *run = catalog_load_run(session, id, false);
 
 	/* nobody locks a run that is not his */
-	if (run && has_privs_of_role(caller, run->owner))
+	if (run && for_update && has_privs_of_role(caller, run->owner))
 		run = catalog_load_run(session, id, true);
 	if (run == NULL || !has_privs_of_role(caller, run->owner))
 		ereport(ERROR,
@@ -89,8 +95,57 @@ get_run(CatalogSession *session, int64 id, Oid caller)
 	return run;
 }
 
+static RunInfo *
+get_run(CatalogSession *session, int64 id, Oid caller)
+{
+	return control_find_run(session, id, caller, true);
+}
+
+/*
+ * Raises an error if the run would do again what an active run does, or meet
+ * one on its table without leave.  "except" is the run itself, 0 if it is new.
+ * Runs on one table are started one at a time, so that two that are started at
+ * the same moment see each other.
+ */
+static void
+check_alone(CatalogSession *session, const char *name, Oid target, Jsonb *parameters,
+			Jsonb *given, int64 except)
+{
+	LOCKTAG		tag;
+	RunSettings settings;
+	int64		other;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, target, LOCK_CLASS_START);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	other = catalog_find_equal_run(session, name, parameters, except);
+	if (other != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("run " INT64_FORMAT " of backfill \"%s\" is active with the same parameters",
+						other, name),
+				 errhint("Wait until it has ended, or stop it: SELECT backfill_stop(" INT64_FORMAT ").",
+						 other)));
+	settings_resolve(given, &settings);
+	other = settings.share_target ? 0 : catalog_find_target_run(session, target, except);
+	if (other != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("run " INT64_FORMAT " is active on the same table", other),
+				 errdetail("Two runs on one table may wait for each other's rows."),
+				 errhint("Wait until it has ended, or give the setting \"share_target\".")));
+}
+
+/* What a session asks of a run: the caller, and the function that was called. */
+static const char *
+caller_name(Oid caller)
+{
+	return GetUserNameFromId(caller, false);
+}
+
 /*
  * backfill_start(name, parameters, settings, start_at)
+ *
+ * A run whose first statuses have hooks waits for a worker to call them.
  */
 Datum
 backfill_start(PG_FUNCTION_ARGS)
@@ -103,6 +158,10 @@ backfill_start(PG_FUNCTION_ARGS)
 	Oid			caller = GetUserId();
 	CatalogSession session;
 	DefinitionInfo *def;
+	RunStatus	status;
+	bool		hooked;
+	bool		begins_hooked;
+	RunInfo    *run;
 	int64		id;
 
 	if (PG_ARGISNULL(0))
@@ -130,28 +189,53 @@ backfill_start(PG_FUNCTION_ARGS)
 	parameters = definition_bind(def, settings, parameters, &types);
 
 	catalog_begin(&session);
+	check_alone(&session, def->name, def->target, parameters, settings, 0);
+	status = start_at > GetCurrentTimestamp() ? RUN_PENDING : RUN_ENQUEUED;
+	begins_hooked = catalog_has_hook(&session, def->name, RUN_PENDING);
+	hooked = begins_hooked ||
+		(status == RUN_ENQUEUED && catalog_has_hook(&session, def->name, RUN_ENQUEUED));
 	id = catalog_insert_run(&session, def, caller, parameters, types, settings,
-							start_at > GetCurrentTimestamp() ? RUN_PENDING : RUN_ENQUEUED,
-							start_at);
+							hooked ? RUN_PENDING : status, start_at);
+	run = catalog_load_run(&session, id, true);
+	if (!begins_hooked)
+		transition_begin(&session, run, caller_name(caller), "backfill_start");
+	if (hooked)
+		transition_request(&session, run, begins_hooked ? RUN_PENDING : RUN_ENQUEUED,
+						   false, caller_name(caller), "backfill_start");
 	catalog_end(&session);
 	shared_wake_at_commit();
 	PG_RETURN_INT64(id);
 }
 
+/*
+ * Change the status of the run, now, or have a worker do it if something of
+ * the owner's has to run with it.
+ */
+static void
+change_run(CatalogSession *session, RunInfo *run, RunStatus status, bool immediate,
+		   Oid caller, const char *reason)
+{
+	/* without shared memory nobody can be at work */
+	if (shared_available() && run->is_local &&
+		transition_needs_worker(session, run, status))
+		transition_request(session, run, status, immediate, caller_name(caller), reason);
+	else
+		transition_make(session, run, status, caller_name(caller), reason);
+}
+
 /* Bring the run to paused or stopped, now or when its workers have let go. */
 static void
-halt_run(CatalogSession *session, RunInfo *run, RunStatus status, bool immediate)
+halt_run(CatalogSession *session, RunInfo *run, RunStatus status, bool immediate,
+		 Oid caller, const char *reason)
 {
 	status_check_change(run->id, run->status, status);
-
-	/* without shared memory nobody can be at work */
 	if (shared_available() && run->is_local && run->status == RUN_RUNNING)
 	{
 		if (!run->is_requested || run->requested != RUN_FAILED)
-			catalog_request(session, run->id, status, immediate);
+			transition_request(session, run, status, immediate, caller_name(caller), reason);
 	}
 	else
-		catalog_set_status(session, run->id, status);
+		change_run(session, run, status, immediate, caller, reason);
 }
 
 /* backfill_pause(id) */
@@ -163,10 +247,17 @@ backfill_pause(PG_FUNCTION_ARGS)
 
 	PreventCommandDuringRecovery("backfill_pause()");
 	catalog_begin(&session);
-	halt_run(&session, get_run(&session, PG_GETARG_INT64(0), caller), RUN_PAUSED, false);
+	halt_run(&session, get_run(&session, PG_GETARG_INT64(0), caller), RUN_PAUSED, false,
+			 caller, "backfill_pause");
 	catalog_end(&session);
 	shared_wake_at_commit();
 	PG_RETURN_VOID();
+}
+
+static const char *
+stop_reason(bool immediate)
+{
+	return immediate ? "backfill_stop, immediate" : "backfill_stop";
 }
 
 /* backfill_stop(id, immediate) */
@@ -179,7 +270,7 @@ backfill_stop(PG_FUNCTION_ARGS)
 	PreventCommandDuringRecovery("backfill_stop()");
 	catalog_begin(&session);
 	halt_run(&session, get_run(&session, PG_GETARG_INT64(0), caller), RUN_STOPPED,
-			 PG_GETARG_BOOL(1));
+			 PG_GETARG_BOOL(1), caller, stop_reason(PG_GETARG_BOOL(1)));
 	catalog_end(&session);
 	shared_wake_at_commit();
 	PG_RETURN_VOID();
@@ -207,7 +298,8 @@ backfill_stop_all(PG_FUNCTION_ARGS)
 		run = catalog_load_run(&session, run->id, true);
 		if (run == NULL || status_has_ended(run->status))
 			continue;
-		halt_run(&session, run, RUN_STOPPED, PG_GETARG_BOOL(0));
+		halt_run(&session, run, RUN_STOPPED, PG_GETARG_BOOL(0), caller,
+				 stop_reason(PG_GETARG_BOOL(0)));
 		n++;
 	}
 	catalog_end(&session);
@@ -227,11 +319,19 @@ backfill_resume(PG_FUNCTION_ARGS)
 	shared_require();
 	catalog_begin(&session);
 	run = get_run(&session, PG_GETARG_INT64(0), caller);
-	if (run->is_local && run->is_requested && run->requested != RUN_FAILED)
+	if (run->is_local && run->is_requested &&
+		(run->requested == RUN_PAUSED || run->requested == RUN_STOPPED))
 	{
+		EventInfo	event = {
+			.kind = "request",
+			.role = caller_name(caller),
+			.reason = "backfill_resume calls the request off"
+		};
+
 		/* somebody may have left already, and given back what he had in hand */
 		catalog_cancel_request(&session, run->id);
 		catalog_reopen_batches(&session, run->id);
+		catalog_add_event(&session, run, &event);
 	}
 	else
 	{
@@ -263,11 +363,14 @@ backfill_resume(PG_FUNCTION_ARGS)
 									&worst, &crashes);
 		}
 		check_owner(run->owner);
+		check_alone(&session, run->name, run->target, run->parameters, run->settings,
+					run->id);
 		if (!run->is_local)
 			catalog_adopt_run(&session, run->id);
+		run->is_local = true;
 		catalog_reopen_batches(&session, run->id);
 		catalog_mark_resumed(&session, run->id);
-		catalog_set_status(&session, run->id, status);
+		change_run(&session, run, status, false, caller, "backfill_resume");
 	}
 	catalog_end(&session);
 	shared_wake_at_commit();
@@ -302,9 +405,11 @@ backfill_retry(PG_FUNCTION_ARGS)
 	n = catalog_reopen_skipped(&session, run->id);
 	if (n > 0)
 	{
+		check_alone(&session, run->name, run->target, run->parameters, run->settings,
+					run->id);
 		catalog_reopen_batches(&session, run->id);
 		catalog_mark_resumed(&session, run->id);
-		catalog_set_status(&session, run->id, RUN_ENQUEUED);
+		change_run(&session, run, RUN_ENQUEUED, false, caller, "backfill_retry");
 	}
 	catalog_end(&session);
 	shared_wake_at_commit();
@@ -319,6 +424,7 @@ backfill_alter(PG_FUNCTION_ARGS)
 	Oid			caller = GetUserId();
 	CatalogSession session;
 	RunInfo    *run;
+	EventInfo	event = {.kind = "settings"};
 
 	shared_require();
 	settings_check_alterable(settings);
@@ -331,7 +437,12 @@ backfill_alter(PG_FUNCTION_ARGS)
 				 errmsg("cannot change the settings of run " INT64_FORMAT ", which is \"%s\"",
 						run->id, status_name(run->status)),
 				 errhint("Start another run with the settings.")));
-	catalog_set_settings(&session, run->id, settings_merge(run->settings, settings));
+	event.role = caller_name(caller);
+	event.reason = JsonbToCString(NULL, &settings->root, VARSIZE(settings));
+	settings = settings_merge(run->settings, settings);
+	settings_check_scope(settings, run->scope);
+	catalog_set_settings(&session, run->id, settings);
+	catalog_add_event(&session, run, &event);
 	catalog_end(&session);
 	shared_wake_at_commit();
 	PG_RETURN_VOID();
@@ -344,6 +455,7 @@ backfill_delete(PG_FUNCTION_ARGS)
 	CatalogSession session;
 	Oid			caller = GetUserId();
 	RunInfo    *run;
+	EventInfo	event = {.kind = "delete", .role = caller_name(caller)};
 
 	PreventCommandDuringRecovery("backfill_delete()");
 	catalog_begin(&session);
@@ -355,6 +467,7 @@ backfill_delete(PG_FUNCTION_ARGS)
 						run->id, status_name(run->status)),
 				 errhint("Stop the run first: SELECT backfill_stop(" INT64_FORMAT ").", run->id)));
 	catalog_delete_run(&session, run->id);
+	catalog_add_event(&session, run, &event);
 	catalog_end(&session);
 	PG_RETURN_VOID();
 }

@@ -18,11 +18,12 @@
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 
 #include "catalog.h"
 #include "compat.h"
 #include "definition.h"
+#include "finish.h"
+#include "owner.h"
 #include "parameters.h"
 #include "settings.h"
 #include "statement.h"
@@ -40,6 +41,19 @@ definition_check_role(Oid owner, const char *kind, const char *name)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for backfill %s %s", kind, name),
 				 errdetail("Only roles that have the rights of its owner may use it.")));
+}
+
+/* Raises an error unless the current user may have the owner run his code. */
+void
+definition_check_replace(const DefinitionInfo *def)
+{
+	definition_check_role(def->owner, "definition", quote_identifier(def->name));
+	if (!compat_may_act_as(GetUserId(), def->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to replace backfill definition %s",
+						quote_identifier(def->name)),
+				 errdetail("Only roles that may SET ROLE to its owner may replace it.")));
 }
 
 /*
@@ -104,34 +118,6 @@ collect_settings(Jsonb *given, const char *direction)
 	return settings;
 }
 
-/* The owner of the definition, while something of it is looked at. */
-typedef struct OwnerSession
-{
-	Oid			saved_userid;
-	int			saved_context;
-	int			nest;
-} OwnerSession;
-
-/* Become the owner, whoever calls, with the path of the definition. */
-static void
-become_owner(OwnerSession *session, const DefinitionInfo *def)
-{
-	GetUserIdAndSecContext(&session->saved_userid, &session->saved_context);
-	SetUserIdAndSecContext(def->owner, session->saved_context |
-						   SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
-	session->nest = NewGUCNestLevel();
-	(void) set_config_option("search_path", def->search_path, PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-}
-
-static void
-become_caller(OwnerSession *session)
-{
-	AtEOXact_GUC(false, session->nest);
-	SetUserIdAndSecContext(session->saved_userid, session->saved_context);
-}
-
 /* The walk of the definition's target under the settings, checked. */
 static Walk *
 check_walk(const DefinitionInfo *def, Jsonb *given)
@@ -140,6 +126,7 @@ check_walk(const DefinitionInfo *def, Jsonb *given)
 	Walk	   *walk;
 
 	settings_resolve(given, &settings);
+	settings_check_scope(given, def->scope);
 	walk = walk_open(def->target, def->key, settings.direction == WALK_DESCENDING);
 	walk_check_bounds(walk, &settings);
 	return walk;
@@ -157,12 +144,14 @@ definition_check(const DefinitionInfo *def)
 	Walk	   *walk;
 	Parameters *parameters;
 
-	become_owner(&session, def);
+	owner_begin(&session, def->owner, def->search_path);
 	walk = check_walk(def, def->settings);
 	parameters_check(def->parameters);
 	parameters = parameters_load(def->parameters, NULL, NULL);
 	statement_check(statement_prepare(def->statement, walk, def->scope, parameters, false));
-	become_caller(&session);
+	if (def->finish)
+		(void) finish_parse(def->finish);
+	owner_end(&session);
 }
 
 /*
@@ -177,11 +166,11 @@ definition_bind(const DefinitionInfo *def, Jsonb *settings, Jsonb *parameters,
 	OwnerSession session;
 	Jsonb	   *values;
 
-	become_owner(&session, def);
+	owner_begin(&session, def->owner, def->search_path);
 	(void) check_walk(def, settings);
 	values = parameters_bind(def->parameters, parameters);
 	*types = parameters_types(def->parameters);
-	become_caller(&session);
+	owner_end(&session);
 	return values;
 }
 
@@ -226,14 +215,7 @@ backfill_define(PG_FUNCTION_ARGS)
 	catalog_end(&session);
 	if (existing)
 	{
-		definition_check_role(existing->owner, "definition",
-							  quote_identifier(existing->name));
-		if (!compat_may_act_as(GetUserId(), existing->owner))
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("permission denied to replace backfill definition %s",
-							quote_identifier(existing->name)),
-					 errdetail("Only roles that may SET ROLE to its owner may replace it.")));
+		definition_check_replace(existing);
 		def.owner = existing->owner;
 	}
 

@@ -14,6 +14,7 @@ extern DefinitionInfo *definition_get(CatalogSession *session, const char *name)
 extern void definition_check(const DefinitionInfo *def);
 extern Jsonb *definition_bind(const DefinitionInfo *def, Jsonb *settings,
 							  Jsonb *parameters, Jsonb **types);
+extern void definition_check_replace(const DefinitionInfo *def);
 extern void definition_check_role(Oid owner, const char *kind, const char *name);
 
 #endif							/* BACKFILL_DEFINITION_H */

@@ -14,13 +14,19 @@
 
 #include "common/pg_prng.h"
 #include "storage/ipc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "batch.h"
 #include "compat.h"
 #include "failure.h"
+#include "hook.h"
+#include "transition.h"
 #include "worker.h"
 
 #define RETRY_DELAY_MAX_MS	60000
+/* How often to look for a batch that is due, when there is nothing else. */
+#define RETRY_POLL_MS		500
 /* How often to prepare anew for one batch that meets a changed table. */
 #define PREPARE_TRIES		3
 
@@ -48,6 +54,18 @@ failure_is_retryable(ErrorData *error)
 /* What record_error has to record. */
 static ErrorData *failure = NULL;
 
+/* The batch in hand has failed. */
+static void
+fail_batch(Worker *worker)
+{
+	CatalogSession session;
+
+	catalog_begin(&session);
+	catalog_give_back_batch(&session, worker->slot.run_id, worker->batch,
+							worker->slot.token, "failed", failure->message);
+	catalog_end(&session);
+}
+
 /* Give the batch back as failed and ask for the run to fail. */
 static void
 record_failure(Worker *worker)
@@ -61,15 +79,29 @@ record_failure(Worker *worker)
 		.context = failure->context
 	};
 
+	EventInfo	event = {
+		.kind = "error",
+		.batch = worker->batch,
+		.sqlstate = error.sqlstate,
+		.reason = error.message
+	};
+	RunInfo    *run;
+
 	worker_begin(worker);
-	catalog_begin(&session);
+	MemoryContextSwitchTo(worker->loop_context);
 	if (worker->batch)
-		catalog_give_back_batch(&session, worker->slot.run_id, worker->batch,
-								worker->slot.token, "failed", failure->message);
-	if (catalog_load_run(&session, worker->slot.run_id, true) != NULL)
 	{
-		catalog_set_error(&session, worker->slot.run_id, &error);
-		catalog_request(&session, worker->slot.run_id, RUN_FAILED, false);
+		HookEvent	failed = hook_batch_event(worker, "failed", failure->message);
+
+		hook_change(worker, &failed, fail_batch);
+	}
+	catalog_begin(&session);
+	run = catalog_load_run(&session, worker->slot.run_id, true);
+	if (run != NULL)
+	{
+		catalog_set_error(&session, run->id, &error);
+		catalog_add_event(&session, run, &event);
+		transition_request(&session, run, RUN_FAILED, false, NULL, NULL);
 	}
 	catalog_end(&session);
 	shared_wake_at_commit();
@@ -92,19 +124,25 @@ failure_fail_run(Worker *worker, ErrorData *error)
 			 error->detail ? errdetail_internal("%s", error->detail) : 0,
 			 error->context ? errcontext("%s", error->context) : 0));
 	failure = error;
-	second = worker_try_uncancelled(worker, record_failure);
+	second = hook_try(worker, record_failure);
 	if (second)
 		ReThrowError(second);
+	if (worker->batch)
+	{
+		HookEvent	event = hook_batch_event(worker, "failed", error->message);
+
+		hook_after(worker, &event);
+	}
 	proc_exit(0);
 }
 
-/* Milliseconds to wait before the next try, with up to a quarter off. */
+/* Milliseconds to wait after so many tries, with up to a quarter off. */
 int64
-failure_retry_delay(Worker *worker)
+failure_retry_delay(Worker *worker, int tries)
 {
 	double		delay = worker->settings.retry_delay;
 
-	for (int i = 1; i < worker->tries && delay < RETRY_DELAY_MAX_MS; i++)
+	for (int i = 1; i < tries && delay < RETRY_DELAY_MAX_MS; i++)
 		delay *= 2;
 	delay = Min(delay, RETRY_DELAY_MAX_MS);
 	return (int64) (delay * (1.0 - pg_prng_double(&pg_global_prng_state) / 4));
@@ -112,19 +150,18 @@ failure_retry_delay(Worker *worker)
 
 static char *error_to_note = NULL;
 
-static void
-note_retry(Worker *worker)
+/* What becomes of a batch that its worker lets go of. */
+static const char *
+status_given_back(Worker *worker)
 {
-	batch_note_retry(worker, error_to_note);
+	return worker->run->is_requested && worker->run->requested == RUN_STOPPED ?
+		"stopped" : "pending";
 }
 
 static void
 give_back(Worker *worker)
 {
-	batch_give_back(worker,
-					worker->run && worker->run->is_requested &&
-					worker->run->requested == RUN_STOPPED ? "stopped" : "pending",
-					error_to_note);
+	batch_give_back(worker, status_given_back(worker), error_to_note);
 }
 
 /* Let go of the batch in hand, if any, and leave. */
@@ -134,10 +171,12 @@ failure_leave(Worker *worker, const char *error)
 	error_to_note = error ? pstrdup(error) : NULL;
 	if (worker->batch && worker->run)
 	{
-		ErrorData  *second = worker_try_uncancelled(worker, give_back);
+		HookEvent	event = hook_batch_event(worker, status_given_back(worker), error);
+		ErrorData  *second = hook_try(worker, give_back);
 
 		if (second)
 			ReThrowError(second);
+		hook_after(worker, &event);
 	}
 	proc_exit(0);
 }
@@ -163,26 +202,24 @@ void
 failure_insist(Worker *worker, void (*function) (Worker *))
 {
 	ErrorData  *error;
-	int			tries = worker->tries;
+	int			tries = 0;
 
-	worker->tries = 0;
 	while ((error = worker_try(worker, function)) != NULL)
 	{
 		if (!failure_is_retryable(error))
 			failure_fail_run(worker, error);
-		worker->tries++;
+		tries++;
 		error_to_note = psprintf("tries again to begin: %s", error->message);
 		(void) worker_try_uncancelled(worker, note_waiting);
 		shared_worker_state(WORKER_RETRYING, 0, 0);
-		if (!worker_nap(failure_retry_delay(worker)) && !worker_reload(worker))
+		if (!worker_nap(failure_retry_delay(worker, tries)) && !worker_reload(worker))
 			failure_leave(worker, NULL);
 	}
-	if (worker->tries > 0)
+	if (tries > 0)
 	{
 		error_to_note = NULL;
 		(void) worker_try_uncancelled(worker, note_waiting);
 	}
-	worker->tries = tries;
 }
 
 /*
@@ -238,6 +275,7 @@ static void
 skip(Worker *worker, ErrorData *error)
 {
 	ErrorData  *second;
+	HookEvent	event;
 
 	if (divide(worker, error, BATCH_PARTS))
 		return;
@@ -246,27 +284,84 @@ skip(Worker *worker, ErrorData *error)
 	if (worker->batch->rows_scanned > 1)
 		failure_fail_run(worker, error);
 	worker->too_many_errors = false;
-	second = worker_try(worker, batch_skip);
+	event = hook_batch_event(worker, "failed", error->message);
+	second = hook_try(worker, batch_skip);
 	if (second)
 	{
 		if (!failure_is_retryable(second))
 			failure_fail_run(worker, second);
 		return;
 	}
+	hook_after(worker, &event);
 	if (!worker->too_many_errors)
 		return;
 	error->detail = psprintf("The run has reached \"max_errors\" or \"max_error_rate\"; this is the error of the last row that was skipped.");
 	failure_fail_run(worker, error);
 }
 
+static void
+put_aside(Worker *worker)
+{
+	batch_put_aside(worker,
+					TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+												failure_retry_delay(worker, worker->batch->tries)));
+}
+
 /*
- * The batch in hand has raised an error.  Returns when it is to be tried
- * again, now; leaves the process otherwise.
+ * Put the batch in hand aside, to be tried again after a while: what is in its
+ * way need not be in the way of others.
+ */
+static void
+try_later(Worker *worker, ErrorData *error)
+{
+	HookEvent	event = hook_batch_event(worker, "pending", error->message);
+	ErrorData  *second;
+
+	/* once for all batches in a row that meet the same trouble */
+	if (!worker->in_trouble)
+		ereport(LOG,
+				(errcode(error->sqlerrcode),
+				 errmsg("batch " INT64_FORMAT " of backfill run " INT64_FORMAT " will be tried again: %s",
+						worker->batch->number, worker->run->id, error->message)));
+	worker->in_trouble = true;
+	worker->error = error;
+	second = hook_try(worker, put_aside);
+	if (second && !failure_is_retryable(second))
+		failure_fail_run(worker, second);
+	if (second == NULL)
+		hook_after(worker, &event);
+	else if (!worker_nap(failure_retry_delay(worker, worker->batch->tries)) &&
+			 !worker_reload(worker))
+		failure_leave(worker, error->message);
+}
+
+/*
+ * Every batch that is left waits to be tried again: say so, and sleep a while,
+ * at most until the first is due.
+ */
+void
+failure_wait_for_retry(Worker *worker)
+{
+	int64		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), worker->next_due);
+
+	if (worker->run->wait_reason == NULL)
+	{
+		error_to_note = "waits to try batches again that met an error; see backfill_batches";
+		(void) worker_try_uncancelled(worker, note_waiting);
+		worker->run->wait_reason = MemoryContextStrdup(worker->run_context, error_to_note);
+	}
+	shared_worker_state(WORKER_RETRYING, 0, 0);
+	if (!worker_nap(Min(ms, RETRY_POLL_MS)) && !worker_reload(worker))
+		failure_leave(worker, NULL);
+}
+
+/*
+ * The batch in hand has raised an error.  Returns when the worker is to go on,
+ * with this batch or another; leaves the process otherwise.
  */
 void
 failure_handle(Worker *worker, ErrorData *error)
 {
-	ErrorData  *second;
 
 	/* our own cancellation is no error, whatever it hit */
 	if (!worker_reload(worker))
@@ -282,8 +377,9 @@ failure_handle(Worker *worker, ErrorData *error)
 		skip(worker, error);
 		return;
 	}
-	worker->tries++;
-	if (!failure_is_retryable(error) || worker->tries >= worker->settings.max_attempts)
+	worker->batch->tries++;
+	if (!failure_is_retryable(error) ||
+		worker->batch->tries >= worker->settings.max_attempts)
 	{
 		/* what does not go away by itself is an error like any other */
 		if (!is_skippable(worker, error))
@@ -298,18 +394,5 @@ failure_handle(Worker *worker, ErrorData *error)
 		divide(worker, error, 2))
 		return;
 
-	/* once for all batches in a row that meet the same trouble */
-	if (!worker->in_trouble)
-		ereport(LOG,
-				(errcode(error->sqlerrcode),
-				 errmsg("batch " INT64_FORMAT " of backfill run " INT64_FORMAT " will be tried again: %s",
-						worker->batch->number, worker->run->id, error->message)));
-	worker->in_trouble = true;
-	error_to_note = error->message;
-	second = worker_try_uncancelled(worker, note_retry);
-	if (second && !failure_is_retryable(second))
-		failure_fail_run(worker, second);
-	shared_worker_state(WORKER_RETRYING, worker->batch->number, worker->batch->attempt);
-	if (!worker_nap(failure_retry_delay(worker)) && !worker_reload(worker))
-		failure_leave(worker, error->message);
+	try_later(worker, error);
 }

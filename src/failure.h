@@ -12,7 +12,8 @@
 #include "worker.h"
 
 extern bool failure_is_retryable(ErrorData *error);
-extern int64 failure_retry_delay(Worker *worker);
+extern int64 failure_retry_delay(Worker *worker, int tries);
+extern void failure_wait_for_retry(Worker *worker);
 compat_noreturn extern void failure_fail_run(Worker *worker, ErrorData *error);
 compat_noreturn extern void failure_leave(Worker *worker, const char *error);
 extern void failure_insist(Worker *worker, void (*function) (Worker *));

@@ -46,6 +46,12 @@ worker_state_name(WorkerState state)
 			return "sleeping";
 		case WORKER_RETRYING:
 			return "retrying";
+		case WORKER_CHANGING:
+			return "changing";
+		case WORKER_VERIFYING:
+			return "verifying";
+		case WORKER_FINISHING:
+			return "finishing";
 	}
 	return NULL;
 }

@@ -40,12 +40,14 @@
 #include "compat.h"
 #include "settings.h"
 #include "shared.h"
+#include "transition.h"
 
 #define LOCK_CLASS_SCHEDULER	79
 
 #define ROUND_MS			1000
 #define ROUND_SOON_MS		50
 #define ROLLUP_MS			5000
+#define PRUNE_MS			3600000
 /* Starts of workers of one run that came to nothing, before the run fails. */
 #define FUTILE_STARTS		8
 
@@ -137,7 +139,7 @@ role_name(Oid role)
 
 /*
  * Fail a run from here: nobody is at work on it, or the workers will see the
- * request and leave.
+ * request and leave.  Where no worker can be had, no hook can be called.
  */
 static void
 fail_run(CatalogSession *session, RunInfo *run, int living, int sqlstate,
@@ -153,10 +155,12 @@ fail_run(CatalogSession *session, RunInfo *run, int living, int sqlstate,
 			(errmsg("backfill run " INT64_FORMAT " failed: %s", run->id, message),
 			 hint ? errhint("%s", hint) : 0));
 	catalog_set_error(session, run->id, &error);
+	run->error = pstrdup(message);
+	run->sqlstate = pstrdup(error.sqlstate);
 	if (living > 0)
-		catalog_request(session, run->id, RUN_FAILED, false);
+		transition_request(session, run, RUN_FAILED, false, NULL, message);
 	else
-		catalog_set_status(session, run->id, RUN_FAILED);
+		transition_make(session, run, RUN_FAILED, NULL, message);
 }
 
 /* Why the owner cannot have workers, or NULL. */
@@ -210,6 +214,8 @@ recover(CatalogSession *session, RunInfo *run, Watch *watch,
 	int64		sum = 0;
 	int64		worst;
 	int			crashes;
+	int			n;
+	EventInfo	event = {.kind = "takeover"};
 	bool		clean_start;
 	int64		boot = shared_boot(&clean_start);
 
@@ -218,9 +224,12 @@ recover(CatalogSession *session, RunInfo *run, Watch *watch,
 	if (watch->tokens == sum && living > 0)
 		return true;
 	watch->tokens = sum;
-	if (catalog_recover_batches(session, run->id, tokens, living, boot, clean_start,
-								&worst, &crashes) == 0)
+	n = catalog_recover_batches(session, run->id, tokens, living, boot, clean_start,
+								&worst, &crashes);
+	if (n == 0)
 		return true;
+	event.reason = psprintf("%d batch%s of workers that are gone", n, n == 1 ? "" : "es");
+	catalog_add_event(session, run, &event);
 
 	/* how often a batch did harm must outlive the next harm it does */
 	ForceSyncCommit();
@@ -240,6 +249,9 @@ wanted_workers(CatalogSession *session, RunInfo *run, int living)
 {
 	RunSettings settings;
 	int			changes;
+	TimestampTz pending_from;
+	int64		open;
+	int64		due;
 
 	settings_resolve(run->settings, &settings);
 	if (run->end_key == NULL)
@@ -247,46 +259,79 @@ wanted_workers(CatalogSession *session, RunInfo *run, int living)
 	if (walk_is_claimed(session, run))
 	{
 		/* what is left is at most what somebody let go of */
-		if (living > 0 && !shared_run_has_pending(MyDatabaseId, run->id, &changes))
+		if (living > 0 &&
+			(!shared_run_has_pending(MyDatabaseId, run->id, &changes, &pending_from) ||
+			 pending_from > GetCurrentTimestamp()))
 			return living;
-		return Min(settings.workers, catalog_open_batches(session, run->id));
+
+		/* for those that wait to be tried again one is enough */
+		open = catalog_open_batches(session, run->id, &due);
+		return Min(settings.workers, due > 0 ? due : Min(open, 1));
 	}
 	return settings.workers;
 }
 
 /*
+ * Carry out what was requested, or have a worker do it, when no worker is
+ * left.
+ */
+static void
+carry_out(CatalogSession *session, RunInfo *run, Watch *watch, int living)
+{
+	if (living > 0)
+	{
+		if (run->immediate)
+			shared_run_cancel(MyDatabaseId, run->id);
+		round_soon = true;
+		return;
+	}
+	catalog_rollup(session, run->id);
+	if (transition_needs_worker(session, run, run->requested))
+		watch->wanted = 1;
+	else
+		transition_make(session, run, run->requested, run->requested_by,
+						run->requested == RUN_FAILED ? run->error : run->request_reason);
+}
+
+/* The run is to change: do it, or have a worker do it. */
+static void
+change_run(CatalogSession *session, RunInfo *run, Watch *watch, RunStatus to)
+{
+	if (transition_needs_worker(session, run, to))
+	{
+		transition_request(session, run, to, false, NULL, NULL);
+		watch->wanted = 1;
+	}
+	else
+		transition_make(session, run, to, NULL, NULL);
+}
+
+/*
  * Carry out what was requested, complete what is done.  Returns whether the
- * run goes on.
+ * run goes on; otherwise watch->wanted is the number of workers it needs.
  */
 static bool
 advance(CatalogSession *session, RunInfo *run, Watch *watch, int living)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (run->status == RUN_PENDING && run->start_at <= now)
-	{
-		catalog_set_status(session, run->id, RUN_ENQUEUED);
-		run->status = RUN_ENQUEUED;
-	}
-	if (run->is_requested && living == 0)
-	{
-		catalog_rollup(session, run->id);
-		catalog_set_status(session, run->id, run->requested);
-		return false;
-	}
 	if (run->is_requested)
 	{
-		if (run->immediate)
-			shared_run_cancel(MyDatabaseId, run->id);
-		round_soon = true;
+		carry_out(session, run, watch, living);
 		return false;
+	}
+	if (run->status == RUN_PENDING && run->start_at <= now)
+	{
+		change_run(session, run, watch, RUN_ENQUEUED);
+		if (run->is_requested)
+			return false;
 	}
 	if (run->status == RUN_RUNNING && living == 0 &&
 		walk_is_claimed(session, run) &&
-		catalog_open_batches(session, run->id) == 0)
+		catalog_open_batches(session, run->id, NULL) == 0)
 	{
 		catalog_rollup(session, run->id);
-		catalog_set_status(session, run->id, RUN_COMPLETED);
+		change_run(session, run, watch, RUN_COMPLETED);
 		return false;
 	}
 	if (run->status == RUN_RUNNING &&
@@ -296,6 +341,26 @@ advance(CatalogSession *session, RunInfo *run, Watch *watch, int living)
 		watch->rolled_up_at = now;
 	}
 	return run->status != RUN_PENDING;
+}
+
+/*
+ * Carry out what was requested although no worker can call the hooks.  A run
+ * that cannot be verified or finished fails.
+ */
+static void
+force_request(CatalogSession *session, RunInfo *run, const char *why)
+{
+	EventInfo	event = {
+		.kind = "hook",
+		.reason = psprintf("no hook was called: %s", why)
+	};
+
+	catalog_add_event(session, run, &event);
+	if (run->requested == RUN_COMPLETED)
+		fail_run(session, run, 0, ERRCODE_CONNECTION_FAILURE, why, NULL);
+	else
+		transition_make(session, run, run->requested, run->requested_by,
+						run->requested == RUN_FAILED ? run->error : run->request_reason);
 }
 
 /* One look at one run, in a transaction of its own. */
@@ -319,30 +384,35 @@ look_after(Watch *watch)
 	/* count the workers when no session can change the run any more */
 	living = shared_run_workers(MyDatabaseId, watch->run_id, &tokens);
 	watch->living = living;
-	if (run && status_is_active(run->status) && run->is_local &&
-		(run->status != RUN_RUNNING || recover(&session, run, watch, tokens, living)) &&
-		advance(&session, run, watch, living))
+	if (run && (status_is_active(run->status) || run->is_requested) && run->is_local &&
+		(run->status != RUN_RUNNING || recover(&session, run, watch, tokens, living)))
 	{
 		watch->owner = run->owner;
-		watch->wanted = wanted_workers(&session, run, living);
+		if (advance(&session, run, watch, living))
+		{
+			watch->wanted = wanted_workers(&session, run, living);
 
-		/* the first worker looks for batches that were let go of, by whomever */
-		if (living == 0)
-			watch->pending = true;
+			/* the first worker looks for batches that were let go of, by whomever */
+			if (living == 0)
+				watch->pending = true;
+		}
 		problem = watch->wanted > living ? owner_problem(run, &hint) : NULL;
-		if (problem)
+		if (problem && run->is_requested)
+			force_request(&session, run, problem);
+		else if (problem)
 		{
 			fail_run(&session, run, living, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
 					 problem, hint);
-			watch->wanted = 0;
 		}
+		if (problem)
+			watch->wanted = 0;
 	}
 	catalog_end(&session);
 	commit();
 
 	/* not before the workers can see the rows */
 	if (watch->pending)
-		shared_run_set_pending(MyDatabaseId, watch->run_id);
+		shared_run_set_pending(MyDatabaseId, watch->run_id, DT_NOBEGIN);
 	watch->pending = false;
 }
 
@@ -552,7 +622,10 @@ give_up(Watch *watch)
 	begin();
 	catalog_begin(&session);
 	run = catalog_try_run(&session, watch->run_id);
-	if (run && status_is_active(run->status))
+	if (run && run->is_requested)
+		force_request(&session, run,
+					  psprintf("%d workers ended before they could begin", watch->starts));
+	else if (run && status_is_active(run->status))
 		fail_run(&session, run, watch->living, ERRCODE_CONNECTION_FAILURE,
 				 psprintf("%d workers ended before they could begin", watch->starts),
 				 "The server log says why.");
@@ -652,6 +725,25 @@ look_at_runs(TimestampTz *next_due)
 	return needed;
 }
 
+/* Now and then: forget what happened long ago. */
+static void
+prune(void)
+{
+	static TimestampTz pruned_at = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	CatalogSession session;
+
+	if (backfill_event_retention < 0 ||
+		!TimestampDifferenceExceeds(pruned_at, now, PRUNE_MS))
+		return;
+	pruned_at = now;
+	begin();
+	catalog_begin(&session);
+	catalog_prune(&session, now - backfill_event_retention * USECS_PER_MINUTE);
+	catalog_end(&session);
+	commit();
+}
+
 static void
 become_the_only_one(void)
 {
@@ -718,6 +810,7 @@ backfill_scheduler_main(Datum arg)
 		shared_run_sample(MyDatabaseId);
 		needed = look_at_runs(&next_due);
 		start_workers();
+		prune();
 		if (!needed && shared_scheduler_finish(next_due))
 			proc_exit(0);
 		if (!needed)

@@ -29,6 +29,7 @@
 
 typedef enum SettingType
 {
+	SETTING_BOOL,				/* true or false */
 	SETTING_INTEGER,			/* a JSON number without fraction */
 	SETTING_INTERVAL,			/* a string that is an interval; 0 and "off" for zero */
 	SETTING_ENUM,				/* one of a list of words */
@@ -89,6 +90,9 @@ static const Setting settings[] = {
 	{"retry_delay", SETTING_INTERVAL, MEMBER(retry_delay), 1000, 0, 60000,
 		NULL, false, false,
 	"wait before the second attempt; doubles with each further one, up to 1 min"},
+	{"share_target", SETTING_BOOL, MEMBER(share_target), 0, 0, 0,
+		NULL, false, false,
+	"whether the run may be active beside another run on the same table"},
 	{"sleep", SETTING_INTERVAL, MEMBER(sleep), 10, 0, MS_PER_DAY,
 		NULL, false, false,
 	"pause of a worker after each batch"},
@@ -101,6 +105,9 @@ static const Setting settings[] = {
 	{"to", SETTING_KEY, MEMBER(to), 0, 0, 0,
 		NULL, true, true,
 	"largest key of the walk, inclusive: a value, or an array of values of the first key columns"},
+	{"verify", SETTING_BOOL, MEMBER(verify), 0, 0, 0,
+		NULL, false, false,
+	"whether the rows still in scope are counted at the end; any fail the run"},
 	{"workers", SETTING_INTEGER, MEMBER(workers), 1, 1, 1024,
 		NULL, false, false,
 	"most workers that share the run, within backfill.max_workers"}
@@ -157,6 +164,8 @@ bound_text(const Setting *setting, int64 value)
 {
 	switch (setting->type)
 	{
+		case SETTING_BOOL:
+			return pstrdup(value ? "true" : "false");
 		case SETTING_INTEGER:
 			return psprintf(INT64_FORMAT, value);
 		case SETTING_INTERVAL:
@@ -176,6 +185,9 @@ bad_value(const Setting *setting, JsonbValue *value)
 	initStringInfo(&allowed);
 	switch (setting->type)
 	{
+		case SETTING_BOOL:
+			appendStringInfoString(&allowed, "The value must be true or false.");
+			break;
 		case SETTING_INTEGER:
 			appendStringInfo(&allowed, "The value must be an integer between %s and %s.",
 							 bound_text(setting, setting->min),
@@ -225,6 +237,17 @@ scalar_text(JsonbValue *value)
 		default:
 			return NULL;
 	}
+}
+
+static int64
+bool_value(const Setting *setting, JsonbValue *value)
+{
+	char	   *text = scalar_text(value);
+	bool		result;
+
+	if (text == NULL || value->type == jbvNumeric || !parse_bool(text, &result))
+		bad_value(setting, value);
+	return result;
 }
 
 static int64
@@ -362,6 +385,9 @@ apply_value(const Setting *setting, JsonbValue *value, RunSettings *result)
 
 	switch (setting->type)
 	{
+		case SETTING_BOOL:
+			*(int64 *) member = bool_value(setting, value);
+			break;
 		case SETTING_INTEGER:
 			*(int64 *) member = integer_value(setting, value);
 			break;
@@ -428,6 +454,21 @@ void
 settings_check_alterable(Jsonb *object)
 {
 	for_each_setting(object, NULL, true);
+}
+
+/* Raises an error if settings that need a scope are given without one. */
+void
+settings_check_scope(Jsonb *object, const char *scope)
+{
+	RunSettings resolved;
+
+	settings_resolve(object, &resolved);
+	if (resolved.verify && scope == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("backfill setting \"verify\" needs a scope"),
+				 errdetail("Without a scope every row is in scope, however often it was processed."),
+				 errhint("Give the condition that a row fulfils until it is processed as the \"scope\" of the definition.")));
 }
 
 /*
@@ -521,6 +562,7 @@ Datum
 backfill_setting_list(PG_FUNCTION_ARGS)
 {
 	static const char *const types[] = {
+		[SETTING_BOOL] = "boolean",
 		[SETTING_INTEGER] = "integer",
 		[SETTING_INTERVAL] = "interval",
 		[SETTING_ENUM] = "enum",
@@ -535,7 +577,8 @@ backfill_setting_list(PG_FUNCTION_ARGS)
 		const Setting *s = &settings[i];
 		Datum		values[7];
 		bool		nulls[7] = {false};
-		bool		ranged = s->type != SETTING_ENUM && s->type != SETTING_KEY;
+		bool		ranged = s->type != SETTING_ENUM && s->type != SETTING_KEY &&
+			s->type != SETTING_BOOL;
 
 		values[0] = CStringGetTextDatum(s->name);
 		values[1] = CStringGetTextDatum(types[s->type]);

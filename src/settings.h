@@ -8,6 +8,7 @@
 #ifndef BACKFILL_SETTINGS_H
 #define BACKFILL_SETTINGS_H
 
+#include "nodes/pg_list.h"
 #include "utils/jsonb.h"
 
 /* The settings of a run, resolved.  Times are in milliseconds. */
@@ -26,6 +27,8 @@ typedef struct RunSettings
 	int64		max_error_rate; /* millionths */
 	int64		direction;		/* one of WALK_ASCENDING, WALK_DESCENDING */
 	int64		synchronous_commit; /* one of the SYNC_ values below */
+	int64		verify;			/* boolean */
+	int64		share_target;	/* boolean */
 	List	   *from;			/* char *, a prefix of the key, or NIL */
 	List	   *to;
 } RunSettings;
@@ -38,6 +41,7 @@ typedef struct RunSettings
 
 extern void settings_check(Jsonb *settings);
 extern void settings_check_alterable(Jsonb *settings);
+extern void settings_check_scope(Jsonb *settings, const char *scope);
 extern Jsonb *settings_merge(Jsonb *base, Jsonb *over);
 extern Jsonb *settings_with(Jsonb *base, const char *name, const char *value);
 extern char *settings_text(Jsonb *settings, const char *name);

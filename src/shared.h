@@ -21,7 +21,10 @@ typedef enum WorkerState
 	WORKER_WAITING,				/* for writers, or for another batch to end */
 	WORKER_RUNNING,				/* in a batch */
 	WORKER_SLEEPING,			/* between two batches */
-	WORKER_RETRYING				/* waits to try a batch again */
+	WORKER_RETRYING,			/* waits to try a batch again */
+	WORKER_CHANGING,			/* changes the status of the run, with its hooks */
+	WORKER_VERIFYING,			/* counts the rows still in scope */
+	WORKER_FINISHING			/* runs the last step */
 } WorkerState;
 
 /*
@@ -35,6 +38,7 @@ typedef struct WorkerSlot
 	bool		in_use;
 	bool		attached;
 	bool		notified;		/* the row of the run has changed: read it */
+	bool		shielded;		/* not to be cancelled */
 	Oid			database;
 	Oid			owner;
 	int64		run_id;
@@ -61,6 +65,7 @@ typedef struct RunSlot
 	Oid			database;
 	int64		run_id;
 	bool		pending;		/* there may be batches to take up again */
+	TimestampTz pending_due;	/* none of them before this time */
 	int			pending_changes;	/* counts the times pending was set */
 	int			ready;			/* workers that got as far as claiming */
 	int64		rows_scanned;	/* by all workers since the slot was taken */
@@ -98,9 +103,11 @@ extern void shared_forget_database(Oid database);
 extern void shared_recall_workers(Oid database);
 extern int	shared_run_ready(Oid database, int64 run_id);
 extern void shared_run_sample(Oid database);
-extern void shared_run_set_pending(Oid database, int64 run_id);
-extern bool shared_run_has_pending(Oid database, int64 run_id, int *changes);
-extern void shared_run_clear_pending(Oid database, int64 run_id, int changes);
+extern void shared_run_set_pending(Oid database, int64 run_id, TimestampTz due);
+extern bool shared_run_has_pending(Oid database, int64 run_id, int *changes,
+								   TimestampTz *due);
+extern void shared_run_clear_pending(Oid database, int64 run_id, int changes,
+									 TimestampTz due);
 
 /* worker */
 extern bool shared_worker_attach(int slot, int64 token, WorkerSlot *copy);
@@ -109,6 +116,7 @@ extern bool shared_worker_noticed(void);
 extern void shared_worker_take_notice(void);
 extern int	shared_worker_rank(void);
 extern void shared_worker_ready(void);
+extern void shared_worker_shield(void);
 extern void shared_worker_state(WorkerState state, int64 batch, int attempt);
 extern void shared_worker_done(int64 rows_scanned, int64 rows_affected);
 

@@ -112,6 +112,13 @@ shared_worker_token(int slot)
 	return token;
 }
 
+/* Whether the slot is that of a worker of the run.  The caller holds the lock. */
+static bool
+works_for(const WorkerSlot *w, Oid database, int64 run_id)
+{
+	return w->in_use && w->database == database && w->run_id == run_id;
+}
+
 /*
  * The number of workers of the run, those not yet attached included.  Their
  * tokens go to *tokens, in the current memory context, if that is not NULL.
@@ -126,8 +133,7 @@ shared_run_workers(Oid database, int64 run_id, int64 **tokens)
 	shared_lock(LW_SHARED);
 	for (int i = 0; i < shared->nworkers; i++)
 	{
-		if (!workers[i].in_use || workers[i].database != database ||
-			workers[i].run_id != run_id)
+		if (!works_for(&workers[i], database, run_id))
 			continue;
 		if (tokens)
 			(*tokens)[n] = workers[i].token;
@@ -137,15 +143,18 @@ shared_run_workers(Oid database, int64 run_id, int64 **tokens)
 	return n;
 }
 
-/* Cancel what the workers of the run are executing. */
+/*
+ * Cancel what the workers of the run are executing, but for one that carries
+ * out the very request.
+ */
 void
 shared_run_cancel(Oid database, int64 run_id)
 {
 	shared_lock(LW_SHARED);
 	for (int i = 0; i < shared->nworkers; i++)
 	{
-		if (workers[i].in_use && workers[i].attached &&
-			workers[i].database == database && workers[i].run_id == run_id)
+		if (works_for(&workers[i], database, run_id) && workers[i].attached &&
+			!workers[i].shielded)
 			kill(workers[i].pid, SIGINT);
 	}
 	shared_unlock();
@@ -170,8 +179,7 @@ run_is_at_work(const RunSlot *run)
 {
 	for (int i = 0; i < shared->nworkers; i++)
 	{
-		if (workers[i].in_use && workers[i].database == run->database &&
-			workers[i].run_id == run->run_id)
+		if (works_for(&workers[i], run->database, run->run_id))
 			return true;
 	}
 	return false;
@@ -234,6 +242,7 @@ shared_run_open(Oid database, int64 run_id)
 		runs[i].database = database;
 		runs[i].run_id = run_id;
 		runs[i].pending = true;
+		runs[i].pending_due = DT_NOBEGIN;
 		runs[i].rate = -1;
 		runs[i].sampled_at = GetCurrentTimestamp();
 	}
@@ -291,9 +300,12 @@ shared_run_sample(Oid database)
 	shared_unlock();
 }
 
-/* Batches of the run have become pending: workers must look for them. */
+/*
+ * Batches of the run have become pending: workers must look for them, from that
+ * time on; DT_NOBEGIN for now.
+ */
 void
-shared_run_set_pending(Oid database, int64 run_id)
+shared_run_set_pending(Oid database, int64 run_id, TimestampTz due)
 {
 	RunSlot    *run;
 
@@ -301,6 +313,7 @@ shared_run_set_pending(Oid database, int64 run_id)
 	run = find_run(database, run_id);
 	if (run)
 	{
+		run->pending_due = run->pending ? Min(run->pending_due, due) : due;
 		run->pending = true;
 		run->pending_changes++;
 	}
@@ -308,37 +321,45 @@ shared_run_set_pending(Oid database, int64 run_id)
 }
 
 /*
- * Whether there may be pending batches.  *changes is what has to be given to
- * shared_run_clear_pending after looking in vain.
+ * Whether there may be pending batches, and from when on.  *changes is what has
+ * to be given to shared_run_clear_pending after looking in vain.
  */
 bool
-shared_run_has_pending(Oid database, int64 run_id, int *changes)
+shared_run_has_pending(Oid database, int64 run_id, int *changes, TimestampTz *due)
 {
 	RunSlot    *run;
 	bool		pending = true;
 
 	*changes = 0;
+	*due = DT_NOBEGIN;
 	shared_lock(LW_SHARED);
 	run = find_run(database, run_id);
 	if (run)
 	{
 		pending = run->pending;
 		*changes = run->pending_changes;
+		*due = run->pending_due;
 	}
 	shared_unlock();
 	return pending;
 }
 
-/* There was no pending batch, unless one came since changes was read. */
+/*
+ * There was no pending batch that is due before that time, DT_NOEND if there
+ * was none at all, unless one came since changes was read.
+ */
 void
-shared_run_clear_pending(Oid database, int64 run_id, int changes)
+shared_run_clear_pending(Oid database, int64 run_id, int changes, TimestampTz due)
 {
 	RunSlot    *run;
 
 	shared_lock(LW_EXCLUSIVE);
 	run = find_run(database, run_id);
 	if (run && run->pending_changes == changes)
-		run->pending = false;
+	{
+		run->pending = due != DT_NOEND;
+		run->pending_due = due;
+	}
 	shared_unlock();
 }
 
@@ -443,12 +464,20 @@ shared_worker_rank(void)
 	shared_lock(LW_SHARED);
 	for (int i = 0; i < my_worker; i++)
 	{
-		if (workers[i].in_use && workers[i].database == me->database &&
-			workers[i].run_id == me->run_id)
+		if (works_for(&workers[i], me->database, me->run_id))
 			rank++;
 	}
 	shared_unlock();
 	return rank;
+}
+
+/* The worker carries out a stop: it is not to be cancelled for its sake. */
+void
+shared_worker_shield(void)
+{
+	shared_lock(LW_EXCLUSIVE);
+	workers[my_worker].shielded = true;
+	shared_unlock();
 }
 
 /* The worker got as far as claiming batches. */

@@ -42,8 +42,10 @@
 
 #include "backfill.h"
 #include "batch.h"
+#include "closing.h"
 #include "compat.h"
 #include "failure.h"
+#include "hook.h"
 #include "worker.h"
 
 /* How often to look whether the writers of the target have ended. */
@@ -97,6 +99,7 @@ worker_try(Worker *worker, void (*function) (Worker *))
 	ErrorData  *volatile error = NULL;
 
 	MemoryContextSwitchTo(worker->loop_context);
+	worker->in_hook = false;
 	PG_TRY();
 	{
 		function(worker);
@@ -213,6 +216,17 @@ worker_enter_user_code(Worker *worker)
 	return nest;
 }
 
+/*
+ * The same for the whole session, on or off: for statements that end
+ * transactions themselves.
+ */
+void
+worker_user_parameters(Worker *worker, bool on)
+{
+	set_parameter("search_path", on ? worker->run->search_path : "pg_catalog, pg_temp");
+	set_parameter("lock_timeout", on ? worker->lock_timeout : "0");
+}
+
 /* Put the settings of the run into force. */
 static void
 apply_settings(Worker *worker)
@@ -222,9 +236,7 @@ apply_settings(Worker *worker)
 	worker->lock_timeout = psprintf(INT64_FORMAT, worker->settings.lock_timeout);
 }
 
-/*
- * Read the row of the run.  The first worker of a run makes it running.
- */
+/* Read the row of the run, and its hooks. */
 static void
 load_run(Worker *worker)
 {
@@ -235,19 +247,14 @@ load_run(Worker *worker)
 	worker_begin(worker);
 	MemoryContextReset(worker->run_context);
 	worker->run = NULL;
+	worker->hooks = NIL;
 	old = MemoryContextSwitchTo(worker->run_context);
 	catalog_begin(&session);
 	run = catalog_load_run(&session, worker->slot.run_id, false);
-	if (run && run->status == RUN_ENQUEUED)
-		run = catalog_load_run(&session, worker->slot.run_id, true);
-	if (run && run->status == RUN_ENQUEUED && !run->is_requested && run->is_local)
-	{
-		catalog_set_status(&session, run->id, RUN_RUNNING);
-		run = catalog_load_run(&session, worker->slot.run_id, false);
-	}
+	worker->hooks = run ? catalog_load_hooks(&session, run->name) : NIL;
 
 	/* what it waited for is over when one of its workers works */
-	else if (run && run->status == RUN_RUNNING && run->end_key && run->wait_reason)
+	if (run && run->status == RUN_RUNNING && run->end_key && run->wait_reason)
 		catalog_set_wait_reason(&session, run->id, NULL);
 	catalog_end(&session);
 	MemoryContextSwitchTo(worker->run_context);
@@ -539,13 +546,34 @@ name_session(Worker *worker)
 	set_parameter("application_name", name);
 }
 
+/*
+ * Whether the worker is there, alone, to carry out what was requested of the
+ * run, because something of the owner's has to run with it.
+ */
+static bool
+is_to_carry_out(Worker *worker)
+{
+	RunInfo    *run = worker->run;
+
+	return run->is_requested && run->is_local && run->owner == worker->slot.owner &&
+		shared_run_workers(MyDatabaseId, run->id, NULL) == 1 &&
+		(run->requested == RUN_COMPLETED ||
+		 hook_wanted(worker, "run", status_name(run->requested)));
+}
+
 /* Prepare, and find the ends if nobody has.  Leaves when there is no work. */
 static void
 set_up(Worker *worker)
 {
-	if (!worker_reload(worker))
+	bool		goes_on = worker_reload(worker);
+
+	if (worker->run == NULL)
 		proc_exit(0);
 	name_session(worker);
+	if (is_to_carry_out(worker))
+		closing_carry_out(worker);
+	if (!goes_on && (!closing_begin_run(worker) || !worker_reload(worker)))
+		proc_exit(0);
 	failure_insist(worker, worker_prepare);
 	if (worker->run->end_key == NULL)
 	{
@@ -576,8 +604,17 @@ claim_or_leave(Worker *worker)
 			if (!failure_is_retryable(error) ||
 				++worker->tries >= worker->settings.max_attempts)
 				failure_fail_run(worker, error);
-			if (!worker_nap(failure_retry_delay(worker)) && !worker_reload(worker))
+			if (!worker_nap(failure_retry_delay(worker, worker->tries)) &&
+				!worker_reload(worker))
 				failure_leave(worker, NULL);
+		}
+		else if (worker->batch == NULL && worker->next_due != 0)
+		{
+			/* what is left waits to be tried again; one is enough to wait for it */
+			if (shared_worker_rank() > 0)
+				failure_leave(worker, NULL);
+			failure_wait_for_retry(worker);
+			MemoryContextReset(worker->loop_context);
 		}
 		else if (worker->batch == NULL)
 		{
@@ -656,8 +693,11 @@ backfill_worker_main(Datum arg)
 			failure_leave(worker, NULL);
 		MemoryContextReset(worker->loop_context);
 		claim_or_leave(worker);
-		retried = worker->tries > 0;
-		error = worker_try(worker, batch_run);
+		retried = worker->batch->tries > 0;
+		error = !worker->batch->announced && hook_wanted(worker, "batch", "running") ?
+			hook_announce_batch(worker) : NULL;
+		if (error == NULL)
+			error = worker_try(worker, batch_run);
 		if (error)
 		{
 			failure_handle(worker, error);

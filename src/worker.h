@@ -39,11 +39,17 @@ typedef struct Worker
 	Datum		last_key[INDEX_MAX_KEYS];	/* of the walk */
 
 	BatchInfo  *batch;			/* in hand, or NULL */
-	ErrorData  *error;			/* for batch_divide and batch_skip */
+	BatchResult result;			/* of the batch that has just run */
+	ErrorData  *error;			/* for batch_divide, batch_skip and batch_put_aside */
 	int			parts;			/* likewise: how many to make */
 	bool		divided;		/* what they have to say: it was divided, */
 	bool		too_many_errors;	/* or the run has to fail */
-	int			tries;			/* of the batch in hand, by this worker */
+	int			tries;			/* to claim a batch */
+	List	   *hooks;			/* HookInfo, for runs of this definition; in run_context */
+	bool		in_hook;		/* a hook is being called, or has raised an error */
+	bool		hooks_off;		/* make a change without its hooks */
+	TimestampTz next_due;		/* when a batch is to be tried again, or 0 */
+	char	   *last_skipped;	/* SQLSTATE of the row left out last; in context */
 	bool		in_quarantine;	/* holds the lock for suspect batches */
 	bool		pending_elsewhere;	/* a suspect batch may be waiting */
 } Worker;
@@ -57,5 +63,6 @@ extern void worker_begin(Worker *worker);
 extern void worker_commit(Worker *worker);
 extern bool worker_reload(Worker *worker);
 extern int	worker_enter_user_code(Worker *worker);
+extern void worker_user_parameters(Worker *worker, bool on);
 
 #endif							/* BACKFILL_WORKER_H */

@@ -1,0 +1,373 @@
+/*-------------------------------------------------------------------------
+ *
+ * closing.c
+ *	  Changes of a run that are made by a worker.
+ *
+ * Most changes of a run's status are made by the scheduler or by the session
+ * that asks for them.  Those with hooks are made by a worker, in a session of
+ * the owner's, as is the end of a run with a verification or a last step.  The
+ * scheduler starts one worker for that when no other is left.
+ *
+ * A hook that raises an error prevents the change.  What then happens depends
+ * on who asked: a pause or a stop is called off and the run goes on; where the
+ * run cannot go on without the change, it fails.  Failing cannot be prevented,
+ * nor can a stop that is to be immediate.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/lock.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+#include "closing.h"
+#include "failure.h"
+#include "finish.h"
+#include "hook.h"
+#include "transition.h"
+#include "verify.h"
+
+/* Held while a run changes by the hands of a worker. */
+#define LOCK_CLASS_CHANGE	80
+
+/* ---- one change ---- */
+
+/* The status that make_change makes of which. */
+static RunStatus change_from;
+static RunStatus change_to;
+static bool change_requested;
+static bool changed;
+
+/* Whether the change is still to be made. */
+static bool
+is_still_wanted(const RunInfo *run)
+{
+	if (run == NULL || !run->is_local || run->status != change_from)
+		return false;
+	return change_requested ? run->is_requested && run->requested == change_to :
+		!run->is_requested;
+}
+
+/* The change itself, within its hooks. */
+static void
+set_status(Worker *worker)
+{
+	CatalogSession session;
+	RunInfo    *run;
+
+	catalog_begin(&session);
+	run = catalog_load_run(&session, worker->slot.run_id, true);
+	if (!is_still_wanted(run))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("backfill run " INT64_FORMAT " has changed in the meantime",
+						worker->slot.run_id)));
+	if (change_to == RUN_COMPLETED)
+		catalog_rollup(&session, run->id);
+	transition_make(&session, run, change_to, run->requested_by,
+					change_to == RUN_FAILED ? run->error : run->request_reason);
+	catalog_end(&session);
+}
+
+static HookEvent
+change_event(Worker *worker, int64 rows)
+{
+	return (HookEvent) {
+		.object = "run",
+		.status = status_name(change_to),
+		.previous_status = transition_previous(change_from, change_to),
+		.rows = rows,
+		.error = change_to == RUN_FAILED ? worker->run->error : NULL
+	};
+}
+
+static int64 change_rows;
+
+/* Make the change with its hooks, in a transaction of its own. */
+static void
+make_change(Worker *worker)
+{
+	CatalogSession session;
+	RunInfo    *run;
+	HookEvent	event;
+	LOCKTAG		tag;
+
+	changed = false;
+	worker_begin(worker);
+	MemoryContextSwitchTo(worker->loop_context);
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (worker->slot.run_id >> 32),
+						 (uint32) worker->slot.run_id, LOCK_CLASS_CHANGE);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	catalog_begin(&session);
+	run = catalog_load_run(&session, worker->slot.run_id, false);
+	change_rows = worker->hooks == NIL ? 0 :
+		catalog_run_rows(&session, worker->slot.run_id);
+	catalog_end(&session);
+	if (is_still_wanted(run))
+	{
+		event = change_event(worker, change_rows);
+		hook_change(worker, &event, set_status);
+
+		/* what a hook has told the world must not be forgotten in a crash */
+		if (worker->hooks != NIL)
+			ForceSyncCommit();
+		changed = true;
+	}
+	worker_commit(worker);
+}
+
+/* Why the change is not made. */
+static ErrorData *veto;
+
+/* The change was prevented: call it off, or ask for the run to fail. */
+static void
+accept_veto(Worker *worker)
+{
+	CatalogSession session;
+	RunInfo    *run;
+	RunError	error = {
+		.sqlstate = unpack_sql_state(veto->sqlerrcode),
+		.message = veto->message,
+		.detail = veto->detail,
+		.hint = veto->hint,
+		.context = veto->context
+	};
+
+	worker_begin(worker);
+	catalog_begin(&session);
+	run = catalog_load_run(&session, worker->slot.run_id, true);
+	if (is_still_wanted(run))
+	{
+		if (status_is_active(run->status) &&
+			change_to != RUN_PAUSED && change_to != RUN_STOPPED)
+		{
+			catalog_set_error(&session, run->id, &error);
+			transition_request(&session, run, RUN_FAILED, false, NULL, error.message);
+		}
+		else
+			catalog_cancel_request(&session, run->id);
+	}
+	catalog_end(&session);
+	shared_wake_at_commit();
+	worker_commit(worker);
+}
+
+/* Whether the hooks have no say in it. */
+static bool
+is_unpreventable(Worker *worker)
+{
+	return change_to == RUN_FAILED || (change_to == RUN_STOPPED && worker->run->immediate);
+}
+
+/*
+ * Make the change from the present status, with its hooks.  Returns whether it
+ * was made.
+ */
+static bool
+change_run(Worker *worker, RunStatus to)
+{
+	ErrorData  *error;
+	int			tries = 0;
+
+	change_from = worker->run->status;
+	change_to = to;
+	change_requested = worker->run->is_requested;
+	while ((error = is_unpreventable(worker) ? hook_try(worker, make_change) :
+			worker_try(worker, make_change)) != NULL)
+	{
+		worker->in_hook = false;
+		if (!failure_is_retryable(error) || ++tries >= worker->settings.max_attempts)
+		{
+			hook_record_error(worker, psprintf("the change to \"%s\" was prevented",
+											   status_name(to)), error);
+			veto = error;
+			error = worker_try_uncancelled(worker, accept_veto);
+			if (error)
+				ReThrowError(error);
+			return false;
+		}
+		shared_worker_state(WORKER_RETRYING, 0, 0);
+		if (!worker_nap(failure_retry_delay(worker, tries)))
+			return false;
+	}
+	if (changed)
+	{
+		HookEvent	event = change_event(worker, change_rows);
+
+		hook_after(worker, &event);
+	}
+	return changed;
+}
+
+/*
+ * The first worker of a run makes it running.  Returns whether the run is to be
+ * read again; otherwise the worker has nothing to do.
+ */
+bool
+closing_begin_run(Worker *worker)
+{
+	RunInfo    *run = worker->run;
+
+	if (run == NULL || run->status != RUN_ENQUEUED || run->is_requested ||
+		!run->is_local || run->owner != worker->slot.owner)
+		return false;
+	shared_worker_state(WORKER_CHANGING, 0, 0);
+
+	/* if another one has made it running, so much the better */
+	return change_run(worker, RUN_RUNNING) || !changed;
+}
+
+/* ---- the end of a run ---- */
+
+/* Read the run again.  Returns whether it is still to be completed. */
+static bool
+closing_is_wanted(Worker *worker)
+{
+	(void) worker_reload(worker);
+	return worker->run && worker->run->is_local && worker->run->is_requested &&
+		worker->run->requested == RUN_COMPLETED &&
+		worker->run->owner == worker->slot.owner;
+}
+
+static Verification *verification;
+
+static void
+begin_verification(Worker *worker)
+{
+	int			nest;
+
+	worker_begin(worker);
+	MemoryContextSwitchTo(worker->walk_context);
+	nest = worker_enter_user_code(worker);
+	verification = verify_begin(worker->run, worker->walk, worker->bounds,
+								worker->parameters);
+	AtEOXact_GUC(false, nest);
+	worker_commit(worker);
+}
+
+static void
+continue_verification(Worker *worker)
+{
+	int			nest;
+
+	worker_begin(worker);
+	MemoryContextSwitchTo(worker->loop_context);
+	nest = worker_enter_user_code(worker);
+	verify_step(verification);
+	AtEOXact_GUC(false, nest);
+	worker_commit(worker);
+}
+
+/* Put down what was counted; raises an error if it is more than none. */
+static void
+end_verification(Worker *worker)
+{
+	CatalogSession session;
+	int64		skipped;
+	EventInfo	event = {
+		.kind = "verify",
+		.reason = psprintf("rows remaining: " INT64_FORMAT, verification->rows)
+	};
+
+	verify_end(verification);
+	worker_begin(worker);
+	catalog_begin(&session);
+	catalog_set_remaining(&session, worker->run->id, verification->rows,
+						  verification->rows == 0);
+	catalog_add_event(&session, worker->run, &event);
+	skipped = catalog_run_errors(&session, worker->run->id);
+	catalog_end(&session);
+	worker_commit(worker);
+	if (verification->rows > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION),
+				 errmsg(INT64_FORMAT " rows are still in scope", verification->rows),
+				 errdetail("They were counted by the setting \"verify\" when every batch was done. Of the rows of the run, " INT64_FORMAT " were skipped because of errors.",
+						   skipped),
+				 errhint("Look at the rows that are left, then call backfill_resume, which counts again.")));
+}
+
+/*
+ * Do the function until it succeeds.  An error that may go away by itself is
+ * tried again; any other fails the run.  Leaves when the request has changed.
+ */
+static void
+insist(Worker *worker, void (*function) (Worker *))
+{
+	ErrorData  *error;
+	int			tries = 0;
+
+	while ((error = worker_try(worker, function)) != NULL)
+	{
+		worker_user_parameters(worker, false);
+		if (shared_worker_noticed() && !closing_is_wanted(worker))
+			proc_exit(0);
+		if (!failure_is_retryable(error) || ++tries >= worker->settings.max_attempts)
+			failure_fail_run(worker, error);
+		shared_worker_state(WORKER_RETRYING, 0, 0);
+		if (!worker_nap(failure_retry_delay(worker, tries)) && !closing_is_wanted(worker))
+			proc_exit(0);
+	}
+	if (shared_worker_noticed() && !closing_is_wanted(worker))
+		proc_exit(0);
+}
+
+/* Count the rows still in scope, if the settings ask for it. */
+static void
+verify(Worker *worker)
+{
+	if (!worker->settings.verify || worker->run->verified)
+		return;
+	failure_insist(worker, worker_prepare);
+	shared_worker_state(WORKER_VERIFYING, 0, 0);
+	insist(worker, begin_verification);
+	while (!verification->done)
+	{
+		insist(worker, continue_verification);
+		MemoryContextReset(worker->loop_context);
+		if (worker->settings.sleep > 0 && !worker_nap(worker->settings.sleep) &&
+			!closing_is_wanted(worker))
+			proc_exit(0);
+	}
+	insist(worker, end_verification);
+}
+
+/* Run what is left of the last step. */
+static void
+finish(Worker *worker)
+{
+	while (worker->run->finish && worker->run->finish_step != FINISH_DONE)
+	{
+		shared_worker_state(WORKER_FINISHING, 0, 0);
+		insist(worker, finish_next);
+		if (!closing_is_wanted(worker))
+			proc_exit(0);
+		MemoryContextReset(worker->loop_context);
+	}
+}
+
+/*
+ * Carry out what was requested of the run, which has no other worker.  Ends
+ * the process.
+ */
+void
+closing_carry_out(Worker *worker)
+{
+	RunStatus	to = worker->run->requested;
+
+	shared_worker_ready();
+	if (to == RUN_COMPLETED)
+	{
+		verify(worker);
+		finish(worker);
+	}
+	shared_worker_state(WORKER_CHANGING, 0, 0);
+	if (to == RUN_STOPPED)
+		shared_worker_shield();
+	(void) change_run(worker, to);
+	proc_exit(0);
+}

@@ -1,0 +1,22 @@
+/*-------------------------------------------------------------------------
+ *
+ * owner.h
+ *	  Being the owner of a definition or a run for a while.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_OWNER_H
+#define BACKFILL_OWNER_H
+
+/* Who we were before. */
+typedef struct OwnerSession
+{
+	Oid			saved_userid;
+	int			saved_context;
+	int			nest;
+} OwnerSession;
+
+extern void owner_begin(OwnerSession *session, Oid owner, const char *search_path);
+extern void owner_end(OwnerSession *session);
+
+#endif							/* BACKFILL_OWNER_H */

@@ -1,0 +1,138 @@
+/*-------------------------------------------------------------------------
+ *
+ * transition.c
+ *	  A run changes its status.
+ *
+ * Whoever changes the status of a run does it here: in one transaction the row
+ * of the run, the event and the notification.  A change that workers have to
+ * make room for, or that has hooks, is requested: the row says which status is
+ * wanted and who wants it, and the scheduler sees to it that it is made, by
+ * itself or by a worker in a session of the run's owner.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "commands/async.h"
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+#include "utils/timestamp.h"
+
+#include "settings.h"
+#include "transition.h"
+
+#define CHANNEL "backfill"
+
+/* Tell who listens. */
+static void
+notify(const RunInfo *run, const char *previous)
+{
+	StringInfoData payload;
+
+	initStringInfo(&payload);
+	appendStringInfo(&payload, "{\"run\": " INT64_FORMAT ", \"name\": ", run->id);
+	escape_json(&payload, run->name);
+	appendStringInfo(&payload, ", \"status\": \"%s\", \"previous_status\": ",
+					 status_name(run->status));
+	if (previous)
+		escape_json(&payload, previous);
+	else
+		appendStringInfoString(&payload, "null");
+	appendStringInfoChar(&payload, '}');
+	Async_Notify(CHANNEL, payload.data);
+	pfree(payload.data);
+}
+
+/* The event and the notification of a change that has been made. */
+static void
+announce(CatalogSession *session, const RunInfo *run, const char *previous,
+		 const char *role, const char *reason)
+{
+	EventInfo	event = {
+		.kind = "transition",
+		.previous_status = previous,
+		.status = status_name(run->status),
+		.role = role,
+		.sqlstate = run->status == RUN_FAILED ? run->sqlstate : NULL,
+		.reason = reason
+	};
+
+	catalog_add_event(session, run, &event);
+	notify(run, previous);
+}
+
+/*
+ * The status that the change comes from, as it is shown: a run that becomes
+ * what it was inserted as comes from nowhere.
+ */
+const char *
+transition_previous(RunStatus from, RunStatus to)
+{
+	return from == to ? NULL : status_name(from);
+}
+
+/*
+ * Give the run the status, and drop any request.  The row is locked and the
+ * change is legal.  "role" is who caused it, NULL for backfill itself.
+ */
+void
+transition_make(CatalogSession *session, RunInfo *run, RunStatus to,
+				const char *role, const char *reason)
+{
+	const char *previous = transition_previous(run->status, to);
+
+	catalog_set_status(session, run->id, to);
+	run->status = to;
+	run->is_requested = false;
+	announce(session, run, previous, role, reason);
+}
+
+/* The run is new: it has the status that it was inserted with. */
+void
+transition_begin(CatalogSession *session, const RunInfo *run, const char *role,
+				 const char *reason)
+{
+	announce(session, run, NULL, role, reason);
+}
+
+/*
+ * Ask for the status.  The row is locked and the change is legal.  That a role
+ * asks is an event; what backfill itself asks for is one when it is done.
+ */
+void
+transition_request(CatalogSession *session, RunInfo *run, RunStatus to,
+				   bool immediate, const char *role, const char *reason)
+{
+	EventInfo	event = {
+		.kind = "request",
+		.status = status_name(to),
+		.role = role,
+		.reason = reason
+	};
+
+	catalog_request(session, run->id, to, immediate, role, reason);
+	run->is_requested = true;
+	run->requested = to;
+	run->immediate = immediate;
+	if (role)
+		catalog_add_event(session, run, &event);
+}
+
+/*
+ * Whether something of the owner's has to run when the run takes the status: a
+ * hook, or, at the end, the verification and the last step.
+ */
+bool
+transition_needs_worker(CatalogSession *session, const RunInfo *run, RunStatus to)
+{
+	RunSettings settings;
+
+	if (catalog_has_hook(session, run->name, to))
+		return true;
+	if (to != RUN_COMPLETED)
+		return false;
+	settings_resolve(run->settings, &settings);
+	return (settings.verify && !run->verified) ||
+		(run->finish != NULL && run->finish_step != FINISH_DONE);
+}
