@@ -368,8 +368,12 @@ SELECT r.id, r.name,
 	   CASE WHEN NOT backfill.is_local(r.database, r.system_identifier)
 			 AND r.status OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'enqueued', 'running', 'paused'])
 			THEN 'belongs to another database or server: backfill_resume would adopt it'
-			WHEN r.requested IS NOT NULL
+			WHEN r.requested OPERATOR(pg_catalog.=) 'completed'
+			THEN coalesce(r.wait_reason, 'is verified and finished')
+			WHEN r.requested IS NOT NULL AND r.status OPERATOR(pg_catalog.=) 'running'
 			THEN pg_catalog.format('%s requested: waits for the batches in hand', r.requested)
+			WHEN r.requested IS NOT NULL
+			THEN pg_catalog.format('%s requested: waits for its hooks', r.requested)
 			ELSE r.wait_reason
 	   END AS wait_reason,
 	   r.sqlstate, r.error, r.error_detail, r.error_hint, r.error_context,

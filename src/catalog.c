@@ -314,7 +314,7 @@ static Sql sqls[] = {
 	[SQL_RECOUNT] = {
 		"UPDATE backfill.run r SET rollup_number = s.number, batches = s.batches, "
 		"       rows_scanned = s.rows_scanned, rows_affected = s.rows_affected, "
-		"       wal_bytes = s.wal_bytes "
+		"       wal_bytes = s.wal_bytes, verified = false "
 		"  FROM (SELECT f.number - 1 AS number, count(b.number) AS batches, "
 		"               coalesce(sum(b.rows_scanned), 0) AS rows_scanned, "
 		"               coalesce(sum(b.rows_affected), 0) AS rows_affected, "

@@ -208,7 +208,8 @@ wait_ms(long ms)
  * CALL backfill_wait(id, timeout, every)
  *
  * Commits after each look, so that nothing is held while it waits; that is why
- * it cannot be called in a transaction block or from a function.
+ * it cannot be called in a transaction block or from a function.  A run that has
+ * ended but waits for something has been resumed.
  */
 Datum
 backfill_wait(PG_FUNCTION_ARGS)
@@ -242,21 +243,22 @@ backfill_wait(PG_FUNCTION_ARGS)
 	for (;;)
 	{
 		RunProgress *p;
+		bool		ended;
 		TimestampTz now = GetCurrentTimestamp();
 
 		MemoryContextReset(loop_context);
 		MemoryContextSwitchTo(loop_context);
 		p = read_progress(id, caller);
 
-		if (p->status == RUN_COMPLETED || status_has_ended(p->status) ||
-			now >= TimestampTzPlusMilliseconds(last_line, every))
+		ended = status_has_ended(p->status) && p->wait_reason == NULL;
+		if (ended || now >= TimestampTzPlusMilliseconds(last_line, every))
 		{
 			report_progress(id, p);
 			last_line = now;
 		}
-		if (p->status == RUN_COMPLETED)
+		if (ended && p->status == RUN_COMPLETED)
 			break;
-		if (status_has_ended(p->status))
+		if (ended)
 			report_failure(id, p);
 		if (timeout >= 0 && now >= TimestampTzPlusMilliseconds(began, timeout))
 			ereport(ERROR,
