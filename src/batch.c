@@ -78,8 +78,9 @@ enter_quarantine(Worker *worker)
 	return worker->in_quarantine;
 }
 
-static void
-leave_quarantine(Worker *worker)
+/* No batch in hand is a suspect any more. */
+void
+batch_leave_quarantine(Worker *worker)
 {
 	LOCKTAG		tag;
 
@@ -163,7 +164,7 @@ claim_pending(Worker *worker, CatalogSession *session)
 								 worker->slot.number, BATCH_CRASHES_FATAL);
 	if (batch == NULL)
 	{
-		leave_quarantine(worker);
+		batch_leave_quarantine(worker);
 		shared_run_clear_pending(MyDatabaseId, worker->run->id, changes, DT_NOEND);
 	}
 	return batch;
@@ -256,7 +257,7 @@ claim(Worker *worker, bool first)
 	if (batch && must_outlive_crash(batch, pending, first))
 		ForceSyncCommit();
 	if (batch == NULL)
-		leave_quarantine(worker);
+		batch_leave_quarantine(worker);
 	return batch;
 }
 
@@ -303,6 +304,20 @@ lock_target(Worker *worker)
 }
 
 /*
+ * Take the claim lock of the run, until the end of the transaction, in which
+ * nothing has happened yet.
+ */
+void
+batch_lock_for_claim(Worker *worker)
+{
+	LOCKTAG		tag;
+
+	lock_target(worker);
+	claim_locktag(&tag, worker->run->id);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+}
+
+/*
  * Claim a batch in a transaction of its own.  Leaves worker->batch NULL when
  * there is none.  Raises what the search for the bound raises.
  */
@@ -320,12 +335,13 @@ batch_claim(Worker *worker)
 	take_in_hand(worker, batch);
 }
 
-/* Name the batch in the context of an error. */
+/* Name the batch in the context of an error, and see how far it got. */
 static void
 batch_error_callback(void *arg)
 {
 	Worker	   *worker = (Worker *) arg;
 
+	worker->processed = statement_progress();
 	errcontext("batch " INT64_FORMAT " of backfill run " INT64_FORMAT " \"%s\"",
 			   worker->batch->number, worker->run->id, worker->run->name);
 }
@@ -351,6 +367,8 @@ run_statement(Worker *worker)
 	walk_set_start(worker->walk, params, start);
 	walk_set_end(worker->walk, params, end);
 
+	worker->processed = -1;
+	statement_watch();
 	callback.callback = batch_error_callback;
 	callback.arg = worker;
 	callback.previous = error_context_stack;
@@ -441,7 +459,7 @@ batch_run(Worker *worker)
 	worker_commit(worker);
 
 	if (next == NULL || next->crashes < BATCH_CRASHES_SUSPECT)
-		leave_quarantine(worker);
+		batch_leave_quarantine(worker);
 	take_in_hand(worker, next);
 	shared_worker_done(rows_scanned, result->rows_affected);
 	if (hooked)
@@ -497,7 +515,7 @@ release(Worker *worker, const char *status, const char *error, TimestampTz until
 	MemoryContextSwitchTo(worker->loop_context);
 	hook_change(worker, &event, change);
 	worker_commit(worker);
-	leave_quarantine(worker);
+	batch_leave_quarantine(worker);
 	shared_run_set_pending(MyDatabaseId, worker->run->id, until);
 	batch_forget(worker);
 }
@@ -517,185 +535,4 @@ void
 batch_put_aside(Worker *worker, TimestampTz until)
 {
 	release(worker, "pending", worker->error->message, until, let_go_until);
-}
-
-/* ---- dividing a batch, and leaving a row out ---- */
-
-/* Insert the parts but the last, pending; returns where the last begins. */
-static ArrayType *
-insert_parts(Worker *worker, CatalogSession *session, int64 rows)
-{
-	BatchInfo	part = *worker->batch;
-	Datum		start[INDEX_MAX_KEYS];
-	Datum		end[INDEX_MAX_KEYS];
-	Datum		last[INDEX_MAX_KEYS];
-	int64		size = Max((rows + worker->parts - 1) / worker->parts, 1);
-	bool		at_end;
-
-	walk_key_from_text(worker->walk, part.start_key, start);
-	walk_key_from_text(worker->walk, part.end_key, last);
-	for (int64 left = rows; left > size; left -= size)
-	{
-		part.rows_scanned = bounds_next_end(worker->walk, worker->bounds, start,
-										  part.start_inclusive, last, size,
-										  GetActiveSnapshot(), end, &at_end);
-		if (at_end)
-			break;
-		part.end_key = walk_key_to_text(worker->walk, end);
-		if (batch_is_last_key(part.end_key, worker->batch->end_key))
-			break;
-		catalog_begin(session);
-		catalog_insert_part(session, worker->run->id, &part,
-							worker->error->message);
-		catalog_end(session);
-		part.start_key = part.end_key;
-		part.start_inclusive = false;
-		memcpy(start, end, sizeof(start));
-	}
-	return part.start_key;
-}
-
-/*
- * In a transaction of its own: divide the batch in hand, whose worker->error
- * was rolled back, into worker->parts parts that are pending, and let go of
- * it.  Sets worker->divided; false means that it holds one row only and is
- * still in hand.  The part with the end of the range stays part 0, so that the
- * walk goes on from there.
- */
-void
-batch_divide(Worker *worker)
-{
-	CatalogSession session;
-	BatchInfo  *batch = worker->batch;
-	Datum		start[INDEX_MAX_KEYS];
-	Datum		end[INDEX_MAX_KEYS];
-	int64		rows;
-	ArrayType  *last_start;
-	LOCKTAG		tag;
-
-	worker->divided = false;
-	worker_begin(worker);
-	MemoryContextSwitchTo(worker->loop_context);
-	lock_target(worker);
-	claim_locktag(&tag, worker->run->id);
-	(void) LockAcquire(&tag, ExclusiveLock, false, false);
-
-	PushActiveSnapshot(GetLatestSnapshot());
-	walk_key_from_text(worker->walk, batch->start_key, start);
-	walk_key_from_text(worker->walk, batch->end_key, end);
-	rows = bounds_count(worker->walk, worker->bounds, start, batch->start_inclusive,
-						end, GetActiveSnapshot());
-	last_start = insert_parts(worker, &session, rows);
-	PopActiveSnapshot();
-	worker->divided = last_start != batch->start_key;
-	worker->batch->rows_scanned = rows;
-	if (worker->divided)
-	{
-		int64		size = Max((rows + worker->parts - 1) / worker->parts, 1);
-
-		catalog_begin(&session);
-		if (!catalog_shrink_batch(&session, worker->run->id, batch, worker->slot.token,
-								  last_start, rows - (rows - 1) / size * size,
-								  worker->error->message))
-			ereport(ERROR,
-					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					 errmsg("batch " INT64_FORMAT " was taken over by another worker",
-							batch->number)));
-		catalog_end(&session);
-	}
-	worker_commit(worker);
-	if (!worker->divided)
-		return;
-	leave_quarantine(worker);
-	shared_run_set_pending(MyDatabaseId, worker->run->id, DT_NOBEGIN);
-	batch_forget(worker);
-}
-
-/* The key of the first row in the batch in hand, or its end if there is none. */
-static ArrayType *
-find_row(Worker *worker)
-{
-	BatchInfo  *batch = worker->batch;
-	Datum		start[INDEX_MAX_KEYS];
-	Datum		end[INDEX_MAX_KEYS];
-	Datum		last[INDEX_MAX_KEYS];
-	bool		at_end;
-	int			nest = worker_enter_user_code(worker);
-
-	PushActiveSnapshot(GetLatestSnapshot());
-	walk_key_from_text(worker->walk, batch->start_key, start);
-	walk_key_from_text(worker->walk, batch->end_key, last);
-	(void) bounds_next_end(worker->walk, worker->bounds, start, batch->start_inclusive,
-						   last, 1, GetActiveSnapshot(), end, &at_end);
-	PopActiveSnapshot();
-	AtEOXact_GUC(false, nest);
-	return at_end ? batch->end_key : walk_key_to_text(worker->walk, end);
-}
-
-/* What leave_out leaves out. */
-static ArrayType *skipped_key;
-
-/* Put down the error event, unless the row before met the same. */
-static void
-note_skip(Worker *worker, CatalogSession *session)
-{
-	const char *sqlstate = unpack_sql_state(worker->error->sqlerrcode);
-	EventInfo	event = {
-		.kind = "skip",
-		.batch = worker->batch,
-		.sqlstate = sqlstate,
-		.reason = worker->error->message
-	};
-
-	if (worker->last_skipped && strcmp(worker->last_skipped, sqlstate) == 0)
-		return;
-	catalog_add_event(session, worker->run, &event);
-	worker->last_skipped = MemoryContextStrdup(worker->context, sqlstate);
-}
-
-static void
-leave_out(Worker *worker)
-{
-	CatalogSession session;
-
-	catalog_begin(&session);
-	if (!catalog_skip_batch(&session, worker->run->id, worker->batch, skipped_key,
-							worker->slot.token, worker->error))
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("batch " INT64_FORMAT " was taken over by another worker",
-						worker->batch->number)));
-	note_skip(worker, &session);
-	catalog_end(&session);
-}
-
-/*
- * In a transaction of its own: leave the batch in hand out, which is one row,
- * because of worker->error.  Sets worker->too_many_errors when the run has
- * seen more of them than its settings allow.
- */
-void
-batch_skip(Worker *worker)
-{
-	CatalogSession session;
-	RunSettings *settings = &worker->settings;
-	HookEvent	event = hook_batch_event(worker, "failed", worker->error->message);
-	int64		errors;
-	int64		rows;
-
-	worker_begin(worker);
-	MemoryContextSwitchTo(worker->loop_context);
-	skipped_key = find_row(worker);
-	hook_change(worker, &event, leave_out);
-	catalog_begin(&session);
-	catalog_error_counts(&session, worker->run->id, &errors, &rows);
-	catalog_end(&session);
-	worker_commit(worker);
-
-	worker->too_many_errors =
-		(settings->max_errors > 0 && errors > settings->max_errors) ||
-		(errors + rows >= BATCH_JUDGED_ROWS &&
-		 (double) errors / (errors + rows) * 1000000 > settings->max_error_rate);
-	leave_quarantine(worker);
-	batch_forget(worker);
 }

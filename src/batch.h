@@ -12,11 +12,6 @@
 
 /* A batch that brought its worker down so often fails the run. */
 #define BATCH_CRASHES_FATAL		3
-/* Into so many parts a batch is divided to find the row that fails. */
-#define BATCH_PARTS				8
-/* The share of failed rows counts from so many on. */
-#define BATCH_JUDGED_ROWS		50
-
 /* One that did so often is only run while no other such batch is. */
 #define BATCH_CRASHES_SUSPECT	1
 
@@ -24,8 +19,8 @@ extern void batch_claim(Worker *worker);
 extern void batch_run(Worker *worker);
 extern void batch_give_back(Worker *worker, const char *status, const char *error);
 extern void batch_put_aside(Worker *worker, TimestampTz until);
-extern void batch_divide(Worker *worker);
-extern void batch_skip(Worker *worker);
+extern void batch_lock_for_claim(Worker *worker);
+extern void batch_leave_quarantine(Worker *worker);
 extern void batch_forget(Worker *worker);
 extern char *batch_range_text(const BatchInfo *batch);
 extern bool batch_is_last_key(ArrayType *key, ArrayType *last);

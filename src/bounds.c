@@ -29,15 +29,6 @@ struct Bounds
 	Statement  *count[2];		/* the rows of a range */
 };
 
-static void
-set_number(Walk *walk, ParamListInfo params, int64 number)
-{
-	ParamExternData *p = &params->params[2 * walk->nkeys];
-
-	p->value = Int64GetDatum(number);
-	p->isnull = false;
-}
-
 /* Append the columns of the key, comma-separated, as "batch.name". */
 static void
 append_key_list(StringInfo buf, Walk *walk)
@@ -93,6 +84,16 @@ prepare_key_query(Walk *walk, const WalkRange *range, const char *scope,
 	return statement_prepare_own(buf.data, walk, range, scope, parameters);
 }
 
+/* A query for the key of a row in a range and in scope, at an offset. */
+Statement *
+bounds_prepare_row(Walk *walk, bool start_inclusive, const char *scope,
+				   const Parameters *parameters)
+{
+	WalkRange	range = {walk->nkeys, start_inclusive, walk->nkeys};
+
+	return prepare_key_query(walk, &range, scope, parameters, walk->descending);
+}
+
 /* A query for the number of rows in a range, and in scope if one is given. */
 Statement *
 bounds_prepare_count(Walk *walk, bool start_inclusive, const char *scope,
@@ -127,7 +128,7 @@ bounds_find_ends(Walk *walk, const RunSettings *settings, const char *scope,
 	range.nend = walk->descending ? nlow : nhigh;
 	walk_set_columns(walk, params, 0, walk->descending ? high : low, range.nstart);
 	walk_set_columns(walk, params, walk->nkeys, walk->descending ? low : high, range.nend);
-	set_number(walk, params, 0);
+	walk_set_number(walk, params, 0);
 
 	if (!statement_fetch(prepare_key_query(walk, &range, NULL, NULL, walk->descending),
 						 params, NULL, walk->nkeys, start))
@@ -139,7 +140,7 @@ bounds_find_ends(Walk *walk, const RunSettings *settings, const char *scope,
 	{
 		Datum		limit[INDEX_MAX_KEYS];
 
-		set_number(walk, params, settings->limit - 1);
+		walk_set_number(walk, params, settings->limit - 1);
 		if (statement_fetch(prepare_key_query(walk, &range, scope, parameters, walk->descending),
 							params, NULL, walk->nkeys, limit))
 			memcpy(end, limit, sizeof(Datum) * walk->nkeys);
@@ -220,7 +221,7 @@ bounds_next_end(Walk *walk, Bounds *bounds, const Datum *start, bool start_inclu
 
 	walk_set_start(walk, params, start);
 	walk_set_end(walk, params, last);
-	set_number(walk, params, size - 1);
+	walk_set_number(walk, params, size - 1);
 
 	*at_end = !statement_fetch(bounds->end[start_inclusive], params, snapshot,
 							   walk->nkeys, end);

@@ -22,6 +22,8 @@ extern bool bounds_find_ends(Walk *walk, const RunSettings *settings,
 						   const char *scope, const Parameters *parameters,
 						   Datum *start, Datum *end,
 						   double *rows_total);
+extern Statement *bounds_prepare_row(Walk *walk, bool start_inclusive, const char *scope,
+									 const Parameters *parameters);
 extern Statement *bounds_prepare_count(Walk *walk, bool start_inclusive, const char *scope,
 									   const Parameters *parameters);
 extern int64 bounds_count(Walk *walk, Bounds *bounds, const Datum *start,

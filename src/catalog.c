@@ -472,12 +472,16 @@ catalog_begin(CatalogSession *session)
 		(void) set_config_option("search_path", path, PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
 	SPI_connect();
+
+	/* long values of the rows that are read are fetched after the query */
+	PushActiveSnapshot(GetLatestSnapshot());
 }
 
 /* Become again who we were. */
 void
 catalog_end(CatalogSession *session)
 {
+	PopActiveSnapshot();
 	SPI_finish();
 	AtEOXact_GUC(false, session->nest);
 	SetUserIdAndSecContext(session->saved_userid, session->saved_context);

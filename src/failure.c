@@ -19,6 +19,7 @@
 
 #include "batch.h"
 #include "compat.h"
+#include "divide.h"
 #include "failure.h"
 #include "hook.h"
 #include "transition.h"
@@ -260,7 +261,7 @@ divide(Worker *worker, ErrorData *error, int parts)
 
 	worker->error = error;
 	worker->parts = parts;
-	second = worker_try(worker, batch_divide);
+	second = worker_try(worker, divide_batch);
 	if (second)
 	{
 		if (!failure_is_retryable(second))
@@ -277,7 +278,7 @@ skip(Worker *worker, ErrorData *error)
 	ErrorData  *second;
 	HookEvent	event;
 
-	if (divide(worker, error, BATCH_PARTS))
+	if (divide(worker, error, DIVIDE_PARTS))
 		return;
 
 	/* rows of several children with one key cannot be told apart */
@@ -285,7 +286,7 @@ skip(Worker *worker, ErrorData *error)
 		failure_fail_run(worker, error);
 	worker->too_many_errors = false;
 	event = hook_batch_event(worker, "failed", error->message);
-	second = hook_try(worker, batch_skip);
+	second = hook_try(worker, divide_skip);
 	if (second)
 	{
 		if (!failure_is_retryable(second))
@@ -363,8 +364,8 @@ void
 failure_handle(Worker *worker, ErrorData *error)
 {
 
-	/* our own cancellation is no error, whatever it hit */
-	if (!worker_reload(worker))
+	/* our own cancellation, which comes after a notice, is no error */
+	if (shared_worker_noticed() && !worker_reload(worker))
 	{
 		if (!failure_is_retryable(error) && !is_skippable(worker, error))
 			failure_fail_run(worker, error);

@@ -310,6 +310,9 @@ is_native(Oid type)
 	Oid			element = get_element_type(base);
 	Oid			leaf = OidIsValid(element) ? getBaseType(element) : base;
 
+	/* an array in an array would become another dimension of it */
+	if (OidIsValid(get_element_type(leaf)))
+		return false;
 	return leaf < FirstNormalObjectId || get_typtype(leaf) == TYPTYPE_ENUM;
 }
 
@@ -322,12 +325,12 @@ write_value(const Declared *declared, Datum datum)
 	bool		varlena;
 	bool		isnull;
 	Jsonb	   *jsonb;
+	int16		typlen;
+	bool		typbyval;
 
+	getTypeOutputInfo(declared->type, &output, &varlena);
 	if (!is_native(declared->type))
-	{
-		getTypeOutputInfo(declared->type, &output, &varlena);
 		return string_value(OidOutputFunctionCall(output, datum));
-	}
 	jsonb = DatumGetJsonbP(query_value("SELECT pg_catalog.to_jsonb($1)", declared->type,
 									   datum, &isnull));
 	if (JsonContainerIsScalar(&jsonb->root))
@@ -338,6 +341,11 @@ write_value(const Declared *declared, Datum datum)
 		value->val.binary.data = &jsonb->root;
 		value->val.binary.len = VARSIZE(jsonb) - VARHDRSZ;
 	}
+
+	/* what JSON has no word for: a bound of an array, a negative zero */
+	get_typlenbyval(declared->type, &typlen, &typbyval);
+	if (!datum_image_eq(datum, read_value(declared, value, &isnull), typbyval, typlen))
+		return string_value(OidOutputFunctionCall(output, datum));
 	return value;
 }
 

@@ -32,6 +32,7 @@ pin_parameters(void)
 		{"extra_float_digits", "3"},
 		{"lc_monetary", "C"},
 		{"array_nulls", "on"},
+		{"xmloption", "content"},
 		{"search_path", "pg_catalog, pg_temp"}
 	};
 	int			nest;

@@ -257,6 +257,52 @@ run_source(Statement *statement, CachedPlanSource *source, ParamListInfo params,
 	return qc.nprocessed;
 }
 
+/* The query of the user's that is running, once statement_watch was called. */
+static QueryDesc *running_query = NULL;
+static bool is_watching = false;
+static ExecutorStart_hook_type next_executor_start = NULL;
+
+/* Remember the outermost query: those within it come later. */
+static void
+remember_query(QueryDesc *desc, int eflags)
+{
+	if (next_executor_start)
+		next_executor_start(desc, eflags);
+	else
+		standard_ExecutorStart(desc, eflags);
+	if (is_watching && running_query == NULL)
+		running_query = desc;
+}
+
+/*
+ * Before statements of the user's are run: from now on, in this process, know
+ * how far they get.
+ */
+void
+statement_watch(void)
+{
+	static bool installed = false;
+
+	running_query = NULL;
+	is_watching = false;
+	if (installed)
+		return;
+	next_executor_start = ExecutorStart_hook;
+	ExecutorStart_hook = remember_query;
+	installed = true;
+}
+
+/*
+ * While a statement of the user's is running or raising an error: the rows that
+ * it has processed.  -1 if that is not known.
+ */
+int64
+statement_progress(void)
+{
+	return is_watching && running_query && running_query->estate ?
+		(int64) running_query->estate->es_processed : -1;
+}
+
 /*
  * Run the user's statements with the key range in params, in the current
  * transaction.  Returns the rows processed: of several statements, the most
@@ -273,8 +319,11 @@ statement_execute(Statement *statement, ParamListInfo params)
 		uint64		rows;
 
 		CHECK_FOR_INTERRUPTS();
+		running_query = NULL;
+		is_watching = true;
 		rows = run_source(statement, (CachedPlanSource *) lfirst(lc), params,
 						  InvalidSnapshot, None_Receiver);
+		is_watching = false;
 		most = Max(most, rows);
 		CommandCounterIncrement();
 	}

@@ -30,6 +30,8 @@ extern void statement_drop(Statement *statement);
 extern void statement_check(Statement *statement);
 extern bool statement_is_multiple(Statement *statement);
 extern uint64 statement_execute(Statement *statement, ParamListInfo params);
+extern void statement_watch(void);
+extern int64 statement_progress(void);
 extern bool statement_fetch(Statement *statement, ParamListInfo params,
 							Snapshot snapshot, int ncolumns, Datum *values);
 extern double statement_estimate(const char *text, Walk *walk,

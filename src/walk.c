@@ -559,6 +559,16 @@ walk_set_columns(Walk *walk, ParamListInfo params, int first, const Datum *key, 
 	}
 }
 
+/* The number that goes with the range. */
+void
+walk_set_number(Walk *walk, ParamListInfo params, int64 number)
+{
+	ParamExternData *p = &params->params[2 * walk->nkeys];
+
+	p->value = Int64GetDatum(number);
+	p->isnull = false;
+}
+
 /* Where the range starts.  The datums must live as long as they are used. */
 void
 walk_set_start(Walk *walk, ParamListInfo params, const Datum *key)

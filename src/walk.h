@@ -68,6 +68,7 @@ extern Node *walk_range_expr(Walk *walk, const WalkRange *range,
 extern Node *walk_number_param(Walk *walk);
 extern Param *walk_param(int number, Oid type, int32 typmod);
 extern ParamListInfo walk_make_params(Walk *walk, int others);
+extern void walk_set_number(Walk *walk, ParamListInfo params, int64 number);
 extern void walk_set_start(Walk *walk, ParamListInfo params, const Datum *key);
 extern void walk_set_end(Walk *walk, ParamListInfo params, const Datum *key);
 extern ArrayType *walk_key_to_text(Walk *walk, const Datum *key);

@@ -315,6 +315,12 @@ unprepare(Worker *worker)
 	for (int inclusive = 0; inclusive < 2; inclusive++)
 		statement_drop(worker->statements[inclusive]);
 	bounds_drop(worker->bounds);
+	for (int inclusive = 0; inclusive < 2; inclusive++)
+	{
+		if (worker->rows_in_scope[inclusive])
+			statement_drop(worker->rows_in_scope[inclusive]);
+		worker->rows_in_scope[inclusive] = NULL;
+	}
 	MemoryContextReset(worker->walk_context);
 }
 

@@ -36,12 +36,14 @@ typedef struct Worker
 	Parameters *parameters;
 	Statement  *statements[2];	/* by start_inclusive */
 	Bounds	   *bounds;
+	Statement  *rows_in_scope[2];	/* for divide.c; NULL until needed */
 	Datum		last_key[INDEX_MAX_KEYS];	/* of the walk */
 
 	BatchInfo  *batch;			/* in hand, or NULL */
 	BatchResult result;			/* of the batch that has just run */
-	ErrorData  *error;			/* for batch_divide, batch_skip and batch_put_aside */
+	ErrorData  *error;			/* for divide_batch, divide_skip and batch_put_aside */
 	int			parts;			/* likewise: how many to make */
+	int64		processed;		/* rows, by the statement that failed; -1 if unknown */
 	bool		divided;		/* what they have to say: it was divided, */
 	bool		too_many_errors;	/* or the run has to fail */
 	int			tries;			/* to claim a batch */
