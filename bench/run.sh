@@ -10,7 +10,7 @@
 #
 #   BENCH_ROWS=4000000    rows of the table
 #   BENCH_PAIRS=5         pairs
-#   BENCH="update loop batch memory hidden"   which figures
+#   BENCH="update loop batch memory hidden errors hooks"   which figures
 
 # shellcheck source=test/lib.sh
 . "$(dirname "$0")/../test/lib.sh"
@@ -21,7 +21,7 @@ pairs=${BENCH_PAIRS:-5}
 started=$SECONDS
 table=()						# the lines of the table at the end
 
-wanted() { [[ " ${BENCH:-update loop batch memory hidden} " == *" $1 "* ]]; }
+wanted() { [[ " ${BENCH:-update loop batch memory hidden errors hooks} " == *" $1 "* ]]; }
 note() { printf '  [%4d s] %s\n' $((SECONDS - started)) "$*"; }
 
 median()						# NUMBER ...
@@ -245,6 +245,56 @@ bench_hidden()
 	figure "$((rows / 10000)) rows hidden in $rows / sequential count" 4.5 "" $(quotients "${ours# }" "${count# }")
 }
 
+# 37 rows of 1,000,000 that raise an error and are skipped, against none.
+bench_errors()
+{
+	local with="" without="" p n
+	local settings='{"batch_size": 5000, "sleep": "0s", "workers": 2, "on_error": "skip"}'
+	n=$((rows < 1000000 ? rows : 1000000))
+	for _ in $(seq "$pairs"); do
+		fresh "$n"
+		backfill "UPDATE batch SET $cheap || repeat('', 1 / least(id % 27027 + 1, 1)::int)" NULL "$settings"
+		p=$seconds
+		without="$without $p"
+		fresh "$n"
+		backfill "UPDATE batch SET $cheap || repeat('', 1 / least(id % 27027, 1)::int)" NULL "$settings"
+		with="$with $seconds"
+		note "no bad row $p s, $(sql "SELECT errors FROM backfill_runs WHERE id = $run") bad rows $seconds s"
+	done
+	# shellcheck disable=SC2046
+	figure "37 bad rows of 1,000,000 skipped / none" 1.15 "" $(quotients "${with# }" "${without# }")
+}
+
+# Batches without hooks pay nothing for those that others have, nor for those of
+# their own run; what hooks of batches cost is printed for orientation.
+bench_hooks()
+{
+	local ratio="" cost="" p
+	fresh 20200
+	sql "CREATE FUNCTION hook(backfill_event) RETURNS void LANGUAGE sql AS ''"
+	sql "SELECT backfill_define('other', 't', 'UPDATE batch SET $cheap')" >/dev/null
+	for _ in $(seq "$pairs"); do
+		backfill "UPDATE batch SET $cheap" "'payload IS NULL'" '{"batch_size": 1, "sleep": "0s"}'
+		p=$(between 2 20200)
+		sql "SELECT backfill_on('before run completed', 'hook', 'bench'),
+					backfill_on('after batch completed', 'hook', 'other')" >/dev/null
+		backfill "UPDATE batch SET $cheap" "'payload IS NULL'" '{"batch_size": 1, "sleep": "0s"}'
+		ratio="$ratio $(quotients "$(between 2 20200)" "$p")"
+		sql "SELECT backfill_on('after batch completed', 'hook', 'bench')" >/dev/null
+		backfill "UPDATE batch SET $cheap" "'payload IS NULL'" '{"batch_size": 1, "sleep": "0s"}'
+		cost="$cost $(awk -v a="$(between 2 20200)" -v p="$p" 'BEGIN { print a - p }')"
+		note "empty batch $p ms, with hooks elsewhere and of the run $(quotients "${ratio##* }" 1) times that"
+		sql "SELECT backfill_off('before run completed', 'hook', 'bench'),
+					backfill_off('after batch completed', 'hook', 'bench'),
+					backfill_off('after batch completed', 'hook', 'other')" >/dev/null
+	done
+	# shellcheck disable=SC2086
+	{
+		figure "empty batch, hooks elsewhere and of the run / no hooks" 1.05 "" $ratio
+		figure "  what a hook after each batch adds" 1 " ms" $cost
+	}
+}
+
 say "Building, and a cluster with a table of $rows rows."
 private_install "$work/inst"
 # Everything in shared buffers; no checkpoint and no autovacuum in a run.
@@ -268,7 +318,7 @@ sql "CREATE TABLE template AS
 say "$("$bin/postgres" --version), $(nproc) cores, $memory MB of memory," \
 	"$(sql "SELECT pg_table_size('template') / $rows") bytes a row"
 
-for b in update loop batch memory hidden; do
+for b in update loop batch memory hidden errors hooks; do
 	if wanted "$b"; then
 		say
 		"bench_$b"
