@@ -57,6 +57,14 @@
 	"(status IN ('pending', 'enqueued', 'running', 'paused') OR requested = 'enqueued') " \
 	"AND backfill.is_local(database, system_identifier)"
 
+/*
+ * The hooks for the runs of a definition.  Whoever took the name of a definition
+ * that was dropped has no say in the runs that it left.
+ */
+#define HOOK_OF \
+	"(name IS NULL OR name = $1 AND EXISTS (SELECT FROM backfill.definition d " \
+	"WHERE d.name = $1 AND d.owner = $2::regrole))"
+
 /* Batches that may not have ended are those after the ones added up. */
 #define OPEN_BATCHES \
 	"run_id = $1 AND number > (SELECT rollup_number FROM backfill.run WHERE id = $1)"
@@ -88,6 +96,9 @@ static Sql sqls[] = {
 		" WHERE d.owner = excluded.owner",
 	11, {TEXTOID, OIDOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID,
 	JSONBOID, TEXTOID}},
+	[SQL_LOCK_DEFINITION] = {
+		"SELECT FROM backfill.definition WHERE name = $1 FOR KEY SHARE",
+	1, {TEXTOID}},
 	[SQL_DELETE_DEFINITION] = {
 		"DELETE FROM backfill.definition WHERE name = $1",
 	1, {TEXTOID}},
@@ -361,12 +372,12 @@ static Sql sqls[] = {
 	1, {TEXTOID}},
 	[SQL_LOAD_HOOKS] = {
 		"SELECT phase, object, status, hook::oid FROM backfill.hook "
-		" WHERE name = $1 OR name IS NULL ORDER BY name IS NULL, id",
-	1, {TEXTOID}},
+		" WHERE " HOOK_OF " ORDER BY name IS NULL, id",
+	2, {TEXTOID, OIDOID}},
 	[SQL_HAS_HOOK] = {
 		"SELECT FROM backfill.hook "
-		" WHERE object = 'run' AND status = $2 AND (name = $1 OR name IS NULL) LIMIT 1",
-	2, {TEXTOID, TEXTOID}},
+		" WHERE object = 'run' AND status = $3 AND " HOOK_OF " LIMIT 1",
+	3, {TEXTOID, OIDOID, TEXTOID}},
 	[SQL_FIND_EQUAL_RUN] = {
 		"SELECT min(id) FROM backfill.run "
 		" WHERE name = $1 AND parameters = $2 AND id <> $3 AND " ACTIVE,

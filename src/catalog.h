@@ -158,6 +158,7 @@ extern void catalog_end(CatalogSession *session);
 
 extern DefinitionInfo *catalog_load_definition(CatalogSession *session, const char *name);
 extern void catalog_store_definition(CatalogSession *session, const DefinitionInfo *def);
+extern bool catalog_lock_definition(CatalogSession *session, const char *name);
 extern void catalog_delete_definition(CatalogSession *session, const char *name);
 extern int64 catalog_find_active_run(CatalogSession *session, const char *name);
 
@@ -224,8 +225,9 @@ extern bool catalog_add_hook(CatalogSession *session, const HookInfo *hook,
 							 const char *name, Oid created_by);
 extern bool catalog_delete_hook(CatalogSession *session, const HookInfo *hook,
 								const char *name);
-extern List *catalog_load_hooks(CatalogSession *session, const char *name);
-extern bool catalog_has_hook(CatalogSession *session, const char *name, RunStatus status);
+extern List *catalog_load_hooks(CatalogSession *session, const char *name, Oid owner);
+extern bool catalog_has_hook(CatalogSession *session, const char *name, Oid owner,
+							 RunStatus status);
 extern int64 catalog_find_equal_run(CatalogSession *session, const char *name,
 									Jsonb *parameters, int64 except);
 extern int64 catalog_find_target_run(CatalogSession *session, Oid target, int64 except);

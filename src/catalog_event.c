@@ -97,11 +97,14 @@ catalog_delete_hook(CatalogSession *session, const HookInfo *hook, const char *n
 	return catalog_sql(SQL_DELETE_HOOK, args, nulls) > 0;
 }
 
-/* The hooks for runs of the definition, in the order in which they are called. */
+/*
+ * The hooks for that owner's runs of the definition, in the order in which they
+ * are called.
+ */
 List *
-catalog_load_hooks(CatalogSession *session, const char *name)
+catalog_load_hooks(CatalogSession *session, const char *name, Oid owner)
 {
-	Datum		args[] = {CStringGetTextDatum(name)};
+	Datum		args[] = {CStringGetTextDatum(name), ObjectIdGetDatum(owner)};
 	uint64		n = catalog_sql(SQL_LOAD_HOOKS, args, NULL);
 	List	   *result = NIL;
 
@@ -121,12 +124,13 @@ catalog_load_hooks(CatalogSession *session, const char *name)
 	return result;
 }
 
-/* Whether a change of a run of the definition to the status has a hook. */
+/* Whether a change of such a run to the status has one. */
 bool
-catalog_has_hook(CatalogSession *session, const char *name, RunStatus status)
+catalog_has_hook(CatalogSession *session, const char *name, Oid owner, RunStatus status)
 {
 	Datum		args[] = {
 		CStringGetTextDatum(name),
+		ObjectIdGetDatum(owner),
 		CStringGetTextDatum(status_name(status))
 	};
 

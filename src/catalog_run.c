@@ -72,14 +72,26 @@ catalog_store_definition(CatalogSession *session, const DefinitionInfo *def)
 						def->name)));
 }
 
-/* Delete the definition with its hooks. */
+/*
+ * Keep the definition from being dropped until the end of the transaction.
+ * Returns false when there is none.
+ */
+bool
+catalog_lock_definition(CatalogSession *session, const char *name)
+{
+	Datum		args[] = {CStringGetTextDatum(name)};
+
+	return catalog_sql(SQL_LOCK_DEFINITION, args, NULL) > 0;
+}
+
+/* Delete the definition, then its hooks: nobody can add one any more. */
 void
 catalog_delete_definition(CatalogSession *session, const char *name)
 {
 	Datum		args[] = {CStringGetTextDatum(name)};
 
-	catalog_sql(SQL_DELETE_HOOKS, args, NULL);
 	catalog_sql(SQL_DELETE_DEFINITION, args, NULL);
+	catalog_sql(SQL_DELETE_HOOKS, args, NULL);
 }
 
 /* One of the queries for the number of a run, or 0. */

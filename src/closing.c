@@ -149,7 +149,13 @@ accept_veto(Worker *worker)
 			transition_request(&session, run, RUN_FAILED, false, NULL, error.message);
 		}
 		else
+		{
 			catalog_cancel_request(&session, run->id);
+
+			/* the run goes on, and with it what was given back for the stop */
+			if (status_is_active(run->status))
+				catalog_reopen_batches(&session, run->id);
+		}
 	}
 	catalog_end(&session);
 	shared_wake_at_commit();
@@ -182,7 +188,7 @@ change_run(Worker *worker, RunStatus to)
 		worker->in_hook = false;
 		if (!failure_is_retryable(error) || ++tries >= worker->settings.max_attempts)
 		{
-			hook_record_error(worker, psprintf("the change to \"%s\" was prevented",
+			hook_record_error(worker, NULL, psprintf("the change to \"%s\" was prevented",
 											   status_name(to)), error);
 			veto = error;
 			error = worker_try_uncancelled(worker, accept_veto);
@@ -273,7 +279,6 @@ end_verification(Worker *worker)
 		.reason = psprintf("rows remaining: " INT64_FORMAT, verification->rows)
 	};
 
-	verify_end(verification);
 	worker_begin(worker);
 	catalog_begin(&session);
 	catalog_set_remaining(&session, worker->run->id, verification->rows,
@@ -306,7 +311,8 @@ insist(Worker *worker, void (*function) (Worker *))
 		worker_user_parameters(worker, false);
 		if (shared_worker_noticed() && !closing_is_wanted(worker))
 			proc_exit(0);
-		if (!failure_is_retryable(error) || ++tries >= worker->settings.max_attempts)
+		if (!failure_is_retryable(error) || ++tries >= worker->settings.max_attempts ||
+			(function == finish_next && !finish_may_repeat(worker)))
 			failure_fail_run(worker, error);
 		shared_worker_state(WORKER_RETRYING, 0, 0);
 		if (!worker_nap(failure_retry_delay(worker, tries)) && !closing_is_wanted(worker))
@@ -334,6 +340,7 @@ verify(Worker *worker)
 			proc_exit(0);
 	}
 	insist(worker, end_verification);
+	verify_end(verification);
 }
 
 /* Run what is left of the last step. */

@@ -16,6 +16,7 @@
 
 #include "access/xlog.h"
 #include "catalog/pg_authid.h"
+#include "common/hashfn.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
@@ -104,8 +105,8 @@ get_run(CatalogSession *session, int64 id, Oid caller)
 /*
  * Raises an error if the run would do again what an active run does, or meet
  * one on its table without leave.  "except" is the run itself, 0 if it is new.
- * Runs on one table are started one at a time, so that two that are started at
- * the same moment see each other.
+ * Runs of one definition, and runs on one table, are started one at a time, so
+ * that two that are started at the same moment see each other.
  */
 static void
 check_alone(CatalogSession *session, const char *name, Oid target, Jsonb *parameters,
@@ -115,7 +116,8 @@ check_alone(CatalogSession *session, const char *name, Oid target, Jsonb *parame
 	RunSettings settings;
 	int64		other;
 
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, target, LOCK_CLASS_START);
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 1, hash_bytes((const unsigned char *) name, strlen(name)),
+						 LOCK_CLASS_START);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 	other = catalog_find_equal_run(session, name, parameters, except);
 	if (other != 0)
@@ -126,13 +128,23 @@ check_alone(CatalogSession *session, const char *name, Oid target, Jsonb *parame
 				 errhint("Wait until it has ended, or stop it: SELECT backfill_stop(" INT64_FORMAT ").",
 						 other)));
 	settings_resolve(given, &settings);
-	other = settings.share_target ? 0 : catalog_find_target_run(session, target, except);
+	if (settings.share_target)
+		return;
+
+	/* this one a stranger may hold, and nobody waits for strangers */
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, target, LOCK_CLASS_START);
+	if (LockAcquire(&tag, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("another session is starting a run on the same table"),
+				 errhint("Try again in a moment, or give the setting \"share_target\".")));
+	other = catalog_find_target_run(session, target, except);
 	if (other != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("run " INT64_FORMAT " is active on the same table", other),
 				 errdetail("Two runs on one table may wait for each other's rows."),
-				 errhint("Wait until it has ended, or give the setting \"share_target\".")));
+				 errhint("Wait until it has ended, or give the setting \"share_target\" to run beside it, whoever's it is.")));
 }
 
 /* What a session asks of a run: the caller, and the function that was called. */
@@ -191,9 +203,10 @@ backfill_start(PG_FUNCTION_ARGS)
 	catalog_begin(&session);
 	check_alone(&session, def->name, def->target, parameters, settings, 0);
 	status = start_at > GetCurrentTimestamp() ? RUN_PENDING : RUN_ENQUEUED;
-	begins_hooked = catalog_has_hook(&session, def->name, RUN_PENDING);
+	begins_hooked = catalog_has_hook(&session, def->name, def->owner, RUN_PENDING);
 	hooked = begins_hooked ||
-		(status == RUN_ENQUEUED && catalog_has_hook(&session, def->name, RUN_ENQUEUED));
+		(status == RUN_ENQUEUED && catalog_has_hook(&session, def->name, def->owner,
+													RUN_ENQUEUED));
 	id = catalog_insert_run(&session, def, caller, parameters, types, settings,
 							hooked ? RUN_PENDING : status, start_at);
 	run = catalog_load_run(&session, id, true);
@@ -403,6 +416,10 @@ backfill_retry(PG_FUNCTION_ARGS)
 				 errhint("Wait until it has ended, or stop it.")));
 	check_owner(run->owner);
 	n = catalog_reopen_skipped(&session, run->id);
+
+	/* and what a hook has kept from being retried */
+	if (run->status == RUN_COMPLETED)
+		n = catalog_open_batches(&session, run->id, NULL);
 	if (n > 0)
 	{
 		check_alone(&session, run->name, run->target, run->parameters, run->settings,

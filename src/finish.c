@@ -16,6 +16,8 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/namespace.h"
+#include "commands/defrem.h"
 #include "commands/trigger.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -26,6 +28,7 @@
 #include "tcop/tcopprot.h"
 #include "tcop/utility.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/portal.h"
 #include "utils/snapmgr.h"
 
@@ -94,6 +97,93 @@ note_step(Worker *worker, bool last)
 	ForceSyncCommit();
 }
 
+/* Whether the option CONCURRENTLY is among those of a statement. */
+static bool
+has_concurrently(List *options)
+{
+	ListCell   *lc;
+
+	foreach(lc, options)
+	{
+		DefElem    *option = lfirst_node(DefElem, lc);
+
+		if (strcmp(option->defname, "concurrently") == 0)
+			return defGetBoolean(option);
+	}
+	return false;
+}
+
+/* Whether the statement ends transactions itself, and may leave half of it done. */
+static bool
+ends_transactions(Node *stmt)
+{
+	ListCell   *lc;
+
+	switch (nodeTag(stmt))
+	{
+		case T_IndexStmt:
+			return ((IndexStmt *) stmt)->concurrent;
+		case T_DropStmt:
+			return ((DropStmt *) stmt)->concurrent;
+		case T_ReindexStmt:
+			return has_concurrently(((ReindexStmt *) stmt)->params);
+		case T_AlterTableStmt:
+			foreach(lc, ((AlterTableStmt *) stmt)->cmds)
+			{
+				AlterTableCmd *cmd = lfirst_node(AlterTableCmd, lc);
+
+				if (cmd->subtype == AT_DetachPartition &&
+					castNode(PartitionCmd, cmd->def)->concurrent)
+					return true;
+			}
+			return false;
+		case T_VacuumStmt:
+		case T_CallStmt:
+		case T_DoStmt:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/*
+ * Whether the next statement may be tried again when it has failed: nothing of
+ * it is left then.
+ */
+bool
+finish_may_repeat(Worker *worker)
+{
+	List	   *raws = raw_parser(worker->run->finish, RAW_PARSE_DEFAULT);
+
+	return worker->run->finish_step >= list_length(raws) ||
+		!ends_transactions(list_nth_node(RawStmt, raws, worker->run->finish_step)->stmt);
+}
+
+/*
+ * CREATE INDEX CONCURRENTLY IF NOT EXISTS is content with an index that an
+ * earlier attempt has left invalid.  We are not.
+ */
+static void
+check_left_index(Node *stmt)
+{
+	IndexStmt  *create = (IndexStmt *) stmt;
+	Oid			table;
+	Oid			index;
+
+	if (!IsA(stmt, IndexStmt) || !create->concurrent || create->idxname == NULL)
+		return;
+	table = RangeVarGetRelid(create->relation, NoLock, true);
+	index = OidIsValid(table) ? get_relname_relid(create->idxname, get_rel_namespace(table)) :
+		InvalidOid;
+	if (OidIsValid(index) && get_rel_relkind(index) == RELKIND_INDEX &&
+		!get_index_isvalid(index))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("index \"%s\" is not valid", create->idxname),
+				 errdetail("An earlier attempt to build it was cut short."),
+				 errhint("Drop it with DROP INDEX CONCURRENTLY, then call backfill_resume.")));
+}
+
 /* Run one statement at the top level. */
 static void
 run_statement(RawStmt *raw, const char *text)
@@ -135,6 +225,11 @@ run_step(Worker *worker, List *raws)
 	worker_begin(worker);
 	MemoryContextSwitchTo(worker->loop_context);
 	worker_user_parameters(worker, true);
+	check_left_index(raw->stmt);
+
+	/* it waits for others without being in their way, and should not give up */
+	if (ends_transactions(raw->stmt) && !IsA(raw->stmt, CallStmt) && !IsA(raw->stmt, DoStmt))
+		SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 	run_statement(raw, worker->run->finish);
 	AfterTriggerFireDeferred();
 	worker_user_parameters(worker, false);

@@ -12,5 +12,6 @@
 
 extern List *finish_parse(const char *text);
 extern void finish_next(Worker *worker);
+extern bool finish_may_repeat(Worker *worker);
 
 #endif							/* BACKFILL_FINISH_H */

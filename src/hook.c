@@ -243,6 +243,9 @@ enter_hooks(Worker *worker)
 {
 	int			nest = worker_enter_user_code(worker);
 
+	/* what is called may be cancelled, also where our bookkeeping may not */
+	worker->saved_holdoff = QueryCancelHoldoffCount;
+	QueryCancelHoldoffCount = 0;
 	worker->in_hook = true;
 	if (worker->settings.statement_timeout > 0)
 		enable_timeout_after(STATEMENT_TIMEOUT, (int) worker->settings.statement_timeout);
@@ -255,6 +258,7 @@ leave_hooks(Worker *worker, int nest)
 	if (worker->settings.statement_timeout > 0)
 		disable_timeout(STATEMENT_TIMEOUT, false);
 	AtEOXact_GUC(false, nest);
+	QueryCancelHoldoffCount = worker->saved_holdoff;
 	worker->in_hook = false;
 	if (GetUserId() != worker->userid)
 		ereport(ERROR,
@@ -334,8 +338,9 @@ hook_after(Worker *worker, const HookEvent *event)
 		error = worker_try(worker, call_one_after);
 		worker->in_hook = false;
 		if (error)
-			hook_record_error(worker, psprintf("hook \"after %s %s\"", event->object,
-											   event->status), error);
+			hook_record_error(worker, event->batch,
+							  psprintf("hook \"after %s %s\"", event->object, event->status),
+							  error);
 	}
 }
 
@@ -356,11 +361,12 @@ put_down_error(Worker *worker)
 
 /* In a transaction of its own: put the error of a hook down as an event. */
 void
-hook_record_error(Worker *worker, const char *what, const ErrorData *error)
+hook_record_error(Worker *worker, const BatchInfo *batch, const char *what,
+				  const ErrorData *error)
 {
 	error_event = (EventInfo) {
 		.kind = "hook",
-		.batch = worker->batch,
+		.batch = batch,
 		.sqlstate = unpack_sql_state(error->sqlerrcode),
 		.reason = psprintf("%s: %s", what, error->message)
 	};
@@ -380,7 +386,7 @@ hook_try(Worker *worker, void (*function) (Worker *))
 	if (error == NULL || !worker->in_hook)
 		return error;
 	worker->in_hook = false;
-	hook_record_error(worker, "a hook was overruled", error);
+	hook_record_error(worker, worker->batch, "a hook was overruled", error);
 	worker->hooks_off = true;
 	error = worker_try_uncancelled(worker, function);
 	worker->hooks_off = false;
@@ -612,6 +618,10 @@ backfill_on(PG_FUNCTION_ARGS)
 	name = read_arguments(fcinfo, &hook);
 	check_function(hook.function);
 	catalog_begin(&session);
+	if (name && !catalog_lock_definition(&session, name))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("backfill definition \"%s\" does not exist", name)));
 	if (!catalog_add_hook(&session, &hook, name, caller))
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),

@@ -26,7 +26,8 @@ extern void hook_change(Worker *worker, const HookEvent *event,
 						void (*change) (Worker *));
 extern void hook_after(Worker *worker, const HookEvent *event);
 extern ErrorData *hook_try(Worker *worker, void (*function) (Worker *));
-extern void hook_record_error(Worker *worker, const char *what, const ErrorData *error);
+extern void hook_record_error(Worker *worker, const BatchInfo *batch, const char *what,
+							  const ErrorData *error);
 extern ErrorData *hook_announce_batch(Worker *worker);
 extern HookEvent hook_batch_event(Worker *worker, const char *status, const char *error);
 

@@ -41,6 +41,8 @@
 #include "shared.h"
 
 /* Wait before a scheduler that died, or could not be started, is tried again. */
+/* A latch waits for an int of milliseconds at most. */
+#define LOOK_AGAIN_MS		3600000
 #define RETRY_MS	2000
 
 /* The same where nobody may connect: that may change without notice. */
@@ -250,7 +252,8 @@ serve_due(void)
 		said = false;
 	if (next == DT_NOEND)
 		return -1;
-	return Max(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next), 1);
+	return Min(Max(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next), 1),
+			   LOOK_AGAIN_MS);
 }
 
 /* Take what sessions have asked for and what schedulers have left behind. */

@@ -266,7 +266,10 @@ wanted_workers(CatalogSession *session, RunInfo *run, int living)
 
 		/* for those that wait to be tried again one is enough */
 		open = catalog_open_batches(session, run->id, &due);
-		return Min(settings.workers, due > 0 ? due : Min(open, 1));
+		open = Min(settings.workers, due > 0 ? due : Min(open, 1));
+
+		/* only a worker makes the run running, also where nothing but its end is left */
+		return run->status == RUN_ENQUEUED ? Max(open, 1) : open;
 	}
 	return settings.workers;
 }

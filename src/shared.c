@@ -452,6 +452,7 @@ shared_wake_database(Oid database)
 		if (!runs[i].in_use || runs[i].database != database)
 			continue;
 		runs[i].pending = true;
+		runs[i].pending_due = DT_NOBEGIN;
 		runs[i].pending_changes++;
 	}
 	if (!wake_scheduler(database))

@@ -128,7 +128,7 @@ transition_needs_worker(CatalogSession *session, const RunInfo *run, RunStatus t
 {
 	RunSettings settings;
 
-	if (catalog_has_hook(session, run->name, to))
+	if (catalog_has_hook(session, run->name, run->owner, to))
 		return true;
 	if (to != RUN_COMPLETED)
 		return false;

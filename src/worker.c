@@ -251,7 +251,7 @@ load_run(Worker *worker)
 	old = MemoryContextSwitchTo(worker->run_context);
 	catalog_begin(&session);
 	run = catalog_load_run(&session, worker->slot.run_id, false);
-	worker->hooks = run ? catalog_load_hooks(&session, run->name) : NIL;
+	worker->hooks = run ? catalog_load_hooks(&session, run->name, run->owner) : NIL;
 
 	/* what it waited for is over when one of its workers works */
 	if (run && run->status == RUN_RUNNING && run->end_key && run->wait_reason)

@@ -49,6 +49,7 @@ typedef struct Worker
 	int			tries;			/* to claim a batch */
 	List	   *hooks;			/* HookInfo, for runs of this definition; in run_context */
 	bool		in_hook;		/* a hook is being called, or has raised an error */
+	uint32		saved_holdoff;	/* of cancellations, while a hook is called */
 	bool		hooks_off;		/* make a change without its hooks */
 	TimestampTz next_due;		/* when a batch is to be tried again, or 0 */
 	char	   *last_skipped;	/* SQLSTATE of the row left out last; in context */
