@@ -505,6 +505,26 @@ AS 'MODULE_PATHNAME', 'backfill_drop'
 LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION @extschema@.backfill_drop(text) IS 'remove a backfill definition that has no active run';
 
+CREATE FUNCTION @extschema@.backfill_explain(
+	name text,
+	parameters jsonb DEFAULT NULL,
+	"analyze" boolean DEFAULT false)
+RETURNS TABLE ("QUERY PLAN" text)
+AS 'MODULE_PATHNAME', 'backfill_explain'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_explain(text, jsonb, boolean)
+	IS 'show how a definition would run: statement, plans, estimates, warnings; with analyze, measure some batches and roll them back';
+
+CREATE FUNCTION @extschema@.backfill_preview(
+	name text,
+	parameters jsonb DEFAULT NULL,
+	rows integer DEFAULT 5)
+RETURNS TABLE (key text[], action text, before jsonb, after jsonb, changed jsonb)
+AS 'MODULE_PATHNAME', 'backfill_preview'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_preview(text, jsonb, integer)
+	IS 'run the statement of a definition for some rows, show them before and after, and roll back';
+
 CREATE FUNCTION @extschema@.backfill_start(
 	name text,
 	parameters jsonb DEFAULT NULL,

@@ -67,21 +67,34 @@ append_order(StringInfo buf, Walk *walk, bool descending)
 	}
 }
 
-/* A query for the key at an offset in the range, in the order given. */
-static Statement *
-prepare_key_query(Walk *walk, const WalkRange *range, const char *scope,
-				  const Parameters *parameters, bool descending)
+/*
+ * A query about the rows of the range, in scope if one is given, in the order
+ * of the walk or against it: the columns of the key, then others.
+ */
+Statement *
+bounds_prepare_query(Walk *walk, const WalkRange *range, const char *scope,
+					 const Parameters *parameters, const char *others,
+					 bool descending, const char *limit)
 {
 	StringInfoData buf;
 
 	initStringInfo(&buf);
 	appendStringInfoString(&buf, "SELECT ");
 	append_key_list(&buf, walk);
-	appendStringInfo(&buf, " FROM %s AS batch WHERE %s", walk->target_name,
+	appendStringInfo(&buf, "%s FROM %s AS batch WHERE %s", others, walk->target_name,
 					 STATEMENT_RANGE);
 	append_order(&buf, walk, descending);
-	appendStringInfoString(&buf, " OFFSET $1 LIMIT 1");
+	appendStringInfoString(&buf, limit);
 	return statement_prepare_own(buf.data, walk, range, scope, parameters);
+}
+
+/* A query for the key at an offset in the range, in the order given. */
+static Statement *
+prepare_key_query(Walk *walk, const WalkRange *range, const char *scope,
+				  const Parameters *parameters, bool descending)
+{
+	return bounds_prepare_query(walk, range, scope, parameters, "", descending,
+								" OFFSET $1 LIMIT 1");
 }
 
 /* A query for the key of a row in a range and in scope, at an offset. */
@@ -186,6 +199,13 @@ bounds_drop(Bounds *bounds)
 		statement_drop(bounds->end[inclusive]);
 		statement_drop(bounds->count[inclusive]);
 	}
+}
+
+/* The query for the end of a range, for those who want to see its plan. */
+Statement *
+bounds_end_query(Bounds *bounds, bool start_inclusive)
+{
+	return bounds->end[start_inclusive];
 }
 
 /* The number of rows in the range, read with the snapshot. */

@@ -18,6 +18,11 @@ typedef struct Bounds Bounds;
 
 extern Bounds *bounds_prepare(Walk *walk);
 extern void bounds_drop(Bounds *bounds);
+extern Statement *bounds_prepare_query(Walk *walk, const WalkRange *range,
+									   const char *scope, const Parameters *parameters,
+									   const char *others, bool descending,
+									   const char *limit);
+extern Statement *bounds_end_query(Bounds *bounds, bool start_inclusive);
 extern bool bounds_find_ends(Walk *walk, const RunSettings *settings,
 						   const char *scope, const Parameters *parameters,
 						   Datum *start, Datum *end,

@@ -106,6 +106,10 @@ static Sql sqls[] = {
 		"SELECT min(id) FROM backfill.run "
 		" WHERE name = $1 AND " ACTIVE,
 	1, {TEXTOID}},
+	[SQL_LAST_STARTED] = {
+		"SELECT max(started_at) FROM backfill.run "
+		" WHERE name = $1 AND owner = $2 AND status = 'completed'",
+	2, {TEXTOID, OIDOID}},
 	[SQL_INSERT_RUN] = {
 		"INSERT INTO backfill.run (name, status, owner, started_by, database, "
 		"       system_identifier, target, statement, scope, key, settings, "

@@ -161,6 +161,7 @@ extern void catalog_store_definition(CatalogSession *session, const DefinitionIn
 extern bool catalog_lock_definition(CatalogSession *session, const char *name);
 extern void catalog_delete_definition(CatalogSession *session, const char *name);
 extern int64 catalog_find_active_run(CatalogSession *session, const char *name);
+extern TimestampTz catalog_last_started(CatalogSession *session, const DefinitionInfo *def);
 
 extern int64 catalog_insert_run(CatalogSession *session, const DefinitionInfo *def,
 								Oid started_by, Jsonb *parameters,

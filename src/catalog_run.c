@@ -138,6 +138,19 @@ catalog_find_target_run(CatalogSession *session, Oid target, int64 except)
 	return find_run(SQL_FIND_TARGET_RUN, args);
 }
 
+/* The start of the definition's last completed run, or DT_NOBEGIN. */
+TimestampTz
+catalog_last_started(CatalogSession *session, const DefinitionInfo *def)
+{
+	Datum		args[] = {CStringGetTextDatum(def->name), ObjectIdGetDatum(def->owner)};
+	bool		isnull;
+	Datum		value;
+
+	catalog_sql(SQL_LAST_STARTED, args, NULL);
+	value = catalog_column(0, 1, &isnull);
+	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
+}
+
 /* ---- runs ---- */
 
 /* Insert a run of the definition.  Returns its id. */

@@ -11,9 +11,12 @@
 #ifndef BACKFILL_COMPAT_H
 #define BACKFILL_COMPAT_H
 
+#include "access/amapi.h"
 #include "access/transam.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_proc.h"
+#include "commands/explain.h"
+#include "executor/executor.h"
 #include "parser/parse_type.h"
 #include "postmaster/bgworker.h"
 #include "storage/proc.h"
@@ -21,7 +24,12 @@
 #include "storage/sinvaladt.h"
 #include "tcop/pquery.h"
 #include "utils/acl.h"
+#include "utils/rel.h"
 #include "utils/wait_event.h"
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#include "commands/explain_state.h"
+#endif
 
 #if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
 #error "backfill supports PostgreSQL 15 to 18"
@@ -58,6 +66,28 @@ compat_portal_run(Portal portal, DestReceiver *dest, QueryCompletion *qc)
 	(void) PortalRun(portal, FETCH_ALL, true, dest, dest, qc);
 #else
 	(void) PortalRun(portal, FETCH_ALL, true, true, dest, dest, qc);
+#endif
+}
+
+/* 18 dropped the argument execute_once of ExecutorRun. */
+static inline void
+compat_executor_run(QueryDesc *desc)
+{
+#if PG_VERSION_NUM >= 180000
+	ExecutorRun(desc, ForwardScanDirection, 0);
+#else
+	ExecutorRun(desc, ForwardScanDirection, 0, true);
+#endif
+}
+
+/* From 16 on indexes that only summarize blocks do not get in the way of HOT. */
+static inline bool
+compat_index_blocks_hot(Relation index)
+{
+#if PG_VERSION_NUM >= 160000
+	return !index->rd_indam->amsummarizing;
+#else
+	return true;
 #endif
 }
 

@@ -53,6 +53,14 @@ typedef struct LastRow
 	bool		found;
 } LastRow;
 
+/* A receiver that hands each row on. */
+typedef struct EachRow
+{
+	DestReceiver pub;
+	StatementRow function;
+	void	   *arg;
+} EachRow;
+
 /* ---- preparing ---- */
 
 /*
@@ -386,6 +394,79 @@ statement_fetch(Statement *statement, ParamListInfo params, Snapshot snapshot,
 	(void) run_source(statement, linitial(statement->sources), params, snapshot,
 					  &last.pub);
 	return last.found;
+}
+
+static bool
+each_row_receive(TupleTableSlot *slot, DestReceiver *self)
+{
+	EachRow    *each = (EachRow *) self;
+
+	slot_getallattrs(slot);
+	each->function(slot, each->arg);
+	return true;
+}
+
+/*
+ * Run one of our own queries with the snapshot, or the transaction's if that
+ * is NULL, and the function for each row, in a short-lived memory context.
+ */
+void
+statement_each_row(Statement *statement, ParamListInfo params, Snapshot snapshot,
+				   StatementRow function, void *arg)
+{
+	EachRow		each = {
+		.pub = {
+			.receiveSlot = each_row_receive,
+			.rStartup = last_row_startup,
+			.rShutdown = last_row_shutdown,
+			.rDestroy = last_row_shutdown,
+			.mydest = DestNone
+		},
+		.function = function,
+		.arg = arg
+	};
+
+	(void) run_source(statement, linitial(statement->sources), params, snapshot,
+					  &each.pub);
+}
+
+/* The queries, analysed and rewritten, of all statements; copies. */
+List *
+statement_queries(Statement *statement)
+{
+	List	   *queries = NIL;
+	ListCell   *lc;
+
+	foreach(lc, statement->sources)
+		queries = list_concat(queries,
+							  copyObject(((CachedPlanSource *) lfirst(lc))->query_list));
+	return queries;
+}
+
+/*
+ * Plan the statements one after the other as they would be for an execution,
+ * and hand each plan to the function, which may execute it.
+ */
+void
+statement_each_plan(Statement *statement, ParamListInfo params,
+					StatementPlan function, void *arg)
+{
+	ListCell   *lc,
+			   *lc2;
+
+	foreach(lc, statement->sources)
+	{
+		CachedPlan *plan;
+
+		CHECK_FOR_INTERRUPTS();
+		plan = get_plan(statement, (CachedPlanSource *) lfirst(lc), params);
+		foreach(lc2, plan->stmt_list)
+		{
+			function(lfirst_node(PlannedStmt, lc2), statement->text, params, arg);
+			CommandCounterIncrement();
+		}
+		ReleaseCachedPlan(plan, NULL);
+	}
 }
 
 /* The rows that the planner expects one of our own queries to return. */

@@ -8,7 +8,9 @@
 #ifndef BACKFILL_STATEMENT_H
 #define BACKFILL_STATEMENT_H
 
+#include "executor/tuptable.h"
 #include "nodes/params.h"
+#include "nodes/plannodes.h"
 #include "utils/snapshot.h"
 
 #include "parameters.h"
@@ -18,6 +20,11 @@
 #define STATEMENT_RANGE		"\"backfill range\""
 
 typedef struct Statement Statement;
+
+/* What is done with a row of a query, or with a plan. */
+typedef void (*StatementRow) (TupleTableSlot *slot, void *arg);
+typedef void (*StatementPlan) (PlannedStmt *plan, const char *text,
+							   ParamListInfo params, void *arg);
 
 extern Statement *statement_prepare(const char *text, Walk *walk,
 									const char *scope, const Parameters *parameters,
@@ -34,6 +41,11 @@ extern void statement_watch(void);
 extern int64 statement_progress(void);
 extern bool statement_fetch(Statement *statement, ParamListInfo params,
 							Snapshot snapshot, int ncolumns, Datum *values);
+extern void statement_each_row(Statement *statement, ParamListInfo params,
+							   Snapshot snapshot, StatementRow function, void *arg);
+extern List *statement_queries(Statement *statement);
+extern void statement_each_plan(Statement *statement, ParamListInfo params,
+								StatementPlan function, void *arg);
 extern double statement_estimate(const char *text, Walk *walk,
 								 const WalkRange *range, ParamListInfo params);
 

@@ -120,7 +120,7 @@ my $members = "SELECT objid FROM pg_depend
 	  AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'backfill')";
 
 # Functions and procedures, each with every argument.
-my @functions = rows("SELECT proname, array_to_string(proargnames, ','),
+my @functions = rows("SELECT proname, array_to_string(proargnames[:pronargs], ','),
 	pg_get_function_identity_arguments(oid), pg_get_function_result(oid)
 	FROM pg_proc WHERE oid IN ($members) AND proname LIKE 'backfill\\_%' ORDER BY 1");
 cmp_ok(scalar @functions, '>', 5, 'the extension has functions');
@@ -132,10 +132,16 @@ foreach my $function (@functions)
 	isnt($section, '', "reference: $name has a section");
 	foreach my $argument (split(/,/, $arguments))
 	{
-		my ($type) = $signature =~ /(?:^|, )(?:IN )?\Q$argument\E (.*?)(?:,|$)/;
+		my ($type) = $signature =~ /(?:^|, )(?:IN )?"?\Q$argument\E"? (.*?)(?:,|$)/;
 		$type =~ s/timestamp with time zone/timestamptz/;
 		like($section, qr/^\| `$argument` \| \Q$type\E \|/m,
 			"reference: argument $argument of $name, of type $type");
+	}
+	foreach my $column ($result =~ /^TABLE\((.*)\)$/ ? split(/, /, $1) : ())
+	{
+		my ($named, $type) = $column =~ /^"?(.*?)"? (\S+)$/;
+		like($section, qr/^\| `\Q$named\E` \| \Q$type\E \||TABLE \("\Q$named\E" \Q$type\E\)/m,
+			"reference: column $named of what $name returns");
 	}
 	like($section, qr/^Returns/m, "reference: what $name returns") if $result ne '';
 	like($section, qr/^Who/m, "reference: who may call $name");

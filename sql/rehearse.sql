@@ -1,0 +1,298 @@
+-- backfill_preview and backfill_explain: what they show, what they warn of, and
+-- that nothing is left of it.
+CREATE SCHEMA rehearse;
+SET search_path = rehearse, public;
+SET client_min_messages = notice;
+\pset format unaligned
+\pset tuples_only on
+\set VERBOSITY terse
+-- without costs; some minor releases write AS before an alias, others do not
+
+CREATE FUNCTION explain(name text, parameters jsonb DEFAULT NULL) RETURNS SETOF text LANGUAGE sql
+AS $$ SELECT replace(regexp_replace("QUERY PLAN", ' +\(cost=.*?\)', ''), 'contacts AS batch', 'contacts batch') FROM backfill_explain(name, parameters) $$;
+CREATE FUNCTION warnings(name text) RETURNS SETOF text LANGUAGE sql
+AS $$ SELECT "QUERY PLAN" FROM backfill_explain(name) WHERE "QUERY PLAN" ~ '^(Warning:|  Hint:)' $$;
+CREATE FUNCTION define(name text, target regclass, statement text, scope text DEFAULT NULL, settings jsonb DEFAULT '{}', parameters jsonb DEFAULT '{}', key text DEFAULT NULL) RETURNS void LANGUAGE sql
+AS $$ SELECT backfill_define(name, target, statement, scope => scope, settings => settings, parameters => parameters, key => key) $$;
+
+CREATE TABLE contacts (id bigint PRIMARY KEY, cell text, cell_e164 text, n int DEFAULT 0);
+INSERT INTO contacts SELECT i, '212-555-' || lpad((i % 10000)::text, 4, '0') FROM generate_series(1, 20000) i;
+UPDATE contacts SET cell = NULL WHERE id = 3;
+VACUUM (FULL, ANALYZE) contacts;
+CREATE TABLE archive (LIKE contacts);
+
+--
+-- What they show.
+--
+
+SELECT define('normalize', 'contacts', $$UPDATE batch SET cell_e164 = '+1' || regexp_replace(cell, '\D', '', 'g')$$, 'cell_e164 IS NULL', '{"batch_size": 5000}');
+SELECT * FROM explain('normalize');
+\pset tuples_only off
+SELECT * FROM backfill_preview('normalize', rows => 4);
+\pset tuples_only on
+SELECT count(*) FROM backfill_preview('normalize');
+
+-- from and to, descending
+SELECT define('newest', 'contacts', 'UPDATE batch SET n = n + 1', settings => '{"direction": "desc", "to": 100, "from": 99, "workers": 2}');
+SELECT * FROM explain('newest');
+SELECT * FROM backfill_preview('newest');
+
+-- deleted, and what goes elsewhere
+SELECT define('purge', 'contacts', 'DELETE FROM batch', 'id % 1000 = 0');
+SELECT * FROM backfill_preview('purge', rows => 2);
+SELECT define('move', 'contacts', 'WITH gone AS (DELETE FROM batch RETURNING *) INSERT INTO archive SELECT * FROM gone');
+SELECT * FROM backfill_preview('move', rows => 1);
+SELECT define('several', 'contacts', 'INSERT INTO archive SELECT * FROM batch; INSERT INTO archive SELECT * FROM batch; DELETE FROM batch');
+SELECT * FROM backfill_preview('several', rows => 1);
+SELECT count(*) FILTER (WHERE l LIKE '%DELETE FROM%'), count(*) FILTER (WHERE l LIKE '%INSERT INTO%'), count(*) FILTER (WHERE l LIKE '%NOT MATERIALIZED%'), count(*) FILTER (WHERE l ~ '^  (Delete|Insert) on') FROM explain('several') l;
+CREATE TABLE totals (digit int PRIMARY KEY, n bigint);
+INSERT INTO totals SELECT i, 0 FROM generate_series(0, 4) i;
+SELECT define('conflict', 'contacts', 'INSERT INTO totals AS t SELECT id % 10, count(*) FROM batch GROUP BY 1 ON CONFLICT (digit) DO UPDATE SET n = t.n + excluded.n');
+SELECT * FROM backfill_preview('conflict', rows => 10) WHERE action <> 'unchanged';
+SELECT define('merge', 'contacts', 'MERGE INTO totals t USING batch b ON b.id % 10 = t.digit WHEN MATCHED AND t.digit = 4 THEN DELETE WHEN MATCHED THEN UPDATE SET n = t.n + 1 WHEN NOT MATCHED THEN INSERT VALUES (b.id % 10, 1)');
+SELECT * FROM backfill_preview('merge', rows => 9) WHERE action <> 'unchanged';
+
+-- not touched, and touched without a change
+SELECT define('read', 'contacts', 'SELECT length(cell) FROM batch');
+SELECT key, action, changed FROM backfill_preview('read', rows => 1);
+SELECT define('touch', 'contacts', 'UPDATE batch SET n = n WHERE id <> 1');
+SELECT key, action, changed FROM backfill_preview('touch', rows => 2);
+
+-- several columns in the key; partitions, from one to the other; children
+CREATE TABLE pairs (a int, b text, n int, PRIMARY KEY (a, b));
+INSERT INTO pairs SELECT i / 2, 'x, ' || i, i FROM generate_series(1, 9) i;
+SELECT define('pairs', 'pairs', 'UPDATE batch SET n = NULL', settings => '{"from": 2}');
+SELECT key, action, changed FROM backfill_preview('pairs', rows => 3);
+SELECT l FROM explain('pairs') l WHERE l ~ 'Range|Key|from key';
+CREATE TABLE parted (id int, p int, n int, PRIMARY KEY (id, p)) PARTITION BY LIST (p);
+CREATE TABLE parted_1 PARTITION OF parted FOR VALUES IN (1);
+CREATE TABLE parted_2 PARTITION OF parted FOR VALUES IN (2);
+INSERT INTO parted SELECT i, 1 + i % 2, 0 FROM generate_series(1, 10) i;
+ANALYZE parted;
+CREATE UNIQUE INDEX parted_key ON parted (id, p);
+SELECT define('parted', 'parted', 'UPDATE batch SET n = 1; DELETE FROM batch WHERE p = 2');
+SELECT key, action, changed FROM backfill_preview('parted', rows => 3);
+CREATE TABLE parent (id int PRIMARY KEY, n int);
+CREATE TABLE child (PRIMARY KEY (id)) INHERITS (parent);
+INSERT INTO parent VALUES (1, 10), (2, 10);
+INSERT INTO child VALUES (1, 20), (3, 20);
+SELECT define('parent', 'parent', 'UPDATE batch SET n = n + 1 WHERE n = 20');
+SELECT key, action, before->'n' AS before, changed FROM backfill_preview('parent') ORDER BY 1, 3;
+
+-- no row in scope; no row at all
+SELECT define('nothing', 'contacts', 'UPDATE batch SET n = 1', 'n = 7');
+SELECT * FROM backfill_preview('nothing');
+CREATE TABLE empty (id int PRIMARY KEY, n int);
+SELECT define('empty', 'empty', 'UPDATE batch SET n = 1');
+SELECT * FROM backfill_preview('empty');
+SELECT l FROM explain('empty') l WHERE l ~ 'Range|Rows|Update|Limit';
+SELECT count(*) > 5 FROM backfill_explain('empty', "analyze" => true);
+
+-- parameters, and what a run says of itself
+SELECT define('params', 'contacts', $$UPDATE batch SET cell = concat_ws('/', params.word, run.id, run.name, run.since), n = params.number$$, 'id > params.number', parameters => '{"word": {"type": "text", "required": true}, "number": {"type": "int", "default": 3}}');
+SELECT key, changed FROM backfill_preview('params', '{"word": "hello"}', 1);
+SELECT key, changed FROM backfill_preview('params', '{"word": "''; DROP TABLE contacts", "number": 19999}', 5);
+SELECT l FROM explain('params', '{"word": "x"}') l WHERE l ~ '\$';
+SELECT * FROM backfill_preview('params');
+SELECT * FROM backfill_explain('params', '{"word": 1, "wort": 2}');
+SELECT * FROM backfill_preview('params', '{"word": "x", "number": "many"}');
+
+--
+-- Warnings.
+--
+
+SELECT * FROM warnings('normalize');
+
+-- few rows in scope, unless the key itself leads to them
+SELECT define('sparse', 'contacts', 'UPDATE batch SET n = 1', $$cell = '212-555-0001'$$);
+SELECT * FROM warnings('sparse');
+SELECT define('start', 'contacts', 'UPDATE batch SET n = 1', 'id < 100');
+SELECT * FROM warnings('start');
+
+-- the table read in full by each batch
+SELECT define('full', 'contacts', 'UPDATE batch SET n = (SELECT max(n) FROM contacts)');
+SELECT * FROM warnings('full');
+-- which does not matter if there is only one
+SELECT define('full', 'contacts', 'UPDATE batch SET n = (SELECT max(n) FROM contacts)', settings => '{"batch_size": 20000}');
+SELECT * FROM warnings('full');
+
+-- triggers: those that fire for a row of what the statement does
+CREATE FUNCTION nop() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+CREATE TABLE loud (id int PRIMARY KEY, n int, m int);
+INSERT INTO loud SELECT i, 0, 0 FROM generate_series(1, 2000) i;
+ANALYZE loud;
+CREATE TRIGGER each_row AFTER UPDATE ON loud FOR EACH ROW EXECUTE FUNCTION nop();
+CREATE TRIGGER each_n BEFORE UPDATE OF n ON loud FOR EACH ROW EXECUTE FUNCTION nop();
+CREATE TRIGGER each_m BEFORE UPDATE OF m ON loud FOR EACH ROW EXECUTE FUNCTION nop();
+CREATE TRIGGER each_insert BEFORE INSERT ON loud FOR EACH ROW EXECUTE FUNCTION nop();
+CREATE TRIGGER each_statement AFTER UPDATE ON loud EXECUTE FUNCTION nop();
+CREATE TRIGGER disabled AFTER UPDATE ON loud FOR EACH ROW EXECUTE FUNCTION nop();
+ALTER TABLE loud DISABLE TRIGGER disabled;
+SELECT define('loud', 'loud', 'UPDATE batch SET n = n + 1');
+SELECT * FROM warnings('loud');
+CREATE TABLE log (id int);
+CREATE RULE log AS ON UPDATE TO loud DO ALSO INSERT INTO log VALUES (NEW.id);
+SELECT l FROM warnings('loud') l WHERE l ~ 'rule';
+SELECT * FROM backfill_preview('loud', rows => 1);
+
+-- foreign keys in both directions
+CREATE TABLE departments (id int PRIMARY KEY);
+CREATE TABLE people (id int PRIMARY KEY, department int REFERENCES departments, n int, boss int REFERENCES people);
+CREATE TABLE badges (id int PRIMARY KEY, person int REFERENCES people);
+CREATE INDEX badges_person ON badges (person);
+CREATE TABLE desks (id int PRIMARY KEY, person int REFERENCES people);
+SELECT define('n', 'people', 'UPDATE batch SET n = 1');
+SELECT * FROM warnings('n');
+SELECT define('department', 'people', 'UPDATE batch SET department = 1');
+SELECT * FROM warnings('department');
+SELECT define('leave', 'people', 'DELETE FROM batch');
+SELECT * FROM warnings('leave');
+SELECT define('enter', 'people', 'INSERT INTO desks SELECT id, id FROM batch');
+SELECT * FROM warnings('enter');
+
+-- indexes that hold a changed column, in whatever role
+CREATE TABLE indexed (id int PRIMARY KEY, a int, b int, c int, d int, e int, g int GENERATED ALWAYS AS (e + 1) STORED);
+CREATE INDEX i_a ON indexed (a);
+CREATE INDEX i_include ON indexed (b) INCLUDE (a);
+CREATE INDEX i_expression ON indexed ((c + 1));
+CREATE INDEX i_partial ON indexed (b) WHERE d > 0;
+CREATE INDEX i_generated ON indexed (g);
+SELECT define('indexed', 'indexed', 'UPDATE batch SET a = 1');
+SELECT * FROM warnings('indexed');
+SELECT define('indexed', 'indexed', 'UPDATE batch SET c = 1, d = 1, e = 1');
+SELECT * FROM warnings('indexed');
+CREATE TABLE summarized (id int PRIMARY KEY, a int);
+CREATE INDEX i_brin ON summarized USING brin (a);
+SELECT define('summarized', 'summarized', 'UPDATE batch SET a = 1');
+SELECT count(*) = (current_setting('server_version_num')::int < 160000)::int FROM warnings('summarized') l WHERE l LIKE 'Warning:%i_brin%';
+
+-- logical replication
+SET client_min_messages = error;
+CREATE PUBLICATION pub_indexed FOR TABLE indexed;
+CREATE PUBLICATION pub_insert FOR TABLE indexed WITH (publish = 'insert');
+CREATE PUBLICATION pub_schema FOR TABLES IN SCHEMA rehearse;
+SET client_min_messages = notice;
+SELECT l FROM warnings('indexed') l WHERE l ~ 'replication|lag';
+SELECT l FROM warnings('leave') l WHERE l ~ 'replication';
+DROP PUBLICATION pub_indexed, pub_insert, pub_schema;
+
+-- sequences: called, or behind a column
+CREATE SEQUENCE seq;
+CREATE TABLE serials (id serial, x int);
+CREATE TABLE identities (id int GENERATED ALWAYS AS IDENTITY, x int);
+SELECT define('nextval', 'contacts', $$UPDATE batch SET n = nextval('rehearse.seq')$$);
+SELECT * FROM warnings('nextval');
+SELECT define('serial', 'contacts', 'INSERT INTO serials (x) SELECT n FROM batch');
+SELECT * FROM warnings('serial');
+SELECT define('identity', 'contacts', 'WITH i AS (INSERT INTO identities (x) SELECT n FROM batch RETURNING *) SELECT FROM i');
+SELECT l FROM warnings('identity') l WHERE l LIKE 'Warning%';
+SELECT is_called FROM seq;
+
+--
+-- Measured.
+--
+
+CREATE FUNCTION measured(name text) RETURNS SETOF text LANGUAGE sql
+AS $$ SELECT regexp_replace(regexp_replace("QUERY PLAN", '[0-9.]+ (kB|MB|bytes)', '# bytes', 'g'), '[0-9]+(\.[0-9]+)?', '#', 'g')
+  FROM (SELECT *, row_number() OVER () AS n FROM backfill_explain(name, "analyze" => true)) e
+ WHERE "QUERY PLAN" ~ '^(Measured|Projected|  (Rows: .*processed|Rate|WAL: [0-9]+ bytes per|Buffers per|HOT|Locks|Longest|Duration|WAL|Growth))' ORDER BY n $$;
+SELECT * FROM measured('normalize');
+SELECT * FROM measured('move');
+SELECT * FROM measured('several');
+SELECT * FROM measured('newest');
+SELECT * FROM measured('pairs');
+SELECT * FROM measured('parted');
+-- one row a batch, and more rows a batch than there are
+SELECT define('single', 'pairs', 'UPDATE batch SET n = 0', settings => '{"batch_size": 1}');
+SELECT "QUERY PLAN" FROM backfill_explain('single', "analyze" => true) WHERE "QUERY PLAN" ~ 'processed|^Measured';
+SELECT define('single', 'pairs', 'UPDATE batch SET n = 0', settings => '{"batch_size": 1000}');
+SELECT "QUERY PLAN" FROM backfill_explain('single', "analyze" => true) WHERE "QUERY PLAN" ~ 'processed|^Measured';
+-- all of them are HOT where there is room
+CREATE TABLE roomy (id int PRIMARY KEY, n int) WITH (fillfactor = 40);
+INSERT INTO roomy SELECT i, 0 FROM generate_series(1, 1000) i;
+VACUUM ANALYZE roomy;
+SELECT define('roomy', 'roomy', 'UPDATE batch SET n = 1');
+SELECT "QUERY PLAN" FROM backfill_explain('roomy', "analyze" => true) WHERE "QUERY PLAN" ~ 'HOT';
+-- triggers show what they cost
+SELECT count(*) FROM backfill_explain('loud', "analyze" => true) WHERE "QUERY PLAN" ~ 'Trigger (each_row|each_n).*calls=100';
+
+--
+-- Nothing is left, and errors leave the session as it was.
+--
+
+SELECT count(*), count(cell_e164), sum(n) FROM contacts;
+SELECT count(*) FROM archive;
+SELECT sum(n) FROM totals;
+BEGIN;
+SELECT count(*) FROM backfill_preview('move', rows => 3);
+SELECT count(*) > 10 FROM backfill_explain('normalize', "analyze" => true);
+SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND (locktype IN ('advisory', 'tuple', 'object') OR relation >= 16384);
+COMMIT;
+
+CREATE FUNCTION state() RETURNS text LANGUAGE sql AS $$ SELECT concat_ws(' ', current_user = session_user, current_setting('search_path'), current_setting('lock_timeout'), current_setting('statement_timeout'), current_setting('track_counts')) $$;
+SET statement_timeout = '10min';
+SELECT state();
+CREATE FUNCTION try(query text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE query;
+	RETURN 'no error';
+EXCEPTION WHEN query_canceled OR others THEN
+	RETURN SQLSTATE || ' ' || SQLERRM || ' | ' || state();
+END $$;
+SELECT define('bad', 'contacts', $$UPDATE batch SET cell = set_config('search_path', 'pg_catalog', false), n = 1 / (id - id)$$, settings => '{"statement_timeout": "1 min"}');
+SELECT try($$SELECT * FROM backfill_preview('bad', rows => 1000)$$);
+SELECT try($$SELECT * FROM backfill_explain('bad', "analyze" => true)$$);
+SELECT define('slow', 'contacts', 'SELECT pg_sleep(600) FROM batch', settings => '{"statement_timeout": "10ms"}');
+SELECT try($$SELECT * FROM backfill_preview('slow')$$);
+SELECT try($$SELECT * FROM backfill_explain('slow', "analyze" => true)$$);
+SELECT try('SELECT pg_sleep(0.02)'), state();
+-- that of the session goes on
+SET statement_timeout = '1s';
+SELECT try($$SELECT * FROM backfill_preview('slow')$$), try('SELECT pg_sleep(600)');
+SET statement_timeout = '10min';
+-- a sparse scope is searched no longer than that, either
+SELECT define('search', 'contacts', 'UPDATE batch SET n = 1', 'pg_sleep(0.001) IS NULL', '{"statement_timeout": "50ms"}');
+SELECT try($$SELECT * FROM backfill_preview('search')$$);
+RESET statement_timeout;
+
+-- errors
+SELECT * FROM backfill_preview('none');
+SELECT * FROM backfill_explain('none');
+SELECT * FROM backfill_preview(NULL);
+SELECT * FROM backfill_explain(NULL);
+SELECT * FROM backfill_preview('normalize', rows => 0);
+SELECT * FROM backfill_preview('normalize', rows => 1001);
+SELECT * FROM backfill_preview('normalize', rows => NULL);
+BEGIN READ ONLY;
+SELECT count(*) > 5 FROM backfill_explain('normalize');
+SELECT * FROM backfill_preview('normalize');
+ROLLBACK;
+DROP TABLE empty;
+SELECT * FROM backfill_explain('empty');
+
+-- deferred constraints are checked at once
+CREATE TABLE refs (id int PRIMARY KEY, department int REFERENCES departments DEFERRABLE INITIALLY DEFERRED);
+INSERT INTO refs SELECT i FROM generate_series(1, 10) i;
+SELECT define('refs', 'refs', 'UPDATE batch SET department = 7');
+SELECT try($$SELECT * FROM backfill_preview('refs')$$);
+INSERT INTO departments VALUES (7);
+SELECT key, changed FROM backfill_preview('refs', rows => 1);
+-- unless the transaction has some waiting, which are not fired
+BEGIN;
+INSERT INTO refs VALUES (11, 8);
+SELECT l FROM warnings('refs') l WHERE l ~ 'waiting';
+SELECT try($$SELECT * FROM backfill_preview('refs', rows => 1)$$);
+SELECT key FROM backfill_preview('touch', rows => 1);
+INSERT INTO departments VALUES (8);
+COMMIT;
+SELECT count(*) FROM refs WHERE department = 8;
+-- and the caller's own go on being deferred
+BEGIN;
+SELECT key FROM backfill_preview('refs', rows => 1);
+INSERT INTO refs VALUES (12, 9);
+INSERT INTO departments VALUES (9);
+COMMIT;
+
+SELECT backfill_drop(name) FROM backfill_definitions;
+SET client_min_messages = warning;
+DROP SCHEMA rehearse CASCADE;
