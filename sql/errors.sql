@@ -233,7 +233,8 @@ CREATE TABLE "A ""quoted"" Täble; --" ("The id" int PRIMARY KEY, "sel'ect" int 
 INSERT INTO "A ""quoted"" Täble; --" VALUES (1), (2);
 CREATE FUNCTION works(name text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
-	PERFORM backfill_define(name, '"A ""quoted"" Täble; --"', $s$UPDATE batch SET "sel'ect" = batch."sel'ect" + 1$s$, scope => '"The id" > 0');
+	PERFORM backfill_define(name, '"A ""quoted"" Täble; --"', $s$UPDATE batch SET "sel'ect" = batch."sel'ect" + 1$s$, scope => '"The id" > 0',
+		settings => '{"share_target": true}');
 	ASSERT (SELECT d.name FROM backfill_definitions d WHERE d.name = works.name) = name;
 	PERFORM backfill_start(name, start_at => now() + '1 day');
 	RETURN name;

@@ -152,6 +152,76 @@ SELECT count(*), count(DISTINCT key), count(*) FILTER (WHERE key = '15') FROM au
 SELECT 'one', n, count(*) FROM one GROUP BY n UNION ALL SELECT 'ends', n, count(*) FROM ends GROUP BY n UNION ALL SELECT 'down', n, count(*) FROM down GROUP BY n
 UNION ALL SELECT 'pair', n, count(*) FROM pair GROUP BY n UNION ALL SELECT 'several', n, count(*) FROM several GROUP BY n ORDER BY 1, 2;
 
+--
+-- Statements that do not go through their range row by row in the order of the
+-- key: wherever they were when the row failed, it is found, and it alone.
+--
+SELECT backfill_delete(run) FROM runs;
+SELECT backfill_drop(label) FROM runs;
+TRUNCATE runs, audit;
+CREATE TABLE filtered (LIKE one INCLUDING ALL);
+INSERT INTO filtered SELECT i * 3, 0, CASE WHEN i IN (8, 12, 40, 41) THEN 0 ELSE 1 END FROM generate_series(1, 50) i;
+CREATE TABLE gaps (LIKE one INCLUDING ALL);
+INSERT INTO gaps SELECT * FROM filtered;
+CREATE TABLE gapsdown (LIKE one INCLUDING ALL);
+INSERT INTO gapsdown SELECT * FROM filtered;
+CREATE TABLE backwards (LIKE one INCLUDING ALL);
+INSERT INTO backwards SELECT * FROM filtered ORDER BY id DESC;
+CREATE TABLE calls (LIKE one INCLUDING ALL);
+INSERT INTO calls SELECT * FROM filtered;
+CREATE TABLE sorted (LIKE one INCLUDING ALL);
+INSERT INTO sorted SELECT * FROM filtered;
+CREATE TABLE joined (LIKE one INCLUDING ALL);
+INSERT INTO joined SELECT * FROM filtered;
+CREATE TABLE moved (LIKE one INCLUDING ALL);
+INSERT INTO moved SELECT * FROM filtered;
+CREATE TABLE atonce (LIKE one INCLUDING ALL);
+INSERT INTO atonce SELECT * FROM filtered;
+CREATE TABLE second (LIKE one INCLUDING ALL);
+INSERT INTO second SELECT * FROM filtered;
+CREATE TABLE late (LIKE one INCLUDING ALL);
+INSERT INTO late SELECT * FROM filtered;
+CREATE TABLE shards (LIKE one INCLUDING ALL) PARTITION BY HASH (id);
+CREATE TABLE shards_0 PARTITION OF shards FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+CREATE TABLE shards_1 PARTITION OF shards FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+INSERT INTO shards SELECT * FROM filtered;
+CREATE TABLE other (id int, weight int);
+INSERT INTO other SELECT id, 1 FROM filtered ORDER BY md5(id::text);
+CREATE FUNCTION note(id int, divisor int) RETURNS int LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO audit VALUES ('calls', id::text, 1 / divisor);
+	UPDATE calls SET n = n + 1 WHERE calls.id = note.id;
+	RETURN 1;
+END $$;
+CREATE FUNCTION later() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM 1 / NEW.divisor;
+	RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER later AFTER UPDATE ON late DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION later();
+
+SELECT start('filtered', 'UPDATE batch SET n = n + 1 / divisor WHERE id % 2 = 0');
+SELECT start('gaps', 'UPDATE batch SET n = n + 1 / divisor', scope => 'id % 2 = 0');
+SELECT start('gapsdown', 'UPDATE batch SET n = n + 1 / divisor', '{"direction": "desc"}', scope => 'id % 2 = 0');
+SELECT start(t, 'UPDATE batch SET n = n + 1 / divisor') FROM unnest(ARRAY['backwards', 'shards']) t;
+SELECT start('calls', 'SELECT note(id, divisor) FROM batch');
+SELECT start('sorted', 'WITH s AS (SELECT id, 1 / divisor AS one FROM (SELECT * FROM batch ORDER BY md5(id::text) OFFSET 0) r) UPDATE batch SET n = n + s.one FROM s WHERE s.id = batch.id');
+SELECT start('joined', 'UPDATE batch SET n = n + weight / divisor FROM other WHERE other.id = batch.id');
+SELECT start('moved', 'WITH gone AS (DELETE FROM batch RETURNING *) INSERT INTO audit SELECT ''moved'', id::text, 1 / divisor FROM gone');
+SELECT start('atonce', 'WITH sums AS (SELECT max(1 / divisor) AS one FROM batch) UPDATE batch SET n = n + one FROM sums');
+SELECT start('second', 'UPDATE batch SET n = n + 1; INSERT INTO audit SELECT ''second'', id::text, 1 / divisor FROM batch ORDER BY id DESC');
+SELECT start('late', 'UPDATE batch SET n = n + 1');
+CALL settle();
+SELECT label, status, rows_affected, errors, error FROM runs JOIN backfill_runs ON id = run ORDER BY run;
+SELECT label, problems(run) FROM runs ORDER BY run;
+SELECT label, array_agg(key[1]::int ORDER BY key[1]::int) AS failed, array_agg(DISTINCT sqlstate) FROM runs JOIN backfill_errors ON run_id = run GROUP BY run, label ORDER BY run;
+SELECT t, n, count(*), array_agg(id ORDER BY id) FILTER (WHERE divisor = 0) AS bad
+  FROM (SELECT 'filtered' AS t, * FROM filtered UNION ALL SELECT 'gaps', * FROM gaps UNION ALL SELECT 'gapsdown', * FROM gapsdown UNION ALL SELECT 'backwards', * FROM backwards
+		UNION ALL SELECT 'shards', * FROM shards UNION ALL SELECT 'calls', * FROM calls UNION ALL SELECT 'sorted', * FROM sorted UNION ALL SELECT 'joined', * FROM joined
+		UNION ALL SELECT 'moved', * FROM moved UNION ALL SELECT 'atonce', * FROM atonce UNION ALL SELECT 'second', * FROM second UNION ALL SELECT 'late', * FROM late) r
+ GROUP BY t, n ORDER BY t, n;
+SELECT label, count(*), count(DISTINCT key), count(*) FILTER (WHERE key IN ('24', '36', '120', '123')) AS bad FROM audit GROUP BY label ORDER BY label;
+
 SELECT backfill_delete(run) FROM runs;
 SELECT count(*) FROM backfill_errors JOIN runs ON run = run_id;
 SELECT backfill_drop(label) FROM runs;

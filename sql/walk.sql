@@ -325,11 +325,11 @@ SELECT status, batches, rows_affected, error FROM backfill_runs WHERE name = 'od
 CREATE TABLE estimated (k int PRIMARY KEY, n int DEFAULT 0);
 INSERT INTO estimated SELECT generate_series(1, 1000);
 VACUUM ANALYZE estimated;
-SELECT backfill_define('estimated', 'estimated', 'UPDATE batch SET n = 1');
+SELECT backfill_define('estimated', 'estimated', 'UPDATE batch SET n = params.n', parameters => '{"n": "int"}', settings => '{"share_target": true}');
 TRUNCATE walks;
-INSERT INTO walks (run) SELECT backfill_start('estimated', settings => s) FROM (VALUES ('{}'::jsonb), ('{"from": 501}'), ('{"from": 101, "to": 200}')) v(s);
+INSERT INTO walks (run) SELECT backfill_start('estimated', parameters => jsonb_build_object('n', n), settings => s) FROM (VALUES (1, '{}'::jsonb), (2, '{"from": 501}'), (3, '{"from": 101, "to": 200}')) v(n, s);
 CALL settle();
-SELECT settings, status, rows_total BETWEEN rows_scanned * 0.8 AND rows_scanned * 1.2 AS near, rows_scanned, progress FROM backfill_runs WHERE name = 'estimated' ORDER BY id;
+SELECT settings - 'share_target', status, rows_total BETWEEN rows_scanned * 0.8 AND rows_scanned * 1.2 AS near, rows_scanned, progress FROM backfill_runs WHERE name = 'estimated' ORDER BY id;
 
 -- a bound in a text that the parameters of the session could turn: it means the same to the session and to the workers
 CREATE TABLE dated (k date PRIMARY KEY, n int DEFAULT 0);

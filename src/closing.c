@@ -290,7 +290,8 @@ end_verification(Worker *worker)
 	if (verification->rows > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION),
-				 errmsg(INT64_FORMAT " rows are still in scope", verification->rows),
+				 errmsg(INT64_FORMAT " row%s still in scope", verification->rows,
+						verification->rows == 1 ? " is" : "s are"),
 				 errdetail("They were counted by the setting \"verify\" when every batch was done. Of the rows of the run, " INT64_FORMAT " were skipped because of errors.",
 						   skipped),
 				 errhint("Look at the rows that are left, then call backfill_resume, which counts again.")));
