@@ -69,6 +69,8 @@ CREATE TABLE backfill.run (
 	finish		text,
 	finish_step	integer NOT NULL DEFAULT 0,
 	verified	boolean NOT NULL DEFAULT false,
+	closings	integer NOT NULL DEFAULT 0,
+	closing_boot bigint,
 	rows_remaining bigint,
 	start_at	timestamptz,
 	since		timestamptz,
@@ -118,6 +120,8 @@ COMMENT ON COLUMN backfill.run.search_path IS 'search_path under which names are
 COMMENT ON COLUMN backfill.run.finish IS 'SQL that is run once when every batch is done and verified';
 COMMENT ON COLUMN backfill.run.finish_step IS 'statements of it that are done';
 COMMENT ON COLUMN backfill.run.verified IS 'whether the run has passed its verification';
+COMMENT ON COLUMN backfill.run.closings IS 'workers that began to call hooks or the last step and have not been heard of since';
+COMMENT ON COLUMN backfill.run.closing_boot IS 'life of the server in which the last of them began';
 COMMENT ON COLUMN backfill.run.rows_remaining IS 'rows still in scope when they were last counted';
 COMMENT ON COLUMN backfill.run.start_at IS 'time before which the run does not start';
 COMMENT ON COLUMN backfill.run.since IS 'run.since: start of the last completed run of the definition before this one';

@@ -183,6 +183,11 @@ claim_next(Worker *worker, CatalogSession *session)
 
 	if (!catalog_last_batch(session, run->id, &batch->number, &batch->start_key))
 	{
+		/* or every row would be processed again */
+		if (run->rollup_number > 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("the batches of backfill run " INT64_FORMAT " are missing", run->id)));
 		batch->start_key = run->start_key;
 		batch->start_inclusive = true;
 	}

@@ -50,7 +50,8 @@
 	"backfill.is_local(database, system_identifier), target::oid, statement, " \
 	"scope, key, settings, search_path, start_at, key_types, start_key, " \
 	"end_key, wait_reason, parameters, parameter_types, finish, finish_step, " \
-	"verified, started_at, since, requested_by, request_reason, error, sqlstate"
+	"verified, started_at, since, requested_by, request_reason, error, sqlstate, " \
+	"rollup_number"
 
 /* A run that is not over, or is to begin again. */
 #define ACTIVE \
@@ -64,6 +65,14 @@
 #define HOOK_OF \
 	"(name IS NULL OR name = $1 AND EXISTS (SELECT FROM backfill.definition d " \
 	"WHERE d.name = $1 AND d.owner = $2::regrole))"
+
+/*
+ * Runs that were completed long ago, locked: one that somebody is about to retry
+ * keeps what says where it was.
+ */
+#define OLD_RUNS \
+	"WITH old AS (SELECT id FROM backfill.run WHERE status = 'completed' " \
+	"AND requested IS NULL AND finished_at < $1 FOR UPDATE SKIP LOCKED) "
 
 /* Batches that may not have ended are those after the ones added up. */
 #define OPEN_BATCHES \
@@ -145,7 +154,7 @@ static Sql sqls[] = {
 	1, {INT8OID}},
 	[SQL_SET_STATUS] = {
 		"UPDATE backfill.run r SET status = $2, requested = NULL, immediate = false, "
-		"       requested_by = NULL, request_reason = NULL, "
+		"       requested_by = NULL, request_reason = NULL, closings = 0, "
 		"       wait_reason = NULL, "
 		"       started_at = CASE WHEN $2 = 'running' THEN coalesce(started_at, $3) ELSE started_at END, "
 		"       since = CASE WHEN $2 = 'running' AND started_at IS NULL "
@@ -163,7 +172,8 @@ static Sql sqls[] = {
 	3, {INT8OID, TEXTOID, TIMESTAMPTZOID}},
 	[SQL_REQUEST] = {
 		"UPDATE backfill.run SET requested = $2, immediate = $3, requested_by = $4, "
-		"       request_reason = $5 WHERE id = $1",
+		"       request_reason = $5, "
+		"       wait_reason = CASE WHEN $2 IS NOT NULL THEN wait_reason END WHERE id = $1",
 	5, {INT8OID, TEXTOID, BOOLOID, TEXTOID, TEXTOID}},
 	[SQL_SET_ERROR] = {
 		"UPDATE backfill.run SET sqlstate = $2, error = $3, error_detail = $4, "
@@ -354,14 +364,10 @@ static Sql sqls[] = {
 		"DELETE FROM backfill.event WHERE at < $1",
 	1, {TIMESTAMPTZOID}},
 	[SQL_PRUNE_BATCHES] = {
-		"DELETE FROM backfill.batch b USING backfill.run r "
-		" WHERE r.id = b.run_id AND r.status = 'completed' AND r.requested IS NULL "
-		"   AND r.finished_at < $1",
+		OLD_RUNS "DELETE FROM backfill.batch b USING old WHERE b.run_id = old.id",
 	1, {TIMESTAMPTZOID}},
 	[SQL_PRUNE_ERRORS] = {
-		"DELETE FROM backfill.error e USING backfill.run r "
-		" WHERE r.id = e.run_id AND r.status = 'completed' AND r.requested IS NULL "
-		"   AND r.finished_at < $1",
+		OLD_RUNS "DELETE FROM backfill.error e USING old WHERE e.run_id = old.id",
 	1, {TIMESTAMPTZOID}},
 	[SQL_ADD_HOOK] = {
 		"INSERT INTO backfill.hook (phase, object, status, hook, name, created_by) "
@@ -401,7 +407,12 @@ static Sql sqls[] = {
 	1, {INT8OID}},
 	[SQL_RUN_ERRORS] = {
 		"SELECT errors FROM backfill.run_progress WHERE id = $1",
-	1, {INT8OID}}
+	1, {INT8OID}},
+	[SQL_NOTE_CLOSING] = {
+		"UPDATE backfill.run SET closing_boot = $3, closings = CASE WHEN NOT $2 THEN 0 "
+		"       WHEN closing_boot IS DISTINCT FROM $3 AND $4 THEN 1 ELSE closings + 1 END "
+		" WHERE id = $1 RETURNING closings",
+	4, {INT8OID, BOOLOID, INT8OID, BOOLOID}}
 };
 
 static Oid	extension_owner = InvalidOid;

@@ -59,6 +59,7 @@ typedef struct RunInfo
 	TimestampTz start_at;		/* DT_NOBEGIN if null */
 	TimestampTz started_at;		/* likewise */
 	TimestampTz since;			/* likewise */
+	int64		rollup_number;	/* batches up to it are added up in the row */
 	ArrayType  *key_types;		/* NULL until the ends are known */
 	ArrayType  *start_key;		/* NULL until the ends are known */
 	ArrayType  *end_key;
@@ -235,6 +236,8 @@ extern int64 catalog_find_target_run(CatalogSession *session, Oid target, int64 
 extern void catalog_set_remaining(CatalogSession *session, int64 id, int64 rows,
 								  bool verified);
 extern void catalog_set_finish_step(CatalogSession *session, int64 id, int step);
+extern int	catalog_note_closing(CatalogSession *session, int64 id, bool begins,
+								 int64 boot, bool clean_start);
 extern int64 catalog_run_rows(CatalogSession *session, int64 id);
 extern int64 catalog_run_errors(CatalogSession *session, int64 id);
 

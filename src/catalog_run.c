@@ -233,6 +233,7 @@ read_run(CatalogSession *session, int row)
 	run->request_reason = catalog_text(session, row, 27);
 	run->error = catalog_text(session, row, 28);
 	run->sqlstate = catalog_text(session, row, 29);
+	run->rollup_number = DatumGetInt64(catalog_column(row, 30, NULL));
 	return run;
 }
 
@@ -485,4 +486,24 @@ int64
 catalog_run_errors(CatalogSession *session, int64 id)
 {
 	return run_number(SQL_RUN_ERRORS, id);
+}
+
+/*
+ * The owner's code is about to run at the end of the run, or has run in good
+ * order.  Returns how many workers have begun with it and have not been heard
+ * of since.  Those that ended with the server in good order do not count.
+ */
+int
+catalog_note_closing(CatalogSession *session, int64 id, bool begins, int64 boot,
+					 bool clean_start)
+{
+	Datum		args[] = {
+		Int64GetDatum(id),
+		BoolGetDatum(begins),
+		Int64GetDatum(boot),
+		BoolGetDatum(clean_start)
+	};
+
+	return catalog_sql(SQL_NOTE_CLOSING, args, NULL) == 0 ? 0 :
+		DatumGetInt32(catalog_column(0, 1, NULL));
 }

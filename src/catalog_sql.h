@@ -69,7 +69,8 @@ typedef enum SqlId
 	SQL_SET_REMAINING,
 	SQL_SET_FINISH_STEP,
 	SQL_RUN_ROWS,
-	SQL_RUN_ERRORS
+	SQL_RUN_ERRORS,
+	SQL_NOTE_CLOSING
 } SqlId;
 
 extern uint64 catalog_sql(SqlId id, Datum *values, const char *nulls);

@@ -24,7 +24,9 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
+#include "batch.h"
 #include "closing.h"
+#include "compat.h"
 #include "failure.h"
 #include "finish.h"
 #include "hook.h"
@@ -120,6 +122,89 @@ make_change(Worker *worker)
 	worker_commit(worker);
 }
 
+/* ---- what brings down the server ---- */
+
+/* How often a worker began to close the run and was never heard of again. */
+static int	attempts;
+
+/*
+ * Note that the owner's code is about to run, or, with 0 attempts, that this
+ * worker is done with it.
+ */
+static void
+note_attempt(Worker *worker)
+{
+	CatalogSession session;
+	bool		clean_start;
+	int64		boot = shared_boot(&clean_start);
+
+	worker_begin(worker);
+	catalog_begin(&session);
+	attempts = catalog_note_closing(&session, worker->slot.run_id, attempts > 0, boot,
+									clean_start);
+	catalog_end(&session);
+
+	/* it must outlive what may come now */
+	ForceSyncCommit();
+	worker_commit(worker);
+}
+
+/* Fail the run without calling anything of the owner's. */
+static void
+fail_silently(Worker *worker)
+{
+	CatalogSession session;
+	RunInfo    *run;
+	RunError	error = {
+		.sqlstate = unpack_sql_state(ERRCODE_CRASH_SHUTDOWN),
+		.message = psprintf("the end of the run, or a hook, brought down its worker or the server %d times",
+							attempts - 1),
+		.hint = "Look into the server log, mend what is called, and call backfill_resume."
+	};
+
+	worker_begin(worker);
+	catalog_begin(&session);
+	run = catalog_load_run(&session, worker->slot.run_id, true);
+	if (run && (status_is_active(run->status) || run->is_requested))
+	{
+		catalog_set_error(&session, run->id, &error);
+		run->sqlstate = pstrdup(error.sqlstate);
+		transition_make(&session, run, RUN_FAILED, NULL, error.message);
+	}
+	catalog_end(&session);
+	worker_commit(worker);
+}
+
+/*
+ * The owner's code is about to run.  Fails the run and ends the process if too
+ * many workers have died of it.
+ */
+static void
+count_attempt(Worker *worker)
+{
+	ErrorData  *error;
+
+	attempts = 1;
+	error = worker_try_uncancelled(worker, note_attempt);
+	if (error == NULL && attempts > BATCH_CRASHES_FATAL)
+	{
+		error = worker_try_uncancelled(worker, fail_silently);
+		if (error == NULL)
+			proc_exit(0);
+	}
+	if (error)
+		ReThrowError(error);
+}
+
+/* Leave in good order. */
+compat_noreturn static void
+leave(Worker *worker)
+{
+	attempts = 0;
+	(void) worker_try_uncancelled(worker, note_attempt);
+	proc_exit(0);
+}
+
 /* Why the change is not made. */
 static ErrorData *veto;
 
@@ -162,11 +247,23 @@ accept_veto(Worker *worker)
 	worker_commit(worker);
 }
 
-/* Whether the hooks have no say in it. */
-static bool
-is_unpreventable(Worker *worker)
+/* Try to make the change; what the hooks have to say depends on which it is. */
+static ErrorData *
+try_change(Worker *worker)
 {
-	return change_to == RUN_FAILED || (change_to == RUN_STOPPED && worker->run->immediate);
+	ErrorData  *error;
+
+	/* a stop that is to be immediate waits for no hook */
+	if (change_to == RUN_STOPPED && worker->run->immediate)
+	{
+		worker->hooks_off = true;
+		error = worker_try_uncancelled(worker, make_change);
+		worker->hooks_off = false;
+		return error;
+	}
+	if (change_to == RUN_FAILED)
+		return hook_try(worker, make_change);
+	return worker_try(worker, make_change);
 }
 
 /*
@@ -182,8 +279,7 @@ change_run(Worker *worker, RunStatus to)
 	change_from = worker->run->status;
 	change_to = to;
 	change_requested = worker->run->is_requested;
-	while ((error = is_unpreventable(worker) ? hook_try(worker, make_change) :
-			worker_try(worker, make_change)) != NULL)
+	while ((error = try_change(worker)) != NULL)
 	{
 		worker->in_hook = false;
 		if (!failure_is_retryable(error) || ++tries >= worker->settings.max_attempts)
@@ -222,6 +318,8 @@ closing_begin_run(Worker *worker)
 		!run->is_local || run->owner != worker->slot.owner)
 		return false;
 	shared_worker_state(WORKER_CHANGING, 0, 0);
+	if (hook_wanted(worker, "run", status_name(RUN_RUNNING)))
+		count_attempt(worker);
 
 	/* if another one has made it running, so much the better */
 	return change_run(worker, RUN_RUNNING) || !changed;
@@ -311,13 +409,14 @@ insist(Worker *worker, void (*function) (Worker *))
 	{
 		worker_user_parameters(worker, false);
 		if (shared_worker_noticed() && !closing_is_wanted(worker))
-			proc_exit(0);
+			leave(worker);
 		if (!failure_is_retryable(error) || ++tries >= worker->settings.max_attempts ||
 			(function == finish_next && !finish_may_repeat(worker)))
 			failure_fail_run(worker, error);
+		failure_note_retry(worker, error);
 		shared_worker_state(WORKER_RETRYING, 0, 0);
 		if (!worker_nap(failure_retry_delay(worker, tries)) && !closing_is_wanted(worker))
-			proc_exit(0);
+			leave(worker);
 	}
 	if (shared_worker_noticed() && !closing_is_wanted(worker))
 		proc_exit(0);
@@ -338,7 +437,7 @@ verify(Worker *worker)
 		MemoryContextReset(worker->loop_context);
 		if (worker->settings.sleep > 0 && !worker_nap(worker->settings.sleep) &&
 			!closing_is_wanted(worker))
-			proc_exit(0);
+			leave(worker);
 	}
 	insist(worker, end_verification);
 	verify_end(verification);
@@ -353,7 +452,7 @@ finish(Worker *worker)
 		shared_worker_state(WORKER_FINISHING, 0, 0);
 		insist(worker, finish_next);
 		if (!closing_is_wanted(worker))
-			proc_exit(0);
+			leave(worker);
 		MemoryContextReset(worker->loop_context);
 	}
 }
@@ -368,14 +467,13 @@ closing_carry_out(Worker *worker)
 	RunStatus	to = worker->run->requested;
 
 	shared_worker_ready();
+	count_attempt(worker);
 	if (to == RUN_COMPLETED)
 	{
 		verify(worker);
 		finish(worker);
 	}
 	shared_worker_state(WORKER_CHANGING, 0, 0);
-	if (to == RUN_STOPPED)
-		shared_worker_shield();
 	(void) change_run(worker, to);
-	proc_exit(0);
+	leave(worker);
 }

@@ -236,13 +236,19 @@ change_run(CatalogSession *session, RunInfo *run, RunStatus status, bool immedia
 		transition_make(session, run, status, caller_name(caller), reason);
 }
 
-/* Bring the run to paused or stopped, now or when its workers have let go. */
+/*
+ * Bring the run to paused or stopped, now or when its workers have let go.  One
+ * that is enqueued may have a worker that calls its hooks.
+ */
 static void
 halt_run(CatalogSession *session, RunInfo *run, RunStatus status, bool immediate,
 		 Oid caller, const char *reason)
 {
 	status_check_change(run->id, run->status, status);
-	if (shared_available() && run->is_local && run->status == RUN_RUNNING)
+	if (shared_available() && run->is_local &&
+		(run->status == RUN_RUNNING ||
+		 (run->status == RUN_ENQUEUED &&
+		  shared_run_workers(MyDatabaseId, run->id, NULL) > 0)))
 	{
 		if (!run->is_requested || run->requested != RUN_FAILED)
 			transition_request(session, run, status, immediate, caller_name(caller), reason);

@@ -151,6 +151,12 @@ store_parts(Worker *worker, int64 rows, ArrayType **ends, int n, bool guessed)
 {
 	CatalogSession session;
 	BatchInfo	part = *worker->batch;
+	EventInfo	event = {
+		.kind = "retry",
+		.batch = worker->batch,
+		.sqlstate = unpack_sql_state(worker->error->sqlerrcode),
+		.reason = psprintf("in halves: %s", worker->error->message)
+	};
 
 	for (int i = 0; i < n; i++)
 	{
@@ -165,6 +171,8 @@ store_parts(Worker *worker, int64 rows, ArrayType **ends, int n, bool guessed)
 		part.start_inclusive = false;
 	}
 	catalog_begin(&session);
+	if (worker->parts == 2)
+		catalog_add_event(&session, worker->run, &event);
 	if (!catalog_shrink_batch(&session, worker->run->id, worker->batch, worker->slot.token,
 							  part.start_key, Max(rows, 0), worker->error->message))
 		ereport(ERROR,

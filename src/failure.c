@@ -336,6 +336,31 @@ try_later(Worker *worker, ErrorData *error)
 		failure_leave(worker, error->message);
 }
 
+static void
+add_retry_event(Worker *worker)
+{
+	CatalogSession session;
+	EventInfo	event = {
+		.kind = "retry",
+		.sqlstate = unpack_sql_state(worker->error->sqlerrcode),
+		.reason = worker->error->message
+	};
+
+	worker_begin(worker);
+	catalog_begin(&session);
+	catalog_add_event(&session, worker->run, &event);
+	catalog_end(&session);
+	worker_commit(worker);
+}
+
+/* Put down that what is no batch is tried again. */
+void
+failure_note_retry(Worker *worker, ErrorData *error)
+{
+	worker->error = error;
+	(void) worker_try_uncancelled(worker, add_retry_event);
+}
+
 /*
  * Every batch that is left waits to be tried again: say so, and sleep a while,
  * at most until the first is due.
@@ -363,6 +388,8 @@ failure_wait_for_retry(Worker *worker)
 void
 failure_handle(Worker *worker, ErrorData *error)
 {
+	bool		from_hook = worker->in_hook;
+
 
 	/* our own cancellation, which comes after a notice, is no error */
 	if (shared_worker_noticed() && !worker_reload(worker))
@@ -373,6 +400,10 @@ failure_handle(Worker *worker, ErrorData *error)
 	}
 	if (failure_prepare_again(worker, error))
 		return;
+
+	/* a hook has spoken about the batch, not about one of its rows */
+	if (from_hook && !failure_is_retryable(error))
+		failure_fail_run(worker, error);
 	if (is_skippable(worker, error) && !failure_is_retryable(error))
 	{
 		skip(worker, error);
@@ -383,7 +414,7 @@ failure_handle(Worker *worker, ErrorData *error)
 		worker->batch->tries >= worker->settings.max_attempts)
 	{
 		/* what does not go away by itself is an error like any other */
-		if (!is_skippable(worker, error))
+		if (from_hook || !is_skippable(worker, error))
 			failure_fail_run(worker, error);
 		skip(worker, error);
 		return;

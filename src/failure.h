@@ -13,6 +13,7 @@
 
 extern bool failure_is_retryable(ErrorData *error);
 extern int64 failure_retry_delay(Worker *worker, int tries);
+extern void failure_note_retry(Worker *worker, ErrorData *error);
 extern void failure_wait_for_retry(Worker *worker);
 compat_noreturn extern void failure_fail_run(Worker *worker, ErrorData *error);
 compat_noreturn extern void failure_leave(Worker *worker, const char *error);

@@ -64,6 +64,11 @@ finish_parse(const char *text)
 					 errmsg("\"finish\" of a backfill cannot control transactions"),
 					 errdetail("Each statement is a transaction of its own."),
 					 errposition(pg_mbstrlen_with_len(text, Max(raw->stmt_location, 0)) + 1)));
+		if (IsA(raw->stmt, CopyStmt) && ((CopyStmt *) raw->stmt)->filename == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("\"finish\" of a backfill cannot copy to or from a client"),
+					 errposition(pg_mbstrlen_with_len(text, Max(raw->stmt_location, 0)) + 1)));
 	}
 	error_context_stack = callback.previous;
 	return raws;

@@ -450,7 +450,10 @@ ErrorData *
 hook_announce_batch(Worker *worker)
 {
 	HookEvent	event = hook_batch_event(worker, "running", NULL);
-	ErrorData  *error = worker_try(worker, announce_batch);
+	ErrorData  *error;
+
+	worker->processed = -1;
+	error = worker_try(worker, announce_batch);
 
 	if (error == NULL)
 		hook_after(worker, &event);

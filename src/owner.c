@@ -17,6 +17,13 @@
 
 #include "owner.h"
 
+/* The path with temporary tables last, where they would be first unless named. */
+char *
+owner_path(const char *search_path)
+{
+	return psprintf("%s%spg_temp", search_path, search_path[0] == '\0' ? "" : ", ");
+}
+
 /*
  * Become the owner, with that search_path.  An error in between restores
  * everything with the transaction.
@@ -29,7 +36,9 @@ owner_begin(OwnerSession *session, Oid owner, const char *search_path)
 						   SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);
 	session->nest = NewGUCNestLevel();
-	(void) set_config_option("search_path", search_path, PGC_USERSET,
+
+	/* temporary tables of the caller's are not what the owner means */
+	(void) set_config_option("search_path", owner_path(search_path), PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
 

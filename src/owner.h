@@ -16,6 +16,7 @@ typedef struct OwnerSession
 	int			nest;
 } OwnerSession;
 
+extern char *owner_path(const char *search_path);
 extern void owner_begin(OwnerSession *session, Oid owner, const char *search_path);
 extern void owner_end(OwnerSession *session);
 

@@ -290,8 +290,11 @@ read_value(const Declared *declared, JsonbValue *value, bool *isnull)
 	{
 		int			category = ERRCODE_TO_CATEGORY(geterrcode());
 
-		if (category != ERRCODE_DATA_EXCEPTION &&
-			category != ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION)
+		/* what says nothing about the value stays as it is */
+		if (category == ERRCODE_OPERATOR_INTERVENTION ||
+			category == ERRCODE_INSUFFICIENT_RESOURCES ||
+			category == ERRCODE_TRANSACTION_ROLLBACK ||
+			category == ERRCODE_INTERNAL_ERROR)
 			PG_RE_THROW();
 		rethrow_with_name(declared->name, context);
 	}
@@ -316,7 +319,11 @@ is_native(Oid type)
 	return leaf < FirstNormalObjectId || get_typtype(leaf) == TYPTYPE_ENUM;
 }
 
-/* A value as it is kept with the run.  Runs with pinned parameters. */
+/*
+ * A value as it is kept with the run.  Runs with pinned parameters.  Names in
+ * it are qualified; to read it again is a matter of the definition's path, which
+ * what a domain checks may need.
+ */
 static JsonbValue *
 write_value(const Declared *declared, Datum datum)
 {
@@ -327,12 +334,19 @@ write_value(const Declared *declared, Datum datum)
 	Jsonb	   *jsonb;
 	int16		typlen;
 	bool		typbyval;
+	int			nest = pin_parameters(true);
+	JsonbValue *text;
 
 	getTypeOutputInfo(declared->type, &output, &varlena);
+	text = string_value(OidOutputFunctionCall(output, datum));
 	if (!is_native(declared->type))
-		return string_value(OidOutputFunctionCall(output, datum));
+	{
+		unpin_parameters(nest);
+		return text;
+	}
 	jsonb = DatumGetJsonbP(query_value("SELECT pg_catalog.to_jsonb($1)", declared->type,
 									   datum, &isnull));
+	unpin_parameters(nest);
 	if (JsonContainerIsScalar(&jsonb->root))
 		JsonbExtractScalar(&jsonb->root, value);
 	else
@@ -345,7 +359,7 @@ write_value(const Declared *declared, Datum datum)
 	/* what JSON has no word for: a bound of an array, a negative zero */
 	get_typlenbyval(declared->type, &typlen, &typbyval);
 	if (!datum_image_eq(datum, read_value(declared, value, &isnull), typbyval, typlen))
-		return string_value(OidOutputFunctionCall(output, datum));
+		return text;
 	return value;
 }
 
@@ -523,7 +537,7 @@ parameters_bind(Jsonb *declaration, Jsonb *given)
 		datum = read_value(declared, value, &isnull);
 		if (!isnull)
 			check_option(declared, datum);
-		nest = pin_parameters();
+		nest = pin_parameters(false);
 		pushJsonbValue(&state, WJB_KEY, string_value(declared->name));
 		pushJsonbValue(&state, WJB_VALUE, isnull ? &null : write_value(declared, datum));
 		unpin_parameters(nest);
@@ -559,7 +573,7 @@ parameters_load(Jsonb *declaration, Jsonb *values, const RunFacts *facts)
 	List	   *list = read_declaration(declaration);
 	Parameters *parameters = palloc(sizeof(Parameters));
 	RunFacts	none = {0, NULL, DT_NOBEGIN, DT_NOBEGIN};
-	int			nest = pin_parameters();
+	int			nest = pin_parameters(false);
 	ListCell   *lc;
 
 	if (facts == NULL)

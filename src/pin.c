@@ -17,12 +17,12 @@
 #include "pin.h"
 
 /*
- * Pin the server parameters that shape a text, and have a snapshot for types
+ * Pin the server parameters that shape a text, the last of them if "path", and have a snapshot for types
  * whose functions run SQL.  Needs a transaction.  Returns the nest level for
  * unpin_parameters; an error in between undoes it with the transaction.
  */
 int
-pin_parameters(void)
+pin_parameters(bool path)
 {
 	static const char *const pinned[][2] = {
 		{"DateStyle", "ISO, YMD"},
@@ -39,7 +39,7 @@ pin_parameters(void)
 
 	PushActiveSnapshot(GetTransactionSnapshot());
 	nest = NewGUCNestLevel();
-	for (int i = 0; i < lengthof(pinned); i++)
+	for (int i = 0; i < lengthof(pinned) - (path ? 0 : 1); i++)
 		(void) set_config_option(pinned[i][0], pinned[i][1], PGC_USERSET,
 								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	return nest;

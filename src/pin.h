@@ -8,7 +8,7 @@
 #ifndef BACKFILL_PIN_H
 #define BACKFILL_PIN_H
 
-extern int	pin_parameters(void);
+extern int	pin_parameters(bool path);
 extern void unpin_parameters(int nest);
 
 #endif							/* BACKFILL_PIN_H */

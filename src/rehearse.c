@@ -42,6 +42,7 @@
 
 #include "compat.h"
 #include "definition.h"
+#include "owner.h"
 #include "rehearse.h"
 
 static void
@@ -147,18 +148,6 @@ make_parameters(Rehearsal *rehearsal, Jsonb *given)
 	return parameters_load(def->parameters, parameters_bind(def->parameters, given), &facts);
 }
 
-/*
- * The path of the definition.  Temporary tables of this session come last: a
- * worker has none.
- */
-static const char *
-path_for(const char *path)
-{
-	if (strstr(path, "pg_temp"))
-		return path;
-	return path[0] == '\0' ? "pg_temp" : psprintf("%s, pg_temp", path);
-}
-
 /* Become the owner, under the settings that a batch would have. */
 static void
 become_owner(Rehearsal *rehearsal)
@@ -170,7 +159,7 @@ become_owner(Rehearsal *rehearsal)
 	GetUserIdAndSecContext(&userid, &context);
 	SetUserIdAndSecContext(def->owner, context | SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);
-	set_parameter("search_path", path_for(def->search_path), PGC_USERSET);
+	set_parameter("search_path", owner_path(def->search_path), PGC_USERSET);
 	set_parameter("lock_timeout", psprintf(INT64_FORMAT, rehearsal->settings.lock_timeout),
 				  PGC_USERSET);
 }

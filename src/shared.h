@@ -38,7 +38,6 @@ typedef struct WorkerSlot
 	bool		in_use;
 	bool		attached;
 	bool		notified;		/* the row of the run has changed: read it */
-	bool		shielded;		/* not to be cancelled */
 	Oid			database;
 	Oid			owner;
 	int64		run_id;
@@ -116,7 +115,6 @@ extern bool shared_worker_noticed(void);
 extern void shared_worker_take_notice(void);
 extern int	shared_worker_rank(void);
 extern void shared_worker_ready(void);
-extern void shared_worker_shield(void);
 extern void shared_worker_state(WorkerState state, int64 batch, int attempt);
 extern void shared_worker_done(int64 rows_scanned, int64 rows_affected);
 

@@ -143,18 +143,14 @@ shared_run_workers(Oid database, int64 run_id, int64 **tokens)
 	return n;
 }
 
-/*
- * Cancel what the workers of the run are executing, but for one that carries
- * out the very request.
- */
+/* Cancel what the workers of the run are executing. */
 void
 shared_run_cancel(Oid database, int64 run_id)
 {
 	shared_lock(LW_SHARED);
 	for (int i = 0; i < shared->nworkers; i++)
 	{
-		if (works_for(&workers[i], database, run_id) && workers[i].attached &&
-			!workers[i].shielded)
+		if (works_for(&workers[i], database, run_id) && workers[i].attached)
 			kill(workers[i].pid, SIGINT);
 	}
 	shared_unlock();
@@ -469,15 +465,6 @@ shared_worker_rank(void)
 	}
 	shared_unlock();
 	return rank;
-}
-
-/* The worker carries out a stop: it is not to be cancelled for its sake. */
-void
-shared_worker_shield(void)
-{
-	shared_lock(LW_EXCLUSIVE);
-	workers[my_worker].shielded = true;
-	shared_unlock();
 }
 
 /* The worker got as far as claiming batches. */

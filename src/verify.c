@@ -112,13 +112,20 @@ count_remaining(const RunInfo *run)
 	bounds = bounds_prepare(walk);
 	v = verify_begin(run, walk, bounds,
 					 parameters_load(run->parameter_types, run->parameters, &facts));
-	while (!v->done)
+	PG_TRY();
 	{
-		CHECK_FOR_INTERRUPTS();
-		verify_step(v);
+		while (!v->done)
+		{
+			CHECK_FOR_INTERRUPTS();
+			verify_step(v);
+		}
 	}
-	verify_end(v);
-	bounds_drop(bounds);
+	PG_FINALLY();
+	{
+		verify_end(v);
+		bounds_drop(bounds);
+	}
+	PG_END_TRY();
 	owner_end(&session);
 	return v->rows;
 }

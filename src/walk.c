@@ -587,7 +587,7 @@ walk_set_end(Walk *walk, ParamListInfo params, const Datum *key)
 static int
 pin_walk(Walk *walk)
 {
-	return walk->pin ? pin_parameters() : 0;
+	return walk->pin ? pin_parameters(true) : 0;
 }
 
 static void
