@@ -687,7 +687,7 @@ COMMENT ON COLUMN @extschema@.backfill_workers.worker IS 'number of the slot in 
 COMMENT ON COLUMN @extschema@.backfill_workers.pid IS 'process id, or null while the process starts';
 COMMENT ON COLUMN @extschema@.backfill_workers.run_id IS 'run the worker belongs to';
 COMMENT ON COLUMN @extschema@.backfill_workers.owner IS 'role as which the worker is connected';
-COMMENT ON COLUMN @extschema@.backfill_workers.state IS 'starting, preparing, waiting, running, sleeping, retrying, changing, verifying or finishing';
+COMMENT ON COLUMN @extschema@.backfill_workers.state IS 'starting, preparing, waiting, running, sleeping, retrying, changing, verifying, finishing or leaving';
 COMMENT ON COLUMN @extschema@.backfill_workers.state_since IS 'when this state began';
 COMMENT ON COLUMN @extschema@.backfill_workers.batch IS 'number of the batch in hand, or null';
 COMMENT ON COLUMN @extschema@.backfill_workers.attempt IS 'attempt at that batch';

@@ -390,11 +390,14 @@ static Sql sqls[] = {
 	3, {TEXTOID, OIDOID, TEXTOID}},
 	[SQL_FIND_EQUAL_RUN] = {
 		"SELECT min(id) FROM backfill.run "
-		" WHERE name = $1 AND parameters = $2 AND id <> $3 AND " ACTIVE,
-	3, {TEXTOID, JSONBOID, INT8OID}},
+		" WHERE name = $1 AND parameters = $2 AND id <> $3 AND owner = $4::regrole AND " ACTIVE,
+	4, {TEXTOID, JSONBOID, INT8OID, OIDOID}},
 	[SQL_FIND_TARGET_RUN] = {
 		"SELECT min(id) FROM backfill.run "
-		" WHERE target = $1::regclass AND id <> $2 AND " ACTIVE,
+		" WHERE (target = $1::regclass "
+		"        OR target IN (SELECT relid FROM pg_partition_tree($1::regclass)) "
+		"        OR target IN (SELECT relid FROM pg_partition_ancestors($1::regclass) AS relid)) "
+		"   AND id <> $2 AND " ACTIVE,
 	2, {OIDOID, INT8OID}},
 	[SQL_SET_REMAINING] = {
 		"UPDATE backfill.run SET rows_remaining = $2, verified = $3 WHERE id = $1",

@@ -231,7 +231,7 @@ extern List *catalog_load_hooks(CatalogSession *session, const char *name, Oid o
 extern bool catalog_has_hook(CatalogSession *session, const char *name, Oid owner,
 							 RunStatus status);
 extern int64 catalog_find_equal_run(CatalogSession *session, const char *name,
-									Jsonb *parameters, int64 except);
+									Oid owner, Jsonb *parameters, int64 except);
 extern int64 catalog_find_target_run(CatalogSession *session, Oid target, int64 except);
 extern void catalog_set_remaining(CatalogSession *session, int64 id, int64 rows,
 								  bool verified);

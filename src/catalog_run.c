@@ -115,21 +115,22 @@ catalog_find_active_run(CatalogSession *session, const char *name)
 	return find_run(SQL_FIND_ACTIVE_RUN, args);
 }
 
-/* The oldest active run of the definition with equal parameters, or 0. */
+/* The owner's oldest active run of the definition with equal parameters, or 0. */
 int64
-catalog_find_equal_run(CatalogSession *session, const char *name, Jsonb *parameters,
-					   int64 except)
+catalog_find_equal_run(CatalogSession *session, const char *name, Oid owner,
+					   Jsonb *parameters, int64 except)
 {
 	Datum		args[] = {
 		CStringGetTextDatum(name),
 		JsonbPGetDatum(parameters),
-		Int64GetDatum(except)
+		Int64GetDatum(except),
+		ObjectIdGetDatum(owner)
 	};
 
 	return find_run(SQL_FIND_EQUAL_RUN, args);
 }
 
-/* The oldest active run on the table, or 0. */
+/* The oldest active run on the table, a partition or a parent of it, or 0. */
 int64
 catalog_find_target_run(CatalogSession *session, Oid target, int64 except)
 {

@@ -109,17 +109,18 @@ get_run(CatalogSession *session, int64 id, Oid caller)
  * that two that are started at the same moment see each other.
  */
 static void
-check_alone(CatalogSession *session, const char *name, Oid target, Jsonb *parameters,
-			Jsonb *given, int64 except)
+check_alone(CatalogSession *session, const char *name, Oid owner, Oid target,
+			Jsonb *parameters, Jsonb *given, int64 except)
 {
 	LOCKTAG		tag;
 	RunSettings settings;
 	int64		other;
 
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 1, hash_bytes((const unsigned char *) name, strlen(name)),
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, owner,
+						 hash_bytes((const unsigned char *) name, strlen(name)),
 						 LOCK_CLASS_START);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
-	other = catalog_find_equal_run(session, name, parameters, except);
+	other = catalog_find_equal_run(session, name, owner, parameters, except);
 	if (other != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
@@ -201,7 +202,7 @@ backfill_start(PG_FUNCTION_ARGS)
 	parameters = definition_bind(def, settings, parameters, &types);
 
 	catalog_begin(&session);
-	check_alone(&session, def->name, def->target, parameters, settings, 0);
+	check_alone(&session, def->name, def->owner, def->target, parameters, settings, 0);
 	status = start_at > GetCurrentTimestamp() ? RUN_PENDING : RUN_ENQUEUED;
 	begins_hooked = catalog_has_hook(&session, def->name, def->owner, RUN_PENDING);
 	hooked = begins_hooked ||
@@ -382,8 +383,8 @@ backfill_resume(PG_FUNCTION_ARGS)
 									&worst, &crashes);
 		}
 		check_owner(run->owner);
-		check_alone(&session, run->name, run->target, run->parameters, run->settings,
-					run->id);
+		check_alone(&session, run->name, run->owner, run->target, run->parameters,
+					run->settings, run->id);
 		if (!run->is_local)
 			catalog_adopt_run(&session, run->id);
 		run->is_local = true;
@@ -428,8 +429,8 @@ backfill_retry(PG_FUNCTION_ARGS)
 		n = catalog_open_batches(&session, run->id, NULL);
 	if (n > 0)
 	{
-		check_alone(&session, run->name, run->target, run->parameters, run->settings,
-					run->id);
+		check_alone(&session, run->name, run->owner, run->target, run->parameters,
+					run->settings, run->id);
 		catalog_reopen_batches(&session, run->id);
 		catalog_mark_resumed(&session, run->id);
 		change_run(&session, run, RUN_ENQUEUED, false, caller, "backfill_retry");

@@ -74,8 +74,12 @@ guess_ends(Worker *worker, ArrayType **ends)
 	ArrayType  *row_text;
 	int			n = 0;
 
-	/* a part of a batch was guessed at before */
-	if (processed < 0 || batch->had_error || worker->parts != DIVIDE_PARTS)
+	/*
+	 * A part of a batch was guessed at before; and the plan of a statement goes
+	 * up the index, whatever the direction of the walk.
+	 */
+	if (processed < 0 || batch->had_error || worker->parts != DIVIDE_PARTS ||
+		worker->walk->descending)
 		return 0;
 	if (processed > 0 && !find_in_scope(worker, NULL, processed - 1, before))
 		return 0;

@@ -173,8 +173,13 @@ failure_leave(Worker *worker, const char *error)
 	if (worker->batch && worker->run)
 	{
 		HookEvent	event = hook_batch_event(worker, status_given_back(worker), error);
-		ErrorData  *second = hook_try(worker, give_back);
+		ErrorData  *second;
 
+		/* nothing is left to be cancelled; what is to stop at once waits for no hook */
+		shared_worker_state(WORKER_LEAVING, worker->batch->number, worker->batch->attempt);
+		worker->hooks_off = worker->run->is_requested && worker->run->immediate;
+		second = hook_try(worker, give_back);
+		worker->hooks_off = false;
 		if (second)
 			ReThrowError(second);
 		hook_after(worker, &event);
@@ -319,7 +324,7 @@ try_later(Worker *worker, ErrorData *error)
 	ErrorData  *second;
 
 	/* once for all batches in a row that meet the same trouble */
-	if (!worker->in_trouble)
+	if (!worker->in_trouble && worker->batch->tries == 1)
 		ereport(LOG,
 				(errcode(error->sqlerrcode),
 				 errmsg("batch " INT64_FORMAT " of backfill run " INT64_FORMAT " will be tried again: %s",

@@ -9,7 +9,8 @@
  * level, as if typed into psql, so that those work which cannot run inside a
  * transaction block.  How many are done is kept with the run: in the same
  * transaction where that is possible, and right after the statement otherwise.
- * So a run that is resumed repeats only what failed.
+ * So a run that is resumed repeats only what failed.  What a statement sets
+ * lasts for those that follow in the same process.
  *
  *-------------------------------------------------------------------------
  */
@@ -218,8 +219,7 @@ run_statement(RawStmt *raw, const char *text)
 
 /*
  * Run the next statement.  Starts and ends its own transactions, as the
- * statement itself may.  Whoever the statement would have become, and whatever
- * it has set, does not outlive it.
+ * statement itself may.  Raises an error if it would have become somebody else.
  */
 static void
 run_step(Worker *worker, List *raws)

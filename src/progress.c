@@ -52,6 +52,8 @@ worker_state_name(WorkerState state)
 			return "verifying";
 		case WORKER_FINISHING:
 			return "finishing";
+		case WORKER_LEAVING:
+			return "leaving";
 	}
 	return NULL;
 }

@@ -138,8 +138,8 @@ role_name(Oid role)
 }
 
 /*
- * Fail a run from here: nobody is at work on it, or the workers will see the
- * request and leave.  Where no worker can be had, no hook can be called.
+ * Fail a run from here: nobody is at work on it, or there are workers living, or
+ * to come, which will see the request.
  */
 static void
 fail_run(CatalogSession *session, RunInfo *run, int living, int sqlstate,
@@ -236,6 +236,8 @@ recover(CatalogSession *session, RunInfo *run, Watch *watch,
 	watch->pending = true;
 	if (crashes < BATCH_CRASHES_FATAL)
 		return true;
+	if (transition_needs_worker(session, run, RUN_FAILED))
+		living = Max(living, 1);
 	fail_run(session, run, living, ERRCODE_CRASH_SHUTDOWN,
 			 psprintf("batch " INT64_FORMAT " brought down its worker or the server %d times",
 					  worst, crashes),

@@ -24,7 +24,8 @@ typedef enum WorkerState
 	WORKER_RETRYING,			/* waits to try a batch again */
 	WORKER_CHANGING,			/* changes the status of the run, with its hooks */
 	WORKER_VERIFYING,			/* counts the rows still in scope */
-	WORKER_FINISHING			/* runs the last step */
+	WORKER_FINISHING,			/* runs the last step */
+	WORKER_LEAVING				/* lets go of its batch */
 } WorkerState;
 
 /*

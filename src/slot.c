@@ -143,14 +143,15 @@ shared_run_workers(Oid database, int64 run_id, int64 **tokens)
 	return n;
 }
 
-/* Cancel what the workers of the run are executing. */
+/* Cancel what the workers of the run are executing, but not their leaving. */
 void
 shared_run_cancel(Oid database, int64 run_id)
 {
 	shared_lock(LW_SHARED);
 	for (int i = 0; i < shared->nworkers; i++)
 	{
-		if (works_for(&workers[i], database, run_id) && workers[i].attached)
+		if (works_for(&workers[i], database, run_id) && workers[i].attached &&
+			workers[i].state != WORKER_LEAVING)
 			kill(workers[i].pid, SIGINT);
 	}
 	shared_unlock();

@@ -269,6 +269,7 @@ run_source(Statement *statement, CachedPlanSource *source, ParamListInfo params,
 static QueryDesc *running_query = NULL;
 static bool is_watching = false;
 static ExecutorStart_hook_type next_executor_start = NULL;
+static ExecutorEnd_hook_type next_executor_end = NULL;
 
 /* Remember the outermost query: those within it come later. */
 static void
@@ -280,6 +281,18 @@ remember_query(QueryDesc *desc, int eflags)
 		standard_ExecutorStart(desc, eflags);
 	if (is_watching && running_query == NULL)
 		running_query = desc;
+}
+
+/* Forget the outermost query when it ends. */
+static void
+forget_query(QueryDesc *desc)
+{
+	if (running_query == desc)
+		running_query = NULL;
+	if (next_executor_end)
+		next_executor_end(desc);
+	else
+		standard_ExecutorEnd(desc);
 }
 
 /*
@@ -297,6 +310,8 @@ statement_watch(void)
 		return;
 	next_executor_start = ExecutorStart_hook;
 	ExecutorStart_hook = remember_query;
+	next_executor_end = ExecutorEnd_hook;
+	ExecutorEnd_hook = forget_query;
 	installed = true;
 }
 
