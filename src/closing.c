@@ -161,11 +161,18 @@ fail_silently(Worker *worker)
 							attempts - 1),
 		.hint = "Look into the server log, mend what is called, and call backfill_resume."
 	};
+	EventInfo	event = {.kind = "hook", .sqlstate = error.sqlstate, .reason = error.message};
 
 	worker_begin(worker);
 	catalog_begin(&session);
 	run = catalog_load_run(&session, worker->slot.run_id, true);
-	if (run && (status_is_active(run->status) || run->is_requested))
+	if (run && run->is_requested && run->requested == RUN_FAILED)
+	{
+		/* what made it fail says more than what came of the hooks */
+		catalog_add_event(&session, run, &event);
+		transition_make(&session, run, RUN_FAILED, NULL, run->error);
+	}
+	else if (run && (status_is_active(run->status) || run->is_requested))
 	{
 		catalog_set_error(&session, run->id, &error);
 		run->sqlstate = pstrdup(error.sqlstate);
@@ -295,6 +302,7 @@ change_run(Worker *worker, RunStatus to)
 		shared_worker_state(WORKER_RETRYING, 0, 0);
 		if (!worker_nap(failure_retry_delay(worker, tries)))
 			return false;
+		shared_worker_state(WORKER_CHANGING, 0, 0);
 	}
 	if (changed)
 	{
@@ -400,10 +408,12 @@ end_verification(Worker *worker)
  * tried again; any other fails the run.  Leaves when the request has changed.
  */
 static void
-insist(Worker *worker, void (*function) (Worker *))
+insist(Worker *worker, void (*function) (Worker *), WorkerState state)
 {
 	ErrorData  *error;
 	int			tries = 0;
+
+	shared_worker_state(state, 0, 0);
 
 	while ((error = worker_try(worker, function)) != NULL)
 	{
@@ -417,9 +427,10 @@ insist(Worker *worker, void (*function) (Worker *))
 		shared_worker_state(WORKER_RETRYING, 0, 0);
 		if (!worker_nap(failure_retry_delay(worker, tries)) && !closing_is_wanted(worker))
 			leave(worker);
+		shared_worker_state(state, 0, 0);
 	}
 	if (shared_worker_noticed() && !closing_is_wanted(worker))
-		proc_exit(0);
+		leave(worker);
 }
 
 /* Count the rows still in scope, if the settings ask for it. */
@@ -429,17 +440,16 @@ verify(Worker *worker)
 	if (!worker->settings.verify || worker->run->verified)
 		return;
 	failure_insist(worker, worker_prepare);
-	shared_worker_state(WORKER_VERIFYING, 0, 0);
-	insist(worker, begin_verification);
+	insist(worker, begin_verification, WORKER_VERIFYING);
 	while (!verification->done)
 	{
-		insist(worker, continue_verification);
+		insist(worker, continue_verification, WORKER_VERIFYING);
 		MemoryContextReset(worker->loop_context);
 		if (worker->settings.sleep > 0 && !worker_nap(worker->settings.sleep) &&
 			!closing_is_wanted(worker))
 			leave(worker);
 	}
-	insist(worker, end_verification);
+	insist(worker, end_verification, WORKER_VERIFYING);
 	verify_end(verification);
 }
 
@@ -449,8 +459,7 @@ finish(Worker *worker)
 {
 	while (worker->run->finish && worker->run->finish_step != FINISH_DONE)
 	{
-		shared_worker_state(WORKER_FINISHING, 0, 0);
-		insist(worker, finish_next);
+		insist(worker, finish_next, WORKER_FINISHING);
 		if (!closing_is_wanted(worker))
 			leave(worker);
 		MemoryContextReset(worker->loop_context);

@@ -115,6 +115,7 @@ check_alone(CatalogSession *session, const char *name, Oid owner, Oid target,
 	LOCKTAG		tag;
 	RunSettings settings;
 	int64		other;
+	bool		is_free;
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, owner,
 						 hash_bytes((const unsigned char *) name, strlen(name)),
@@ -134,12 +135,15 @@ check_alone(CatalogSession *session, const char *name, Oid owner, Oid target,
 
 	/* this one a stranger may hold, and nobody waits for strangers */
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, target, LOCK_CLASS_START);
-	if (LockAcquire(&tag, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+	is_free = LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+
+	/* who has just committed may still hold the lock for an instant */
+	other = catalog_find_target_run(session, target, except);
+	if (other == 0 && !is_free)
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("another session is starting a run on the same table"),
 				 errhint("Try again in a moment, or give the setting \"share_target\".")));
-	other = catalog_find_target_run(session, target, except);
 	if (other != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),

@@ -209,6 +209,26 @@ select_hooks(Worker *worker, const char *phase, const HookEvent *event)
 	return result;
 }
 
+/*
+ * The change itself, which is ours: what holds for the owner's code does not hold
+ * for it, and its errors are not those of a hook.
+ */
+static void
+make_change(Chain *chain)
+{
+	Worker	   *worker = chain->worker;
+	int			nest = NewGUCNestLevel();
+
+	(void) set_config_option("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	QueryCancelHoldoffCount = worker->saved_holdoff;
+	worker->in_hook = false;
+	chain->change(worker);
+	worker->in_hook = true;
+	QueryCancelHoldoffCount = 0;
+	AtEOXact_GUC(false, nest);
+}
+
 /* The hooks of the chain from that index on, and within them the change. */
 static void
 run_chain(Chain *chain, int index)
@@ -222,7 +242,7 @@ run_chain(Chain *chain, int index)
 
 	if (index == list_length(chain->hooks))
 	{
-		chain->change(chain->worker);
+		make_change(chain);
 		return;
 	}
 	frame = &mine;

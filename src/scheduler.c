@@ -258,6 +258,11 @@ wanted_workers(CatalogSession *session, RunInfo *run, int living)
 	settings_resolve(run->settings, &settings);
 	if (run->end_key == NULL)
 		return 1;
+
+	/* hooks are called by one worker, not by each that comes */
+	if (run->status == RUN_ENQUEUED &&
+		catalog_has_hook(session, run->name, run->owner, RUN_RUNNING))
+		return 1;
 	if (walk_is_claimed(session, run))
 	{
 		/* what is left is at most what somebody let go of */

@@ -148,12 +148,16 @@ foreach my $function (@functions)
 	like($section, qr/^```sql$/m, "reference: $name has an example");
 }
 
-# Views, with every column in its order.
-foreach my $view (rows("SELECT relname, oid FROM pg_class
-	WHERE relkind = 'v' AND oid IN ($members) AND relname LIKE 'backfill\\_%' ORDER BY 1"))
+# Views and composite types, with every column in its order.
+my @relations = rows("SELECT relname, oid, relkind FROM pg_class
+	WHERE relkind IN ('v', 'c') AND relname LIKE 'backfill\\_%'
+	  AND (oid IN ($members) OR reltype IN ($members)) ORDER BY 1");
+is(join(' ', map { $_->[0] } grep { $_->[2] eq 'c' } @relations), 'backfill_event',
+	'the extension has one composite type');
+foreach my $view (@relations)
 {
 	my ($name, $oid) = @$view;
-	my @documented = section($name) =~ /^\| `(\w+)` \| ([^|]+) \|/mg;
+	my @documented = section($name) =~ /^\| `(\w+)` \| ([^|]+) \| \S/mg;
 	my @columns;
 
 	foreach my $column (rows("SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute
@@ -205,8 +209,40 @@ foreach my $status (@statuses)
 	like(section('Statuses'), qr/^\| `$status` \|/m, "reference: the status $status");
 }
 
-# Wait events and SQLSTATEs, as the source has them.
+# Kinds of events, states of workers, classes of locks, keys of the payload of
+# a notification, wait events and SQLSTATEs, as the source has them.
 my $source = join('', map { slurp_file($_) } glob("$tree/src/*.c"));
+my @kinds = sort keys %{ { map { $_ => 1 } $source =~ /\.kind = "(\w+)"/g } };
+cmp_ok(scalar @kinds, '>', 5, 'the source has kinds of events');
+my @documented_kinds = section('backfill_events') =~ /^\| `(\w+)` \| [^|]+ \|$/mg;
+is(join(' ', sort @documented_kinds), join(' ', @kinds),
+	'reference: every kind of event, and no other');
+
+my ($states) = $source =~ /^worker_state_name\(.*?^(\{.*?^\})/ms;
+my @states = ($states || '') =~ /return "(\w+)"/g;
+cmp_ok(scalar @states, '>', 5, 'workers have states');
+my ($state_row) = section('backfill_workers') =~ /^(\| `state` .*)$/m;
+foreach my $state (@states)
+{
+	like($state_row, qr/`$state`/, "reference: the state \"$state\" of a worker");
+}
+
+my %classes = reverse $source =~ /^#define (LOCK_CLASS_\w+)\s+(\d+)$/mg;
+cmp_ok(scalar keys %classes, '>', 2, 'the source has classes of locks');
+foreach my $class (sort keys %classes)
+{
+	like(section('Locks'), qr/`objsubid` $class\b/, "reference: the lock of $classes{$class}");
+}
+
+$node->safe_psql('postgres', "CREATE TABLE told (id int PRIMARY KEY);
+	SELECT backfill_define('told', 'told', 'SELECT FROM batch')");
+my ($payload) = $node->safe_psql('postgres', "LISTEN backfill; SELECT backfill_start('told')") =~
+  /^Asynchronous notification "backfill" with payload "(.*?)" received/m;
+my @documented_keys = section('Notifications') =~ /^\| `(\w+)` \|/mg;
+is(join(' ', sort @documented_keys),
+	$node->safe_psql('postgres', "SELECT string_agg(k, ' ' ORDER BY k) FROM json_object_keys('$payload') k"),
+	'reference: every key of a notification, and no other');
+
 my %events = map { $_ => 1 } $source =~ /compat_wait_event\("(\w+)"\)/g;
 cmp_ok(scalar keys %events, '>', 0, 'the source has wait events');
 foreach my $event (sort keys %events)
