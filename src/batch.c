@@ -456,8 +456,11 @@ batch_run(Worker *worker)
 	event.rows = result->rows_affected;
 	hook_change(worker, &event, record);
 
-	/* a batch under suspicion must not come back because its commit was lost */
-	if (worker->batch->crashes > 0)
+	/*
+	 * A batch under suspicion must not come back because its commit was lost,
+	 * nor one that a hook has told the world of.
+	 */
+	if (worker->batch->crashes > 0 || hooked)
 		ForceSyncCommit();
 	if (!shared_worker_noticed() && !worker->in_quarantine && !hooked)
 		next = claim(worker, false);
