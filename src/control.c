@@ -360,6 +360,7 @@ backfill_resume(PG_FUNCTION_ARGS)
 	else
 	{
 		RunStatus	status = run->start_at > GetCurrentTimestamp() &&
+			TIMESTAMP_IS_NOBEGIN(run->started_at) &&
 			run->status == RUN_PAUSED ? RUN_PENDING : RUN_ENQUEUED;
 
 		/* only the scheduler brings a pending run to enqueued */

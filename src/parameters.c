@@ -319,6 +319,29 @@ is_native(Oid type)
 	return leaf < FirstNormalObjectId || get_typtype(leaf) == TYPTYPE_ENUM;
 }
 
+/* Whether values of the type are objects of the database, known by a number. */
+static bool
+is_object_name(Oid type)
+{
+	switch (getBaseType(type))
+	{
+		case REGPROCOID:
+		case REGPROCEDUREOID:
+		case REGOPEROID:
+		case REGOPERATOROID:
+		case REGCLASSOID:
+		case REGTYPEOID:
+		case REGROLEOID:
+		case REGNAMESPACEOID:
+		case REGCONFIGOID:
+		case REGDICTIONARYOID:
+		case REGCOLLATIONOID:
+			return true;
+		default:
+			return false;
+	}
+}
+
 /*
  * A value as it is kept with the run.  Runs with pinned parameters.  Names in
  * it are qualified; to read it again is a matter of the definition's path, which
@@ -334,8 +357,13 @@ write_value(const Declared *declared, Datum datum)
 	Jsonb	   *jsonb;
 	int16		typlen;
 	bool		typbyval;
-	int			nest = pin_parameters(true);
+	int			nest;
 	JsonbValue *text;
+
+	/* the object may be renamed, and its name be given to another */
+	if (is_object_name(declared->type))
+		return string_value(psprintf("%u", DatumGetObjectId(datum)));
+	nest = pin_parameters(true);
 
 	getTypeOutputInfo(declared->type, &output, &varlena);
 	text = string_value(OidOutputFunctionCall(output, datum));

@@ -22,7 +22,7 @@ use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
   full_length seed_random
-  make_node create_target define_increment start_run
+  make_node create_target define_increment start_run another
   query query_ok sqlstate wait_for wait_for_status wait_for_server run_value
   node_processes kill_server kill_postmaster await_death worker_pids
   foreground_start foreground_stop session
@@ -96,7 +96,9 @@ sub create_target
 	return;
 }
 
-# A definition of that name which adds one to n of the table of that name.
+# A definition of that name which adds one to n of the table of that name.  With
+# the parameter "number", which the statement does not read, runs of it are told
+# apart: see start_run.
 sub define_increment
 {
 	my ($node, $name, $settings, %opts) = @_;
@@ -105,7 +107,8 @@ sub define_increment
 
 	$node->safe_psql($opts{db} || 'postgres', qq{
 		SELECT backfill_define('$name', target => '$target',
-			statement => \$stmt\$$statement\$stmt\$, settings => '$settings')});
+			statement => \$stmt\$$statement\$stmt\$, settings => '$settings',
+			parameters => '@{[$opts{numbered} ? '{"number": "int"}' : '{}']}')});
 	return;
 }
 
@@ -113,6 +116,14 @@ sub start_run
 {
 	my ($node, $name, %opts) = @_;
 	return $node->safe_psql($opts{db} || 'postgres', "SELECT backfill_start('$name')");
+}
+
+# The argument of backfill_start that makes a run of a numbered definition unlike
+# every other.
+my $number = 0;
+sub another
+{
+	return qq(parameters => '{"number": @{[++$number]}}');
 }
 
 # --- Queries and waiting -----------------------------------------------------

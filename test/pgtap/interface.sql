@@ -9,13 +9,16 @@ SELECT has_schema('backfill');
 -- functions
 SELECT has_function('public', name, args, name || ' takes ' || array_to_string(args, ', '))
   FROM (VALUES
-	('backfill_define'::name, ARRAY['text', 'regclass', 'text', 'text', 'text', 'text', 'jsonb', 'text']::name[]),
-	('backfill_drop', ARRAY['text']), ('backfill_start', ARRAY['text', 'jsonb', 'timestamptz']),
+	('backfill_define'::name, ARRAY['text', 'regclass', 'text', 'text', 'text', 'text', 'jsonb', 'jsonb', 'text', 'text']::name[]),
+	('backfill_drop', ARRAY['text']), ('backfill_start', ARRAY['text', 'jsonb', 'jsonb', 'timestamptz']),
 	('backfill_pause', ARRAY['bigint']), ('backfill_resume', ARRAY['bigint']), ('backfill_stop', ARRAY['bigint', 'boolean']),
-	('backfill_stop_all', ARRAY['boolean']), ('backfill_alter', ARRAY['bigint', 'jsonb']), ('backfill_retry', ARRAY['bigint']), ('backfill_delete', ARRAY['bigint'])) v(name, args);
+	('backfill_stop_all', ARRAY['boolean']), ('backfill_alter', ARRAY['bigint', 'jsonb']), ('backfill_retry', ARRAY['bigint']), ('backfill_delete', ARRAY['bigint']),
+	('backfill_verify', ARRAY['bigint']), ('backfill_explain', ARRAY['text', 'jsonb', 'boolean']), ('backfill_preview', ARRAY['text', 'jsonb', 'integer']),
+	('backfill_on', ARRAY['text', 'regproc', 'text']), ('backfill_off', ARRAY['text', 'regproc', 'text']), ('backfill_yield', ARRAY[]::name[])) v(name, args);
 SELECT function_returns('public', name, type, name || ' returns ' || type)
   FROM (VALUES ('backfill_define'::name, 'void'), ('backfill_drop', 'void'), ('backfill_start', 'bigint'), ('backfill_pause', 'void'), ('backfill_resume', 'void'),
-	('backfill_stop', 'void'), ('backfill_stop_all', 'integer'), ('backfill_alter', 'void'), ('backfill_retry', 'bigint'), ('backfill_delete', 'void')) v(name, type);
+	('backfill_stop', 'void'), ('backfill_stop_all', 'integer'), ('backfill_alter', 'void'), ('backfill_retry', 'bigint'), ('backfill_delete', 'void'), ('backfill_verify', 'bigint'), ('backfill_explain', 'setof text'), ('backfill_preview', 'setof record'),
+	('backfill_on', 'void'), ('backfill_off', 'void'), ('backfill_yield', 'void')) v(name, type);
 SELECT is_procedure('public', 'backfill_wait', ARRAY['bigint', 'interval', 'interval']::name[], 'backfill_wait is a procedure');
 SELECT is(pg_get_function_arguments(p::regprocedure), arguments, format('arguments and defaults of %s', p))
   FROM (VALUES
@@ -25,7 +28,13 @@ SELECT is(pg_get_function_arguments(p::regprocedure), arguments, format('argumen
 	('backfill_pause(bigint)', 'id bigint'), ('backfill_resume(bigint)', 'id bigint'),
 	('backfill_stop(bigint,boolean)', 'id bigint, immediate boolean DEFAULT false'),
 	('backfill_stop_all(boolean)', 'immediate boolean DEFAULT false'),
-	('backfill_alter(bigint,jsonb)', 'id bigint, settings jsonb'), ('backfill_retry(bigint)', 'id bigint'), ('backfill_delete(bigint)', 'id bigint')) v(p, arguments);
+	('backfill_alter(bigint,jsonb)', 'id bigint, settings jsonb'), ('backfill_retry(bigint)', 'id bigint'), ('backfill_delete(bigint)', 'id bigint'),
+	('backfill_verify(bigint)', 'id bigint'),
+	('backfill_explain(text,jsonb,boolean)', 'name text, parameters jsonb DEFAULT NULL::jsonb, "analyze" boolean DEFAULT false'),
+	('backfill_preview(text,jsonb,integer)', 'name text, parameters jsonb DEFAULT NULL::jsonb, rows integer DEFAULT 5'),
+	('backfill_on(text,regproc,text)', 'event text, hook regproc, name text DEFAULT NULL::text'),
+	('backfill_off(text,regproc,text)', 'event text, hook regproc, name text DEFAULT NULL::text'),
+	('backfill_yield()', '')) v(p, arguments);
 -- the server prints IN before the arguments of a procedure
 SELECT is(replace(pg_get_function_arguments('backfill_wait(bigint,interval,interval)'::regprocedure), 'IN ', ''),
 	$$id bigint, timeout interval DEFAULT NULL::interval, every interval DEFAULT '00:00:01'::interval$$, 'arguments and defaults of backfill_wait');
@@ -35,25 +44,35 @@ SELECT is(prosecdef, false, proname || ' is no security definer') FROM pg_proc J
 
 -- views
 SELECT views_are('public', ARRAY(SELECT c.relname FROM pg_class c JOIN pg_depend d ON d.objid = c.oid AND d.deptype = 'e' AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pgtap') WHERE c.relkind = 'v')
-	|| ARRAY['backfill_definitions', 'backfill_runs', 'backfill_batches', 'backfill_errors', 'backfill_workers', 'backfill_settings']::name[], 'the views in the schema of the extension');
+	|| ARRAY['backfill_definitions', 'backfill_runs', 'backfill_batches', 'backfill_errors', 'backfill_workers', 'backfill_settings', 'backfill_events', 'backfill_hooks']::name[], 'the views in the schema of the extension');
 SELECT has_column('public', view, "column"::name, format('%s has %s', view, "column"))
-  FROM (VALUES ('backfill_definitions'::name, ARRAY['name', 'owner', 'target', 'statement', 'scope', 'key', 'settings', 'search_path', 'description', 'created_at', 'updated_at']),
-	('backfill_runs', ARRAY['id', 'name', 'status', 'owner', 'started_by', 'rows_total', 'rows_scanned', 'rows_affected', 'batches', 'progress', 'rows_per_second', 'eta', 'workers', 'wait_reason', 'error', 'created_at', 'start_at', 'started_at', 'finished_at']),
-	('backfill_batches', ARRAY['run_id', 'number', 'key_range', 'status', 'attempt', 'rows_scanned', 'rows_affected', 'duration', 'wal_bytes', 'worker']),
-	('backfill_errors', ARRAY['run_id', 'key', 'sqlstate', 'message']),
+  FROM (VALUES ('backfill_definitions'::name, ARRAY['name', 'owner', 'target', 'statement', 'scope', 'key', 'parameters', 'settings', 'search_path', 'description', 'finish', 'created_at', 'updated_at']),
+	('backfill_runs', ARRAY['id', 'name', 'status', 'owner', 'started_by', 'rows_total', 'rows_scanned', 'rows_affected', 'batches', 'progress', 'rows_per_second', 'eta', 'workers', 'wait_reason', 'error', 'parameters', 'settings', 'finish', 'rows_remaining', 'created_at', 'start_at', 'since', 'started_at', 'finished_at']),
+	('backfill_events', ARRAY['id', 'at', 'run_id', 'name', 'kind', 'previous_status', 'status', 'number', 'part', 'role', 'sqlstate', 'reason']),
+	('backfill_hooks', ARRAY['phase', 'object', 'status', 'hook', 'name', 'created_by', 'created_at']),
+	('backfill_batches', ARRAY['run_id', 'number', 'part', 'key_range', 'status', 'skipped', 'attempt', 'crashes', 'retry_at', 'error', 'rows_scanned', 'rows_affected', 'duration', 'wal_bytes', 'worker']),
+	('backfill_errors', ARRAY['run_id', 'number', 'part', 'key', 'sqlstate', 'message', 'attempts', 'resolved_at']),
 	('backfill_workers', ARRAY['pid', 'run_id', 'owner', 'state', 'batch']),
 	('backfill_settings', ARRAY['name', 'type', 'default', 'min_val', 'max_val', 'enumvals', 'description'])) v(view, columns), unnest(columns) "column";
 SELECT col_type_is('public', view, "column", type, format('%s.%s is %s', view, "column", type))
   FROM (VALUES ('backfill_runs'::name, 'id'::name, 'bigint'), ('backfill_runs', 'rows_total', 'bigint'), ('backfill_runs', 'rows_scanned', 'bigint'), ('backfill_runs', 'rows_affected', 'bigint'),
 	('backfill_runs', 'batches', 'bigint'), ('backfill_runs', 'progress', 'numeric(5,2)'), ('backfill_runs', 'rows_per_second', 'double precision'), ('backfill_runs', 'eta', 'interval'),
 	('backfill_runs', 'workers', 'integer'), ('backfill_runs', 'status', 'text'), ('backfill_runs', 'owner', 'regrole'), ('backfill_runs', 'started_at', 'timestamp with time zone'),
-	('backfill_batches', 'run_id', 'bigint'), ('backfill_batches', 'duration', 'interval'), ('backfill_batches', 'wal_bytes', 'bigint'), ('backfill_definitions', 'settings', 'jsonb'),
+	('backfill_batches', 'run_id', 'bigint'), ('backfill_batches', 'duration', 'interval'), ('backfill_batches', 'wal_bytes', 'bigint'), ('backfill_definitions', 'settings', 'jsonb'), ('backfill_definitions', 'parameters', 'jsonb'),
+	('backfill_runs', 'parameters', 'jsonb'), ('backfill_runs', 'rows_remaining', 'bigint'), ('backfill_runs', 'since', 'timestamp with time zone'),
+	('backfill_batches', 'retry_at', 'timestamp with time zone'), ('backfill_events', 'at', 'timestamp with time zone'), ('backfill_events', 'run_id', 'bigint'), ('backfill_hooks', 'hook', 'regprocedure'),
 	('backfill_definitions', 'target', 'regclass'), ('backfill_workers', 'pid', 'integer'), ('backfill_settings', 'enumvals', 'text[]')) v(view, "column", type);
+
+-- the composite that hooks are given
+SELECT has_composite('public', 'backfill_event', 'the composite type backfill_event');
+SELECT results_eq($$SELECT attname::text COLLATE "default" || ' ' || format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'backfill_event'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum$$,
+	ARRAY['phase text', 'object text', 'status text', 'previous_status text', 'run_id bigint', 'name text', 'batch bigint', 'key_range text', 'rows bigint', 'error text', 'parameters jsonb'],
+	'what an event tells');
 
 -- rights: everybody reads the views and calls the functions; nobody else has any on the tables
 CREATE ROLE regress_tap_user LOGIN;
 SELECT table_privs_are('public', view, 'regress_tap_user', ARRAY['SELECT'], 'everybody may read ' || view || ' and not write it')
-  FROM unnest(ARRAY['backfill_definitions', 'backfill_runs', 'backfill_batches', 'backfill_errors', 'backfill_workers', 'backfill_settings']::name[]) view;
+  FROM unnest(ARRAY['backfill_definitions', 'backfill_runs', 'backfill_batches', 'backfill_errors', 'backfill_workers', 'backfill_settings', 'backfill_events', 'backfill_hooks']::name[]) view;
 SELECT schema_privs_are('backfill', 'regress_tap_user', ARRAY[]::text[], 'nobody else may look into the schema backfill');
 SELECT table_privs_are('backfill', relname, 'regress_tap_user', ARRAY[]::text[], 'nobody else has a right on backfill.' || relname)
   FROM pg_class WHERE relnamespace = 'backfill'::regnamespace AND relkind IN ('r', 'v') ORDER BY relname;
@@ -63,7 +82,7 @@ SELECT ok(has_function_privilege('regress_tap_user', oid, 'EXECUTE'), 'everybody
  WHERE pronamespace = 'public'::regnamespace AND proname LIKE 'backfill\_%' ORDER BY proname;
 SET ROLE regress_tap_user;
 SELECT throws_ok('SELECT * FROM backfill.run', '42501', NULL, 'the tables cannot be read');
-SELECT lives_ok('SELECT count(*) FROM ' || v, 'a role without rights reads ' || v) FROM unnest(ARRAY['backfill_definitions', 'backfill_runs', 'backfill_batches', 'backfill_errors', 'backfill_workers', 'backfill_settings']) v;
+SELECT lives_ok('SELECT count(*) FROM ' || v, 'a role without rights reads ' || v) FROM unnest(ARRAY['backfill_definitions', 'backfill_runs', 'backfill_batches', 'backfill_errors', 'backfill_workers', 'backfill_settings', 'backfill_events', 'backfill_hooks']) v;
 RESET ROLE;
 
 SELECT * FROM finish();

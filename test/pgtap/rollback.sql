@@ -5,7 +5,8 @@ INSERT INTO people SELECT generate_series(1, 100);
 BEGIN;
 SELECT backfill_define('count', 'people', 'UPDATE batch SET n = n + 1');
 SELECT backfill_start('count');
-SELECT backfill_start('count', settings => '{"workers": 2}');
+SELECT backfill_define('other', 'people', 'UPDATE batch SET n = n + 1');
+SELECT backfill_start('other', settings => '{"workers": 2, "share_target": true}');
 ROLLBACK;
 \o
 
@@ -14,6 +15,7 @@ SELECT * FROM no_plan();
 SELECT is_empty('SELECT name FROM backfill_runs UNION ALL SELECT name FROM backfill_definitions', 'a transaction rolled back leaves neither runs nor definitions');
 SELECT is_empty('SELECT * FROM backfill_batches', 'nor batches');
 SELECT is_empty('SELECT * FROM backfill_workers', 'nor workers');
+SELECT is_empty('SELECT * FROM backfill_events', 'nor events');
 SELECT is((SELECT max(n) FROM people), 0, 'and has changed no row');
 SELECT * FROM finish();
 ROLLBACK;

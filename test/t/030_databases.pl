@@ -201,11 +201,12 @@ is(sqlstate($node, 'DROP DATABASE idle'), '00000', 'so it is dropped like any ot
 
 # Runs of every kind in a database that is copied.
 sql('UPDATE t SET n = 0', 'one');
-sql(q{SELECT backfill_define('slow', 't', 'UPDATE batch SET n = n + 1', settings => '{"batch_size": 10, "sleep": "1 hour"}')}, 'one');
+sql(q{SELECT backfill_define('slow', 't', 'UPDATE batch SET n = n + 1', settings => '{"batch_size": 10, "sleep": "1 hour", "share_target": true}',
+	parameters => '{"number": "int"}')}, 'one');
 my %copy = (
-	pending => sql(q{SELECT backfill_start('slow', settings => '{"sleep": 0}', start_at => now() + interval '1 day')}, 'one'),
-	paused => sql(q{SELECT backfill_start('slow')}, 'one'),
-	stopped => sql(q{SELECT backfill_start('slow')}, 'one'));
+	pending => sql('SELECT backfill_start($$slow$$, ' . another() . q{, settings => '{"sleep": 0}', start_at => now() + interval '1 day')}, 'one'),
+	paused => sql('SELECT backfill_start($$slow$$, ' . another() . ')', 'one'),
+	stopped => sql('SELECT backfill_start($$slow$$, ' . another() . ')', 'one'));
 sql("SELECT backfill_pause($copy{paused}), backfill_stop($copy{stopped})", 'one');
 ok(becomes($copy{$_}, $_, 'one'), "a run that is $_") for ('paused', 'stopped');
 ok(comes_true(ours('one')), 'a database without active runs can be a template');
@@ -213,9 +214,9 @@ ok(comes_true(ours('one')), 'a database without active runs can be a template');
 sql('CREATE DATABASE copy TEMPLATE one');
 sql(qq{UPDATE backfill.run SET start_at = now() - interval '1 day' WHERE id = $copy{pending};
 	   INSERT INTO backfill.run (name, status, owner, started_by, database, system_identifier, target,
-			statement, settings, search_path)
+			statement, parameters, parameter_types, settings, search_path)
 	   SELECT name, 'running', owner, started_by, database, system_identifier, target, statement,
-			'{"batch_size": 10, "sleep": 0}', search_path FROM backfill.run WHERE id = $copy{paused}}, 'copy');
+			'{"number": 0}', parameter_types, '{"batch_size": 10, "sleep": 0}', search_path FROM backfill.run WHERE id = $copy{paused}}, 'copy');
 $copy{running} = sql('SELECT max(id) FROM backfill_runs', 'copy');
 sql(q{SELECT backfill_define('new', 't', 'UPDATE batch SET n = n', settings => '{"sleep": 0}')}, 'copy');
 my $new = start_run($node, 'new', db => 'copy');
@@ -242,7 +243,7 @@ for my $status ('pending', 'paused', 'stopped')
 	sql(qq{SELECT backfill_resume($copy{$status}); SELECT backfill_alter($copy{$status}, '{"sleep": 0}')}, 'copy');
 	ok(becomes($copy{$status}, 'completed', 'copy'), "backfill_resume adopts one that was $status");
 }
-sql("SELECT backfill_stop($copy{pending}), backfill_delete($copy{stopped})", 'one');
+sql("SELECT backfill_stop($copy{pending}), backfill_stop($copy{paused}), backfill_delete($copy{stopped})", 'one');
 is(value($copy{pending}, 'status', 'one'), 'stopped', 'the originals are controlled on their own');
 is(value($copy{pending}, 'status', 'copy'), 'completed', 'and the copies on theirs');
 

@@ -20,16 +20,17 @@ sub refusal
 sub sql { return query_ok($node, $_[0]); }
 sub value { return run_value($node, @_); }
 
-# A run of a definition with settings of its own.
+# A run of a definition with settings of its own.  Those of "t" go side by side.
 sub start
 {
 	my ($name, $settings) = @_;
-	return sql("SELECT backfill_start('$name', settings => '" . ($settings || '{}') . "')");
+	my $parameters = $name eq 't' ? another() . ', ' : '';
+	return sql("SELECT backfill_start('$name', ${parameters}settings => '" . ($settings || '{}') . "')");
 }
 
 # A slow walk: 200 rows, and a pause after each batch that outlasts the test.
 create_target($node, 't', 200);
-define_increment($node, 't', '{"batch_size": 10, "sleep": "1 hour"}');
+define_increment($node, 't', '{"batch_size": 10, "sleep": "1 hour", "share_target": true}', numbered => 1);
 
 # Wait until the run sleeps between two batches.
 sub sleeps
@@ -42,7 +43,7 @@ sub sleeps
 # ---------------------------------------------------------------------------
 note 'start_at';
 
-my $later = sql(q{SELECT backfill_start('t', settings => '{"sleep": 0}', start_at => now() + interval '1 hour')});
+my $later = sql('SELECT backfill_start($$t$$, ' . another() . q{, settings => '{"sleep": 0}', start_at => now() + interval '1 hour')});
 is(value($later, 'status'), 'pending', 'a run with start_at in the future is pending');
 ok(wait_for($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'backfill scheduler'}),
 	'nobody waits in the database for its time');
@@ -55,21 +56,21 @@ is(value($later, 'status'), 'stopped', 'a pending run is stopped at once');
 sql("SELECT backfill_delete($later)");
 is(sql("SELECT count(*) FROM backfill_runs WHERE id = $later"), '0', 'a stopped run is deleted');
 
-my $past = sql(q{SELECT backfill_start('t', settings => '{"sleep": 0}', start_at => now() - interval '1 hour')});
+my $past = sql('SELECT backfill_start($$t$$, ' . another() . q{, settings => '{"sleep": 0}', start_at => now() - interval '1 hour')});
 ok(wait_for_status($node, $past, 'completed'), 'a start_at in the past starts at once');
 like(refusal(q{SELECT backfill_start('t', start_at => 'infinity')}), qr/22023: start_at cannot be infinity/,
 	'infinity is no time to start at');
 
 # The due time also holds across a restart.
-my $soon = sql(q{SELECT backfill_start('t', settings => '{"sleep": 0}', start_at => clock_timestamp() + interval '3 s')});
-my $sooner = sql(q{SELECT backfill_start('t', settings => '{"sleep": 0}', start_at => clock_timestamp() + interval '1 s')});
+my $soon = sql('SELECT backfill_start($$t$$, ' . another() . q{, settings => '{"sleep": 0}', start_at => clock_timestamp() + interval '3 s')});
+my $sooner = sql('SELECT backfill_start($$t$$, ' . another() . q{, settings => '{"sleep": 0}', start_at => clock_timestamp() + interval '1 s')});
 ok(wait_for_status($node, $sooner, 'completed'), 'a run starts at its time');
 $node->restart;
 ok(wait_for_status($node, $soon, 'completed'), 'a run starts at its time after a restart');
 is(sql("SELECT bool_and(started_at >= start_at) FROM backfill_runs WHERE id IN ($soon, $sooner)"),
 	't', 'neither began before its time');
 is(sql('SELECT count(*) FROM t WHERE n = 3'), '200', 'three runs, three times each row');
-my $crash = sql(q{SELECT backfill_start('t', settings => '{"sleep": 0}', start_at => clock_timestamp() + interval '2 s')});
+my $crash = sql('SELECT backfill_start($$t$$, ' . another() . q{, settings => '{"sleep": 0}', start_at => clock_timestamp() + interval '2 s')});
 $node->stop('immediate');
 $node->start;
 ok(wait_for_status($node, $crash, 'completed'), 'a run starts at its time after a crash');
@@ -154,7 +155,7 @@ is(sql("SELECT string_agg(attempt::text, ',' ORDER BY number) FROM backfill_batc
 	'2,1,1,1', 'the cancelled batch was attempted twice');
 
 sql('UPDATE t SET n = 0');
-my @runs = (start('t'), start('t'), sql(q{SELECT backfill_start('t', start_at => now() + interval '1 day')}));
+my @runs = (start('t'), start('t'), sql('SELECT backfill_start($$t$$, ' . another() . q{, start_at => now() + interval '1 day')}));
 my $paused = start('t');
 sql("SELECT backfill_pause($paused)");
 ok(sleeps($_), "run $_ is at work") for @runs[0, 1];
@@ -171,7 +172,7 @@ sql('UPDATE t SET n = 0');
 $id = start('t');
 ok(sleeps($id), 'a run sleeps');
 sql(qq{SELECT backfill_alter($id, '{"batch_size": 25}')});
-is(value($id, 'settings'), '{"sleep": "1 hour", "batch_size": 25}', 'backfill_alter changes the settings');
+is(value($id, q{settings - 'share_target'}), '{"sleep": "1 hour", "batch_size": 25}', 'backfill_alter changes the settings');
 ok(sleeps($id), 'the run goes on sleeping');
 is(value($id, 'batches'), '1', 'no batch was begun for that');
 sql(qq{SELECT backfill_alter($id, '{"sleep": "0"}')});
@@ -192,7 +193,7 @@ for my $workers (3, 1, 2)
 }
 sql(qq{SELECT backfill_alter($id, '{"workers": null, "sleep": null}')});
 ok(wait_for_status($node, $id, 'completed'), 'null puts a setting back to its default');
-is(value($id, 'settings'), '{"batch_size": 10}', 'and takes it out of the run');
+is(value($id, q{settings - 'share_target'}), '{"batch_size": 10}', 'and takes it out of the run');
 check_exactly_once($node, $id, 't', 200, 'exactly once over workers that come and go');
 
 for my $setting ('direction": "desc', 'from": "7', 'to": "7', 'limit": "7')
@@ -223,7 +224,7 @@ my %run = (
 	completed => $id,
 	failed => $failed,
 	running => start('t'),
-	pending => sql(q{SELECT backfill_start('t', start_at => now() + interval '1 day')}),
+	pending => sql('SELECT backfill_start($$t$$, ' . another() . q{, start_at => now() + interval '1 day')}),
 	paused => start('t'),
 	stopped => start('t'));
 ok(wait_for_status($node, $failed, 'failed'), 'a run fails');

@@ -654,10 +654,10 @@ is( $node->safe_psql('postgres', q{
 			THEN has_sequence_privilege('bob', c.oid, 'USAGE, SELECT, UPDATE') END)
 	  FROM pg_class c
 	 WHERE relnamespace = 'backfill'::regnamespace AND relkind = 'S'}),
-	'1|f', 'nor on its sequences');
+	'3|f', 'nor on its sequences');
 is( $node->safe_psql('postgres', q{SELECT has_schema_privilege('bob', 'backfill', 'USAGE, CREATE')}),
 	'f', 'nor on the schema itself');
-for my $table ('definition', 'run', 'batch')
+for my $table ('definition', 'run', 'batch', 'error', 'event', 'hook')
 {
 	for my $sql ("SELECT * FROM backfill.$table", "DELETE FROM backfill.$table",
 		"CREATE TRIGGER t BEFORE INSERT ON backfill.$table FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",

@@ -46,25 +46,32 @@ foreach my $workers (2, 1)
 	$blocker->query('SELECT FROM t WHERE id = 25000 FOR UPDATE');
 	my $id = start_over(qq({"batch_size": 1000, "sleep": 0, "workers": $workers, "lock_timeout": "100ms",
 		"retry_delay": "200ms", "max_attempts": 1000}));
-	if ($workers > 1)
-	{
-		ok(wait_for($node, "SELECT rows_affected = $rows - 1 FROM backfill_runs WHERE id = $id"),
-			"$workers workers: every other row is done while the lock is held");
-		is(sql("SELECT number, rows_scanned, status, error FROM backfill_batches WHERE run_id = $id AND status <> 'completed'"),
-			'3|1|running|canceling statement due to lock timeout', 'the row stands alone, with the reason');
-		is(sql('SELECT count(*) FROM t WHERE n = 0 AND id <> 25000'), 0, 'the table says the same');
-	}
-	ok(wait_for($node, "SELECT count(*) = 1 FROM backfill_workers WHERE run_id = $id AND state = 'retrying' AND batch = 3 AND attempt > 1"),
-		"$workers workers: the worker says what it does");
+	ok(wait_for($node, "SELECT rows_affected = $rows - 1 FROM backfill_runs WHERE id = $id"),
+		"$workers workers: every other row is done while the lock is held");
+	is(sql('SELECT count(*) FROM t WHERE n = 0 AND id <> 25000'), 0, 'the table says the same');
+	like(sql("SELECT number, rows_scanned, error, status FROM backfill_batches WHERE run_id = $id AND status <> 'completed'"),
+		qr/^3\|1\|canceling statement due to lock timeout\|(pending|running)$/, 'the row stands alone, with the reason');
+	ok(wait_for($node, "SELECT count(*) = 1 FROM backfill_batches WHERE run_id = $id AND status = 'pending' AND attempt > 1
+			AND retry_at BETWEEN clock_timestamp() - interval '1 s' AND clock_timestamp() + interval '1 min'"),
+		'its batch is put aside, until a time that it shows');
+	ok(wait_for($node, "SELECT count(*) = 1 FROM backfill_workers WHERE run_id = $id")
+		  && wait_for($node, "SELECT count(*) = 1 FROM backfill_workers WHERE run_id = $id AND state = 'retrying' AND batch IS NULL"),
+		'one worker stays, has nothing in hand, and says what it does');
+	ok(wait_for($node, "SELECT wait_reason = 'waits to try batches again that met an error; see backfill_batches' FROM backfill_runs WHERE id = $id"),
+		'and so does the run');
+	ok(wait_for($node, "SELECT count(*) > 3 FROM backfill_events WHERE run_id = $id AND kind = 'retry'"), 'it is tried again and again');
 	is(value($id, 'status, errors'), 'running|0', 'the run goes on');
-	is(sql("SELECT DISTINCT error FROM backfill_batches WHERE run_id = $id AND status = 'running' AND attempt > 1"),
+	is(sql("SELECT DISTINCT error FROM backfill_batches WHERE run_id = $id AND status <> 'completed' AND attempt > 1"),
 		'canceling statement due to lock timeout', 'the batch says what it waits for');
-	is(sql("SELECT count(*) FROM backfill_batches WHERE run_id = $id AND number <> 3 AND error IS NOT NULL"), 0, 'no other batch was hindered');
+	is(sql("SELECT count(*) FROM backfill_batches WHERE run_id = $id AND number <> 3 AND (error IS NOT NULL OR attempt > 1)"), 0, 'no other batch was hindered');
+	is(sql("SELECT DISTINCT number, sqlstate, reason, coalesce(role, 'backfill') FROM backfill_events WHERE run_id = $id AND kind = 'retry' ORDER BY reason"),
+		"3|55P03|canceling statement due to lock timeout|backfill\n3|55P03|in halves: canceling statement due to lock timeout|backfill", 'the events have it');
 	$blocker->query('COMMIT');
 	ok(wait_for_status($node, $id, 'completed'), 'when the lock is gone the run completes');
 	is(sql('SELECT n, count(*) FROM t GROUP BY n'), "1|$rows", 'every row was changed exactly once');
 	check_parts($node, $id, 't', 'the parts cover the table');
 	is(value($id, 'errors, rows_scanned, rows_total'), "0|$rows|$rows", 'nothing counts as an error');
+	is(value($id, 'wait_reason IS NULL AND error IS NULL'), 't', 'and nothing is waited for any more');
 	my $lines = tried_again($id);
 	cmp_ok($lines, '>=', 1, 'the log has it');
 	cmp_ok($lines, '<=', 3, 'but not once for each try');
