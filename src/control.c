@@ -19,6 +19,7 @@
 #include "common/hashfn.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "storage/latch.h"
 #include "storage/lock.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
@@ -36,6 +37,9 @@
 
 /* Held while a run on a table is started. */
 #define LOCK_CLASS_START	81
+/* How often, and how many milliseconds apart, to look whether it is free. */
+#define START_LOOKS			20
+#define START_LOOK_MS		10
 
 PG_FUNCTION_INFO_V1(backfill_start);
 PG_FUNCTION_INFO_V1(backfill_pause);
@@ -133,11 +137,19 @@ check_alone(CatalogSession *session, const char *name, Oid owner, Oid target,
 	if (settings.share_target)
 		return;
 
-	/* this one a stranger may hold, and nobody waits for strangers */
+	/* this one a stranger may hold, and nobody waits for strangers for long */
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, target, LOCK_CLASS_START);
 	is_free = LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 
-	/* who has just committed may still hold the lock for an instant */
+	/* who has just ended his transaction may still hold the lock for an instant */
+	for (int i = 0; i < START_LOOKS && !is_free; i++)
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 START_LOOK_MS, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		is_free = LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+	}
 	other = catalog_find_target_run(session, target, except);
 	if (other == 0 && !is_free)
 		ereport(ERROR,

@@ -47,6 +47,8 @@
 #define ROUND_MS			1000
 #define ROUND_SOON_MS		50
 #define ROLLUP_MS			5000
+/* What ended a worker may be about to end us, too. */
+#define SETTLE_MS			100
 #define PRUNE_MS			3600000
 /* Starts of workers of one run that came to nothing, before the run fails. */
 #define FUTILE_STARTS		8
@@ -59,6 +61,7 @@ typedef struct Watch
 	int64		tokens;			/* sum over the living workers */
 	TimestampTz rolled_up_at;
 	TimestampTz next_start;		/* not before this time */
+	TimestampTz settles_at;		/* likewise, because a worker has just ended */
 	int			starts;			/* since a worker was last ready */
 	int			ready;			/* count in shared memory then */
 	int			wanted;			/* workers to start in this round */
@@ -393,6 +396,8 @@ look_after(Watch *watch)
 
 	/* count the workers when no session can change the run any more */
 	living = shared_run_workers(MyDatabaseId, watch->run_id, &tokens);
+	if (living < watch->living)
+		watch->settles_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SETTLE_MS);
 	watch->living = living;
 	if (run && (status_is_active(run->status) || run->is_requested) && run->is_local &&
 		(run->status != RUN_RUNNING || recover(&session, run, watch, tokens, living)))
@@ -605,7 +610,7 @@ may_start(Watch *watch)
 		watch->starts = 0;
 		watch->next_start = 0;
 	}
-	if (now < watch->next_start)
+	if (now < watch->next_start || now < watch->settles_at)
 	{
 		round_soon = true;
 		return false;
