@@ -101,7 +101,6 @@ CREATE FUNCTION overloaded(backfill_event) RETURNS void LANGUAGE sql AS '';
 CREATE FUNCTION overloaded(int) RETURNS void LANGUAGE sql AS '';
 SELECT refused_by_server(c) FROM (VALUES
 	($$SELECT backfill_on('after run completed', 'nope', 'd')$$),
-	($$SELECT backfill_on('after run completed', 'nope.f', 'd')$$),
 	($$SELECT backfill_on('after run completed', 'f(backfill_event)', 'd')$$),
 	($$SELECT backfill_on('after run completed', 'overloaded', 'd')$$),
 	($$SELECT backfill_on('after run completed', '', 'd')$$),

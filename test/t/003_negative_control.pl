@@ -12,7 +12,7 @@ use Time::HiRes qw(usleep);
 plan skip_all => 'BACKFILL_NEGATIVE_BIN does not name the wrong build'
   unless $ENV{BACKFILL_NEGATIVE_BIN};
 
-my $rows = 20_000;
+my $rows = 60_000;
 my $tries = 30;
 
 seed_random();
