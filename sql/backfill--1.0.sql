@@ -23,6 +23,7 @@ CREATE TABLE backfill.definition (
 	search_path	text NOT NULL,
 	description	text,
 	finish		text,
+	"then"		jsonb,
 	created_at	timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	updated_at	timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
@@ -38,6 +39,7 @@ COMMENT ON COLUMN backfill.definition.settings IS 'settings that the definition 
 COMMENT ON COLUMN backfill.definition.search_path IS 'search_path of the definer, under which names are resolved';
 COMMENT ON COLUMN backfill.definition.description IS 'free text';
 COMMENT ON COLUMN backfill.definition.finish IS 'SQL that is run once when every batch is done and verified, or null';
+COMMENT ON COLUMN backfill.definition."then" IS 'definitions that are started when a run is completed, or null';
 COMMENT ON COLUMN backfill.definition.created_at IS 'when the definition was made';
 COMMENT ON COLUMN backfill.definition.updated_at IS 'when the definition was last replaced';
 
@@ -72,6 +74,8 @@ CREATE TABLE backfill.run (
 	closings	integer NOT NULL DEFAULT 0,
 	closing_boot bigint,
 	rows_remaining bigint,
+	"then"		jsonb,
+	"after"		bigint[],
 	start_at	timestamptz,
 	since		timestamptz,
 	key_names	text[],
@@ -123,6 +127,8 @@ COMMENT ON COLUMN backfill.run.verified IS 'whether the run has passed its verif
 COMMENT ON COLUMN backfill.run.closings IS 'workers that began to call hooks or the last step and have not been heard of since';
 COMMENT ON COLUMN backfill.run.closing_boot IS 'life of the server in which the last of them began';
 COMMENT ON COLUMN backfill.run.rows_remaining IS 'rows still in scope when they were last counted';
+COMMENT ON COLUMN backfill.run."then" IS 'definitions that are started when the run is completed';
+COMMENT ON COLUMN backfill.run."after" IS 'runs that have to be completed before this one starts, or null';
 COMMENT ON COLUMN backfill.run.start_at IS 'time before which the run does not start';
 COMMENT ON COLUMN backfill.run.since IS 'run.since: start of the last completed run of the definition before this one';
 COMMENT ON COLUMN backfill.run.key_names IS 'columns of the key, in its order';
@@ -259,7 +265,7 @@ COMMENT ON COLUMN backfill.event.at IS 'when it happened';
 COMMENT ON COLUMN backfill.event.run_id IS 'run that it happened to';
 COMMENT ON COLUMN backfill.event.name IS 'name of the definition';
 COMMENT ON COLUMN backfill.event.owner IS 'owner of the run';
-COMMENT ON COLUMN backfill.event.kind IS 'transition, request, settings, error, retry, skip, takeover, hook, verify, finish or delete';
+COMMENT ON COLUMN backfill.event.kind IS 'transition, request, settings, error, retry, skip, takeover, hook, verify, finish, then or delete';
 COMMENT ON COLUMN backfill.event.previous_status IS 'status before a transition';
 COMMENT ON COLUMN backfill.event.status IS 'status after a transition, or the one that is asked for';
 COMMENT ON COLUMN backfill.event.number IS 'batch it is about, or null';
@@ -345,7 +351,7 @@ COMMENT ON FUNCTION backfill.is_local(oid, bigint) IS 'whether a run belongs to 
 
 CREATE VIEW @extschema@.backfill_definitions WITH (security_barrier) AS
 SELECT d.name, d.owner, d.target, d.statement, d.scope, d.key, d.parameters,
-	   d.settings, d.search_path, d.description, d.finish, d.created_at, d.updated_at
+	   d.settings, d.search_path, d.description, d.finish, d."then", d.created_at, d.updated_at
   FROM backfill.definition d
  WHERE pg_catalog.pg_has_role(d.owner, 'USAGE')
 	OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
@@ -384,7 +390,7 @@ SELECT r.id, r.name,
 	   r.statement, r.scope, r.key, r.parameters, r.settings, r.finish,
 	   r.rows_remaining,
 	   r.wal_bytes OPERATOR(pg_catalog.+) coalesce(b.wal_bytes, 0) AS wal_bytes,
-	   r.created_at, r.start_at, r.since, r.started_at, r.finished_at
+	   r."then", r."after", r.created_at, r.start_at, r.since, r.started_at, r.finished_at
   FROM backfill.run r
   LEFT JOIN backfill.live_runs() l ON l.run_id OPERATOR(pg_catalog.=) r.id
   LEFT JOIN LATERAL (
@@ -496,11 +502,12 @@ CREATE FUNCTION @extschema@.backfill_define(
 	parameters jsonb DEFAULT NULL,
 	settings jsonb DEFAULT NULL,
 	description text DEFAULT NULL,
-	finish text DEFAULT NULL)
+	finish text DEFAULT NULL,
+	"then" jsonb DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'backfill_define'
 LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION @extschema@.backfill_define(text, regclass, text, text, text, text, jsonb, jsonb, text, text)
+COMMENT ON FUNCTION @extschema@.backfill_define(text, regclass, text, text, text, text, jsonb, jsonb, text, text, jsonb)
 	IS 'create or replace a backfill definition';
 
 CREATE FUNCTION @extschema@.backfill_drop(name text)
@@ -533,11 +540,12 @@ CREATE FUNCTION @extschema@.backfill_start(
 	name text,
 	parameters jsonb DEFAULT NULL,
 	settings jsonb DEFAULT NULL,
-	start_at timestamptz DEFAULT NULL)
+	start_at timestamptz DEFAULT NULL,
+	"after" bigint[] DEFAULT NULL)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'backfill_start'
 LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION @extschema@.backfill_start(text, jsonb, jsonb, timestamptz) IS 'start a run of a definition and return its id';
+COMMENT ON FUNCTION @extschema@.backfill_start(text, jsonb, jsonb, timestamptz, bigint[]) IS 'start a run of a definition and return its id';
 
 CREATE FUNCTION @extschema@.backfill_pause(id bigint)
 RETURNS void

@@ -43,7 +43,7 @@
 #include "catalog_sql.h"
 #include "compat.h"
 
-#define MAX_ARGS 16
+#define MAX_ARGS 18
 
 #define RUN_COLUMNS \
 	"id, name, status, requested, immediate, owner::oid, " \
@@ -51,7 +51,7 @@
 	"scope, key, settings, search_path, start_at, key_types, start_key, " \
 	"end_key, wait_reason, parameters, parameter_types, finish, finish_step, " \
 	"verified, started_at, since, requested_by, request_reason, error, sqlstate, " \
-	"rollup_number"
+	"rollup_number, \"then\", \"after\""
 
 /* A run that is not over, or is to begin again. */
 #define ACTIVE \
@@ -74,6 +74,10 @@
 	"WITH old AS (SELECT id FROM backfill.run WHERE status = 'completed' " \
 	"AND requested IS NULL AND finished_at < $1 FOR UPDATE SKIP LOCKED) "
 
+/* Not a run that waits for that one. */
+#define NOT_WAITING_FOR(id) \
+	"(status <> 'pending' OR \"after\" IS NULL OR " id " <> ALL (\"after\"))"
+
 /* Batches that may not have ended are those after the ones added up. */
 #define OPEN_BATCHES \
 	"run_id = $1 AND number > (SELECT rollup_number FROM backfill.run WHERE id = $1)"
@@ -89,22 +93,22 @@ typedef struct Sql
 static Sql sqls[] = {
 	[SQL_LOAD_DEFINITION] = {
 		"SELECT name, owner::oid, target::oid, statement, scope, key, settings, "
-		"       search_path, description, parameters, finish "
+		"       search_path, description, parameters, finish, \"then\" "
 		"  FROM backfill.definition WHERE name = $1",
 	1, {TEXTOID}},
 	[SQL_STORE_DEFINITION] = {
 		"INSERT INTO backfill.definition AS d (name, owner, target, statement, scope, "
-		"       key, settings, search_path, description, parameters, finish) "
-		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) "
+		"       key, settings, search_path, description, parameters, finish, \"then\") "
+		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) "
 		"ON CONFLICT (name) DO UPDATE SET target = excluded.target, "
 		"       statement = excluded.statement, scope = excluded.scope, "
 		"       key = excluded.key, settings = excluded.settings, "
 		"       search_path = excluded.search_path, "
 		"       description = excluded.description, parameters = excluded.parameters, "
-		"       finish = excluded.finish, updated_at = now() "
+		"       finish = excluded.finish, \"then\" = excluded.\"then\", updated_at = now() "
 		" WHERE d.owner = excluded.owner",
-	11, {TEXTOID, OIDOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID,
-	JSONBOID, TEXTOID}},
+	12, {TEXTOID, OIDOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID,
+	JSONBOID, TEXTOID, JSONBOID}},
 	[SQL_LOCK_DEFINITION] = {
 		"SELECT FROM backfill.definition WHERE name = $1 FOR KEY SHARE",
 	1, {TEXTOID}},
@@ -122,11 +126,13 @@ static Sql sqls[] = {
 	[SQL_INSERT_RUN] = {
 		"INSERT INTO backfill.run (name, status, owner, started_by, database, "
 		"       system_identifier, target, statement, scope, key, settings, "
-		"       search_path, start_at, parameters, parameter_types, finish) "
-		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) "
-		"RETURNING id",
-	16, {TEXTOID, TEXTOID, OIDOID, OIDOID, OIDOID, INT8OID, OIDOID, TEXTOID,
-	TEXTOID, TEXTOID, JSONBOID, TEXTOID, TIMESTAMPTZOID, JSONBOID, JSONBOID, TEXTOID}},
+		"       search_path, start_at, parameters, parameter_types, finish, "
+		"       \"then\", \"after\") "
+		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, "
+		"       $17, $18) RETURNING id",
+	18, {TEXTOID, TEXTOID, OIDOID, OIDOID, OIDOID, INT8OID, OIDOID, TEXTOID,
+	TEXTOID, TEXTOID, JSONBOID, TEXTOID, TIMESTAMPTZOID, JSONBOID, JSONBOID, TEXTOID,
+	JSONBOID, INT8ARRAYOID}},
 	[SQL_LOAD_RUN] = {
 		"SELECT " RUN_COLUMNS " FROM backfill.run WHERE id = $1",
 	1, {INT8OID}},
@@ -390,15 +396,17 @@ static Sql sqls[] = {
 	3, {TEXTOID, OIDOID, TEXTOID}},
 	[SQL_FIND_EQUAL_RUN] = {
 		"SELECT min(id) FROM backfill.run "
-		" WHERE name = $1 AND parameters = $2 AND id <> $3 AND owner = $4::regrole AND " ACTIVE,
-	4, {TEXTOID, JSONBOID, INT8OID, OIDOID}},
+		" WHERE name = $1 AND parameters = $2 AND id <> $3 AND owner = $4::regrole "
+		"   AND ($5 IS NULL OR id <> ALL ($5)) AND " NOT_WAITING_FOR("$3") " AND " ACTIVE,
+	5, {TEXTOID, JSONBOID, INT8OID, OIDOID, INT8ARRAYOID}},
 	[SQL_FIND_TARGET_RUN] = {
 		"SELECT min(id) FROM backfill.run "
 		" WHERE (target = $1::regclass "
 		"        OR target IN (SELECT relid FROM pg_partition_tree($1::regclass)) "
 		"        OR target IN (SELECT relid FROM pg_partition_ancestors($1::regclass) AS relid)) "
-		"   AND id <> $2 AND " ACTIVE,
-	2, {OIDOID, INT8OID}},
+		"   AND id <> $2 AND ($3 IS NULL OR id <> ALL ($3)) "
+		"   AND " NOT_WAITING_FOR("$2") " AND " ACTIVE,
+	3, {OIDOID, INT8OID, INT8ARRAYOID}},
 	[SQL_SET_REMAINING] = {
 		"UPDATE backfill.run SET rows_remaining = $2, verified = $3 WHERE id = $1",
 	3, {INT8OID, INT8OID, BOOLOID}},
@@ -415,7 +423,23 @@ static Sql sqls[] = {
 		"UPDATE backfill.run SET closing_boot = $3, closings = CASE WHEN NOT $2 THEN 0 "
 		"       WHEN closing_boot IS DISTINCT FROM $3 AND $4 THEN 1 ELSE closings + 1 END "
 		" WHERE id = $1 RETURNING closings",
-	4, {INT8OID, BOOLOID, INT8OID, BOOLOID}}
+	4, {INT8OID, BOOLOID, INT8OID, BOOLOID}},
+	[SQL_UNMET_DEPENDENCY] = {
+		"SELECT a.id, p.status FROM unnest($1) a(id) LEFT JOIN backfill.run p ON p.id = a.id "
+		" WHERE p.status IS DISTINCT FROM 'completed' OR p.requested IS NOT NULL "
+		" ORDER BY p.status IN ('failed', 'stopped') DESC, a.id LIMIT 1",
+	1, {INT8ARRAYOID}},
+	[SQL_FIND_DEPENDENT] = {
+		"SELECT min(id) FROM backfill.run WHERE $1 = ANY (\"after\") AND status = 'pending'",
+	1, {INT8OID}},
+	[SQL_THEN_REACHES] = {
+		"WITH RECURSIVE reached(name) AS ("
+		"  SELECT e ->> 'name' FROM jsonb_array_elements($1) e "
+		"   UNION "
+		"  SELECT e ->> 'name' FROM reached r JOIN backfill.definition d ON d.name = r.name "
+		"    CROSS JOIN LATERAL jsonb_array_elements(d.\"then\") e) "
+		"SELECT FROM reached WHERE name = $2",
+	2, {JSONBOID, TEXTOID}}
 };
 
 static Oid	extension_owner = InvalidOid;

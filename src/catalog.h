@@ -29,6 +29,7 @@ typedef struct DefinitionInfo
 	char	   *search_path;
 	char	   *description;
 	char	   *finish;
+	Jsonb	   *then;			/* NULL for none */
 } DefinitionInfo;
 
 /* Every statement of "finish" is done. */
@@ -56,6 +57,8 @@ typedef struct RunInfo
 	char	   *finish;
 	int			finish_step;	/* statements of it that are done, or FINISH_DONE */
 	bool		verified;
+	Jsonb	   *then;			/* NULL for none */
+	ArrayType  *after;			/* NULL for none */
 	TimestampTz start_at;		/* DT_NOBEGIN if null */
 	TimestampTz started_at;		/* likewise */
 	TimestampTz since;			/* likewise */
@@ -167,7 +170,12 @@ extern TimestampTz catalog_last_started(CatalogSession *session, const Definitio
 extern int64 catalog_insert_run(CatalogSession *session, const DefinitionInfo *def,
 								Oid started_by, Jsonb *parameters,
 								Jsonb *parameter_types, Jsonb *settings,
-								RunStatus status, TimestampTz start_at);
+								RunStatus status, TimestampTz start_at,
+								ArrayType *after);
+extern int64 catalog_unmet_dependency(CatalogSession *session, ArrayType *after,
+									  char **status);
+extern int64 catalog_find_dependent(CatalogSession *session, int64 id);
+extern bool catalog_then_reaches(CatalogSession *session, Jsonb *then, const char *name);
 extern RunInfo *catalog_load_run(CatalogSession *session, int64 id, bool for_update);
 extern RunInfo *catalog_try_run(CatalogSession *session, int64 id);
 extern List *catalog_active_runs(CatalogSession *session);
@@ -231,8 +239,10 @@ extern List *catalog_load_hooks(CatalogSession *session, const char *name, Oid o
 extern bool catalog_has_hook(CatalogSession *session, const char *name, Oid owner,
 							 RunStatus status);
 extern int64 catalog_find_equal_run(CatalogSession *session, const char *name,
-									Oid owner, Jsonb *parameters, int64 except);
-extern int64 catalog_find_target_run(CatalogSession *session, Oid target, int64 except);
+									Oid owner, Jsonb *parameters, ArrayType *after,
+									int64 except);
+extern int64 catalog_find_target_run(CatalogSession *session, Oid target, ArrayType *after,
+									 int64 except);
 extern void catalog_set_remaining(CatalogSession *session, int64 id, int64 rows,
 								  bool verified);
 extern void catalog_set_finish_step(CatalogSession *session, int64 id, int step);

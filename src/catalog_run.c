@@ -43,6 +43,7 @@ catalog_load_definition(CatalogSession *session, const char *name)
 	def->description = catalog_text(session, 0, 9);
 	def->parameters = catalog_varlena(session, 0, 10);
 	def->finish = catalog_text(session, 0, 11);
+	def->then = catalog_varlena(session, 0, 12);
 	return def;
 }
 
@@ -50,7 +51,7 @@ catalog_load_definition(CatalogSession *session, const char *name)
 void
 catalog_store_definition(CatalogSession *session, const DefinitionInfo *def)
 {
-	char		nulls[] = "           ";
+	char		nulls[] = "            ";
 	Datum		args[] = {
 		CStringGetTextDatum(def->name),
 		ObjectIdGetDatum(def->owner),
@@ -62,8 +63,12 @@ catalog_store_definition(CatalogSession *session, const DefinitionInfo *def)
 		CStringGetTextDatum(def->search_path),
 		catalog_text_or_null(def->description, &nulls[8]),
 		JsonbPGetDatum(def->parameters),
-		catalog_text_or_null(def->finish, &nulls[10])
+		catalog_text_or_null(def->finish, &nulls[10]),
+		PointerGetDatum(def->then)
 	};
+
+	if (def->then == NULL)
+		nulls[11] = 'n';
 
 	if (catalog_sql(SQL_STORE_DEFINITION, args, nulls) != 1)
 		ereport(ERROR,
@@ -96,12 +101,12 @@ catalog_delete_definition(CatalogSession *session, const char *name)
 
 /* One of the queries for the number of a run, or 0. */
 static int64
-find_run(SqlId sql, Datum *args)
+find_run(SqlId sql, Datum *args, const char *nulls)
 {
 	bool		isnull;
 	Datum		value;
 
-	catalog_sql(sql, args, NULL);
+	catalog_sql(sql, args, nulls);
 	value = catalog_column(0, 1, &isnull);
 	return isnull ? 0 : DatumGetInt64(value);
 }
@@ -112,31 +117,39 @@ catalog_find_active_run(CatalogSession *session, const char *name)
 {
 	Datum		args[] = {CStringGetTextDatum(name)};
 
-	return find_run(SQL_FIND_ACTIVE_RUN, args);
+	return find_run(SQL_FIND_ACTIVE_RUN, args, NULL);
 }
 
-/* The owner's oldest active run of the definition with equal parameters, or 0. */
+/*
+ * The owner's oldest active run of the definition with equal parameters, or 0.
+ * The run "except" and those in "after", which may be NULL, do not count.
+ */
 int64
 catalog_find_equal_run(CatalogSession *session, const char *name, Oid owner,
-					   Jsonb *parameters, int64 except)
+					   Jsonb *parameters, ArrayType *after, int64 except)
 {
 	Datum		args[] = {
 		CStringGetTextDatum(name),
 		JsonbPGetDatum(parameters),
 		Int64GetDatum(except),
-		ObjectIdGetDatum(owner)
+		ObjectIdGetDatum(owner),
+		PointerGetDatum(after)
 	};
 
-	return find_run(SQL_FIND_EQUAL_RUN, args);
+	return find_run(SQL_FIND_EQUAL_RUN, args, after ? "     " : "    n");
 }
 
-/* The oldest active run on the table, a partition or a parent of it, or 0. */
+/* The oldest active run on the table, a partition or a parent of it, or 0; likewise. */
 int64
-catalog_find_target_run(CatalogSession *session, Oid target, int64 except)
+catalog_find_target_run(CatalogSession *session, Oid target, ArrayType *after, int64 except)
 {
-	Datum		args[] = {ObjectIdGetDatum(target), Int64GetDatum(except)};
+	Datum		args[] = {
+		ObjectIdGetDatum(target),
+		Int64GetDatum(except),
+		PointerGetDatum(after)
+	};
 
-	return find_run(SQL_FIND_TARGET_RUN, args);
+	return find_run(SQL_FIND_TARGET_RUN, args, after ? "   " : "  n");
 }
 
 /* The start of the definition's last completed run, or DT_NOBEGIN. */
@@ -158,9 +171,10 @@ catalog_last_started(CatalogSession *session, const DefinitionInfo *def)
 int64
 catalog_insert_run(CatalogSession *session, const DefinitionInfo *def,
 				   Oid started_by, Jsonb *parameters, Jsonb *parameter_types,
-				   Jsonb *settings, RunStatus status, TimestampTz start_at)
+				   Jsonb *settings, RunStatus status, TimestampTz start_at,
+				   ArrayType *after)
 {
-	char		nulls[] = "                ";
+	char		nulls[] = "                  ";
 	Datum		args[] = {
 		CStringGetTextDatum(def->name),
 		CStringGetTextDatum(status_name(status)),
@@ -177,8 +191,15 @@ catalog_insert_run(CatalogSession *session, const DefinitionInfo *def,
 		TimestampTzGetDatum(start_at),
 		JsonbPGetDatum(parameters),
 		JsonbPGetDatum(parameter_types),
-		catalog_text_or_null(def->finish, &nulls[15])
+		catalog_text_or_null(def->finish, &nulls[15]),
+		PointerGetDatum(def->then),
+		PointerGetDatum(after)
 	};
+
+	if (def->then == NULL)
+		nulls[16] = 'n';
+	if (after == NULL)
+		nulls[17] = 'n';
 
 	if (TIMESTAMP_IS_NOBEGIN(start_at))
 		nulls[12] = 'n';
@@ -235,6 +256,8 @@ read_run(CatalogSession *session, int row)
 	run->error = catalog_text(session, row, 28);
 	run->sqlstate = catalog_text(session, row, 29);
 	run->rollup_number = DatumGetInt64(catalog_column(row, 30, NULL));
+	run->then = catalog_varlena(session, row, 31);
+	run->after = catalog_varlena(session, row, 32);
 	return run;
 }
 
@@ -507,4 +530,40 @@ catalog_note_closing(CatalogSession *session, int64 id, bool begins, int64 boot,
 
 	return catalog_sql(SQL_NOTE_CLOSING, args, NULL) == 0 ? 0 :
 		DatumGetInt32(catalog_column(0, 1, NULL));
+}
+
+/* ---- dependencies ---- */
+
+/*
+ * The first of the runs that is not completed, one that has ended badly before
+ * one that is still active; 0 if all are.  Its status goes to *status, NULL if
+ * it was deleted.
+ */
+int64
+catalog_unmet_dependency(CatalogSession *session, ArrayType *after, char **status)
+{
+	Datum		args[] = {PointerGetDatum(after)};
+
+	if (catalog_sql(SQL_UNMET_DEPENDENCY, args, NULL) == 0)
+		return 0;
+	*status = catalog_text(session, 0, 2);
+	return DatumGetInt64(catalog_column(0, 1, NULL));
+}
+
+/* A run that waits for this one, or 0. */
+int64
+catalog_find_dependent(CatalogSession *session, int64 id)
+{
+	Datum		args[] = {Int64GetDatum(id)};
+
+	return find_run(SQL_FIND_DEPENDENT, args, NULL);
+}
+
+/* Whether the definitions lead to the one of that name, over whatever others. */
+bool
+catalog_then_reaches(CatalogSession *session, Jsonb *then, const char *name)
+{
+	Datum		args[] = {JsonbPGetDatum(then), CStringGetTextDatum(name)};
+
+	return catalog_sql(SQL_THEN_REACHES, args, NULL) > 0;
 }

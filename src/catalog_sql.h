@@ -70,7 +70,10 @@ typedef enum SqlId
 	SQL_SET_FINISH_STEP,
 	SQL_RUN_ROWS,
 	SQL_RUN_ERRORS,
-	SQL_NOTE_CLOSING
+	SQL_NOTE_CLOSING,
+	SQL_UNMET_DEPENDENCY,
+	SQL_FIND_DEPENDENT,
+	SQL_THEN_REACHES
 } SqlId;
 
 extern uint64 catalog_sql(SqlId id, Datum *values, const char *nulls);

@@ -27,6 +27,7 @@
 #include "batch.h"
 #include "closing.h"
 #include "compat.h"
+#include "depend.h"
 #include "failure.h"
 #include "finish.h"
 #include "hook.h"
@@ -73,6 +74,8 @@ set_status(Worker *worker)
 	transition_make(&session, run, change_to, run->requested_by,
 					change_to == RUN_FAILED ? run->error : run->request_reason);
 	catalog_end(&session);
+	if (change_to == RUN_COMPLETED)
+		depend_start_followers(worker);
 }
 
 static HookEvent

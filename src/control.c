@@ -16,6 +16,7 @@
 
 #include "access/xlog.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -31,6 +32,7 @@
 #include "compat.h"
 #include "control.h"
 #include "definition.h"
+#include "depend.h"
 #include "settings.h"
 #include "shared.h"
 #include "transition.h"
@@ -109,12 +111,13 @@ get_run(CatalogSession *session, int64 id, Oid caller)
 /*
  * Raises an error if the run would do again what an active run does, or meet
  * one on its table without leave.  "except" is the run itself, 0 if it is new.
+ * It does not meet those that it waits for.
  * Runs of one definition, and runs on one table, are started one at a time, so
  * that two that are started at the same moment see each other.
  */
 static void
 check_alone(CatalogSession *session, const char *name, Oid owner, Oid target,
-			Jsonb *parameters, Jsonb *given, int64 except)
+			Jsonb *parameters, Jsonb *given, ArrayType *after, int64 except)
 {
 	LOCKTAG		tag;
 	RunSettings settings;
@@ -125,7 +128,7 @@ check_alone(CatalogSession *session, const char *name, Oid owner, Oid target,
 						 hash_bytes((const unsigned char *) name, strlen(name)),
 						 LOCK_CLASS_START);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
-	other = catalog_find_equal_run(session, name, owner, parameters, except);
+	other = catalog_find_equal_run(session, name, owner, parameters, after, except);
 	if (other != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
@@ -150,7 +153,7 @@ check_alone(CatalogSession *session, const char *name, Oid owner, Oid target,
 		CHECK_FOR_INTERRUPTS();
 		is_free = LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 	}
-	other = catalog_find_target_run(session, target, except);
+	other = catalog_find_target_run(session, target, after, except);
 	if (other == 0 && !is_free)
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
@@ -172,38 +175,49 @@ caller_name(Oid caller)
 }
 
 /*
- * backfill_start(name, parameters, settings, start_at)
- *
- * A run whose first statuses have hooks waits for a worker to call them.
+ * Raises an error unless those are runs that the caller may control.  Returns
+ * NULL for none.
  */
-Datum
-backfill_start(PG_FUNCTION_ARGS)
+static ArrayType *
+check_after(CatalogSession *session, ArrayType *after, Oid caller)
 {
-	char	   *name;
-	Jsonb	   *parameters = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
-	Jsonb	   *types;
-	Jsonb	   *settings = PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2);
-	TimestampTz start_at = PG_ARGISNULL(3) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(3);
+	Datum	   *ids;
+	bool	   *nulls;
+	int			n;
+
+	if (after == NULL || ArrayGetNItems(ARR_NDIM(after), ARR_DIMS(after)) == 0)
+		return NULL;
+	deconstruct_array(after, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE,
+					  &ids, &nulls, &n);
+	for (int i = 0; i < n; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("a run in \"after\" cannot be null")));
+		(void) control_find_run(session, DatumGetInt64(ids[i]), caller, false);
+	}
+	return after;
+}
+
+/*
+ * Start a run of the definition, with the rights of the current user, and
+ * return its id.  A run whose first statuses have hooks waits for a worker to
+ * call them.  "reason" goes into the event.
+ */
+int64
+control_start(const char *name, Jsonb *parameters, Jsonb *settings,
+			  TimestampTz start_at, ArrayType *after, const char *reason)
+{
 	Oid			caller = GetUserId();
 	CatalogSession session;
 	DefinitionInfo *def;
+	Jsonb	   *types;
 	RunStatus	status;
 	bool		hooked;
 	bool		begins_hooked;
 	RunInfo    *run;
 	int64		id;
-
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("the name of a backfill definition cannot be null")));
-	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	PreventCommandDuringRecovery("backfill_start()");
-	shared_require();
-	if (start_at == DT_NOEND)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("start_at cannot be infinity")));
 
 	catalog_begin(&session);
 	def = definition_get(&session, name);
@@ -218,23 +232,49 @@ backfill_start(PG_FUNCTION_ARGS)
 	parameters = definition_bind(def, settings, parameters, &types);
 
 	catalog_begin(&session);
-	check_alone(&session, def->name, def->owner, def->target, parameters, settings, 0);
-	status = start_at > GetCurrentTimestamp() ? RUN_PENDING : RUN_ENQUEUED;
+	after = check_after(&session, after, caller);
+	check_alone(&session, def->name, def->owner, def->target, parameters, settings, after, 0);
+	status = start_at > GetCurrentTimestamp() || depend_wait_reason(&session, after) ?
+		RUN_PENDING : RUN_ENQUEUED;
 	begins_hooked = catalog_has_hook(&session, def->name, def->owner, RUN_PENDING);
 	hooked = begins_hooked ||
 		(status == RUN_ENQUEUED && catalog_has_hook(&session, def->name, def->owner,
 													RUN_ENQUEUED));
 	id = catalog_insert_run(&session, def, caller, parameters, types, settings,
-							hooked ? RUN_PENDING : status, start_at);
+							hooked ? RUN_PENDING : status, start_at, after);
 	run = catalog_load_run(&session, id, true);
 	if (!begins_hooked)
-		transition_begin(&session, run, caller_name(caller), "backfill_start");
+		transition_begin(&session, run, caller_name(caller), reason);
 	if (hooked)
 		transition_request(&session, run, begins_hooked ? RUN_PENDING : RUN_ENQUEUED,
-						   false, caller_name(caller), "backfill_start");
+						   false, caller_name(caller), reason);
 	catalog_end(&session);
 	shared_wake_at_commit();
-	PG_RETURN_INT64(id);
+	return id;
+}
+
+/* backfill_start(name, parameters, settings, start_at, after) */
+Datum
+backfill_start(PG_FUNCTION_ARGS)
+{
+	TimestampTz start_at = PG_ARGISNULL(3) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(3);
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the name of a backfill definition cannot be null")));
+	PreventCommandDuringRecovery("backfill_start()");
+	shared_require();
+	if (start_at == DT_NOEND)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("start_at cannot be infinity")));
+	PG_RETURN_INT64(control_start(text_to_cstring(PG_GETARG_TEXT_PP(0)),
+								  PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1),
+								  PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
+								  start_at,
+								  PG_ARGISNULL(4) ? NULL : PG_GETARG_ARRAYTYPE_P(4),
+								  "backfill_start"));
 }
 
 /*
@@ -343,6 +383,17 @@ backfill_stop_all(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32(n);
 }
 
+/* Whether the run, resumed, has to wait for its time or for other runs. */
+static bool
+is_to_wait(CatalogSession *session, const RunInfo *run)
+{
+	if (run->status == RUN_PAUSED && TIMESTAMP_IS_NOBEGIN(run->started_at) &&
+		run->start_at > GetCurrentTimestamp())
+		return true;
+	return (run->status == RUN_PAUSED || run->status == RUN_STOPPED) &&
+		run->end_key == NULL && depend_wait_reason(session, run->after) != NULL;
+}
+
 /* backfill_resume(id) */
 Datum
 backfill_resume(PG_FUNCTION_ARGS)
@@ -371,9 +422,7 @@ backfill_resume(PG_FUNCTION_ARGS)
 	}
 	else
 	{
-		RunStatus	status = run->start_at > GetCurrentTimestamp() &&
-			TIMESTAMP_IS_NOBEGIN(run->started_at) &&
-			run->status == RUN_PAUSED ? RUN_PENDING : RUN_ENQUEUED;
+		RunStatus	status = is_to_wait(&session, run) ? RUN_PENDING : RUN_ENQUEUED;
 
 		/* only the scheduler brings a pending run to enqueued */
 		if (run->is_local && run->status == RUN_PENDING)
@@ -401,7 +450,7 @@ backfill_resume(PG_FUNCTION_ARGS)
 		}
 		check_owner(run->owner);
 		check_alone(&session, run->name, run->owner, run->target, run->parameters,
-					run->settings, run->id);
+					run->settings, run->after, run->id);
 		if (!run->is_local)
 			catalog_adopt_run(&session, run->id);
 		run->is_local = true;
@@ -447,7 +496,7 @@ backfill_retry(PG_FUNCTION_ARGS)
 	if (n > 0)
 	{
 		check_alone(&session, run->name, run->owner, run->target, run->parameters,
-					run->settings, run->id);
+					run->settings, run->after, run->id);
 		catalog_reopen_batches(&session, run->id);
 		catalog_mark_resumed(&session, run->id);
 		change_run(&session, run, RUN_ENQUEUED, false, caller, "backfill_retry");
@@ -496,6 +545,7 @@ backfill_delete(PG_FUNCTION_ARGS)
 	CatalogSession session;
 	Oid			caller = GetUserId();
 	RunInfo    *run;
+	int64		dependent;
 	EventInfo	event = {.kind = "delete", .role = caller_name(caller)};
 
 	PreventCommandDuringRecovery("backfill_delete()");
@@ -507,6 +557,13 @@ backfill_delete(PG_FUNCTION_ARGS)
 				 errmsg("cannot delete run " INT64_FORMAT ", which is \"%s\"",
 						run->id, status_name(run->status)),
 				 errhint("Stop the run first: SELECT backfill_stop(" INT64_FORMAT ").", run->id)));
+	dependent = catalog_find_dependent(&session, run->id);
+	if (dependent != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				 errmsg("cannot delete run " INT64_FORMAT ": run " INT64_FORMAT " waits for it",
+						run->id, dependent),
+				 errhint("Stop that run first: SELECT backfill_stop(" INT64_FORMAT ").", dependent)));
 	catalog_delete_run(&session, run->id);
 	catalog_add_event(&session, run, &event);
 	catalog_end(&session);

@@ -10,6 +10,8 @@
 
 #include "catalog.h"
 
+extern int64 control_start(const char *name, Jsonb *parameters, Jsonb *settings,
+						   TimestampTz start_at, ArrayType *after, const char *reason);
 extern RunInfo *control_find_run(CatalogSession *session, int64 id, Oid caller,
 								 bool for_update);
 

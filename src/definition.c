@@ -22,6 +22,7 @@
 #include "catalog.h"
 #include "compat.h"
 #include "definition.h"
+#include "depend.h"
 #include "finish.h"
 #include "owner.h"
 #include "parameters.h"
@@ -176,7 +177,7 @@ definition_bind(const DefinitionInfo *def, Jsonb *settings, Jsonb *parameters,
 
 /*
  * backfill_define(name, target, statement, scope, key, direction, parameters,
- *				   settings, description, finish)
+ *				   settings, description, finish, then)
  *
  * A definition that exists keeps its owner, as CREATE OR REPLACE does.
  */
@@ -206,6 +207,7 @@ backfill_define(PG_FUNCTION_ARGS)
 									text_arg(fcinfo, 5));
 	def.description = text_arg(fcinfo, 8);
 	def.finish = text_arg(fcinfo, 9);
+	def.then = PG_ARGISNULL(10) ? NULL : PG_GETARG_JSONB_P(10);
 	def.search_path = pstrdup(namespace_search_path);
 	def.owner = GetUserId();
 
@@ -220,6 +222,8 @@ backfill_define(PG_FUNCTION_ARGS)
 	}
 
 	definition_check(&def);
+	if (def.then)
+		depend_check_then(def.then, def.name);
 
 	catalog_begin(&session);
 	catalog_store_definition(&session, &def);

@@ -38,6 +38,7 @@
 #include "batch.h"
 #include "catalog.h"
 #include "compat.h"
+#include "depend.h"
 #include "settings.h"
 #include "shared.h"
 #include "transition.h"
@@ -66,6 +67,7 @@ typedef struct Watch
 	int			ready;			/* count in shared memory then */
 	int			wanted;			/* workers to start in this round */
 	int			living;
+	bool		blocked;		/* waits for other runs */
 	bool		pending;		/* its workers have to look for pending batches */
 	Oid			owner;
 } Watch;
@@ -335,6 +337,14 @@ advance(CatalogSession *session, RunInfo *run, Watch *watch, int living)
 	}
 	if (run->status == RUN_PENDING && run->start_at <= now)
 	{
+		char	   *reason = depend_wait_reason(session, run->after);
+
+		watch->blocked = reason != NULL;
+		if (watch->blocked)
+		{
+			catalog_set_wait_reason(session, run->id, reason);
+			return false;
+		}
 		change_run(session, run, watch, RUN_ENQUEUED);
 		if (run->is_requested)
 			return false;
@@ -717,8 +727,11 @@ look_at_runs(TimestampTz *next_due)
 			watch->wanted = 0;
 			continue;
 		}
-		needed = true;
+		watch->blocked = false;
 		look_after_safely(watch);
+
+		/* the runs that it waits for bring us back */
+		needed = needed || !watch->blocked;
 	}
 	shared_close_idle_runs(MyDatabaseId);
 	foreach(lc, watches)

@@ -33,7 +33,7 @@ static const int transitions[RUN_STATUSES] = {
 	[RUN_PAUSED] = TO(RUN_PENDING) | TO(RUN_ENQUEUED) | TO(RUN_STOPPED),
 	[RUN_COMPLETED] = TO(RUN_ENQUEUED),	/* by backfill_retry */
 	[RUN_FAILED] = TO(RUN_ENQUEUED),
-	[RUN_STOPPED] = TO(RUN_ENQUEUED)
+	[RUN_STOPPED] = TO(RUN_ENQUEUED) | TO(RUN_PENDING)	/* pending if others are to go first */
 };
 
 /* The name of a status, as tables and messages spell it. */

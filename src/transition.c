@@ -121,7 +121,7 @@ transition_request(CatalogSession *session, RunInfo *run, RunStatus to,
 
 /*
  * Whether something of the owner's has to run when the run takes the status: a
- * hook, or, at the end, the verification and the last step.
+ * hook, or, at the end, the verification, the last step, and what follows.
  */
 bool
 transition_needs_worker(CatalogSession *session, const RunInfo *run, RunStatus to)
@@ -133,6 +133,6 @@ transition_needs_worker(CatalogSession *session, const RunInfo *run, RunStatus t
 	if (to != RUN_COMPLETED)
 		return false;
 	settings_resolve(run->settings, &settings);
-	return (settings.verify && !run->verified) ||
+	return run->then != NULL || (settings.verify && !run->verified) ||
 		(run->finish != NULL && run->finish_step != FINISH_DONE);
 }
