@@ -339,7 +339,7 @@ append_projection(Rehearsal *rehearsal, const Estimates *estimates,
 	double		workers = Min(Max(Min(settings->workers, backfill_max_workers), 1), batches);
 	double		work = rehearsal->rows_total * (m->statement_ms + m->search_ms) / rows +
 		batches * BATCH_OVERHEAD_MS;
-	double		sleep = batches * settings->sleep / workers;
+	double		sleep = Max(batches * settings->sleep, work * settings->nice / 1000000) / workers;
 
 	appendStringInfo(out, "Projected for the whole run, with %.0f %s:\n", workers,
 					 workers > 1 ? "workers on as many idle cores" : "worker");

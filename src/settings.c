@@ -33,7 +33,7 @@ typedef enum SettingType
 	SETTING_INTEGER,			/* a JSON number without fraction */
 	SETTING_INTERVAL,			/* a string that is an interval; 0 and "off" for zero */
 	SETTING_ENUM,				/* one of a list of words */
-	SETTING_RATE,				/* a JSON number from 0 to 1, kept in millionths */
+	SETTING_RATE,				/* a JSON number, kept in millionths */
 	SETTING_KEY					/* a scalar or an array of scalars */
 } SettingType;
 
@@ -84,6 +84,9 @@ static const Setting settings[] = {
 	{"max_errors", SETTING_INTEGER, MEMBER(max_errors), 0, 1, PG_INT64_MAX,
 		NULL, false, true,
 	"number of failed rows, since the run was started or resumed, beyond which it fails"},
+	{"nice", SETTING_RATE, MEMBER(nice), 0, 0, INT64CONST(1000000000),
+		NULL, false, false,
+	"pause of a worker after each batch, as a multiple of the batch's duration; the longer of this and \"sleep\" counts"},
 	{"on_error", SETTING_ENUM, MEMBER(on_error), ON_ERROR_FAIL, 0, 0,
 		error_modes, false, false,
 	"what an error of the statement does: \"fail\" the run, or \"skip\" the row and go on"},
@@ -208,7 +211,9 @@ bad_value(const Setting *setting, JsonbValue *value)
 			appendStringInfoChar(&allowed, '.');
 			break;
 		case SETTING_RATE:
-			appendStringInfoString(&allowed, "The value must be a number between 0 and 1.");
+			appendStringInfo(&allowed, "The value must be a number between %s and %s.",
+							 bound_text(setting, setting->min),
+							 bound_text(setting, setting->max));
 			break;
 		case SETTING_KEY:
 			appendStringInfoString(&allowed,
@@ -318,7 +323,7 @@ rate_value(const Setting *setting, JsonbValue *value)
 		bad_value(setting, value);
 	rate = DatumGetFloat8(DirectFunctionCall1(numeric_float8,
 											  NumericGetDatum(value->val.numeric)));
-	if (!(rate >= 0 && rate <= 1))
+	if (!(rate * 1000000 >= setting->min && rate * 1000000 <= setting->max))
 		bad_value(setting, value);
 	return (int64) (rate * 1000000 + 0.5);
 }

@@ -16,6 +16,7 @@ typedef struct RunSettings
 {
 	int64		batch_size;		/* rows */
 	int64		sleep;
+	int64		nice;			/* millionths of the batch's duration */
 	int64		workers;
 	int64		lock_timeout;	/* 0 is off */
 	int64		statement_timeout;	/* 0 is off */

@@ -638,17 +638,19 @@ static void
 sleep_between(Worker *worker)
 {
 	TimestampTz began = GetCurrentTimestamp();
+	int64		duration = worker->result.finished_at - worker->result.started_at;
 
-	if (worker->settings.sleep == 0)
+	if (worker->settings.sleep == 0 && worker->settings.nice == 0)
 		return;
 	shared_worker_state(WORKER_SLEEPING, worker->batch ? worker->batch->number : 0,
 						worker->batch ? worker->batch->attempt : 0);
 	for (;;)
 	{
 		int64		slept = (GetCurrentTimestamp() - began) / 1000;
+		int64		pause = Max(worker->settings.sleep,
+								(int64) (duration / 1000.0 * worker->settings.nice / 1000000));
 
-		if (slept >= worker->settings.sleep ||
-			worker_nap(worker->settings.sleep - slept))
+		if (slept >= pause || worker_nap(pause - slept))
 			return;
 		if (!worker_reload(worker))
 			failure_leave(worker, NULL);
