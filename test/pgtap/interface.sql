@@ -9,8 +9,8 @@ SELECT has_schema('backfill');
 -- functions
 SELECT has_function('public', name, args, name || ' takes ' || array_to_string(args, ', '))
   FROM (VALUES
-	('backfill_define'::name, ARRAY['text', 'regclass', 'text', 'text', 'text', 'text', 'jsonb', 'jsonb', 'text', 'text']::name[]),
-	('backfill_drop', ARRAY['text']), ('backfill_start', ARRAY['text', 'jsonb', 'jsonb', 'timestamptz']),
+	('backfill_define'::name, ARRAY['text', 'regclass', 'text', 'text', 'text', 'text', 'jsonb', 'jsonb', 'text', 'text', 'jsonb']::name[]),
+	('backfill_drop', ARRAY['text']), ('backfill_start', ARRAY['text', 'jsonb', 'jsonb', 'timestamptz', 'bigint[]']),
 	('backfill_pause', ARRAY['bigint']), ('backfill_resume', ARRAY['bigint']), ('backfill_stop', ARRAY['bigint', 'boolean']),
 	('backfill_stop_all', ARRAY['boolean']), ('backfill_alter', ARRAY['bigint', 'jsonb']), ('backfill_retry', ARRAY['bigint']), ('backfill_delete', ARRAY['bigint']),
 	('backfill_verify', ARRAY['bigint']), ('backfill_explain', ARRAY['text', 'jsonb', 'boolean']), ('backfill_preview', ARRAY['text', 'jsonb', 'integer']),
@@ -22,9 +22,9 @@ SELECT function_returns('public', name, type, name || ' returns ' || type)
 SELECT is_procedure('public', 'backfill_wait', ARRAY['bigint', 'interval', 'interval']::name[], 'backfill_wait is a procedure');
 SELECT is(pg_get_function_arguments(p::regprocedure), arguments, format('arguments and defaults of %s', p))
   FROM (VALUES
-	('backfill_define(text,regclass,text,text,text,text,jsonb,jsonb,text,text)', 'name text, target regclass, statement text, scope text DEFAULT NULL::text, key text DEFAULT NULL::text, direction text DEFAULT NULL::text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb, description text DEFAULT NULL::text, finish text DEFAULT NULL::text'),
+	('backfill_define(text,regclass,text,text,text,text,jsonb,jsonb,text,text,jsonb)', 'name text, target regclass, statement text, scope text DEFAULT NULL::text, key text DEFAULT NULL::text, direction text DEFAULT NULL::text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb, description text DEFAULT NULL::text, finish text DEFAULT NULL::text, "then" jsonb DEFAULT NULL::jsonb'),
 	('backfill_drop(text)', 'name text'),
-	('backfill_start(text,jsonb,jsonb,timestamptz)', 'name text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb, start_at timestamp with time zone DEFAULT NULL::timestamp with time zone'),
+	('backfill_start(text,jsonb,jsonb,timestamptz,bigint[])', 'name text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb, start_at timestamp with time zone DEFAULT NULL::timestamp with time zone, after bigint[] DEFAULT NULL::bigint[]'),
 	('backfill_pause(bigint)', 'id bigint'), ('backfill_resume(bigint)', 'id bigint'),
 	('backfill_stop(bigint,boolean)', 'id bigint, immediate boolean DEFAULT false'),
 	('backfill_stop_all(boolean)', 'immediate boolean DEFAULT false'),
@@ -46,8 +46,8 @@ SELECT is(prosecdef, false, proname || ' is no security definer') FROM pg_proc J
 SELECT views_are('public', ARRAY(SELECT c.relname FROM pg_class c JOIN pg_depend d ON d.objid = c.oid AND d.deptype = 'e' AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pgtap') WHERE c.relkind = 'v')
 	|| ARRAY['backfill_definitions', 'backfill_runs', 'backfill_batches', 'backfill_errors', 'backfill_workers', 'backfill_settings', 'backfill_events', 'backfill_hooks']::name[], 'the views in the schema of the extension');
 SELECT has_column('public', view, "column"::name, format('%s has %s', view, "column"))
-  FROM (VALUES ('backfill_definitions'::name, ARRAY['name', 'owner', 'target', 'statement', 'scope', 'key', 'parameters', 'settings', 'search_path', 'description', 'finish', 'created_at', 'updated_at']),
-	('backfill_runs', ARRAY['id', 'name', 'status', 'owner', 'started_by', 'rows_total', 'rows_scanned', 'rows_affected', 'batches', 'progress', 'rows_per_second', 'eta', 'workers', 'wait_reason', 'error', 'parameters', 'settings', 'finish', 'rows_remaining', 'created_at', 'start_at', 'since', 'started_at', 'finished_at']),
+  FROM (VALUES ('backfill_definitions'::name, ARRAY['name', 'owner', 'target', 'statement', 'scope', 'key', 'parameters', 'settings', 'search_path', 'description', 'finish', 'then', 'created_at', 'updated_at']),
+	('backfill_runs', ARRAY['id', 'name', 'status', 'owner', 'started_by', 'rows_total', 'rows_scanned', 'rows_affected', 'batches', 'progress', 'rows_per_second', 'eta', 'workers', 'wait_reason', 'error', 'parameters', 'settings', 'finish', 'rows_remaining', 'then', 'after', 'created_at', 'start_at', 'since', 'started_at', 'finished_at']),
 	('backfill_events', ARRAY['id', 'at', 'run_id', 'name', 'kind', 'previous_status', 'status', 'number', 'part', 'role', 'sqlstate', 'reason']),
 	('backfill_hooks', ARRAY['phase', 'object', 'status', 'hook', 'name', 'created_by', 'created_at']),
 	('backfill_batches', ARRAY['run_id', 'number', 'part', 'key_range', 'status', 'skipped', 'attempt', 'crashes', 'retry_at', 'error', 'rows_scanned', 'rows_affected', 'duration', 'wal_bytes', 'worker']),

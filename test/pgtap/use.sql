@@ -9,7 +9,7 @@ CREATE TABLE keyless (id int);
 
 -- settings
 SELECT results_eq('SELECT name, "default" FROM backfill_settings ORDER BY name',
-	$$VALUES ('batch_size', '1000'), ('direction', 'asc'), ('from', NULL), ('limit', NULL), ('lock_timeout', '2s'), ('max_attempts', '5'), ('max_error_rate', '0.25'), ('max_errors', NULL), ('on_error', 'fail'), ('retry_delay', '1s'), ('share_target', 'false'),
+	$$VALUES ('batch_size', '1000'), ('direction', 'asc'), ('from', NULL), ('limit', NULL), ('lock_timeout', '2s'), ('max_attempts', '5'), ('max_error_rate', '0.25'), ('max_errors', NULL), ('nice', '0'), ('on_error', 'fail'), ('retry_delay', '1s'), ('share_target', 'false'),
 			 ('sleep', '10ms'), ('statement_timeout', '0'), ('synchronous_commit', 'off'), ('to', NULL), ('verify', 'false'), ('workers', '1')$$, 'the settings and their defaults');
 SELECT is_empty($$SELECT name FROM backfill_settings WHERE description IS NULL OR description = ''$$, 'every setting is described');
 
