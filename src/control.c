@@ -257,19 +257,16 @@ control_start(const char *name, Jsonb *parameters, Jsonb *settings,
 Datum
 backfill_start(PG_FUNCTION_ARGS)
 {
+	char	   *name = definition_name_arg(fcinfo);
 	TimestampTz start_at = PG_ARGISNULL(3) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(3);
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("the name of a backfill definition cannot be null")));
 	PreventCommandDuringRecovery("backfill_start()");
 	shared_require();
 	if (start_at == DT_NOEND)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("start_at cannot be infinity")));
-	PG_RETURN_INT64(control_start(text_to_cstring(PG_GETARG_TEXT_PP(0)),
+	PG_RETURN_INT64(control_start(name,
 								  PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1),
 								  PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
 								  start_at,

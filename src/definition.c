@@ -74,6 +74,17 @@ definition_get(CatalogSession *session, const char *name)
 	return def;
 }
 
+/* The first argument of an SQL function, the name of a definition. */
+char *
+definition_name_arg(FunctionCallInfo fcinfo)
+{
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the name of a backfill definition cannot be null")));
+	return text_to_cstring(PG_GETARG_TEXT_PP(0));
+}
+
 static char *
 text_arg(FunctionCallInfo fcinfo, int n)
 {

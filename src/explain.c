@@ -29,6 +29,7 @@
 #include "backfill.h"
 #include "compat.h"
 #include "measure.h"
+#include "definition.h"
 #include "rehearse.h"
 #include "trial.h"
 
@@ -385,18 +386,15 @@ backfill_explain(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	Explain		result = {0};
+	char	   *name = definition_name_arg(fcinfo);
 	char	   *line;
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("the name of a backfill definition cannot be null")));
 	result.analyze = !PG_ARGISNULL(2) && PG_GETARG_BOOL(2);
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	initStringInfo(&result.out);
 	if (result.analyze)
 		result.locks = measure_held_locks();
-	rehearse("backfill_explain()", text_to_cstring(PG_GETARG_TEXT_PP(0)),
+	rehearse("backfill_explain()", name,
 			 PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1), explain, &result);
 
 	for (char *rest = result.out.data; (line = strsep(&rest, "\n")) != NULL;)

@@ -26,6 +26,7 @@
 #include "utils/snapmgr.h"
 
 #include "compat.h"
+#include "definition.h"
 #include "rehearse.h"
 #include "trial.h"
 
@@ -274,19 +275,16 @@ backfill_preview(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	Preview		result = {0};
+	char	   *name = definition_name_arg(fcinfo);
 	ListCell   *lc;
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("the name of a backfill definition cannot be null")));
 	result.limit = PG_ARGISNULL(2) ? 0 : PG_GETARG_INT32(2);
 	if (result.limit < 1 || result.limit > MAX_ROWS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the number of rows to preview must be between 1 and %d", MAX_ROWS)));
 	InitMaterializedSRF(fcinfo, 0);
-	rehearse("backfill_preview()", text_to_cstring(PG_GETARG_TEXT_PP(0)),
+	rehearse("backfill_preview()", name,
 			 PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1), preview, &result);
 
 	foreach(lc, result.notices)

@@ -21,17 +21,14 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/pg_authid.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/lock.h"
 #include "tcop/tcopprot.h"
-#include "utils/acl.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "backfill.h"
@@ -39,8 +36,8 @@
 #include "catalog.h"
 #include "compat.h"
 #include "depend.h"
-#include "settings.h"
 #include "shared.h"
+#include "staffing.h"
 #include "transition.h"
 
 #define LOCK_CLASS_SCHEDULER	79
@@ -133,15 +130,6 @@ get_watch(int64 run_id)
 
 /* ---- one run ---- */
 
-/* The role's name, or its number when it is gone. */
-static char *
-role_name(Oid role)
-{
-	char	   *name = GetUserNameFromId(role, true);
-
-	return name ? name : psprintf("%u", role);
-}
-
 /*
  * Fail a run from here: nobody is at work on it, or there are workers living, or
  * to come, which will see the request.
@@ -166,46 +154,6 @@ fail_run(CatalogSession *session, RunInfo *run, int living, int sqlstate,
 		transition_request(session, run, RUN_FAILED, false, NULL, message);
 	else
 		transition_make(session, run, RUN_FAILED, NULL, message);
-}
-
-/* Why the owner cannot have workers, or NULL. */
-static const char *
-owner_problem(RunInfo *run, const char **hint)
-{
-	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(run->owner));
-	bool		may_login;
-
-	*hint = NULL;
-	if (!HeapTupleIsValid(tuple))
-		return psprintf("the owner of the run, role %u, was dropped", run->owner);
-	may_login = ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
-	ReleaseSysCache(tuple);
-	if (COMPAT_OWNER_NEEDS_LOGIN && !may_login)
-	{
-		*hint = "Before PostgreSQL 17 the owner of a run needs the attribute LOGIN.";
-		return psprintf("role \"%s\" is not permitted to log in", role_name(run->owner));
-	}
-	if (!compat_may_connect(MyDatabaseId, run->owner))
-	{
-		*hint = "Grant CONNECT on the database to the role.";
-		return psprintf("role \"%s\" may not connect to the database", role_name(run->owner));
-	}
-	return NULL;
-}
-
-/* Whether every range of the walk has been claimed. */
-static bool
-walk_is_claimed(CatalogSession *session, RunInfo *run)
-{
-	int64		number;
-	ArrayType  *end_key;
-
-	if (run->end_key == NULL)
-		return false;
-	if (ArrayGetNItems(ARR_NDIM(run->end_key), ARR_DIMS(run->end_key)) == 0)
-		return true;
-	return catalog_last_batch(session, run->id, &number, &end_key) &&
-		batch_is_last_key(end_key, run->end_key);
 }
 
 /*
@@ -248,42 +196,6 @@ recover(CatalogSession *session, RunInfo *run, Watch *watch,
 					  worst, crashes),
 			 "Look into the server log, mend the data or what the statement calls, and call backfill_resume.");
 	return false;
-}
-
-/* The number of workers that the run should have. */
-static int
-wanted_workers(CatalogSession *session, RunInfo *run, int living)
-{
-	RunSettings settings;
-	int			changes;
-	TimestampTz pending_from;
-	int64		open;
-	int64		due;
-
-	settings_resolve(run->settings, &settings);
-	if (run->end_key == NULL)
-		return 1;
-
-	/* hooks are called by one worker, not by each that comes */
-	if (run->status == RUN_ENQUEUED &&
-		catalog_has_hook(session, run->name, run->owner, RUN_RUNNING))
-		return 1;
-	if (walk_is_claimed(session, run))
-	{
-		/* what is left is at most what somebody let go of */
-		if (living > 0 &&
-			(!shared_run_has_pending(MyDatabaseId, run->id, &changes, &pending_from) ||
-			 pending_from > GetCurrentTimestamp()))
-			return living;
-
-		/* for those that wait to be tried again one is enough */
-		open = catalog_open_batches(session, run->id, &due);
-		open = Min(settings.workers, due > 0 ? due : Min(open, 1));
-
-		/* only a worker makes the run running, also where nothing but its end is left */
-		return run->status == RUN_ENQUEUED ? Max(open, 1) : open;
-	}
-	return settings.workers;
 }
 
 /*
@@ -350,7 +262,7 @@ advance(CatalogSession *session, RunInfo *run, Watch *watch, int living)
 			return false;
 	}
 	if (run->status == RUN_RUNNING && living == 0 &&
-		walk_is_claimed(session, run) &&
+		staffing_walk_is_claimed(session, run) &&
 		catalog_open_batches(session, run->id, NULL) == 0)
 	{
 		catalog_rollup(session, run->id);
@@ -415,13 +327,13 @@ look_after(Watch *watch)
 		watch->owner = run->owner;
 		if (advance(&session, run, watch, living))
 		{
-			watch->wanted = wanted_workers(&session, run, living);
+			watch->wanted = staffing_wanted(&session, run, living);
 
 			/* the first worker looks for batches that were let go of, by whomever */
 			if (living == 0)
 				watch->pending = true;
 		}
-		problem = watch->wanted > living ? owner_problem(run, &hint) : NULL;
+		problem = watch->wanted > living ? staffing_problem(run, &hint) : NULL;
 		if (problem && run->is_requested)
 			force_request(&session, run, problem);
 		else if (problem)

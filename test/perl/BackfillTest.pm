@@ -22,7 +22,7 @@ use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
   full_length seed_random
-  make_node create_target define_increment start_run another
+  make_node create_target create_step define_increment start_run another
   query query_ok sqlstate wait_for wait_for_status wait_for_server run_value
   node_processes kill_server kill_postmaster await_death worker_pids
   foreground_start foreground_stop session
@@ -93,6 +93,38 @@ sub create_target
 		CREATE SEQUENCE ${table}_seq START @{[$rows * 10 + 1]};
 	});
 	$node->safe_psql($opts{db} || 'postgres', "VACUUM ANALYZE $table");
+	return;
+}
+
+# A function step(key) for statements, which does what the table behave says of
+# the key: waits at a gate, fails, or fails the first time; and returns 1.
+sub create_step
+{
+	my ($node, %opts) = @_;
+	query_ok($node, q{
+	CREATE TABLE behave (id bigint, what text);
+	GRANT ALL ON behave TO PUBLIC;
+	CREATE SEQUENCE once;
+	GRANT ALL ON once TO PUBLIC;
+	CREATE FUNCTION step(key bigint) RETURNS int LANGUAGE plpgsql AS $$
+	DECLARE
+		what text;
+	BEGIN
+		LOOP
+			SELECT b.what INTO what FROM behave b WHERE b.id = key;
+			EXIT WHEN what IS DISTINCT FROM 'gate';
+			PERFORM pg_sleep(0.01);
+		END LOOP;
+		IF what = 'fail' THEN
+			RAISE EXCEPTION 'row % is bad', key USING ERRCODE = 'data_exception';
+		ELSIF what = 'once' THEN
+			IF nextval('once') = 1 THEN
+				RAISE EXCEPTION 'try again' USING ERRCODE = 'serialization_failure';
+			END IF;
+		END IF;
+		RETURN 1;
+	END $$;
+});
 	return;
 }
 

@@ -29,29 +29,8 @@ sql(q{
 });
 sql(q{
 	GRANT USAGE ON SCHEMA app TO PUBLIC;
-	CREATE TABLE behave (id bigint, what text);
-	GRANT ALL ON behave TO PUBLIC;
-	CREATE SEQUENCE once;
-	GRANT ALL ON once TO PUBLIC;
-	CREATE FUNCTION step(key bigint) RETURNS int LANGUAGE plpgsql AS $$
-	DECLARE
-		what text;
-	BEGIN
-		LOOP
-			SELECT b.what INTO what FROM behave b WHERE b.id = key;
-			EXIT WHEN what IS DISTINCT FROM 'gate';
-			PERFORM pg_sleep(0.01);
-		END LOOP;
-		IF what = 'fail' THEN
-			RAISE EXCEPTION 'row % is bad', key USING ERRCODE = 'data_exception';
-		ELSIF what = 'once' THEN
-			IF nextval('once') = 1 THEN
-				RAISE EXCEPTION 'try again' USING ERRCODE = 'serialization_failure';
-			END IF;
-		END IF;
-		RETURN 1;
-	END $$;
 });
+create_step($node);
 
 # A table of alice's with a definition of that name, or of another.
 sub make_target

@@ -1,0 +1,17 @@
+/*-------------------------------------------------------------------------
+ *
+ * staffing.h
+ *	  The workers that a run should have.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_STAFFING_H
+#define BACKFILL_STAFFING_H
+
+#include "catalog.h"
+
+extern const char *staffing_problem(RunInfo *run, const char **hint);
+extern bool staffing_walk_is_claimed(CatalogSession *session, RunInfo *run);
+extern int	staffing_wanted(CatalogSession *session, RunInfo *run, int living);
+
+#endif							/* BACKFILL_STAFFING_H */
