@@ -10,7 +10,7 @@
 #
 #   BENCH_ROWS=4000000    rows of the table
 #   BENCH_PAIRS=5         pairs
-#   BENCH="update loop batch memory hidden errors hooks"   which figures
+#   BENCH="update loop batch memory hidden errors hooks explain"   which figures
 
 # shellcheck source=test/lib.sh
 . "$(dirname "$0")/../test/lib.sh"
@@ -21,7 +21,7 @@ pairs=${BENCH_PAIRS:-5}
 started=$SECONDS
 table=()						# the lines of the table at the end
 
-wanted() { [[ " ${BENCH:-update loop batch memory hidden errors hooks} " == *" $1 "* ]]; }
+wanted() { [[ " ${BENCH:-update loop batch memory hidden errors hooks explain} " == *" $1 "* ]]; }
 note() { printf '  [%4d s] %s\n' $((SECONDS - started)) "$*"; }
 
 median()						# NUMBER ...
@@ -295,6 +295,28 @@ bench_hooks()
 	}
 }
 
+# How far what backfill_explain projects is from what the run then takes, in
+# either direction.
+bench_explain()
+{
+	local off="" p workers settings
+	for workers in 1 2; do
+		settings='{"batch_size": 1000, "sleep": "0s", "workers": '$workers'}'
+		off=""
+		for _ in $(seq "$pairs"); do
+			fresh
+			sql "SELECT backfill_define('bench', 't', 'UPDATE batch SET $cheap', settings => '$settings')" >/dev/null
+			p=$(sql "SELECT substring(l FROM 'Duration: ([0-9.]+) s')
+					   FROM backfill_explain('bench', \"analyze\" => true) l WHERE l LIKE '%Duration:%'")
+			backfill "UPDATE batch SET $cheap" NULL "$settings"
+			off="$off $(awk -v a="$p" -v b="$seconds" 'BEGIN { printf "%.3f", (a > b ? a / b : b / a) }')"
+			note "$workers worker(s): projected $p s, measured $seconds s"
+		done
+		# shellcheck disable=SC2086
+		figure "projected and measured duration, $workers worker(s)" 1.5 "" $off
+	done
+}
+
 say "Building, and a cluster with a table of $rows rows."
 private_install "$work/inst"
 # Everything in shared buffers; no checkpoint and no autovacuum in a run.
@@ -318,7 +340,7 @@ sql "CREATE TABLE template AS
 say "$("$bin/postgres" --version), $(nproc) cores, $memory MB of memory," \
 	"$(sql "SELECT pg_table_size('template') / $rows") bytes a row"
 
-for b in update loop batch memory hidden errors hooks; do
+for b in update loop batch memory hidden errors hooks explain; do
 	if wanted "$b"; then
 		say
 		"bench_$b"
