@@ -90,7 +90,7 @@ catalog_take_pending(CatalogSession *session, int64 run_id, int64 token,
 
 /*
  * When the first pending batch is due that brought down fewer workers than
- * given: DT_NOBEGIN for now, DT_NOEND if there is none.
+ * given: DT_NOBEGIN for at once, DT_NOEND if there is none.
  */
 TimestampTz
 catalog_pending_due(CatalogSession *session, int64 run_id, int crashes_below)

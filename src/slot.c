@@ -299,7 +299,7 @@ shared_run_sample(Oid database)
 
 /*
  * Batches of the run have become pending: workers must look for them, from that
- * time on; DT_NOBEGIN for now.
+ * time on; DT_NOBEGIN for at once.
  */
 void
 shared_run_set_pending(Oid database, int64 run_id, TimestampTz due)
