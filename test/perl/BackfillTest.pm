@@ -20,6 +20,9 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
+# The superuser has the same name, whoever runs the tests.
+$ENV{PGUSER} = 'postgres';
+
 our @EXPORT = qw(
   full_length seed_random
   make_node create_target create_step define_increment start_run another
@@ -59,7 +62,7 @@ sub make_node
 	my @path = $opts{install_path} ? (install_path => $opts{install_path}) : ();
 	my $node = PostgreSQL::Test::Cluster->new($name, @path);
 
-	$node->init(allows_streaming => $opts{streaming} || 0);
+	$node->init(allows_streaming => $opts{streaming} || 0, extra => [ '-U', 'postgres' ]);
 	$node->append_conf(
 		'postgresql.conf', qq{
 shared_preload_libraries = 'backfill'

@@ -188,8 +188,9 @@ $node->safe_psql('postgres', q{
 	CREATE FUNCTION den.good(i int) RETURNS boolean LANGUAGE plpgsql AS $$
 	DECLARE
 		attempt text;
+		boss text := (SELECT rolname FROM pg_roles WHERE oid = 10);
 	BEGIN
-		FOREACH attempt IN ARRAY ARRAY['ALTER ROLE mallory SUPERUSER', 'SET ROLE postgres', 'SET SESSION AUTHORIZATION postgres', 'RESET ROLE', 'SELECT FROM pg_authid', 'COPY (SELECT 1) TO PROGRAM ''true''', 'SELECT pg_read_file(''PG_VERSION'')', 'UPDATE backfill.run SET owner = 10'] LOOP
+		FOREACH attempt IN ARRAY ARRAY['ALTER ROLE mallory SUPERUSER', format('SET ROLE %I', boss), format('SET SESSION AUTHORIZATION %I', boss), 'RESET ROLE', 'SELECT FROM pg_authid', 'COPY (SELECT 1) TO PROGRAM ''true''', 'SELECT pg_read_file(''PG_VERSION'')', 'UPDATE backfill.run SET owner = 10'] LOOP
 			INSERT INTO checks VALUES (current_user, attempt, den.try(attempt));
 		END LOOP;
 		RETURN i > (SELECT 0);
