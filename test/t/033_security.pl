@@ -12,7 +12,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = PostgreSQL::Test::Cluster->new('security');
-$node->init(extra => [ '-U', 'postgres' ]);
+$node->init;
 $node->append_conf('postgresql.conf', <<'EOC');
 shared_preload_libraries = 'backfill'
 max_worker_processes = 16
