@@ -71,8 +71,7 @@ set_status(Worker *worker)
 						worker->slot.run_id)));
 	if (change_to == RUN_COMPLETED)
 		catalog_rollup(&session, run->id);
-	transition_make(&session, run, change_to, run->requested_by,
-					change_to == RUN_FAILED ? run->error : run->request_reason);
+	transition_carry_out(&session, run, change_to);
 	catalog_end(&session);
 	if (change_to == RUN_COMPLETED)
 		depend_start_followers(worker);

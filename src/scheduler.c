@@ -216,8 +216,7 @@ carry_out(CatalogSession *session, RunInfo *run, Watch *watch, int living)
 	if (transition_needs_worker(session, run, run->requested))
 		watch->wanted = 1;
 	else
-		transition_make(session, run, run->requested, run->requested_by,
-						run->requested == RUN_FAILED ? run->error : run->request_reason);
+		transition_carry_out(session, run, run->requested);
 }
 
 /* The run is to change: do it, or have a worker do it. */
@@ -294,8 +293,7 @@ force_request(CatalogSession *session, RunInfo *run, const char *why)
 	if (run->requested == RUN_COMPLETED)
 		fail_run(session, run, 0, ERRCODE_CONNECTION_FAILURE, why, NULL);
 	else
-		transition_make(session, run, run->requested, run->requested_by,
-						run->requested == RUN_FAILED ? run->error : run->request_reason);
+		transition_carry_out(session, run, run->requested);
 }
 
 /* One look at one run, in a transaction of its own. */

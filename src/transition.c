@@ -88,6 +88,17 @@ transition_make(CatalogSession *session, RunInfo *run, RunStatus to,
 	announce(session, run, previous, role, reason);
 }
 
+/*
+ * The same for what was requested: whoever asked has caused it, for the reason
+ * that he gave; a failure has its error.
+ */
+void
+transition_carry_out(CatalogSession *session, RunInfo *run, RunStatus to)
+{
+	transition_make(session, run, to, run->requested_by,
+					to == RUN_FAILED ? run->error : run->request_reason);
+}
+
 /* The run is new: it has the status that it was inserted with. */
 void
 transition_begin(CatalogSession *session, const RunInfo *run, const char *role,
