@@ -91,6 +91,11 @@ CREATE TABLE backfill.run (
 	resumed_at	timestamptz,
 	resumed_rows bigint NOT NULL DEFAULT 0,
 	wait_reason	text,
+	batch_size	bigint,
+	throttled_by text,
+	throttled_since timestamptz,
+	throttle_times jsonb NOT NULL DEFAULT '{}',
+	yields		bigint NOT NULL DEFAULT 0,
 	sqlstate	text,
 	error		text,
 	error_detail text,
@@ -144,6 +149,11 @@ COMMENT ON COLUMN backfill.run.wal_bytes IS 'WAL written by the batches added up
 COMMENT ON COLUMN backfill.run.resumed_at IS 'when the run was last resumed: errors count from then on';
 COMMENT ON COLUMN backfill.run.resumed_rows IS 'rows_affected at that time';
 COMMENT ON COLUMN backfill.run.wait_reason IS 'why the run does not move, or null';
+COMMENT ON COLUMN backfill.run.batch_size IS 'rows of a batch, as target_batch_time has led to';
+COMMENT ON COLUMN backfill.run.throttled_by IS 'what slows the run down or holds it, and why, or null';
+COMMENT ON COLUMN backfill.run.throttled_since IS 'since when';
+COMMENT ON COLUMN backfill.run.throttle_times IS 'seconds for which the run was throttled, by what';
+COMMENT ON COLUMN backfill.run.yields IS 'batches that were cancelled and divided because another session waited for their locks';
 COMMENT ON COLUMN backfill.run.sqlstate IS 'SQLSTATE of the error that failed the run';
 COMMENT ON COLUMN backfill.run.error IS 'message of the error that failed the run';
 COMMENT ON COLUMN backfill.run.error_detail IS 'detail of that error';
@@ -265,7 +275,7 @@ COMMENT ON COLUMN backfill.event.at IS 'when it happened';
 COMMENT ON COLUMN backfill.event.run_id IS 'run that it happened to';
 COMMENT ON COLUMN backfill.event.name IS 'name of the definition';
 COMMENT ON COLUMN backfill.event.owner IS 'owner of the run';
-COMMENT ON COLUMN backfill.event.kind IS 'transition, request, settings, error, retry, skip, takeover, hook, verify, finish, then or delete';
+COMMENT ON COLUMN backfill.event.kind IS 'transition, request, settings, error, retry, skip, takeover, hook, verify, finish, then, throttle, yield, pace or delete';
 COMMENT ON COLUMN backfill.event.previous_status IS 'status before a transition';
 COMMENT ON COLUMN backfill.event.status IS 'status after a transition, or the one that is asked for';
 COMMENT ON COLUMN backfill.event.number IS 'batch it is about, or null';
@@ -324,7 +334,8 @@ LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION backfill.live_workers() IS 'the workers of this database as shared memory has them; read backfill_workers';
 
 CREATE FUNCTION backfill.live_runs(
-	OUT run_id bigint, OUT workers integer, OUT rows_per_second double precision)
+	OUT run_id bigint, OUT workers integer, OUT rows_per_second double precision,
+	OUT batch_size bigint)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'backfill_live_runs'
 LANGUAGE C STRICT VOLATILE;
@@ -386,6 +397,13 @@ SELECT r.id, r.name,
 			THEN pg_catalog.format('%s requested: waits for its hooks', r.requested)
 			ELSE r.wait_reason
 	   END AS wait_reason,
+	   r.throttled_by, r.throttled_since,
+	   CASE WHEN r.throttled_by IS NULL THEN r.throttle_times
+			ELSE pg_catalog.jsonb_set(r.throttle_times, ARRAY[t.what], pg_catalog.to_jsonb(pg_catalog.round(
+					coalesce((r.throttle_times OPERATOR(pg_catalog.->>) t.what)::numeric, 0)
+					OPERATOR(pg_catalog.+) EXTRACT(epoch FROM (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) r.throttled_since)), 3)))
+	   END AS throttle_times,
+	   r.yields, coalesce(l.batch_size, r.batch_size) AS batch_size,
 	   r.sqlstate, r.error, r.error_detail, r.error_hint, r.error_context,
 	   r.statement, r.scope, r.key, r.parameters, r.settings, r.finish,
 	   r.rows_remaining,
@@ -393,6 +411,7 @@ SELECT r.id, r.name,
 	   r."then", r."after", r.created_at, r.start_at, r.since, r.started_at, r.finished_at
   FROM backfill.run r
   LEFT JOIN backfill.live_runs() l ON l.run_id OPERATOR(pg_catalog.=) r.id
+  CROSS JOIN LATERAL (SELECT pg_catalog.split_part(r.throttled_by, ':', 1) AS what) t
   LEFT JOIN LATERAL (
 	   SELECT pg_catalog.count(*) AS batches,
 			  pg_catalog.sum(b.rows_scanned)::bigint AS rows_scanned,
@@ -690,12 +709,14 @@ COMMENT ON COLUMN @extschema@.backfill_runs.rows_per_second IS 'rows scanned per
 COMMENT ON COLUMN @extschema@.backfill_runs.eta IS 'time left at this rate';
 COMMENT ON COLUMN @extschema@.backfill_runs.workers IS 'workers alive';
 COMMENT ON COLUMN @extschema@.backfill_runs.wait_reason IS 'why the run does not move, or null';
+COMMENT ON COLUMN @extschema@.backfill_runs.throttle_times IS 'seconds for which the run was throttled, by what';
+COMMENT ON COLUMN @extschema@.backfill_runs.batch_size IS 'rows of the next batch, as target_batch_time has led to';
 COMMENT ON COLUMN @extschema@.backfill_batches.key_range IS 'the range in the order of the walk; "(" where the start does not belong to it';
 COMMENT ON COLUMN @extschema@.backfill_workers.worker IS 'number of the slot in shared memory';
 COMMENT ON COLUMN @extschema@.backfill_workers.pid IS 'process id, or null while the process starts';
 COMMENT ON COLUMN @extschema@.backfill_workers.run_id IS 'run the worker belongs to';
 COMMENT ON COLUMN @extschema@.backfill_workers.owner IS 'role as which the worker is connected';
-COMMENT ON COLUMN @extschema@.backfill_workers.state IS 'starting, preparing, waiting, running, sleeping, retrying, changing, verifying, finishing or leaving';
+COMMENT ON COLUMN @extschema@.backfill_workers.state IS 'starting, preparing, waiting, running, sleeping, throttled, retrying, changing, verifying, finishing or leaving';
 COMMENT ON COLUMN @extschema@.backfill_workers.state_since IS 'when this state began';
 COMMENT ON COLUMN @extschema@.backfill_workers.batch IS 'number of the batch in hand, or null';
 COMMENT ON COLUMN @extschema@.backfill_workers.attempt IS 'attempt at that batch';
@@ -704,7 +725,7 @@ COMMENT ON COLUMN @extschema@.backfill_workers.rows_scanned IS 'rows in their ra
 COMMENT ON COLUMN @extschema@.backfill_workers.rows_affected IS 'rows the statement processed in them';
 COMMENT ON COLUMN @extschema@.backfill_workers.started_at IS 'when the worker started';
 COMMENT ON COLUMN @extschema@.backfill_settings.name IS 'name of the setting';
-COMMENT ON COLUMN @extschema@.backfill_settings.type IS 'boolean, integer, number, interval, enum or key';
+COMMENT ON COLUMN @extschema@.backfill_settings.type IS 'boolean, integer, number, interval, enum, bytes, rate, key, windows or sql';
 COMMENT ON COLUMN @extschema@.backfill_settings."default" IS 'value where neither definition nor run gives one; null for none';
 COMMENT ON COLUMN @extschema@.backfill_settings.min_val IS 'smallest value';
 COMMENT ON COLUMN @extschema@.backfill_settings.max_val IS 'largest value';

@@ -25,7 +25,56 @@ COMPAT_MODULE_MAGIC;
 int			backfill_max_workers = 4;
 int			backfill_event_retention = 129600;
 
+RateLimit	backfill_rate_limit = {0};
+RateLimit	backfill_wal_rate_limit = {0};
+
+static char *rate_limit_text = NULL;
+static char *wal_rate_limit_text = NULL;
+
 void		_PG_init(void);
+
+/* For the budgets: read the text into *extra. */
+static bool
+check_rate(char **newval, void **extra, bool bytes)
+{
+	RateLimit	limit = {0};
+
+	if (**newval != '\0' && !rate_parse(*newval, bytes, &limit))
+	{
+		GUC_check_errdetail("The value must be empty, or a text such as \"%s\".",
+							bytes ? "20MB per second" : "3000 per 5 min");
+		return false;
+	}
+	*extra = compat_guc_alloc(sizeof(RateLimit));
+	if (*extra == NULL)
+		return false;
+	memcpy(*extra, &limit, sizeof(RateLimit));
+	return true;
+}
+
+static bool
+check_rate_limit(char **newval, void **extra, GucSource source)
+{
+	return check_rate(newval, extra, false);
+}
+
+static bool
+check_wal_rate_limit(char **newval, void **extra, GucSource source)
+{
+	return check_rate(newval, extra, true);
+}
+
+static void
+assign_rate_limit(const char *newval, void *extra)
+{
+	backfill_rate_limit = *(RateLimit *) extra;
+}
+
+static void
+assign_wal_rate_limit(const char *newval, void *extra)
+{
+	backfill_wal_rate_limit = *(RateLimit *) extra;
+}
 
 void
 _PG_init(void)
@@ -50,6 +99,22 @@ _PG_init(void)
 							129600, -1, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MIN,
 							NULL, NULL, NULL);
+
+	DefineCustomStringVariable("backfill.rate_limit",
+							   "Sets the most rows that all runs together process in a window of time.",
+							   "For example \"3000 per 5 min\"; empty for no limit.",
+							   &rate_limit_text,
+							   "",
+							   PGC_SIGHUP, 0,
+							   check_rate_limit, assign_rate_limit, NULL);
+
+	DefineCustomStringVariable("backfill.wal_rate_limit",
+							   "Sets how much WAL all runs together write in a window of time.",
+							   "For example \"20MB per second\"; empty for no limit.",
+							   &wal_rate_limit_text,
+							   "",
+							   PGC_SIGHUP, 0,
+							   check_wal_rate_limit, assign_wal_rate_limit, NULL);
 
 	MarkGUCPrefixReserved("backfill");
 

@@ -8,10 +8,14 @@
 #ifndef BACKFILL_BACKFILL_H
 #define BACKFILL_BACKFILL_H
 
+#include "rate.h"
+
 #define BACKFILL_LIBRARY	"backfill"
 
 extern int	backfill_max_workers;
 extern int	backfill_event_retention;
+extern RateLimit backfill_rate_limit;
+extern RateLimit backfill_wal_rate_limit;
 
 extern void launcher_register(void);
 

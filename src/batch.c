@@ -42,7 +42,9 @@
 
 #include "batch.h"
 #include "compat.h"
+#include "divide.h"
 #include "hook.h"
+#include "lockwait.h"
 
 /*
  * Classes of our locks among the advisory ones; the server uses 1 and 2.  The
@@ -170,7 +172,28 @@ claim_pending(Worker *worker, CatalogSession *session)
 	return batch;
 }
 
-/* Claim the range after the last one claimed; NULL at the end of the walk. */
+/*
+ * A long step over rows that are not in scope must not run into many that are:
+ * end it where it has as many of them as a batch should have.
+ */
+static void
+shorten_stride(Worker *worker, BatchInfo *batch, const Datum *start, Datum *end,
+			   int64 size, bool *at_end)
+{
+	Datum		row[INDEX_MAX_KEYS];
+
+	if (!divide_find_in_scope(worker, start, batch->start_inclusive, end, size - 1, row))
+		return;
+	*at_end = false;
+	memcpy(end, row, sizeof(Datum) * worker->walk->nkeys);
+	batch->rows_scanned = bounds_count(worker->walk, worker->bounds, start,
+									   batch->start_inclusive, end, GetActiveSnapshot());
+}
+
+/*
+ * Claim the range after the last one claimed; NULL at the end of the walk, or,
+ * with worker->throttled_until set, when no rows may be begun.
+ */
 static BatchInfo *
 claim_next(Worker *worker, CatalogSession *session)
 {
@@ -180,6 +203,9 @@ claim_next(Worker *worker, CatalogSession *session)
 	Datum		end[INDEX_MAX_KEYS];
 	bool		at_end;
 	int			nest;
+	int64		size;
+	int64		stride;
+	TimestampTz retry_at;
 
 	if (!catalog_last_batch(session, run->id, &batch->number, &batch->start_key))
 	{
@@ -193,6 +219,12 @@ claim_next(Worker *worker, CatalogSession *session)
 	}
 	else if (batch_is_last_key(batch->start_key, run->end_key))
 		return NULL;
+	size = pace_ask(run->scope != NULL, &stride, &retry_at);
+	if (size == 0)
+	{
+		worker->throttled_until = retry_at;
+		return NULL;
+	}
 	catalog_end(session);
 
 	/* without its index every search would sort the table */
@@ -206,12 +238,15 @@ claim_next(Worker *worker, CatalogSession *session)
 	walk_key_from_text(worker->walk, batch->start_key, start);
 	batch->rows_scanned = bounds_next_end(worker->walk, worker->bounds, start,
 										  batch->start_inclusive, worker->last_key,
-										  worker->settings.batch_size,
+										  Max(size, stride),
 										  GetActiveSnapshot(), end, &at_end);
+	if (stride > 0 && batch->rows_scanned > size)
+		shorten_stride(worker, batch, start, end, size, &at_end);
 	PopActiveSnapshot();
 	AtEOXact_GUC(false, nest);
 	batch->end_key = at_end ? run->end_key : walk_key_to_text(worker->walk, end);
 
+	pace_keep(batch->rows_scanned);
 	catalog_begin(session);
 	catalog_insert_batch(session, run->id, batch, worker->slot.token,
 						 worker->slot.number);
@@ -242,6 +277,9 @@ claim(Worker *worker, bool first)
 	BatchInfo  *batch;
 	bool		pending;
 	LOCKTAG		tag;
+
+	worker->throttled_until = 0;
+	pace_drop_next();
 
 	/* after a crash everything is suspect for a moment */
 	if (shared_is_cautious() && !enter_quarantine(worker))
@@ -274,6 +312,7 @@ take_in_hand(Worker *worker, BatchInfo *claimed)
 	BatchInfo  *batch;
 
 	batch_forget(worker);
+	pace_advance();
 	if (claimed == NULL)
 		return;
 	old = MemoryContextSwitchTo(worker->batch_context);
@@ -291,6 +330,7 @@ batch_forget(Worker *worker)
 {
 	worker->batch = NULL;
 	worker->tries = 0;
+	pace_release();
 	MemoryContextReset(worker->batch_context);
 }
 
@@ -383,8 +423,10 @@ run_statement(Worker *worker)
 	if (worker->settings.statement_timeout > 0)
 		enable_timeout_after(STATEMENT_TIMEOUT, (int) worker->settings.statement_timeout);
 
+	lock_wait_begin();
 	rows = statement_execute(statement, params);
 	AfterTriggerFireDeferred();
+	worker->lock_wait = lock_wait_end();
 
 	if (worker->settings.statement_timeout > 0)
 		disable_timeout(STATEMENT_TIMEOUT, false);
@@ -430,8 +472,10 @@ batch_run(Worker *worker)
 	HookEvent	event;
 	uint64		wal = pgWalUsage.wal_bytes;
 	int64		rows_scanned = worker->batch->rows_scanned;
+	int64		duration;
 	bool		multiple = statement_is_multiple(worker->statements[0]);
 
+	(void) shared_worker_take_yield();
 	shared_worker_state(WORKER_RUNNING, worker->batch->number, worker->batch->attempt);
 	debug_query_string = worker->run->statement;
 	pgstat_report_activity(STATE_RUNNING, debug_query_string);
@@ -466,6 +510,10 @@ batch_run(Worker *worker)
 		next = claim(worker, false);
 	worker_commit(worker);
 
+	/* its own time: waiting for locks says nothing about the size */
+	duration = result->finished_at - result->started_at - worker->lock_wait;
+	worker->pinned = pace_settle(rows_scanned, result->rows_affected, result->wal_bytes,
+								 duration, worker->run->scope != NULL);
 	if (next == NULL || next->crashes < BATCH_CRASHES_SUSPECT)
 		batch_leave_quarantine(worker);
 	take_in_hand(worker, next);
@@ -543,4 +591,33 @@ void
 batch_put_aside(Worker *worker, TimestampTz until)
 {
 	release(worker, "pending", worker->error->message, until, let_go_until);
+}
+
+static void
+add_pinned_event(Worker *worker)
+{
+	CatalogSession session;
+	EventInfo	event = {.kind = "pace"};
+	const SizeAim *aim = &worker->pace.aim;
+
+	event.reason = worker->pinned < 0 ?
+		psprintf("batches of min_batch_size, " INT64_FORMAT " rows, take longer than target_batch_time",
+				 aim->min) :
+		psprintf("batches of max_batch_size, " INT64_FORMAT " rows, take less than target_batch_time",
+				 aim->max);
+	worker_begin(worker);
+	catalog_begin(&session);
+	catalog_add_event(&session, worker->run, &event);
+	catalog_end(&session);
+	worker_commit(worker);
+}
+
+/*
+ * Say that the batch size cannot follow the batch time any further.  In a
+ * transaction of its own.
+ */
+void
+batch_note_pinned(Worker *worker)
+{
+	(void) worker_try_uncancelled(worker, add_pinned_event);
 }

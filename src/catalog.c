@@ -51,7 +51,13 @@
 	"scope, key, settings, search_path, start_at, key_types, start_key, " \
 	"end_key, wait_reason, parameters, parameter_types, finish, finish_step, " \
 	"verified, started_at, since, requested_by, request_reason, error, sqlstate, " \
-	"rollup_number, \"then\", \"after\""
+	"rollup_number, \"then\", \"after\", batch_size, throttled_by"
+
+/* The time for which the run was throttled until then, by reason, in seconds. */
+#define THROTTLED_UNTIL(then) \
+	"jsonb_set(throttle_times, ARRAY[split_part(throttled_by, ':', 1)], " \
+	"to_jsonb(round(coalesce((throttle_times ->> split_part(throttled_by, ':', 1))::numeric, 0) " \
+	"+ extract(epoch FROM " then " - throttled_since), 3)))"
 
 /* A run that is not over, or is to begin again. */
 #define ACTIVE \
@@ -161,7 +167,9 @@ static Sql sqls[] = {
 	[SQL_SET_STATUS] = {
 		"UPDATE backfill.run r SET status = $2, requested = NULL, immediate = false, "
 		"       requested_by = NULL, request_reason = NULL, closings = 0, "
-		"       wait_reason = NULL, "
+		"       wait_reason = NULL, throttled_by = NULL, throttled_since = NULL, "
+		"       throttle_times = CASE WHEN throttled_by IS NULL THEN throttle_times "
+		"                        ELSE " THROTTLED_UNTIL("$3") " END, "
 		"       started_at = CASE WHEN $2 = 'running' THEN coalesce(started_at, $3) ELSE started_at END, "
 		"       since = CASE WHEN $2 = 'running' AND started_at IS NULL "
 		"               THEN (SELECT max(p.started_at) FROM backfill.run p "
@@ -189,8 +197,31 @@ static Sql sqls[] = {
 		"UPDATE backfill.run SET database = $2, system_identifier = $3 WHERE id = $1",
 	3, {INT8OID, OIDOID, INT8OID}},
 	[SQL_SET_SETTINGS] = {
-		"UPDATE backfill.run SET settings = $2 WHERE id = $1",
+		"UPDATE backfill.run SET batch_size = CASE WHEN settings -> 'batch_size' "
+		"       IS NOT DISTINCT FROM $2 -> 'batch_size' THEN batch_size END, "
+		"       settings = $2 WHERE id = $1",
 	2, {INT8OID, JSONBOID}},
+	[SQL_SET_BATCH_SIZE] = {
+		"UPDATE backfill.run SET batch_size = $2 WHERE id = $1",
+	2, {INT8OID, INT8OID}},
+	[SQL_SET_THROTTLE] = {
+		"UPDATE backfill.run SET throttled_by = $2, "
+		"       throttled_since = CASE WHEN $2 IS NULL THEN NULL "
+		"           WHEN split_part(throttled_by, ':', 1) = split_part($2, ':', 1) "
+		"           THEN throttled_since ELSE $3 END, "
+		"       throttle_times = CASE WHEN throttled_by IS NULL "
+		"           OR split_part(throttled_by, ':', 1) = split_part($2, ':', 1) "
+		"           THEN throttle_times ELSE " THROTTLED_UNTIL("$3") " END "
+		" WHERE id = $1",
+	3, {INT8OID, TEXTOID, TIMESTAMPTZOID}},
+	[SQL_NOTE_YIELD] = {
+		"UPDATE backfill.run SET yields = yields + 1 WHERE id = $1",
+	1, {INT8OID}},
+	[SQL_RECENT_ROWS] = {
+		"SELECT finished_at, rows_affected FROM backfill.batch "
+		" WHERE run_id = $1 AND status = 'completed' AND rows_affected > 0 "
+		"   AND finished_at > $2 AND finished_at <= $3",
+	3, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID}},
 	[SQL_SET_WAIT_REASON] = {
 		"UPDATE backfill.run SET wait_reason = $2 "
 		" WHERE id = $1 AND wait_reason IS DISTINCT FROM $2",

@@ -71,6 +71,8 @@ typedef struct RunInfo
 	char	   *request_reason;
 	char	   *error;			/* of a run that failed or is to */
 	char	   *sqlstate;
+	int64		batch_size;		/* that was found for it, or 0 */
+	char	   *throttled_by;	/* NULL if it is not */
 } RunInfo;
 
 /* A batch in hand. */
@@ -189,6 +191,11 @@ extern void catalog_set_error(CatalogSession *session, int64 id, const RunError 
 extern void catalog_adopt_run(CatalogSession *session, int64 id);
 extern void catalog_set_settings(CatalogSession *session, int64 id, Jsonb *settings);
 extern void catalog_set_wait_reason(CatalogSession *session, int64 id, const char *reason);
+extern void catalog_set_batch_size(CatalogSession *session, int64 id, int64 size);
+extern void catalog_set_throttle(CatalogSession *session, int64 id, const char *reason);
+extern void catalog_note_yield(CatalogSession *session, int64 id);
+extern int	catalog_recent_rows(CatalogSession *session, int64 id, TimestampTz since,
+								TimestampTz until, TimestampTz **at, int64 **rows);
 extern void catalog_set_ends(CatalogSession *session, int64 id, ArrayType *key_names,
 							 ArrayType *key_types, ArrayType *start_key, ArrayType *end_key, double rows_total);
 extern void catalog_rollup(CatalogSession *session, int64 id);

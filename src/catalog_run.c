@@ -222,6 +222,8 @@ read_run(CatalogSession *session, int row)
 {
 	RunInfo    *run = MemoryContextAllocZero(session->caller, sizeof(RunInfo));
 	char	   *requested;
+	Datum		batch_size;
+	bool		isnull;
 
 	run->id = DatumGetInt64(catalog_column(row, 1, NULL));
 	run->name = catalog_text(session, row, 2);
@@ -258,6 +260,9 @@ read_run(CatalogSession *session, int row)
 	run->rollup_number = DatumGetInt64(catalog_column(row, 30, NULL));
 	run->then = catalog_varlena(session, row, 31);
 	run->after = catalog_varlena(session, row, 32);
+	batch_size = catalog_column(row, 33, &isnull);
+	run->batch_size = isnull ? 0 : DatumGetInt64(batch_size);
+	run->throttled_by = catalog_text(session, row, 34);
 	return run;
 }
 

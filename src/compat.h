@@ -24,6 +24,7 @@
 #include "storage/sinvaladt.h"
 #include "tcop/pquery.h"
 #include "utils/acl.h"
+#include "utils/guc.h"
 #include "utils/rel.h"
 #include "utils/wait_event.h"
 #if PG_VERSION_NUM >= 180000
@@ -176,6 +177,13 @@ compat_parse_type(const char *text, Oid *type, int32 *typmod)
 	parseTypeString(text, type, typmod, false);
 #endif
 }
+
+/* What a check hook of a parameter leaves behind is the parameters' own since 16. */
+#if PG_VERSION_NUM >= 160000
+#define compat_guc_alloc(size) guc_malloc(LOG, size)
+#else
+#define compat_guc_alloc(size) malloc(size)
+#endif
 
 /* 18 marks functions that do not return in another place and way. */
 #if PG_VERSION_NUM >= 180000

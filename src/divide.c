@@ -29,35 +29,47 @@
 /* ---- where to divide ---- */
 
 /*
- * The key of a row in scope of the batch in hand: the one at that offset, from
- * the start or, if after is not NULL, from the row after that key.  False if
- * there is none.
+ * The key of a row in scope of the range, at that offset, read with the active
+ * snapshot.  False if there is none.
+ */
+bool
+divide_find_in_scope(Worker *worker, const Datum *start, bool start_inclusive,
+					 const Datum *end, int64 offset, Datum *key)
+{
+	ParamListInfo params = parameters_list(worker->walk, worker->parameters);
+
+	if (worker->rows_in_scope[start_inclusive] == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(worker->walk_context);
+
+		worker->rows_in_scope[start_inclusive] =
+			bounds_prepare_row(worker->walk, start_inclusive, worker->run->scope,
+							   worker->parameters);
+		statement_keep(worker->rows_in_scope[start_inclusive]);
+		MemoryContextSwitchTo(old);
+	}
+	walk_set_start(worker->walk, params, start);
+	walk_set_end(worker->walk, params, end);
+	walk_set_number(worker->walk, params, offset);
+	return statement_fetch(worker->rows_in_scope[start_inclusive], params, GetActiveSnapshot(),
+						   worker->walk->nkeys, key);
+}
+
+/*
+ * The same in the batch in hand: from its start or, if after is not NULL, from
+ * the row after that key.
  */
 static bool
 find_in_scope(Worker *worker, const Datum *after, int64 offset, Datum *key)
 {
 	BatchInfo  *batch = worker->batch;
-	bool		inclusive = after == NULL && batch->start_inclusive;
 	Datum		start[INDEX_MAX_KEYS];
 	Datum		last[INDEX_MAX_KEYS];
-	ParamListInfo params = parameters_list(worker->walk, worker->parameters);
 
-	if (worker->rows_in_scope[inclusive] == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(worker->walk_context);
-
-		worker->rows_in_scope[inclusive] =
-			bounds_prepare_row(worker->walk, inclusive, worker->run->scope, worker->parameters);
-		statement_keep(worker->rows_in_scope[inclusive]);
-		MemoryContextSwitchTo(old);
-	}
 	walk_key_from_text(worker->walk, batch->start_key, start);
 	walk_key_from_text(worker->walk, batch->end_key, last);
-	walk_set_start(worker->walk, params, after ? after : start);
-	walk_set_end(worker->walk, params, last);
-	walk_set_number(worker->walk, params, offset);
-	return statement_fetch(worker->rows_in_scope[inclusive], params, GetActiveSnapshot(),
-						   worker->walk->nkeys, key);
+	return divide_find_in_scope(worker, after ? after : start,
+								after == NULL && batch->start_inclusive, last, offset, key);
 }
 
 /*

@@ -15,6 +15,8 @@
 /* The share of failed rows counts from so many on. */
 #define DIVIDE_JUDGED_ROWS		50
 
+extern bool divide_find_in_scope(Worker *worker, const Datum *start, bool start_inclusive,
+								 const Datum *end, int64 offset, Datum *key);
 extern void divide_batch(Worker *worker);
 extern void divide_skip(Worker *worker);
 

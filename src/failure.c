@@ -386,6 +386,55 @@ failure_wait_for_retry(Worker *worker)
 		failure_leave(worker, NULL);
 }
 
+/* Process for which the batch in hand was cancelled. */
+static pid_t yield_to;
+
+static void
+add_yield_event(Worker *worker)
+{
+	CatalogSession session;
+	EventInfo	event = {
+		.kind = "yield",
+		.batch = worker->batch
+	};
+
+	event.reason = psprintf("process %d waited for a lock of the batch", (int) yield_to);
+	worker_begin(worker);
+	catalog_begin(&session);
+	catalog_note_yield(&session, worker->run->id);
+	catalog_add_event(&session, worker->run, &event);
+	catalog_end(&session);
+	worker_commit(worker);
+}
+
+/*
+ * The batch in hand was cancelled for another process: try it again in halves.
+ * What is one row only waits a while, however often that takes.
+ */
+static void
+give_way(Worker *worker, ErrorData *error)
+{
+	(void) worker_try_uncancelled(worker, add_yield_event);
+	error->message = psprintf("process %d waited for a lock of the batch", (int) yield_to);
+	if (divide(worker, error, 2))
+		return;
+	worker->batch->tries = 1;
+	try_later(worker, error);
+}
+
+/* The batch in hand has more rows than the limits allow at a time. */
+void
+failure_divide_large(Worker *worker)
+{
+	ErrorData  *error = palloc0(sizeof(ErrorData));
+
+	error->sqlerrcode = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
+	error->message = psprintf("the batch has " INT64_FORMAT " rows, more than the rate limit allows at a time",
+							  worker->batch->rows_scanned);
+	if (!divide(worker, error, 2))
+		worker->batch->rows_scanned = 1;
+}
+
 /*
  * The batch in hand has raised an error.  Returns when the worker is to go on,
  * with this batch or another; leaves the process otherwise.
@@ -395,6 +444,13 @@ failure_handle(Worker *worker, ErrorData *error)
 {
 	bool		from_hook = worker->in_hook;
 
+	yield_to = shared_worker_take_yield();
+	if (yield_to != 0 && error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
+		!shared_worker_noticed())
+	{
+		give_way(worker, error);
+		return;
+	}
 
 	/* our own cancellation, which comes after a notice, is no error */
 	if (shared_worker_noticed() && !worker_reload(worker))

@@ -44,6 +44,8 @@ worker_state_name(WorkerState state)
 			return "running";
 		case WORKER_SLEEPING:
 			return "sleeping";
+		case WORKER_THROTTLED:
+			return "throttled";
 		case WORKER_RETRYING:
 			return "retrying";
 		case WORKER_CHANGING:
@@ -110,13 +112,14 @@ backfill_live_runs(PG_FUNCTION_ARGS)
 	n = shared_copy_runs(MyDatabaseId, &copies);
 	for (int i = 0; i < n; i++)
 	{
-		Datum		values[3];
-		bool		nulls[3] = {false};
+		Datum		values[4];
+		bool		nulls[4] = {false};
 
 		values[0] = Int64GetDatum(copies[i].run_id);
 		values[1] = Int32GetDatum(shared_run_workers(MyDatabaseId, copies[i].run_id, NULL));
 		values[2] = Float8GetDatum(rint(copies[i].rate * 10) / 10);
 		nulls[2] = copies[i].rate < 0;
+		values[3] = Int64GetDatum(copies[i].pace.size.size);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;

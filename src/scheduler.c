@@ -36,9 +36,11 @@
 #include "catalog.h"
 #include "compat.h"
 #include "depend.h"
+#include "governor.h"
 #include "shared.h"
 #include "staffing.h"
 #include "transition.h"
+#include "yield.h"
 
 #define LOCK_CLASS_SCHEDULER	79
 
@@ -67,6 +69,7 @@ typedef struct Watch
 	bool		blocked;		/* waits for other runs */
 	bool		pending;		/* its workers have to look for pending batches */
 	Oid			owner;
+	Governor	governor;
 } Watch;
 
 /* A worker that was registered and has not been seen at work. */
@@ -272,6 +275,7 @@ advance(CatalogSession *session, RunInfo *run, Watch *watch, int living)
 		TimestampDifferenceExceeds(watch->rolled_up_at, now, ROLLUP_MS))
 	{
 		catalog_rollup(session, run->id);
+		governor_save_size(session, run);
 		watch->rolled_up_at = now;
 	}
 	return run->status != RUN_PENDING;
@@ -325,7 +329,9 @@ look_after(Watch *watch)
 		watch->owner = run->owner;
 		if (advance(&session, run, watch, living))
 		{
-			watch->wanted = staffing_wanted(&session, run, living);
+			governor_set_pace(&session, run, &watch->governor, living);
+			watch->wanted = staffing_wanted(&session, run, living,
+											(int) watch->governor.pace.workers);
 
 			/* the first worker looks for batches that were let go of, by whomever */
 			if (living == 0)
@@ -465,7 +471,9 @@ start_worker(Watch *watch)
 										backfill_max_workers));
 		return false;
 	}
-	shared_run_open(MyDatabaseId, watch->run_id);
+	shared_run_open(MyDatabaseId, watch->run_id, &watch->governor.pace,
+					watch->governor.batch_size);
+	round_soon = round_soon || governor_has_ledgers(&watch->governor);
 	if (!register_worker(watch, slot, &handle))
 	{
 		shared_worker_release(slot, shared_worker_token(slot));
@@ -696,11 +704,43 @@ become_the_only_one(void)
 		proc_exit(1);			/* the launcher tries again */
 }
 
+/*
+ * Sleep until the next round is due, or something has happened.  Meanwhile look
+ * who waits for batches.
+ */
+static void
+wait_for_round(void)
+{
+	static uint32 wait_event = 0;
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													round_soon ? ROUND_SOON_MS : ROUND_MS);
+
+	if (wait_event == 0)
+		wait_event = compat_wait_event("BackfillSchedulerMain");
+	for (;;)
+	{
+		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+		long		next = yield_look();
+
+		if (left <= 0)
+			return;
+		if (next >= 0)
+			left = Min(left, next);
+		if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					  left, wait_event) & WL_LATCH_SET)
+		{
+			ResetLatch(MyLatch);
+			return;
+		}
+		CHECK_FOR_INTERRUPTS();
+		MemoryContextReset(round_context);
+	}
+}
+
 void
 backfill_scheduler_main(Datum arg)
 {
 	Oid			database;
-	uint32		wait_event;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGINT, SIG_IGN);
@@ -727,7 +767,6 @@ backfill_scheduler_main(Datum arg)
 	round_context = AllocSetContextCreate(scheduler_context, "backfill round",
 										  ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(round_context);
-	wait_event = compat_wait_event("BackfillSchedulerMain");
 
 	for (;;)
 	{
@@ -746,6 +785,7 @@ backfill_scheduler_main(Datum arg)
 		check_starts();
 		shared_release_lost_workers(MyDatabaseId);
 		shared_run_sample(MyDatabaseId);
+		governor_round();
 		needed = look_at_runs(&next_due);
 		start_workers();
 		prune();
@@ -754,8 +794,6 @@ backfill_scheduler_main(Datum arg)
 		if (!needed)
 			continue;
 		pgstat_report_activity(STATE_IDLE, NULL);
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 round_soon ? ROUND_SOON_MS : ROUND_MS, wait_event);
-		ResetLatch(MyLatch);
+		wait_for_round();
 	}
 }

@@ -7,113 +7,167 @@
  * backfill_define, backfill_start and backfill_alter; the run's beats the
  * definition's, which beats the default in the table.  A setting is checked
  * where it is given, so that what is stored is known to be good; resolving
- * checks again all the same, because a dump may have been edited.
+ * checks again all the same, because a dump may have been edited.  How a value
+ * is read follows from its type: setting_value.c.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
-#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/numeric.h"
-#include "utils/timestamp.h"
 
-#include "compat.h"
+#include "duration.h"
 #include "nearest.h"
-#include "settings.h"
+#include "setting.h"
 
-typedef enum SettingType
-{
-	SETTING_BOOL,				/* true or false */
-	SETTING_INTEGER,			/* a JSON number without fraction */
-	SETTING_INTERVAL,			/* a string that is an interval; 0 and "off" for zero */
-	SETTING_ENUM,				/* one of a list of words */
-	SETTING_RATE,				/* a JSON number, kept in millionths */
-	SETTING_KEY					/* a scalar or an array of scalars */
-} SettingType;
-
-typedef struct Setting
-{
-	const char *name;
-	SettingType type;
-	size_t		offset;			/* of the member of RunSettings */
-	int64		boot;			/* default, in milliseconds for an interval */
-	int64		min;
-	int64		max;
-	const char *const *words;	/* of an enumeration, ending in NULL */
-	bool		fixed;			/* cannot change once the run has started */
-	bool		none;			/* zero means that there is none */
-	const char *description;
-} Setting;
-
-#define MS_PER_DAY		INT64CONST(86400000)
+#define MS_PER_DAY		DURATION_MS_PER_DAY
 #define MEMBER(name)	offsetof(RunSettings, name)
 
 static const char *const directions[] = {"asc", "desc", NULL};
 static const char *const error_modes[] = {"fail", "skip", NULL};
 static const char *const commit_modes[] = {"off", "local", "remote_write", "on",
 "remote_apply", NULL};
+static const char *const presets[] = {"balanced", "polite", "fast", NULL};
 
 static const Setting settings[] = {
 	{"batch_size", SETTING_INTEGER, MEMBER(batch_size), 1000, 1, 10000000,
-		NULL, false, false,
-	"rows of the target in the key range of one batch"},
+		NULL, SETTING_PACE,
+	"rows of the target in the key range of one batch; with target_batch_time, of the first"},
 	{"direction", SETTING_ENUM, MEMBER(direction), WALK_ASCENDING, 0, 0,
-		directions, true, false,
+		directions, SETTING_FIXED,
 	"order of the walk: \"asc\" from the smallest key, \"desc\" from the largest"},
 	{"from", SETTING_KEY, MEMBER(from), 0, 0, 0,
-		NULL, true, true,
+		NULL, SETTING_FIXED | SETTING_NONE,
 	"smallest key of the walk, inclusive: a value, or an array of values of the first key columns"},
 	{"limit", SETTING_INTEGER, MEMBER(limit), 0, 1, PG_INT64_MAX,
-		NULL, true, true,
+		NULL, SETTING_FIXED | SETTING_NONE,
 	"most rows in scope that the walk covers, counted when the run starts"},
 	{"lock_timeout", SETTING_INTERVAL, MEMBER(lock_timeout), 2000, 0, MS_PER_DAY,
-		NULL, false, false,
+		NULL, 0,
 	"longest wait for one lock in a batch; \"off\" waits for ever"},
+	{"max_active_sessions", SETTING_INTEGER, MEMBER(max_active_sessions), 0, 1, PG_INT32_MAX,
+		NULL, SETTING_PACE | SETTING_NONE,
+	"active client sessions at which the run is held"},
+	{"max_archive_backlog", SETTING_INTEGER, MEMBER(max_archive_backlog), 0, 1, PG_INT32_MAX,
+		NULL, SETTING_PACE | SETTING_NONE,
+	"WAL files that wait to be archived at which the run is held"},
 	{"max_attempts", SETTING_INTEGER, MEMBER(max_attempts), 5, 1, 1000,
-		NULL, false, false,
+		NULL, 0,
 	"how often a batch is tried when its error may go away by itself"},
-	{"max_error_rate", SETTING_RATE, MEMBER(max_error_rate), 250000, 0, 1000000,
-		NULL, false, false,
+	{"max_batch_size", SETTING_INTEGER, MEMBER(max_batch_size), 100000, 1, 10000000,
+		NULL, SETTING_PACE,
+	"most rows of a batch that target_batch_time leads to"},
+	{"max_dead_rows", SETTING_NUMBER, MEMBER(max_dead_rows), 0, 1, 1000000,
+		NULL, SETTING_PACE | SETTING_NONE,
+	"share of dead rows in the target at which the run is held"},
+	{"max_error_rate", SETTING_NUMBER, MEMBER(max_error_rate), 250000, 0, 1000000,
+		NULL, 0,
 	"share of failed rows that fails the run, once 50 rows have been judged since it was started or resumed"},
 	{"max_errors", SETTING_INTEGER, MEMBER(max_errors), 0, 1, PG_INT64_MAX,
-		NULL, false, true,
+		NULL, SETTING_NONE,
 	"number of failed rows, since the run was started or resumed, beyond which it fails"},
-	{"nice", SETTING_RATE, MEMBER(nice), 0, 0, INT64CONST(1000000000),
-		NULL, false, false,
+	{"max_replica_lag", SETTING_INTERVAL, MEMBER(max_replica_lag), 0, 1, MS_PER_DAY,
+		NULL, SETTING_PACE | SETTING_NONE,
+	"lag of the slowest standby at which the run is held"},
+	{"max_replica_lag_bytes", SETTING_BYTES, MEMBER(max_replica_lag_bytes), 0, 1, PG_INT64_MAX,
+		NULL, SETTING_PACE | SETTING_NONE,
+	"WAL that the slowest standby has not replayed at which the run is held, in bytes"},
+	{"max_slot_retained", SETTING_BYTES, MEMBER(max_slot_retained), 0, 1, PG_INT64_MAX,
+		NULL, SETTING_PACE | SETTING_NONE,
+	"WAL kept for a replication slot at which the run is held, in bytes; also when the slot is about to be lost"},
+	{"max_workers", SETTING_INTEGER, MEMBER(max_workers), 4, 1, 1024,
+		NULL, SETTING_PACE,
+	"most workers of a run with \"workers\": \"auto\""},
+	{"max_xmin_age", SETTING_INTEGER, MEMBER(max_xmin_age), 0, 1, PG_INT32_MAX,
+		NULL, SETTING_PACE | SETTING_NONE,
+	"age of the oldest snapshot or transaction, in transactions, at which the run is held"},
+	{"min_batch_size", SETTING_INTEGER, MEMBER(min_batch_size), 10, 1, 10000000,
+		NULL, SETTING_PACE,
+	"fewest rows of a batch that target_batch_time leads to"},
+	{"nice", SETTING_NUMBER, MEMBER(nice), 0, 0, INT64CONST(1000000000),
+		NULL, SETTING_PACE,
 	"pause of a worker after each batch, as a multiple of the batch's duration; the longer of this and \"sleep\" counts"},
 	{"on_error", SETTING_ENUM, MEMBER(on_error), ON_ERROR_FAIL, 0, 0,
-		error_modes, false, false,
+		error_modes, 0,
 	"what an error of the statement does: \"fail\" the run, or \"skip\" the row and go on"},
+	{"pause_for_vacuum", SETTING_BOOL, MEMBER(pause_for_vacuum), 0, 0, 0,
+		NULL, SETTING_PACE,
+	"whether the run is held while the target is vacuumed"},
+	{"preset", SETTING_ENUM, MEMBER(preset), PRESET_BALANCED, 0, 0,
+		presets, SETTING_PACE,
+	"values for settings that are not given: \"polite\", \"balanced\" or \"fast\""},
+	{"probe", SETTING_SQL, MEMBER(probe), 0, 0, 0,
+		NULL, SETTING_NONE,
+	"SQL, run as the owner about once a second, that returns a reason to hold the run, or null"},
+	{"probe_timeout", SETTING_INTERVAL, MEMBER(probe_timeout), 1000, 10, 60000,
+		NULL, 0,
+	"longest duration of the probe"},
+	{"rate_limit", SETTING_ROW_RATE, MEMBER(rate_limit), 0, 0, 0,
+		NULL, SETTING_PACE | SETTING_NONE,
+	"most rows that the run processes in any window of a length, such as \"3000 per 5 min\""},
 	{"retry_delay", SETTING_INTERVAL, MEMBER(retry_delay), 1000, 0, 60000,
-		NULL, false, false,
+		NULL, 0,
 	"wait before the second attempt; doubles with each further one, up to 1 min"},
+	{"scale_interval", SETTING_INTERVAL, MEMBER(scale_interval), 15000, 1000, 3600000,
+		NULL, SETTING_PACE,
+	"shortest time between two changes of the number of workers by \"auto\""},
 	{"share_target", SETTING_BOOL, MEMBER(share_target), 0, 0, 0,
-		NULL, false, false,
+		NULL, 0,
 	"whether the run may be active beside another run on the same table"},
 	{"sleep", SETTING_INTERVAL, MEMBER(sleep), 10, 0, MS_PER_DAY,
-		NULL, false, false,
+		NULL, SETTING_PACE,
 	"pause of a worker after each batch"},
+	{"soft_limit", SETTING_NUMBER, MEMBER(soft_limit), 700000, 10000, 1000000,
+		NULL, SETTING_PACE,
+	"share of each limit max_* from which on the run slows down in proportion; 1 for not at all"},
 	{"statement_timeout", SETTING_INTERVAL, MEMBER(statement_timeout), 0, 0, MS_PER_DAY,
-		NULL, false, false,
+		NULL, 0,
 	"longest duration of the statement of one batch; \"off\" for none"},
 	{"synchronous_commit", SETTING_ENUM, MEMBER(synchronous_commit), 0, 0, 0,
-		commit_modes, false, false,
+		commit_modes, 0,
 	"as the server's parameter; a lost commit loses the change together with its record, so \"off\" is safe"},
+	{"target_batch_time", SETTING_INTERVAL, MEMBER(target_batch_time), 250, 0, 60000,
+		NULL, SETTING_PACE,
+	"duration of the statement of a batch that the batch size follows; \"off\" keeps to batch_size"},
 	{"to", SETTING_KEY, MEMBER(to), 0, 0, 0,
-		NULL, true, true,
+		NULL, SETTING_FIXED | SETTING_NONE,
 	"largest key of the walk, inclusive: a value, or an array of values of the first key columns"},
 	{"verify", SETTING_BOOL, MEMBER(verify), 0, 0, 0,
-		NULL, false, false,
+		NULL, 0,
 	"whether the rows still in scope are counted at the end; any fail the run"},
-	{"workers", SETTING_INTEGER, MEMBER(workers), 1, 1, 1024,
-		NULL, false, false,
-	"most workers that share the run, within backfill.max_workers"}
+	{"wal_rate_limit", SETTING_BYTE_RATE, MEMBER(wal_rate_limit), 0, 0, 0,
+		NULL, SETTING_PACE | SETTING_NONE,
+	"WAL that the run writes in a window of a length, such as \"20MB per second\""},
+	{"windows", SETTING_WINDOWS, MEMBER(windows), 0, 0, 0,
+		NULL, SETTING_NONE,
+	"times of the day and week at which other settings apply, or the run is held; the first that matches counts"},
+	{"workers", SETTING_WORKERS, MEMBER(workers), 1, 1, 1024,
+		NULL, SETTING_PACE,
+	"most workers that share the run, within backfill.max_workers; \"auto\" for as many as the server bears, up to max_workers"},
+	{"yield_after", SETTING_INTERVAL, MEMBER(yield_after), 100, 0, 60000,
+		NULL, SETTING_PACE,
+	"wait of another session for a lock of a batch after which the batch is cancelled and tried again in halves; \"off\" for never"}
+};
+
+/* What a preset gives instead of the default. */
+typedef struct PresetValue
+{
+	int			preset;
+	const char *name;
+	int64		value;
+} PresetValue;
+
+static const PresetValue preset_values[] = {
+	{PRESET_POLITE, "target_batch_time", 50},
+	{PRESET_POLITE, "nice", 9000000},
+	{PRESET_POLITE, "sleep", 20},
+	{PRESET_POLITE, "yield_after", 50},
+	{PRESET_FAST, "target_batch_time", 1000},
+	{PRESET_FAST, "sleep", 0}
 };
 
 PG_FUNCTION_INFO_V1(backfill_setting_list);
@@ -139,276 +193,28 @@ find_setting(const char *name)
 			 errhint("The view backfill_settings lists the settings.")));
 }
 
-/* A duration as the documentation writes it: the largest unit that fits. */
-static char *
-duration_text(int64 ms)
+/* Who gives the settings, which decides what may be among them. */
+typedef enum SettingGiver
 {
-	static const struct
-	{
-		int64		ms;
-		const char *unit;
-	}			units[] = {
-		{MS_PER_DAY, "d"}, {3600000, "h"}, {60000, "min"}, {1000, "s"}
-	};
+	GIVEN_ANEW,					/* backfill_define, backfill_start */
+	GIVEN_TO_RUN,				/* backfill_alter: the ends of a walk cannot move */
+	GIVEN_BY_WINDOW				/* what sets the pace only */
+} SettingGiver;
 
-	if (ms == 0)
-		return pstrdup("0");
-	for (int i = 0; i < lengthof(units); i++)
-	{
-		if (ms % units[i].ms == 0)
-			return psprintf(INT64_FORMAT "%s", ms / units[i].ms, units[i].unit);
-	}
-	return psprintf(INT64_FORMAT "ms", ms);
-}
-
-/* A value or limit of the setting as text, NULL where there is none. */
-static char *
-bound_text(const Setting *setting, int64 value)
-{
-	switch (setting->type)
-	{
-		case SETTING_BOOL:
-			return pstrdup(value ? "true" : "false");
-		case SETTING_INTEGER:
-			return psprintf(INT64_FORMAT, value);
-		case SETTING_INTERVAL:
-			return duration_text(value);
-		case SETTING_RATE:
-			return psprintf("%g", value / 1000000.0);
-		default:
-			return NULL;
-	}
-}
-
-compat_noreturn static void
-bad_value(const Setting *setting, JsonbValue *value)
-{
-	StringInfoData allowed;
-
-	initStringInfo(&allowed);
-	switch (setting->type)
-	{
-		case SETTING_BOOL:
-			appendStringInfoString(&allowed, "The value must be true or false.");
-			break;
-		case SETTING_INTEGER:
-			appendStringInfo(&allowed, "The value must be an integer between %s and %s.",
-							 bound_text(setting, setting->min),
-							 bound_text(setting, setting->max));
-			break;
-		case SETTING_INTERVAL:
-			appendStringInfo(&allowed,
-							 "The value must be an interval between %s and %s, such as \"%s\".",
-							 bound_text(setting, setting->min),
-							 bound_text(setting, setting->max),
-							 setting->boot == 0 ? "30s" : bound_text(setting, setting->boot));
-			break;
-		case SETTING_ENUM:
-			appendStringInfoString(&allowed, "The value must be one of ");
-			for (const char *const *word = setting->words; *word; word++)
-				appendStringInfo(&allowed, "%s\"%s\"",
-								 word == setting->words ? "" : ", ", *word);
-			appendStringInfoChar(&allowed, '.');
-			break;
-		case SETTING_RATE:
-			appendStringInfo(&allowed, "The value must be a number between %s and %s.",
-							 bound_text(setting, setting->min),
-							 bound_text(setting, setting->max));
-			break;
-		case SETTING_KEY:
-			appendStringInfoString(&allowed,
-								   "The value must be a string, a number, or an array of them, one for each of the first key columns.");
-			break;
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("invalid value for backfill setting \"%s\"", setting->name),
-			 errdetail_internal("%s", allowed.data)));
-}
-
-/* The text of a scalar, or NULL when it is none that may be a key value. */
-static char *
-scalar_text(JsonbValue *value)
-{
-	switch (value->type)
-	{
-		case jbvString:
-			return pnstrdup(value->val.string.val, value->val.string.len);
-		case jbvNumeric:
-			return DatumGetCString(DirectFunctionCall1(numeric_out,
-													   NumericGetDatum(value->val.numeric)));
-		case jbvBool:
-			return pstrdup(value->val.boolean ? "true" : "false");
-		default:
-			return NULL;
-	}
-}
-
-static int64
-bool_value(const Setting *setting, JsonbValue *value)
-{
-	char	   *text = scalar_text(value);
-	bool		result;
-
-	if (text == NULL || value->type == jbvNumeric || !parse_bool(text, &result))
-		bad_value(setting, value);
-	return result;
-}
-
-static int64
-integer_value(const Setting *setting, JsonbValue *value)
-{
-	char	   *text;
-	char	   *end;
-	int64		result;
-
-	if (value->type != jbvNumeric)
-		bad_value(setting, value);
-	text = scalar_text(value);
-	errno = 0;
-	result = strtoll(text, &end, 10);
-	if (errno != 0 || *end != '\0' || result < setting->min || result > setting->max)
-		bad_value(setting, value);
-	return result;
-}
-
-/* Milliseconds.  A bare number would be seconds to an interval and
- * milliseconds to a timeout parameter: only zero means the same to both. */
-static int64
-interval_value(const Setting *setting, JsonbValue *value)
-{
-	char	   *text = scalar_text(value);
-	Interval   *interval = NULL;
-	MemoryContext context = CurrentMemoryContext;
-	double		ms;
-
-	if (text == NULL || value->type == jbvBool)
-		bad_value(setting, value);
-	if (strcmp(text, "0") == 0 || (strcmp(text, "off") == 0 && setting->min == 0))
-		return 0;
-	if (value->type != jbvString ||
-		strspn(text, "0123456789.+- ") == strlen(text))
-		bad_value(setting, value);
-	PG_TRY();
-	{
-		interval = DatumGetIntervalP(DirectFunctionCall3(interval_in,
-														 CStringGetDatum(text),
-														 ObjectIdGetDatum(InvalidOid),
-														 Int32GetDatum(-1)));
-	}
-	PG_CATCH();
-	{
-		/* the error that names the setting and its limits says more */
-		if (ERRCODE_TO_CATEGORY(geterrcode()) != ERRCODE_DATA_EXCEPTION)
-			PG_RE_THROW();
-		FlushErrorState();
-		MemoryContextSwitchTo(context);
-		bad_value(setting, value);
-	}
-	PG_END_TRY();
-	ms = (double) interval->time / 1000.0 +
-		((double) interval->month * DAYS_PER_MONTH + interval->day) * MS_PER_DAY;
-	if (ms < setting->min || ms > setting->max)
-		bad_value(setting, value);
-	return (int64) (ms + 0.5);
-}
-
-/* Millionths. */
-static int64
-rate_value(const Setting *setting, JsonbValue *value)
-{
-	double		rate;
-
-	if (value->type != jbvNumeric)
-		bad_value(setting, value);
-	rate = DatumGetFloat8(DirectFunctionCall1(numeric_float8,
-											  NumericGetDatum(value->val.numeric)));
-	if (!(rate * 1000000 >= setting->min && rate * 1000000 <= setting->max))
-		bad_value(setting, value);
-	return (int64) (rate * 1000000 + 0.5);
-}
-
-static int64
-enum_value(const Setting *setting, JsonbValue *value)
-{
-	char	   *text = scalar_text(value);
-
-	if (text == NULL)
-		bad_value(setting, value);
-	if (value->type == jbvBool)
-		text = value->val.boolean ? "on" : "off";
-	for (int i = 0; setting->words[i] != NULL; i++)
-	{
-		if (pg_strcasecmp(setting->words[i], text) == 0)
-			return i;
-	}
-	bad_value(setting, value);
-}
-
-/* A list of texts.  Numbers keep the digits that were written. */
-static List *
-key_value(const Setting *setting, JsonbValue *value)
-{
-	List	   *result = NIL;
-	JsonbIterator *it;
-	JsonbIteratorToken token;
-	JsonbValue	element;
-
-	if (value->type != jbvBinary)
-	{
-		char	   *text = scalar_text(value);
-
-		if (text == NULL)
-			bad_value(setting, value);
-		return list_make1(text);
-	}
-	if (!JsonContainerIsArray(value->val.binary.data))
-		bad_value(setting, value);
-	it = JsonbIteratorInit(value->val.binary.data);
-	while ((token = JsonbIteratorNext(&it, &element, true)) != WJB_DONE)
-	{
-		char	   *text;
-
-		if (token != WJB_ELEM)
-			continue;
-		text = scalar_text(&element);
-		if (text == NULL)
-			bad_value(setting, value);
-		result = lappend(result, text);
-	}
-	if (result == NIL)
-		bad_value(setting, value);
-	return result;
-}
-
-/* Checks the value and, where result is given, puts it into its member. */
 static void
-apply_value(const Setting *setting, JsonbValue *value, RunSettings *result)
+check_giver(const Setting *setting, SettingGiver giver)
 {
-	RunSettings scratch;
-	char	   *member = (char *) (result ? result : &scratch) + setting->offset;
-
-	switch (setting->type)
-	{
-		case SETTING_BOOL:
-			*(int64 *) member = bool_value(setting, value);
-			break;
-		case SETTING_INTEGER:
-			*(int64 *) member = integer_value(setting, value);
-			break;
-		case SETTING_INTERVAL:
-			*(int64 *) member = interval_value(setting, value);
-			break;
-		case SETTING_ENUM:
-			*(int64 *) member = enum_value(setting, value);
-			break;
-		case SETTING_RATE:
-			*(int64 *) member = rate_value(setting, value);
-			break;
-		case SETTING_KEY:
-			*(List **) member = key_value(setting, value);
-			break;
-	}
+	if (giver == GIVEN_TO_RUN && (setting->flags & SETTING_FIXED) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("backfill setting \"%s\" cannot be changed once the run exists",
+						setting->name),
+				 errhint("Give it to backfill_start or backfill_define.")));
+	if (giver == GIVEN_BY_WINDOW && (setting->flags & SETTING_PACE) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("backfill setting \"%s\" cannot be given by a window", setting->name),
+				 errdetail("Only what sets the pace of a run may depend on the hour.")));
 }
 
 /*
@@ -416,12 +222,13 @@ apply_value(const Setting *setting, JsonbValue *value, RunSettings *result)
  * A null is good for any setting and leaves the default.
  */
 static void
-for_each_setting(Jsonb *object, RunSettings *result, bool refuse_fixed)
+for_each_setting(Jsonb *object, RunSettings *result, SettingGiver giver)
 {
 	JsonbIterator *it;
 	JsonbIteratorToken token;
 	JsonbValue	v;
 	const Setting *setting = NULL;
+	RunSettings scratch;
 
 	if (!JB_ROOT_IS_OBJECT(object))
 		ereport(ERROR,
@@ -429,21 +236,31 @@ for_each_setting(Jsonb *object, RunSettings *result, bool refuse_fixed)
 				 errmsg("backfill settings must be a JSON object"),
 				 errhint("Write for example '{\"batch_size\": 5000, \"workers\": 2}'.")));
 
+	if (result == NULL)
+		result = &scratch;
 	it = JsonbIteratorInit(&object->root);
 	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
 	{
+		ListCell   *lc;
+
 		if (token == WJB_KEY)
 		{
 			setting = find_setting(pnstrdup(v.val.string.val, v.val.string.len));
-			if (refuse_fixed && setting->fixed)
-				ereport(ERROR,
-						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						 errmsg("backfill setting \"%s\" cannot be changed once the run exists",
-								setting->name),
-						 errhint("Give it to backfill_start or backfill_define.")));
+			check_giver(setting, giver);
+			continue;
 		}
-		else if (token == WJB_VALUE && v.type != jbvNull)
-			apply_value(setting, &v, result);
+		if (token != WJB_VALUE || v.type == jbvNull)
+			continue;
+		setting_apply(setting, &v, result);
+		if (setting->type != SETTING_WINDOWS)
+			continue;
+		foreach(lc, result->windows)
+		{
+			Window	   *window = lfirst(lc);
+
+			if (window->settings)
+				for_each_setting(window->settings, NULL, GIVEN_BY_WINDOW);
+		}
 	}
 }
 
@@ -451,14 +268,14 @@ for_each_setting(Jsonb *object, RunSettings *result, bool refuse_fixed)
 void
 settings_check(Jsonb *object)
 {
-	for_each_setting(object, NULL, false);
+	for_each_setting(object, NULL, GIVEN_ANEW);
 }
 
 /* The same for backfill_alter, which cannot move the ends of a walk. */
 void
 settings_check_alterable(Jsonb *object)
 {
-	for_each_setting(object, NULL, true);
+	for_each_setting(object, NULL, GIVEN_TO_RUN);
 }
 
 /* Raises an error if settings that need a scope are given without one. */
@@ -516,7 +333,7 @@ settings_text(Jsonb *object, const char *name)
 	if (object == NULL || !JB_ROOT_IS_OBJECT(object) ||
 		getKeyJsonValueFromContainer(&object->root, name, strlen(name), &value) == NULL)
 		return NULL;
-	return scalar_text(&value);
+	return setting_scalar_text(&value);
 }
 
 /* The object with one more setting, given as text. */
@@ -539,20 +356,46 @@ settings_with(Jsonb *base, const char *name, const char *value)
 	return settings_merge(base, JsonbValueToJsonb(object));
 }
 
+/* Put the values of the preset that the object names, or of the default one. */
+static void
+apply_preset(Jsonb *object, RunSettings *result)
+{
+	JsonbValue	value;
+	const Setting *setting = find_setting("preset");
+
+	if (JB_ROOT_IS_OBJECT(object) &&
+		getKeyJsonValueFromContainer(&object->root, "preset", strlen("preset"), &value) != NULL &&
+		value.type != jbvNull)
+		setting_apply(setting, &value, result);
+	for (int i = 0; i < lengthof(preset_values); i++)
+	{
+		if (preset_values[i].preset == result->preset)
+			*(int64 *) ((char *) result + find_setting(preset_values[i].name)->offset) =
+				preset_values[i].value;
+	}
+}
+
 /* Fill the result from the defaults and the object.  Texts are palloc'd. */
 void
 settings_resolve(Jsonb *object, RunSettings *result)
 {
 	for (int i = 0; i < lengthof(settings); i++)
-	{
-		char	   *member = (char *) result + settings[i].offset;
+		setting_set_default(&settings[i], result);
+	apply_preset(object, result);
+	for_each_setting(object, result, GIVEN_ANEW);
+}
 
-		if (settings[i].type == SETTING_KEY)
-			*(List **) member = NIL;
-		else
-			*(int64 *) member = settings[i].boot;
-	}
-	for_each_setting(object, result, false);
+/*
+ * The same for the hour: with the settings of the window that is in force, if
+ * any, on top.
+ */
+void
+settings_resolve_at(Jsonb *object, TimestampTz at, RunSettings *result, WindowMatch *match)
+{
+	settings_resolve(object, result);
+	windows_match(result->windows, at, match);
+	if (match->window && match->window->settings)
+		settings_resolve(settings_merge(object, match->window->settings), result);
 }
 
 /* The value for the server's parameter synchronous_commit. */
@@ -569,10 +412,16 @@ backfill_setting_list(PG_FUNCTION_ARGS)
 	static const char *const types[] = {
 		[SETTING_BOOL] = "boolean",
 		[SETTING_INTEGER] = "integer",
+		[SETTING_WORKERS] = "integer",
 		[SETTING_INTERVAL] = "interval",
 		[SETTING_ENUM] = "enum",
-		[SETTING_RATE] = "number",
-		[SETTING_KEY] = "key"
+		[SETTING_NUMBER] = "number",
+		[SETTING_BYTES] = "bytes",
+		[SETTING_ROW_RATE] = "rate",
+		[SETTING_BYTE_RATE] = "rate",
+		[SETTING_KEY] = "key",
+		[SETTING_WINDOWS] = "windows",
+		[SETTING_SQL] = "sql"
 	};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 
@@ -582,21 +431,20 @@ backfill_setting_list(PG_FUNCTION_ARGS)
 		const Setting *s = &settings[i];
 		Datum		values[7];
 		bool		nulls[7] = {false};
-		bool		ranged = s->type != SETTING_ENUM && s->type != SETTING_KEY &&
-			s->type != SETTING_BOOL;
+		bool		ranged = setting_is_ranged(s);
 
 		values[0] = CStringGetTextDatum(s->name);
 		values[1] = CStringGetTextDatum(types[s->type]);
-		nulls[2] = s->none;
+		nulls[2] = (s->flags & SETTING_NONE) != 0;
 		if (s->type == SETTING_ENUM)
 			values[2] = CStringGetTextDatum(s->words[s->boot]);
-		else if (!s->none)
-			values[2] = CStringGetTextDatum(bound_text(s, s->boot));
+		else if (!nulls[2])
+			values[2] = CStringGetTextDatum(setting_text(s, s->boot));
 		nulls[3] = nulls[4] = !ranged;
 		if (ranged)
 		{
-			values[3] = CStringGetTextDatum(bound_text(s, s->min));
-			values[4] = CStringGetTextDatum(bound_text(s, s->max));
+			values[3] = CStringGetTextDatum(setting_text(s, s->min));
+			values[4] = CStringGetTextDatum(setting_text(s, s->max));
 		}
 		nulls[5] = s->words == NULL;
 		if (s->words != NULL)

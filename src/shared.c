@@ -133,6 +133,7 @@ startup_hook(void)
 		shared->clean_start = was_shut_down();
 		shared->nworkers = backfill_max_workers;
 		shared->nruns = backfill_max_workers;
+		shared->made_at = GetCurrentTimestamp();
 	}
 	workers = (WorkerSlot *) ((char *) shared + workers_offset());
 	runs = (RunSlot *) ((char *) shared + runs_offset());
@@ -433,6 +434,15 @@ wake_scheduler(Oid database)
 		return true;
 	}
 	return false;
+}
+
+/* Have the scheduler of the database, if there is one, look again. */
+void
+shared_wake_scheduler(Oid database)
+{
+	shared_lock(LW_EXCLUSIVE);
+	(void) wake_scheduler(database);
+	shared_unlock();
 }
 
 /* ---- sessions ---- */

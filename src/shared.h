@@ -13,6 +13,8 @@
 #include "postmaster/bgworker.h"
 #include "storage/latch.h"
 
+#include "pace.h"
+
 /* What a worker is doing, for backfill_workers. */
 typedef enum WorkerState
 {
@@ -21,6 +23,7 @@ typedef enum WorkerState
 	WORKER_WAITING,				/* for writers, or for another batch to end */
 	WORKER_RUNNING,				/* in a batch */
 	WORKER_SLEEPING,			/* between two batches */
+	WORKER_THROTTLED,			/* waits until it may begin a batch */
 	WORKER_RETRYING,			/* waits to try a batch again */
 	WORKER_CHANGING,			/* changes the status of the run, with its hooks */
 	WORKER_VERIFYING,			/* counts the rows still in scope */
@@ -56,6 +59,12 @@ typedef struct WorkerSlot
 	int64		batches;
 	int64		rows_scanned;
 	int64		rows_affected;
+
+	/* for the pace */
+	int64		reserved;		/* rows of the batch in hand */
+	int64		reserved_next;	/* rows of the one that is being claimed */
+	pid_t		yield_to;		/* process that the batch was cancelled for, or 0 */
+	int64		yield_after;	/* of the run, milliseconds; in copies only */
 } WorkerSlot;
 
 /* One run that has workers, or had them a moment ago.  Same lock. */
@@ -72,6 +81,8 @@ typedef struct RunSlot
 	double		rate;			/* rows per second, or -1 while unknown */
 	int64		sampled_rows;
 	TimestampTz sampled_at;
+
+	RunPace		pace;
 } RunSlot;
 
 extern void shared_init(void);
@@ -97,12 +108,16 @@ extern int64 shared_worker_token(int slot);
 extern void shared_release_lost_workers(Oid database);
 extern int	shared_run_workers(Oid database, int64 run_id, int64 **tokens);
 extern void shared_run_cancel(Oid database, int64 run_id);
-extern void shared_run_open(Oid database, int64 run_id);
+extern void shared_run_open(Oid database, int64 run_id, const Pace *pace,
+							int64 batch_size);
 extern void shared_close_idle_runs(Oid database);
 extern void shared_forget_database(Oid database);
 extern void shared_recall_workers(Oid database);
 extern int	shared_run_ready(Oid database, int64 run_id);
 extern void shared_run_sample(Oid database);
+extern double shared_run_rate(Oid database, int64 run_id);
+extern int	shared_long_batches(Oid database, WorkerSlot **copies, long *next);
+extern void shared_worker_yield(int slot, int64 token, int64 batch, pid_t to);
 extern void shared_run_set_pending(Oid database, int64 run_id, TimestampTz due);
 extern bool shared_run_has_pending(Oid database, int64 run_id, int *changes,
 								   TimestampTz *due);
@@ -118,12 +133,14 @@ extern int	shared_worker_rank(void);
 extern void shared_worker_ready(void);
 extern void shared_worker_state(WorkerState state, int64 batch, int attempt);
 extern void shared_worker_done(int64 rows_scanned, int64 rows_affected);
+extern pid_t shared_worker_take_yield(void);
 
 /* views */
 extern int	shared_copy_workers(Oid database, WorkerSlot **copies);
 extern int	shared_copy_runs(Oid database, RunSlot **copies);
 
 /* sessions */
+extern void shared_wake_scheduler(Oid database);
 extern void shared_wake_database(Oid database);
 extern void shared_wake_at_commit(void);
 

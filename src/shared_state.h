@@ -52,6 +52,8 @@ typedef struct SharedState
 	int			nrequests;
 	Oid			requests[REQUESTS];
 	SchedulerSlot schedulers[SCHEDULER_SLOTS];
+	TimestampTz made_at;		/* when this shared memory was */
+	Budgets		budgets;		/* of all runs together */
 	int			nworkers;
 	int			nruns;
 	/* nworkers worker slots follow, then nruns run slots */
@@ -65,5 +67,9 @@ extern void shared_lock(LWLockMode mode);
 extern void shared_unlock(void);
 extern void shared_wake_schedulers(void);
 extern void shared_notify_workers(Oid database);
+extern void shared_notify_run(Oid database, int64 run_id);
+extern RunSlot *shared_find_run(Oid database, int64 run_id);
+extern WorkerSlot *shared_my_worker(void);
+extern void pace_worker_gone(WorkerSlot *w);
 
 #endif							/* BACKFILL_SHARED_STATE_H */

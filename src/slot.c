@@ -18,6 +18,9 @@
 
 /* Share of the newest second in the rate that is shown. */
 #define RATE_WEIGHT			0.3
+/* How often to look who waits for a batch that takes long. */
+#define YIELD_LOOK_MS		50
+#define YIELD_LOOK_MIN_MS	10
 
 static int	my_worker = -1;
 
@@ -158,8 +161,8 @@ shared_run_cancel(Oid database, int64 run_id)
 }
 
 /* The slot of the run, or NULL.  The caller holds the lock. */
-static RunSlot *
-find_run(Oid database, int64 run_id)
+RunSlot *
+shared_find_run(Oid database, int64 run_id)
 {
 	for (int i = 0; i < shared->nruns; i++)
 	{
@@ -199,6 +202,20 @@ shared_notify_workers(Oid database)
 	}
 }
 
+/* The same for the workers of one run.  The caller holds the lock. */
+void
+shared_notify_run(Oid database, int64 run_id)
+{
+	for (int i = 0; i < shared->nworkers; i++)
+	{
+		if (!works_for(&workers[i], database, run_id))
+			continue;
+		workers[i].notified = true;
+		if (workers[i].latch)
+			SetLatch(workers[i].latch);
+	}
+}
+
 /* Runs of the database are gone: their workers are to see it, too. */
 void
 shared_recall_workers(Oid database)
@@ -224,13 +241,14 @@ shared_forget_database(Oid database)
 
 /*
  * Before a worker of a run is started, whose slot is reserved: give the run a
- * slot.  There are as many as workers, so that one without a worker is free.
+ * slot, with that pace and batch size.  There are as many as workers, so that
+ * one without a worker is free.
  */
 void
-shared_run_open(Oid database, int64 run_id)
+shared_run_open(Oid database, int64 run_id, const Pace *pace, int64 batch_size)
 {
 	shared_lock(LW_EXCLUSIVE);
-	for (int i = 0; i < shared->nruns && find_run(database, run_id) == NULL; i++)
+	for (int i = 0; i < shared->nruns && shared_find_run(database, run_id) == NULL; i++)
 	{
 		if (runs[i].in_use && run_is_at_work(&runs[i]))
 			continue;
@@ -242,6 +260,11 @@ shared_run_open(Oid database, int64 run_id)
 		runs[i].pending_due = DT_NOBEGIN;
 		runs[i].rate = -1;
 		runs[i].sampled_at = GetCurrentTimestamp();
+		runs[i].pace.pace = *pace;
+		size_aim(&runs[i].pace.size, &pace->aim, batch_size > 0 ? batch_size : pace->aim.start);
+		ledger_open(&runs[i].pace.wal, &pace->wal);
+		ledger_open(&runs[i].pace.all_rows, &shared->budgets.rows);
+		ledger_open(&runs[i].pace.all_wal, &shared->budgets.wal);
 	}
 	shared_unlock();
 }
@@ -267,7 +290,7 @@ shared_run_ready(Oid database, int64 run_id)
 	int			ready;
 
 	shared_lock(LW_SHARED);
-	run = find_run(database, run_id);
+	run = shared_find_run(database, run_id);
 	ready = run ? run->ready : 0;
 	shared_unlock();
 	return ready;
@@ -307,7 +330,7 @@ shared_run_set_pending(Oid database, int64 run_id, TimestampTz due)
 	RunSlot    *run;
 
 	shared_lock(LW_EXCLUSIVE);
-	run = find_run(database, run_id);
+	run = shared_find_run(database, run_id);
 	if (run)
 	{
 		run->pending_due = run->pending ? Min(run->pending_due, due) : due;
@@ -330,7 +353,7 @@ shared_run_has_pending(Oid database, int64 run_id, int *changes, TimestampTz *du
 	*changes = 0;
 	*due = DT_NOBEGIN;
 	shared_lock(LW_SHARED);
-	run = find_run(database, run_id);
+	run = shared_find_run(database, run_id);
 	if (run)
 	{
 		pending = run->pending;
@@ -351,7 +374,7 @@ shared_run_clear_pending(Oid database, int64 run_id, int changes, TimestampTz du
 	RunSlot    *run;
 
 	shared_lock(LW_EXCLUSIVE);
-	run = find_run(database, run_id);
+	run = shared_find_run(database, run_id);
 	if (run && run->pending_changes == changes)
 	{
 		run->pending = due != DT_NOEND;
@@ -370,6 +393,7 @@ worker_exit(int code, Datum arg)
 	w = &workers[my_worker];
 	my_worker = -1;
 	shared_lock(LW_EXCLUSIVE);
+	pace_worker_gone(w);
 	w->in_use = false;
 	w->latch = NULL;
 
@@ -475,7 +499,7 @@ shared_worker_ready(void)
 	RunSlot    *run;
 
 	shared_lock(LW_EXCLUSIVE);
-	run = find_run(workers[my_worker].database, workers[my_worker].run_id);
+	run = shared_find_run(workers[my_worker].database, workers[my_worker].run_id);
 	if (run)
 		run->ready++;
 	shared_unlock();
@@ -495,6 +519,100 @@ shared_worker_state(WorkerState state, int64 batch, int attempt)
 	shared_unlock();
 }
 
+/* The slot of this worker, whose own part of it only this worker writes. */
+WorkerSlot *
+shared_my_worker(void)
+{
+	return &workers[my_worker];
+}
+
+/*
+ * Cancel the batch that the worker had in hand when its slot was copied, because
+ * another process waits for it.
+ */
+void
+shared_worker_yield(int slot, int64 token, int64 batch, pid_t to)
+{
+	WorkerSlot *w = &workers[slot];
+
+	shared_lock(LW_EXCLUSIVE);
+	if (w->in_use && w->token == token && w->state == WORKER_RUNNING && w->batch == batch &&
+		w->yield_to == 0)
+	{
+		w->yield_to = to;
+		kill(w->pid, SIGINT);
+	}
+	shared_unlock();
+}
+
+/*
+ * Copies, in the current memory context, of the slots of workers that have been
+ * in their batch for longer than the yield_after of their run.  Returns their
+ * number.  *next is the number of milliseconds after which there may be more, or
+ * after which to look again for who waits for these; -1 for not at all.
+ */
+int
+shared_long_batches(Oid database, WorkerSlot **copies, long *next)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			n = 0;
+
+	*copies = palloc(sizeof(WorkerSlot) * shared->nworkers);
+	*next = -1;
+	shared_lock(LW_SHARED);
+	for (int i = 0; i < shared->nworkers; i++)
+	{
+		WorkerSlot *w = &workers[i];
+		RunSlot    *run;
+		int64		yield_after;
+		int64		left;
+
+		if (!w->in_use || w->database != database || w->state != WORKER_RUNNING)
+			continue;
+		run = shared_find_run(w->database, w->run_id);
+		yield_after = run ? run->pace.pace.yield_after : 0;
+		if (yield_after == 0)
+			continue;
+		left = yield_after - (now - w->state_since) / 1000;
+		if (left <= 0)
+		{
+			(*copies)[n] = *w;
+			(*copies)[n++].yield_after = yield_after;
+			left = Max(Min(yield_after / 2, YIELD_LOOK_MS), YIELD_LOOK_MIN_MS);
+		}
+		*next = *next < 0 ? (long) left : Min(*next, (long) left);
+	}
+	shared_unlock();
+	return n;
+}
+
+/* The process that the batch in hand was cancelled for, or 0. */
+pid_t
+shared_worker_take_yield(void)
+{
+	pid_t		to;
+
+	shared_lock(LW_EXCLUSIVE);
+	to = workers[my_worker].yield_to;
+	workers[my_worker].yield_to = 0;
+	shared_unlock();
+	return to;
+}
+
+/* The rate of the run over the last seconds, or -1 while it is unknown. */
+double
+shared_run_rate(Oid database, int64 run_id)
+{
+	RunSlot    *run;
+	double		rate;
+
+	shared_lock(LW_SHARED);
+	run = shared_find_run(database, run_id);
+	rate = run ? run->rate : -1;
+	shared_unlock();
+	return rate;
+}
+
 /* A batch is committed: count it. */
 void
 shared_worker_done(int64 rows_scanned, int64 rows_affected)
@@ -506,7 +624,7 @@ shared_worker_done(int64 rows_scanned, int64 rows_affected)
 	w->batches++;
 	w->rows_scanned += rows_scanned;
 	w->rows_affected += rows_affected;
-	run = find_run(w->database, w->run_id);
+	run = shared_find_run(w->database, w->run_id);
 	if (run)
 		run->rows_scanned += rows_scanned;
 	shared_unlock();

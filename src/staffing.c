@@ -18,7 +18,6 @@
 
 #include "batch.h"
 #include "compat.h"
-#include "settings.h"
 #include "shared.h"
 #include "staffing.h"
 
@@ -71,17 +70,17 @@ staffing_walk_is_claimed(CatalogSession *session, RunInfo *run)
 		batch_is_last_key(end_key, run->end_key);
 }
 
-/* The number of workers that the run should have. */
+/* The number of workers that the run should have, of so many at most. */
 int
-staffing_wanted(CatalogSession *session, RunInfo *run, int living)
+staffing_wanted(CatalogSession *session, RunInfo *run, int living, int most)
 {
-	RunSettings settings;
 	int			changes;
 	TimestampTz pending_from;
 	int64		open;
 	int64		due;
 
-	settings_resolve(run->settings, &settings);
+	if (most == 0)
+		return 0;
 	if (run->end_key == NULL)
 		return 1;
 
@@ -99,10 +98,10 @@ staffing_wanted(CatalogSession *session, RunInfo *run, int living)
 
 		/* for those that wait to be tried again one is enough */
 		open = catalog_open_batches(session, run->id, &due);
-		open = Min(settings.workers, due > 0 ? due : Min(open, 1));
+		open = Min(most, due > 0 ? due : Min(open, 1));
 
 		/* only a worker makes the run running, also where nothing but its end is left */
 		return run->status == RUN_ENQUEUED ? Max(open, 1) : open;
 	}
-	return settings.workers;
+	return most;
 }

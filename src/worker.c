@@ -46,6 +46,7 @@
 #include "compat.h"
 #include "failure.h"
 #include "hook.h"
+#include "probe.h"
 #include "worker.h"
 
 /* How often to look whether the writers of the target have ended. */
@@ -55,6 +56,10 @@
 /* How often, and after what delay, to try again to read the run's row. */
 #define RELOAD_TRIES		20
 #define RELOAD_DELAY_MS		200
+/* How often the probe is run. */
+#define PROBE_MS			1000
+/* How often a worker that is held looks whether it still is, if nobody tells it. */
+#define HELD_POLL_MS		1000
 
 /* ---- transactions and errors ---- */
 
@@ -272,7 +277,7 @@ must_leave(Worker *worker)
 	return worker->run == NULL || worker->run->status != RUN_RUNNING ||
 		worker->run->is_requested || !worker->run->is_local ||
 		worker->run->owner != worker->slot.owner ||
-		shared_worker_rank() >= worker->settings.workers;
+		shared_worker_rank() >= worker->pace.workers;
 }
 
 /*
@@ -286,6 +291,7 @@ worker_reload(Worker *worker)
 	int			tries = 0;
 
 	shared_worker_take_notice();
+	pace_get(&worker->pace);
 	while ((error = worker_try_uncancelled(worker, load_run)) != NULL)
 	{
 		if (!failure_is_retryable(error) || ++tries >= RELOAD_TRIES)
@@ -595,6 +601,54 @@ set_up(Worker *worker)
 	shared_worker_ready();
 }
 
+/* Wait until the time, or until the run or its pace has changed. */
+static void
+throttle_until(Worker *worker, TimestampTz until)
+{
+	int64		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+
+	shared_worker_state(WORKER_THROTTLED, worker->batch ? worker->batch->number : 0,
+						worker->batch ? worker->batch->attempt : 0);
+
+	/* rounded down, it would be too early */
+	if (!worker_nap(ms + 1) && !worker_reload(worker))
+		failure_leave(worker, NULL);
+}
+
+/*
+ * Wait until the batch in hand may begin: neither the scheduler nor the probe
+ * holds the run, and its rows are within the limits.  Returns false if it is too
+ * large ever to be; it is divided then, and no longer in hand.
+ */
+static bool
+be_admitted(Worker *worker)
+{
+	for (;;)
+	{
+		TimestampTz retry_at = DT_NOEND;
+		bool		too_large;
+
+		if (worker->settings.probe && pace_take_probe(PROBE_MS, &retry_at))
+		{
+			probe_run(worker);
+			continue;
+		}
+		if (pace_is_held())
+			throttle_until(worker, Min(retry_at, TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+																			 HELD_POLL_MS)));
+		else if (pace_reserve(worker->batch->rows_scanned, &too_large, &retry_at))
+			return true;
+		else if (too_large)
+		{
+			failure_divide_large(worker);
+			return false;
+		}
+		else
+			throttle_until(worker, retry_at);
+		MemoryContextReset(worker->loop_context);
+	}
+}
+
 /* Have a batch in hand, or leave when there is none to be had. */
 static void
 claim_or_leave(Worker *worker)
@@ -613,6 +667,11 @@ claim_or_leave(Worker *worker)
 			if (!worker_nap(failure_retry_delay(worker, worker->tries)) &&
 				!worker_reload(worker))
 				failure_leave(worker, NULL);
+		}
+		else if (worker->batch == NULL && worker->throttled_until != 0)
+		{
+			throttle_until(worker, worker->throttled_until);
+			MemoryContextReset(worker->loop_context);
 		}
 		else if (worker->batch == NULL && worker->next_due != 0)
 		{
@@ -634,21 +693,32 @@ claim_or_leave(Worker *worker)
 	}
 }
 
+/* The pause after a batch, in milliseconds. */
+static int64
+pause_after(Worker *worker)
+{
+	const Pace *pace = &worker->pace;
+	double		duration = (worker->result.finished_at - worker->result.started_at) / 1000.0;
+	double		pause = Max(pace->sleep, duration * pace->nice / 1000000);
+
+	if (pace->duty > 0)
+		pause = Max(pause, duration * (1 / pace->duty - 1));
+	return (int64) pause;
+}
+
 static void
 sleep_between(Worker *worker)
 {
 	TimestampTz began = GetCurrentTimestamp();
-	int64		duration = worker->result.finished_at - worker->result.started_at;
 
-	if (worker->settings.sleep == 0 && worker->settings.nice == 0)
+	if (pause_after(worker) == 0)
 		return;
 	shared_worker_state(WORKER_SLEEPING, worker->batch ? worker->batch->number : 0,
 						worker->batch ? worker->batch->attempt : 0);
 	for (;;)
 	{
 		int64		slept = (GetCurrentTimestamp() - began) / 1000;
-		int64		pause = Max(worker->settings.sleep,
-								(int64) (duration / 1000.0 * worker->settings.nice / 1000000));
+		int64		pause = pause_after(worker);
 
 		if (slept >= pause || worker_nap(pause - slept))
 			return;
@@ -701,6 +771,8 @@ backfill_worker_main(Datum arg)
 			failure_leave(worker, NULL);
 		MemoryContextReset(worker->loop_context);
 		claim_or_leave(worker);
+		if (!be_admitted(worker))
+			continue;
 		retried = worker->batch->tries > 0;
 		error = !worker->batch->announced && hook_wanted(worker, "batch", "running") ?
 			hook_announce_batch(worker) : NULL;
@@ -713,6 +785,8 @@ backfill_worker_main(Datum arg)
 		}
 		worker->prepared_again = 0;
 		worker->in_trouble = worker->in_trouble && retried;
+		if (worker->pinned != 0)
+			batch_note_pinned(worker);
 		sleep_between(worker);
 	}
 }

@@ -27,6 +27,7 @@ typedef struct Worker
 
 	RunInfo    *run;
 	RunSettings settings;
+	Pace		pace;			/* as the scheduler has set it */
 	char	   *lock_timeout;	/* of the settings, as a parameter; in run_context */
 	MemoryContext walk_context; /* holds walk and what is prepared for it */
 	bool		prepared;		/* what follows is complete */
@@ -52,6 +53,9 @@ typedef struct Worker
 	uint32		saved_holdoff;	/* of cancellations, while a hook is called */
 	bool		hooks_off;		/* make a change without its hooks */
 	TimestampTz next_due;		/* when a batch is to be tried again, or 0 */
+	TimestampTz throttled_until;	/* when a batch may be claimed, or 0 */
+	int64		lock_wait;		/* of the statement, microseconds */
+	int			pinned;			/* the batch size has reached a limit: -1 or 1 */
 	char	   *last_skipped;	/* SQLSTATE of the row left out last; in context */
 	bool		in_quarantine;	/* holds the lock for suspect batches */
 	bool		pending_elsewhere;	/* a suspect batch may be waiting */

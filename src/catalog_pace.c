@@ -1,0 +1,75 @@
+/*-------------------------------------------------------------------------
+ *
+ * catalog_pace.c
+ *	  What is kept about the pace of runs.
+ *
+ * The SQL texts are in catalog.c.  Everything here is called between
+ * catalog_begin and catalog_end; results are in the memory context that was
+ * current at catalog_begin.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "catalog_sql.h"
+
+/* Keep the batch size that was found for the run. */
+void
+catalog_set_batch_size(CatalogSession *session, int64 id, int64 size)
+{
+	Datum		args[] = {Int64GetDatum(id), Int64GetDatum(size)};
+
+	catalog_sql(SQL_SET_BATCH_SIZE, args, NULL);
+}
+
+/*
+ * Say why the run is throttled, NULL when it no longer is.  The time of a reason
+ * that ends is added to those before.
+ */
+void
+catalog_set_throttle(CatalogSession *session, int64 id, const char *reason)
+{
+	char		nulls[] = "   ";
+	Datum		args[] = {
+		Int64GetDatum(id),
+		catalog_text_or_null(reason, &nulls[1]),
+		TimestampTzGetDatum(GetCurrentTimestamp())
+	};
+
+	catalog_sql(SQL_SET_THROTTLE, args, nulls);
+}
+
+/* A batch of the run has given way to another session. */
+void
+catalog_note_yield(CatalogSession *session, int64 id)
+{
+	Datum		args[] = {Int64GetDatum(id)};
+
+	catalog_sql(SQL_NOTE_YIELD, args, NULL);
+}
+
+/*
+ * What the run completed after the one time and up to the other: when, and how
+ * many rows.  Returns the number of batches.
+ */
+int
+catalog_recent_rows(CatalogSession *session, int64 id, TimestampTz since,
+					TimestampTz until, TimestampTz **at, int64 **rows)
+{
+	Datum		args[] = {
+		Int64GetDatum(id), TimestampTzGetDatum(since), TimestampTzGetDatum(until)
+	};
+	int			n = (int) catalog_sql(SQL_RECENT_ROWS, args, NULL);
+
+	*at = MemoryContextAlloc(session->caller, sizeof(TimestampTz) * Max(n, 1));
+	*rows = MemoryContextAlloc(session->caller, sizeof(int64) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+	{
+		(*at)[i] = DatumGetTimestampTz(catalog_column(i, 1, NULL));
+		(*rows)[i] = DatumGetInt64(catalog_column(i, 2, NULL));
+	}
+	return n;
+}

@@ -1,0 +1,282 @@
+/*-------------------------------------------------------------------------
+ *
+ * governor.c
+ *	  The pace of the runs of a database, as the scheduler sets it.
+ *
+ * Once in a round of about a second, for each run that is at work: which window
+ * is open, how healthy the server is, what the probe said, which limits were
+ * reached; from all that the pace, which goes to shared memory, where the
+ * workers find it, and the reason why the run is throttled, which goes to the
+ * row of the run, with an event when it changes.  What holds the run comes
+ * before what only slows it down, and of several reasons the first is shown.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "backfill.h"
+#include "governor.h"
+#include "health.h"
+#include "settings.h"
+#include "shared.h"
+
+/* At its slowest a run is at work for this share of the time. */
+#define LEAST_DUTY		0.05
+/* The duty changes in steps, so that workers are not told of every nuance. */
+#define DUTY_STEPS		20
+/* How often a reason that is the same gets its newest figures. */
+#define FIGURES_MS		5000
+
+/* Why a run is throttled. */
+typedef struct Throttle
+{
+	const char *what;			/* NULL if it is not */
+	char	   *text;			/* the whole, beginning with what */
+} Throttle;
+
+/* At the beginning of a round. */
+void
+governor_round(void)
+{
+	health_new_round();
+	pace_set_budgets(&backfill_rate_limit, &backfill_wal_rate_limit);
+}
+
+static void
+throttle(Throttle *throttle, const char *what, const char *explanation)
+{
+	if (throttle->what != NULL)
+		return;
+	throttle->what = what;
+	throttle->text = psprintf("%s: %s", what, explanation);
+}
+
+/* ---- the pace ---- */
+
+static void
+look_at_window(const WindowMatch *match, Pace *pace, Throttle *why)
+{
+	if (match->window == NULL || !match->window->closed)
+		return;
+	pace->workers = 0;
+	pace->hold = true;
+	throttle(why, "window", match->until == DT_NOEND ? "closed" :
+			 psprintf("closed until %s", timestamptz_to_str(match->until)));
+}
+
+static void
+look_at_probe(const RunInfo *run, const RunSettings *settings, Pace *pace, Throttle *why)
+{
+	char		reason[PACE_REASON_SIZE];
+
+	pace->probed = settings->probe != NULL;
+	if (pace->probed &&
+		pace_probe_verdict(MyDatabaseId, run->id, reason) == PROBE_WAIT)
+		throttle(why, "probe", reason);
+}
+
+/* What holds the run, or slows it down; the latter is said last. */
+static void
+look_at_health(const Health *health, const RunSettings *settings, Pace *pace,
+			   Throttle *why, Throttle *softly)
+{
+	double		soft = settings->soft_limit / 1000000.0;
+	double		duty;
+
+	if (health->reason == NULL)
+		return;
+	if (health->load >= 1)
+	{
+		pace->hold = true;
+		throttle(why, health->what, health->reason);
+		return;
+	}
+	if (soft >= 1)
+		return;
+	duty = Max(LEAST_DUTY, (1 - health->load) / (1 - soft));
+	pace->duty = Min(ceil(duty * DUTY_STEPS) / DUTY_STEPS, 1);
+	throttle(softly, health->what,
+			 psprintf("slowed to %.0f %%: %s", pace->duty * 100, health->reason));
+}
+
+static void
+look_at_limits(const RunInfo *run, Throttle *why)
+{
+	static const char *const names[] = {
+		[PACE_ROWS] = "rate_limit",
+		[PACE_WAL] = "wal_rate_limit",
+		[PACE_ALL_ROWS] = "backfill.rate_limit",
+		[PACE_ALL_WAL] = "backfill.wal_rate_limit"
+	};
+	RateLimit	limit;
+	PaceLimit	by = pace_limited_by(MyDatabaseId, run->id, &limit);
+
+	if (by != PACE_NO_LIMIT)
+		throttle(why, names[by], rate_text(&limit, by == PACE_WAL || by == PACE_ALL_WAL));
+}
+
+/* Say that the number of workers has changed. */
+static void
+note_scale(CatalogSession *session, const RunInfo *run, int before, int after, double load)
+{
+	EventInfo	event = {.kind = "pace"};
+
+	event.reason = psprintf("workers: %d instead of %d, at %.0f %% load", after, before,
+							Min(load, 1) * 100);
+	catalog_add_event(session, run, &event);
+}
+
+static int64
+count_workers(CatalogSession *session, const RunInfo *run, const RunSettings *settings,
+			  Governor *governor, double load)
+{
+	int			before = governor->scale.workers;
+	int			after;
+
+	if (settings->workers != WORKERS_AUTO)
+	{
+		governor->scale.workers = 0;
+		return settings->workers;
+	}
+	after = scale_workers(&governor->scale, settings, load,
+						  shared_run_rate(MyDatabaseId, run->id),
+						  (int) Min(settings->max_workers, backfill_max_workers));
+	if (before > 0 && after != before)
+		note_scale(session, run, before, after, load);
+	return after;
+}
+
+static void
+fill_pace(const RunSettings *settings, Pace *pace)
+{
+	pace->aim.start = settings->batch_size;
+	pace->aim.target = settings->target_batch_time * 1000;
+	pace->aim.min = Min(settings->min_batch_size, settings->max_batch_size);
+	pace->aim.max = settings->max_batch_size;
+	pace->sleep = settings->sleep;
+	pace->nice = settings->nice;
+	pace->duty = 1;
+	pace->yield_after = settings->yield_after;
+	pace->rows = settings->rate_limit;
+	pace->wal = settings->wal_rate_limit;
+}
+
+/* ---- what is said about it ---- */
+
+static bool
+is_soft(const char *text)
+{
+	return strstr(text, ": slowed to ") != NULL;
+}
+
+/* Whether the reason is another one, not the same with other figures. */
+static bool
+is_other_reason(const char *before, const char *after)
+{
+	size_t		length;
+
+	if (before == NULL || after == NULL)
+		return before != after;
+	length = strcspn(before, ":");
+	return length != strcspn(after, ":") || strncmp(before, after, length) != 0 ||
+		is_soft(before) != is_soft(after);
+}
+
+static void
+say_why(CatalogSession *session, RunInfo *run, Governor *governor, const Throttle *why)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	EventInfo	event = {.kind = "throttle"};
+
+	if (is_other_reason(run->throttled_by, why->text))
+	{
+		event.reason = why->text ? why->text : "no longer throttled";
+		catalog_add_event(session, run, &event);
+	}
+	else if (why->text == NULL || strcmp(run->throttled_by, why->text) == 0 ||
+			 !TimestampDifferenceExceeds(governor->said_at, now, FIGURES_MS))
+		return;
+	governor->said_at = now;
+	catalog_set_throttle(session, run->id, why->text);
+}
+
+/* ---- ledgers ---- */
+
+/* Whether the run has limits that need to know what it did a moment ago. */
+bool
+governor_has_ledgers(const Governor *governor)
+{
+	return governor->pace.rows.amount > 0 || backfill_rate_limit.amount > 0;
+}
+
+/* Tell the ledgers of a slot that was taken anew what the run used before. */
+static void
+fill_ledgers(CatalogSession *session, RunInfo *run)
+{
+	TimestampTz since;
+	TimestampTz until;
+	TimestampTz *at;
+	int64	   *rows;
+	int			n;
+
+	if (!pace_open_ledger(MyDatabaseId, run->id, &since, &until))
+		return;
+	n = catalog_recent_rows(session, run->id, since, until, &at, &rows);
+	for (int i = 0; i < n; i++)
+		pace_enter(MyDatabaseId, run->id, at[i], rows[i]);
+	pace_close_ledger(MyDatabaseId, run->id);
+}
+
+/*
+ * Set the pace of a run that is enqueued or running, whose row is locked, and
+ * say why it is throttled.  governor->pace is the pace; its workers, how many
+ * there may be.
+ */
+void
+governor_set_pace(CatalogSession *session, RunInfo *run, Governor *governor, int living)
+{
+	RunSettings settings;
+	WindowMatch match;
+	Health		health;
+	Throttle	why = {NULL};
+	Throttle	softly = {NULL};
+	Pace	   *pace = &governor->pace;
+	double		load;
+
+	settings_resolve_at(run->settings, GetCurrentTimestamp(), &settings, &match);
+	memset(pace, 0, sizeof(Pace));
+	fill_pace(&settings, pace);
+
+	/* the server is read with our own rights */
+	catalog_end(session);
+	health_judge(run, &settings, &health);
+	load = health.what || settings.workers != WORKERS_AUTO ? health.load : health_foreground();
+	catalog_begin(session);
+
+	pace->workers = count_workers(session, run, &settings, governor, load);
+	look_at_window(&match, pace, &why);
+	look_at_probe(run, &settings, pace, &why);
+	look_at_health(&health, &settings, pace, &why, &softly);
+	look_at_limits(run, &why);
+
+	governor->batch_size = run->batch_size;
+	pace_set(MyDatabaseId, run->id, pace, run->batch_size);
+	fill_ledgers(session, run);
+	say_why(session, run, governor, why.text ? &why : &softly);
+}
+
+/* Keep the batch size that was found, for the next time that workers start. */
+void
+governor_save_size(CatalogSession *session, RunInfo *run)
+{
+	int64		size = pace_size(MyDatabaseId, run->id);
+
+	if (size > 0 && size != run->batch_size)
+		catalog_set_batch_size(session, run->id, size);
+}
