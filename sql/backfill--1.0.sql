@@ -614,6 +614,15 @@ AS 'MODULE_PATHNAME', 'backfill_verify'
 LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION @extschema@.backfill_verify(bigint) IS 'count the rows that are still in scope between the ends of a run';
 
+CREATE FUNCTION @extschema@.backfill_window(
+	windows jsonb,
+	at timestamptz DEFAULT pg_catalog.now())
+RETURNS TABLE (number integer, closed boolean, settings jsonb, until timestamptz)
+AS 'MODULE_PATHNAME', 'backfill_window'
+LANGUAGE C STABLE ROWS 1;
+COMMENT ON FUNCTION @extschema@.backfill_window(jsonb, timestamptz)
+	IS 'which window of a value of the setting "windows" is in force at a time, and until when';
+
 CREATE TYPE @extschema@.backfill_event AS (
 	phase		text,
 	object		text,

@@ -129,11 +129,11 @@ foreach my $function (@functions)
 	my ($name, $arguments, $signature, $result) = @$function;
 	my $section = section($name);
 
+	s/timestamp with time zone/timestamptz/g foreach $signature, $result;
 	isnt($section, '', "reference: $name has a section");
 	foreach my $argument (split(/,/, $arguments))
 	{
 		my ($type) = $signature =~ /(?:^|, )(?:IN )?"?\Q$argument\E"? (.*?)(?:,|$)/;
-		$type =~ s/timestamp with time zone/timestamptz/;
 		like($section, qr/^\| `$argument` \| \Q$type\E \|/m,
 			"reference: argument $argument of $name, of type $type");
 	}
