@@ -10,7 +10,7 @@
 #
 #   BENCH_ROWS=4000000    rows of the table
 #   BENCH_PAIRS=5         pairs
-#   BENCH="update loop batch memory hidden errors hooks explain"   which figures
+#   BENCH="update loop batch memory hidden errors hooks explain foreground"   which figures
 
 # shellcheck source=test/lib.sh
 . "$(dirname "$0")/../test/lib.sh"
@@ -21,7 +21,7 @@ pairs=${BENCH_PAIRS:-5}
 started=$SECONDS
 table=()						# the lines of the table at the end
 
-wanted() { [[ " ${BENCH:-update loop batch memory hidden errors hooks explain} " == *" $1 "* ]]; }
+wanted() { [[ " ${BENCH:-update loop batch memory hidden errors hooks explain foreground} " == *" $1 "* ]]; }
 note() { printf '  [%4d s] %s\n' $((SECONDS - started)) "$*"; }
 
 median()						# NUMBER ...
@@ -36,14 +36,15 @@ quotients()						# "NUMBER ..." "NUMBER ...": pair by pair
 		awk '{ printf "%s%.3f", (NR > 1 ? " " : ""), $1 / $2 }'
 }
 
-figure()						# NAME LIMIT UNIT VALUE ...
+figure()						# NAME LIMIT UNIT VALUE ..., "-" for no limit
 {
 	local name=$1 limit=$2 unit=$3 m mark
 	shift 3
 	m=$(median "$@")
-	mark=$(awk -v m="$m" -v l="$limit" 'BEGIN { print m > l ? "  OVER" : "" }')
+	mark=$(awk -v m="$m" -v l="$limit" 'BEGIN { print l != "-" && m + 0 > l + 0 ? "  OVER" : "" }')
 	printf '%s: %s%s (limit %s) [%s]%s\n' "$name" "$m" "$unit" "$limit" "$*" "$mark"
-	table+=("$(printf '%-62s %9s %9s%s' "$name" "$m$unit" "$limit$unit" "$mark")")
+	[ "$limit" = - ] || limit=$limit$unit
+	table+=("$(printf '%-62s %9s %9s%s' "$name" "$m$unit" "$limit" "$mark")")
 }
 
 # Seconds that a statement takes, seen from the client, in psql's own clock.
@@ -103,11 +104,11 @@ bench_update()
 		p=$(timed "UPDATE t SET $cheap")
 		plain="$plain $p"
 		fresh
-		backfill "UPDATE batch SET $cheap" NULL '{"batch_size": 5000, "sleep": "0s"}'
+		backfill "UPDATE batch SET $cheap" NULL '{"batch_size": 5000, "target_batch_time": 0, "sleep": "0s"}'
 		one="$one $seconds" one_wall="$one_wall $wall"
 		note "UPDATE $p s, 1 worker $seconds s (from start to end $wall s)"
 		fresh
-		backfill "UPDATE batch SET $cheap" NULL '{"batch_size": 5000, "sleep": "0s", "workers": 2}'
+		backfill "UPDATE batch SET $cheap" NULL '{"batch_size": 5000, "target_batch_time": 0, "sleep": "0s", "workers": 2}'
 		two="$two $seconds" two_wall="$two_wall $wall"
 		note "UPDATE $p s, 2 workers $seconds s (from start to end $wall s)"
 	done
@@ -144,7 +145,7 @@ bench_loop()
 		p=$(timed "CALL loop()" "SET synchronous_commit = off;")
 		loop="$loop $p"
 		fresh
-		backfill "UPDATE batch SET $cheap" NULL '{"batch_size": 100, "sleep": "0s"}'
+		backfill "UPDATE batch SET $cheap" NULL '{"batch_size": 100, "target_batch_time": 0, "sleep": "0s"}'
 		ours="$ours $seconds"
 		note "loop of 100 rows $p s, 1 worker $seconds s"
 	done
@@ -170,7 +171,7 @@ bench_batch()
 	local overhead="" growth="" held="" snapshot
 	fresh 20200
 	for _ in $(seq "$pairs"); do
-		backfill "UPDATE batch SET $cheap" "'payload IS NULL'" '{"batch_size": 1, "sleep": "0s"}'
+		backfill "UPDATE batch SET $cheap" "'payload IS NULL'" '{"batch_size": 1, "target_batch_time": 0, "sleep": "0s"}'
 		overhead="$overhead $(between 2 20200)"
 		growth="$growth $(quotients "$(between 19200 20200)" "$(between 100 1100)")"
 		note "20,200 empty batches in $seconds s, median $(between 2 20200) ms"
@@ -181,7 +182,7 @@ bench_batch()
 		until [ "$(sql "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")" = 1 ]; do
 			sleep 0.1
 		done
-		backfill "UPDATE batch SET $cheap" "'payload IS NULL'" '{"batch_size": 1, "sleep": "0s"}'
+		backfill "UPDATE batch SET $cheap" "'payload IS NULL'" '{"batch_size": 1, "target_batch_time": 0, "sleep": "0s"}'
 		held="$held $(quotients "$(between 19200 20200)" "$(between 100 1100)")"
 		note "under an old snapshot in $seconds s, median $(between 2 20200) ms"
 		sql "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'" >/dev/null
@@ -217,7 +218,7 @@ bench_memory()
 	local growth="" during=sample
 	for _ in $(seq "$pairs"); do
 		fresh 520000
-		backfill "UPDATE batch SET $cheap" NULL '{"batch_size": 10, "sleep": "0s"}'
+		backfill "UPDATE batch SET $cheap" NULL '{"batch_size": 10, "target_batch_time": 0, "sleep": "0s"}'
 		growth="$growth $(awk '
 			$1 >= 1000 { if (!n++) first = $2; last = $2 }
 			END { printf "%.3f", (last - first) / 1024 }' "$work/memory")"
@@ -237,7 +238,7 @@ bench_hidden()
 	for _ in $(seq "$pairs"); do
 		p=$(timed "SELECT count(*) FROM t WHERE hit" "SET max_parallel_workers_per_gather = 0;")
 		count="$count $p"
-		backfill "UPDATE batch SET $cheap" "'hit'" '{"batch_size": 100000, "sleep": "0s"}'
+		backfill "UPDATE batch SET $cheap" "'hit'" '{"batch_size": 100000, "target_batch_time": 0, "sleep": "0s"}'
 		ours="$ours $seconds"
 		note "count $p s, 1 worker $seconds s for $(sql "SELECT rows_affected FROM backfill_runs WHERE id = $run") rows"
 	done
@@ -249,7 +250,7 @@ bench_hidden()
 bench_errors()
 {
 	local with="" without="" p n
-	local settings='{"batch_size": 5000, "sleep": "0s", "workers": 2, "on_error": "skip"}'
+	local settings='{"batch_size": 5000, "target_batch_time": 0, "sleep": "0s", "workers": 2, "on_error": "skip"}'
 	n=$((rows < 1000000 ? rows : 1000000))
 	for _ in $(seq "$pairs"); do
 		fresh "$n"
@@ -274,14 +275,14 @@ bench_hooks()
 	sql "CREATE FUNCTION hook(backfill_event) RETURNS void LANGUAGE sql AS ''"
 	sql "SELECT backfill_define('other', 't', 'UPDATE batch SET $cheap')" >/dev/null
 	for _ in $(seq "$pairs"); do
-		backfill "UPDATE batch SET $cheap" "'payload IS NULL'" '{"batch_size": 1, "sleep": "0s"}'
+		backfill "UPDATE batch SET $cheap" "'payload IS NULL'" '{"batch_size": 1, "target_batch_time": 0, "sleep": "0s"}'
 		p=$(between 2 20200)
 		sql "SELECT backfill_on('before run completed', 'hook', 'bench'),
 					backfill_on('after batch completed', 'hook', 'other')" >/dev/null
-		backfill "UPDATE batch SET $cheap" "'payload IS NULL'" '{"batch_size": 1, "sleep": "0s"}'
+		backfill "UPDATE batch SET $cheap" "'payload IS NULL'" '{"batch_size": 1, "target_batch_time": 0, "sleep": "0s"}'
 		ratio="$ratio $(quotients "$(between 2 20200)" "$p")"
 		sql "SELECT backfill_on('after batch completed', 'hook', 'bench')" >/dev/null
-		backfill "UPDATE batch SET $cheap" "'payload IS NULL'" '{"batch_size": 1, "sleep": "0s"}'
+		backfill "UPDATE batch SET $cheap" "'payload IS NULL'" '{"batch_size": 1, "target_batch_time": 0, "sleep": "0s"}'
 		cost="$cost $(awk -v a="$(between 2 20200)" -v p="$p" 'BEGIN { print a - p }')"
 		note "empty batch $p ms, with hooks elsewhere and of the run $(quotients "${ratio##* }" 1) times that"
 		sql "SELECT backfill_off('before run completed', 'hook', 'bench'),
@@ -301,7 +302,7 @@ bench_explain()
 {
 	local off="" p workers settings
 	for workers in 1 2; do
-		settings='{"batch_size": 1000, "sleep": "0s", "workers": '$workers'}'
+		settings='{"batch_size": 1000, "target_batch_time": 0, "sleep": "0s", "workers": '$workers'}'
 		off=""
 		for _ in $(seq "$pairs"); do
 			fresh
@@ -316,6 +317,9 @@ bench_explain()
 		figure "projected and measured duration, $workers worker(s)" 1.5 "" $off
 	done
 }
+
+# shellcheck source=bench/foreground.sh
+. "$(dirname "$0")/foreground.sh"
 
 say "Building, and a cluster with a table of $rows rows."
 private_install "$work/inst"
@@ -340,7 +344,7 @@ sql "CREATE TABLE template AS
 say "$("$bin/postgres" --version), $(nproc) cores, $memory MB of memory," \
 	"$(sql "SELECT pg_table_size('template') / $rows") bytes a row"
 
-for b in update loop batch memory hidden errors hooks explain; do
+for b in update loop batch memory hidden errors hooks explain foreground; do
 	if wanted "$b"; then
 		say
 		"bench_$b"

@@ -105,7 +105,7 @@ show "ALTER TABLE pgbench_accounts ADD note text, ADD touched int NOT NULL DEFAU
 show "SELECT backfill_define('demo',
     target    => 'pgbench_accounts',
     statement => \$\$UPDATE batch SET note = 'account ' || aid, touched = touched + 1\$\$,
-    settings  => '{\"batch_size\": 2000, \"workers\": 2, \"sleep\": \"${DEMO_SLEEP:-100ms}\"}');" -o /dev/null
+    settings  => '{\"batch_size\": 2000, \"target_batch_time\": 0, \"workers\": 2, \"sleep\": \"${DEMO_SLEEP:-100ms}\"}');" -o /dev/null
 printf "    SELECT backfill_start('demo');\n"
 run=$(sql "SELECT backfill_start('demo')")
 say "    run $run"

@@ -38,7 +38,7 @@ CREATE FUNCTION say(c contacts) RETURNS int LANGUAGE sql
 AS $$ INSERT INTO calls VALUES (c.id, c.zip) RETURNING id $$;
 
 -- every definition here walks the ten rows in three batches
-\set s '{"batch_size": 4, "sleep": 0}'
+\set s '{"batch_size": 4, "target_batch_time": 0, "sleep": 0}'
 
 --
 -- The forms of a statement
@@ -271,7 +271,7 @@ SELECT count(*) FROM backfill_definitions WHERE target = 'contacts'::regclass;
 -- a primary key whose check is deferred is as good as any
 CREATE TABLE deferred (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, n int DEFAULT 0);
 INSERT INTO deferred SELECT generate_series(1, 5);
-SELECT backfill_define('deferred', 'deferred', $$UPDATE batch SET n = n + 1$$, settings => '{"batch_size": 2}');
+SELECT backfill_define('deferred', 'deferred', $$UPDATE batch SET n = n + 1$$, settings => '{"batch_size": 2, "target_batch_time": 0}');
 CALL run('deferred');
 SELECT n, count(*) FROM deferred GROUP BY n;
 SELECT backfill_drop('deferred');

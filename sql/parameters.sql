@@ -367,7 +367,7 @@ INSERT INTO items SELECT generate_series(1, 50);
 CREATE TABLE facts (item int, id bigint, name text, started_at timestamptz, since timestamptz, types text);
 SELECT backfill_define('increment "1"', 'items', $$INSERT INTO facts SELECT batch.id, run.id, run.name, run.started_at, run.since, concat_ws(',', pg_typeof(run.id), pg_typeof(run.name), pg_typeof(run.started_at), pg_typeof(run.since)) FROM batch;
 	UPDATE batch SET n = n + 1$$, 'changed_at >= run.since AND run.id > 0 AND changed_at < run.started_at', parameters => '{"fail": {"type": "boolean", "default": false}}',
-	settings => '{"batch_size": 10, "workers": 2, "sleep": 0}');
+	settings => '{"batch_size": 10, "target_batch_time": 0, "workers": 2, "sleep": 0}');
 CREATE PROCEDURE increment(label text) LANGUAGE plpgsql AS $$
 DECLARE
 	number bigint;
@@ -400,7 +400,7 @@ SELECT backfill_define('other', 'items', 'SELECT FROM batch');
 SELECT backfill_start('other') IS NOT NULL;
 UPDATE items SET changed_at = now() WHERE id = 7;
 SELECT backfill_define('increment "1"', 'items', $$INSERT INTO facts SELECT batch.id, run.id, run.name, run.started_at, run.since FROM batch$$, 'changed_at >= run.since AND changed_at < run.started_at',
-	settings => '{"batch_size": 7, "sleep": 0, "share_target": true}');
+	settings => '{"batch_size": 7, "target_batch_time": 0, "sleep": 0, "share_target": true}');
 CALL increment('6th');
 SELECT label, value FROM got ORDER BY label;
 SELECT n, count(*) FROM items GROUP BY n ORDER BY n;
@@ -447,7 +447,7 @@ CREATE TABLE rows_2 PARTITION OF rows FOR VALUES IN (2);
 INSERT INTO rows SELECT i, 1 + i % 2, 0, md5(i::text) FROM generate_series(1, 100) i;
 SELECT backfill_define('partitioned', 'rows', 'UPDATE batch SET n = n + params.step, t = run.name WHERE id <> params.except AND batch.part = params.part; INSERT INTO got SELECT params.step, count(*) FROM batch WHERE n = params.step LIMIT params.step;
 	INSERT INTO got SELECT ''list'', count(*) FROM batch WHERE id = ANY (params.list) AND part = params.part HAVING count(*) > 0', 'id <= params.high AND part = ANY (params.parts)',
-	parameters => '{"step": "int", "except": "int", "part": {"type": "int", "default": 2}, "high": "bigint", "parts": {"type": "int[]", "default": [1, 2]}, "list": "int[]"}', settings => '{"batch_size": 30, "sleep": 0}');
+	parameters => '{"step": "int", "except": "int", "part": {"type": "int", "default": 2}, "high": "bigint", "parts": {"type": "int[]", "default": [1, 2]}, "list": "int[]"}', settings => '{"batch_size": 30, "target_batch_time": 0, "sleep": 0}');
 SELECT backfill_start('partitioned', '{"step": 7, "except": 9, "high": 50, "list": [3, 9, 45, 51, null]}') IS NOT NULL;
 CALL settle();
 SELECT part, n, count(*), min(id), max(id), min(t) FILTER (WHERE n > 0) FROM rows GROUP BY part, n ORDER BY part, n;
@@ -470,7 +470,7 @@ BEGIN
 	COMMIT;
 	PERFORM pg_stat_reset_single_table_counters(o) FROM unnest(ARRAY['big'::regclass, 'big_pkey', 'big_other']) o;
 	PERFORM backfill_define('plan', 'big', statement, scope, parameters => '{"low": {"type": "int", "default": 0}, "high": {"type": "bigint", "default": 100000}, "other": {"type": "int", "default": 3}, "t": {"type": "text", "default": "x"}}',
-		settings => '{"batch_size": 100, "sleep": 0}');
+		settings => '{"batch_size": 100, "target_batch_time": 0, "sleep": 0}');
 	number := backfill_start('plan');
 	COMMIT;
 	WHILE EXISTS (SELECT FROM mine WHERE status NOT IN ('completed', 'failed', 'stopped')) OR EXISTS (SELECT FROM pg_stat_activity WHERE application_name LIKE format('backfill run %s %%', number)) LOOP

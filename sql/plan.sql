@@ -29,7 +29,7 @@ BEGIN
 	COMMIT;
 	PERFORM pg_stat_reset_single_table_counters(o) FROM unnest(rels) o;
 	PERFORM pg_stat_reset_single_table_counters(indexrelid) FROM pg_index WHERE indrelid = ANY (rels);
-	PERFORM backfill_define('plan', target, statement, scope, settings => '{"batch_size": 100, "sleep": 0}' || settings);
+	PERFORM backfill_define('plan', target, statement, scope, settings => '{"batch_size": 100, "target_batch_time": 0, "sleep": 0}' || settings);
 	COMMIT;
 	run_id := backfill_start('plan');
 	LOOP

@@ -14,7 +14,7 @@ CREATE TABLE audit (label text, key text, quotient int);
 CREATE FUNCTION start(label text, statement text, settings jsonb DEFAULT '{}', scope text DEFAULT NULL, key text DEFAULT NULL) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM backfill_define(label, label::regclass, statement, scope => scope, key => key,
-		settings => '{"sleep": 0, "on_error": "skip", "batch_size": 10, "max_error_rate": 1}' || settings);
+		settings => '{"sleep": 0, "on_error": "skip", "batch_size": 10, "target_batch_time": 0, "max_error_rate": 1}' || settings);
 	INSERT INTO runs VALUES (label, backfill_start(label));
 END $$;
 CREATE PROCEDURE settle() LANGUAGE plpgsql AS $$

@@ -43,7 +43,7 @@ BEGIN
 	EXECUTE format('ALTER TABLE %I ADD n int DEFAULT 0, ADD x bigint', target);
 	EXECUTE format(fill, target);
 	PERFORM backfill_define(target, target::regclass, 'UPDATE batch SET n = n + 1, x = pg_current_xact_id()::text::bigint',
-		scope => scope, key => format(key, target), settings => '{"sleep": 0}' || settings);
+		scope => scope, key => format(key, target), settings => '{"sleep": 0, "target_batch_time": 0}' || settings);
 	IF batches IS NULL THEN
 		EXECUTE format('SELECT count(*) FROM %I WHERE %s', target, covered) INTO rows;
 		batches := ceil(rows::numeric / coalesce((settings->>'batch_size')::int, 1000));
@@ -314,7 +314,7 @@ SELECT set_config('walk.name', repeat('T', 30) || '"''; ' || repeat('é', 14) ||
 DO $$ BEGIN
 	EXECUTE format('CREATE TABLE "Walk; ""schema"" é".%I (k int PRIMARY KEY, n int DEFAULT 0)', current_setting('walk.name'));
 	EXECUTE format('INSERT INTO "Walk; ""schema"" é".%I SELECT generate_series(1, 10)', current_setting('walk.name'));
-	PERFORM backfill_define('odd names', format('"Walk; ""schema"" é".%I', current_setting('walk.name')), 'UPDATE batch SET n = n + 1', settings => '{"batch_size": 3, "limit": 8}');
+	PERFORM backfill_define('odd names', format('"Walk; ""schema"" é".%I', current_setting('walk.name')), 'UPDATE batch SET n = n + 1', settings => '{"batch_size": 3, "target_batch_time": 0, "limit": 8}');
 END $$;
 SELECT octet_length(current_setting('walk.name'));
 INSERT INTO walks (run) SELECT backfill_start('odd names');

@@ -251,7 +251,8 @@ static Sql sqls[] = {
 		"  FROM ended e WHERE r.id = $1 AND e.number IS NOT NULL",
 	1, {INT8OID}},
 	[SQL_PROGRESS] = {
-		"SELECT name, status, wait_reason, sqlstate, error, error_detail, error_hint, "
+		"SELECT name, status, coalesce(wait_reason, 'throttled by ' || throttled_by), "
+		"       sqlstate, error, error_detail, error_hint, "
 		"       progress::text, eta::text, rows_scanned, rows_total, rows_per_second, "
 		"       owner::oid "
 		"  FROM backfill.run_progress WHERE id = $1",

@@ -326,6 +326,36 @@ append_measurement(const Measurement *m, StringInfo out)
 	appendStringInfo(out, "  Longest statement: %.1f ms\n", m->longest_ms);
 }
 
+/* How many batches the whole run has, if their size follows their time. */
+static double
+project_batches(const Rehearsal *rehearsal, const Estimates *estimates, const Measurement *m)
+{
+	const RunSettings *settings = &rehearsal->settings;
+	double		size;
+
+	if (settings->target_batch_time == 0 || m->statement_ms <= 0)
+		return Max(estimates->batches, 1);
+	size = settings->target_batch_time * Max(m->rows, 1) / m->statement_ms;
+	size = Max(Min(size, settings->max_batch_size), settings->min_batch_size);
+	return Max(ceil(rehearsal->rows_total / size), 1);
+}
+
+/* The time that the limits on the rate leave for the whole run at least, in ms. */
+static double
+least_duration(const Rehearsal *rehearsal, const Estimates *estimates, const Measurement *m)
+{
+	const RateLimit *rows = &rehearsal->settings.rate_limit;
+	const RateLimit *wal = &rehearsal->settings.wal_rate_limit;
+	double		wal_bytes = rehearsal->rows_total * m->wal_bytes / Max(m->rows, 1);
+	double		ms = 0;
+
+	if (rows->amount > 0)
+		ms = Max(ms, (estimates->rows_in_scope / rows->amount - 1) * rows->window);
+	if (wal->amount > 0)
+		ms = Max(ms, (wal_bytes / wal->amount - 1) * wal->window);
+	return ms;
+}
+
 /*
  * What follows for the whole run, if the other batches are like these.  Workers
  * sleep side by side, but at work they hinder each other a little.
@@ -336,16 +366,18 @@ append_projection(Rehearsal *rehearsal, const Estimates *estimates,
 {
 	RunSettings *settings = &rehearsal->settings;
 	double		rows = Max(m->rows, 1);
-	double		batches = Max(estimates->batches, 1);
+	double		batches = project_batches(rehearsal, estimates, m);
 	double		workers = Min(Max(Min(settings->workers, backfill_max_workers), 1), batches);
 	double		work = rehearsal->rows_total * (m->statement_ms + m->search_ms) / rows +
 		batches * BATCH_OVERHEAD_MS;
 	double		sleep = Max(batches * settings->sleep, work * settings->nice / 1000000) / workers;
+	double		busy = work / (1 + WORKER_GAIN * (workers - 1));
 
+	sleep = Max(sleep, least_duration(rehearsal, estimates, m) - busy);
 	appendStringInfo(out, "Projected for the whole run, with %.0f %s:\n", workers,
 					 workers > 1 ? "workers on as many idle cores" : "worker");
 	appendStringInfo(out, "  Duration: %s, of which sleep: %s\n",
-					 duration_text((work / (1 + WORKER_GAIN * (workers - 1)) + sleep) / 1000),
+					 duration_text((busy + sleep) / 1000),
 					 duration_text(sleep / 1000));
 	appendStringInfo(out, "  WAL: %s\n", size_text(rehearsal->rows_total * m->wal_bytes / rows));
 	appendStringInfo(out, "  Growth of tables and indexes: %s if no vacuum comes meanwhile\n",

@@ -89,6 +89,7 @@ look_at_health(const Health *health, const RunSettings *settings, Pace *pace,
 	double		soft = settings->soft_limit / 1000000.0;
 	double		duty;
 
+	pace->watched = health->what != NULL;
 	if (health->reason == NULL)
 		return;
 	if (health->load >= 1)

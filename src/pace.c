@@ -33,6 +33,8 @@
 /* How often to ask again when nothing is known to expire, or when it may come sooner. */
 #define ASK_AGAIN_MS	100
 #define LOOK_AGAIN_MS	1000
+/* A scheduler that watches the server is heard more often than this. */
+#define UNHEARD_MS		15000
 
 /* ---- the scheduler's side ---- */
 
@@ -42,7 +44,7 @@ same_pace(const Pace *a, const Pace *b)
 {
 	return a->workers == b->workers && memcmp(&a->aim, &b->aim, sizeof(SizeAim)) == 0 &&
 		a->sleep == b->sleep && a->nice == b->nice && a->duty == b->duty &&
-		a->hold == b->hold && a->probed == b->probed &&
+		a->hold == b->hold && a->probed == b->probed && a->watched == b->watched &&
 		a->yield_after == b->yield_after &&
 		a->rows.amount == b->rows.amount && a->rows.window == b->rows.window &&
 		a->wal.amount == b->wal.amount && a->wal.window == b->wal.window;
@@ -73,6 +75,7 @@ pace_set(Oid database, int64 run_id, const Pace *pace, int64 batch_size)
 		ledger_refit(&p->wal, &pace->wal, GetCurrentTimestamp());
 		size_aim(&p->size, &pace->aim, batch_size > 0 ? batch_size : pace->aim.start);
 		p->pace = *pace;
+		p->set_at = GetCurrentTimestamp();
 		if (changed)
 			shared_notify_run(database, run_id);
 	}
@@ -252,7 +255,11 @@ pace_get(Pace *pace)
 	shared_unlock();
 }
 
-/* Whether no batch may begin, by the scheduler's word or the probe's. */
+/*
+ * Whether no batch may begin, by the scheduler's word or the probe's.  A
+ * scheduler that is to watch the server and is not heard counts as one that
+ * cannot read how it is.
+ */
 bool
 pace_is_held(void)
 {
@@ -261,7 +268,9 @@ pace_is_held(void)
 
 	shared_lock(LW_SHARED);
 	p = my_pace();
-	held = p && (p->pace.hold || (p->pace.probed && p->probe != PROBE_GO));
+	held = p && (p->pace.hold || (p->pace.probed && p->probe != PROBE_GO) ||
+				 (p->pace.watched &&
+				  TimestampDifferenceExceeds(p->set_at, GetCurrentTimestamp(), UNHEARD_MS)));
 	shared_unlock();
 	return held;
 }

@@ -24,6 +24,7 @@ typedef struct Pace
 	double		duty;			/* share of the time it may be at work, above 0 */
 	bool		hold;			/* no batch may begin */
 	bool		probed;			/* nor before the probe allows it */
+	bool		watched;		/* nor when the scheduler has not been heard for long */
 	int64		yield_after;	/* 0 is off */
 	RateLimit	rows;
 	RateLimit	wal;
@@ -53,6 +54,7 @@ typedef enum PaceLimit
 typedef struct RunPace
 {
 	Pace		pace;
+	TimestampTz set_at;
 	SizeControl size;
 
 	/* ledgers: the run's own, and its part of what all runs use */

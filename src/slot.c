@@ -261,6 +261,7 @@ shared_run_open(Oid database, int64 run_id, const Pace *pace, int64 batch_size)
 		runs[i].rate = -1;
 		runs[i].sampled_at = GetCurrentTimestamp();
 		runs[i].pace.pace = *pace;
+		runs[i].pace.set_at = GetCurrentTimestamp();
 		size_aim(&runs[i].pace.size, &pace->aim, batch_size > 0 ? batch_size : pace->aim.start);
 		ledger_open(&runs[i].pace.wal, &pace->wal);
 		ledger_open(&runs[i].pace.all_rows, &shared->budgets.rows);
@@ -592,6 +593,9 @@ shared_worker_take_yield(void)
 {
 	pid_t		to;
 
+	/* every batch asks, and hardly ever has one to give way */
+	if (workers[my_worker].yield_to == 0)
+		return 0;
 	shared_lock(LW_EXCLUSIVE);
 	to = workers[my_worker].yield_to;
 	workers[my_worker].yield_to = 0;

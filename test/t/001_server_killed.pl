@@ -61,7 +61,7 @@ foreach my $synchronous_commit ('off', 'on')
 	my @recovery;
 
 	create_target($node, $table, $rows);
-	define_increment($node, $table, qq({"batch_size": 300, "sleep": "5 ms", "workers": 2,
+	define_increment($node, $table, qq({"batch_size": 300, "target_batch_time": 0, "sleep": "5 ms", "workers": 2,
 		"retry_delay": "100 ms", "synchronous_commit": "$synchronous_commit"}));
 	my $foreground = foreground_start($node, $table, $rows);
 	my $id = start_run($node, $table);
@@ -101,7 +101,7 @@ foreach my $synchronous_commit ('off', 'on')
 # same, or the server could not be started again before the run has ended, in
 # hours here.
 create_target($node, 'sleepless', 100_000);
-define_increment($node, 'sleepless', '{"batch_size": 1, "sleep": 0}',
+define_increment($node, 'sleepless', '{"batch_size": 1, "target_batch_time": 0, "sleep": 0}',
 	statement => 'UPDATE batch SET n = n + 1 WHERE (SELECT sum(i) FROM generate_series(1, 100000) i) > id - id');
 my $id = start_run($node, 'sleepless');
 ok(wait_for($node, "SELECT batches > 5 FROM backfill_runs WHERE id = $id"),

@@ -18,7 +18,7 @@ my $node = make_node('main');
 
 create_target($node, 't', $rows);
 define_increment($node, 't',
-	'{"batch_size": 100, "sleep": "50 ms", "workers": 2, "retry_delay": "100 ms"}');
+	'{"batch_size": 100, "target_batch_time": 0, "sleep": "50 ms", "workers": 2, "retry_delay": "100 ms"}');
 my $foreground = foreground_start($node, 't', $rows);
 my $id = start_run($node, 't');
 
@@ -149,7 +149,7 @@ check_exactly_once($node, $id, 't', $rows, 'exactly once');
 # Whoever restarts the server is not the fault of the batch in hand.
 create_target($node, 'long', 100);
 $node->safe_psql('postgres', 'CREATE TABLE nap AS SELECT 300 AS s');
-define_increment($node, 'long', '{"batch_size": 100}',
+define_increment($node, 'long', '{"batch_size": 100, "target_batch_time": 0}',
 	statement => 'UPDATE batch SET n = n + 1 WHERE pg_sleep((SELECT s FROM nap)) IS NOT NULL');
 $id = start_run($node, 'long');
 foreach my $restart (1 .. 4)

@@ -26,7 +26,7 @@ sub torment
 	my @problems;
 
 	create_target($node, 't', $rows);
-	define_increment($node, 't', '{"batch_size": 1, "sleep": 0, "workers": 2}');
+	define_increment($node, 't', '{"batch_size": 1, "target_batch_time": 0, "sleep": 0, "workers": 2}');
 	my $id = start_run($node, 't');
 	my $kill = 0;
 

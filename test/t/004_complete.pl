@@ -36,7 +36,7 @@ foreach my $case (@writes)
 	my $writer = session($node);
 
 	create_target($node, $table, 100);
-	define_increment($node, $table, '{"batch_size": 10, "sleep": 0}');
+	define_increment($node, $table, '{"batch_size": 10, "target_batch_time": 0, "sleep": 0}');
 	$writer->query("BEGIN; $sql");
 	my $pid = $writer->pid;
 	my $id = start_and_wait($table, "waits for 1 transaction that wrote to the table%process $pid");
@@ -59,7 +59,7 @@ foreach my $case (@writes)
 {
 	my $writer = session($node);
 	create_target($node, 'undone', 100);
-	define_increment($node, 'undone', '{"batch_size": 10, "sleep": 0}');
+	define_increment($node, 'undone', '{"batch_size": 10, "target_batch_time": 0, "sleep": 0}');
 	$writer->query('BEGIN; INSERT INTO undone (id) VALUES (99999)');
 	my $id = start_and_wait('undone', 'waits for 1 transaction%');
 	$writer->query('ROLLBACK');
@@ -77,7 +77,7 @@ foreach my $case (@writes)
 		CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (1000);
 		CREATE TABLE parts_2 PARTITION OF parts DEFAULT;
 		INSERT INTO parts SELECT i * 10 FROM generate_series(1, 200) i});
-	define_increment($node, 'parts', '{"batch_size": 10, "sleep": 0}');
+	define_increment($node, 'parts', '{"batch_size": 10, "target_batch_time": 0, "sleep": 0}');
 	$one->query('BEGIN; INSERT INTO parts_1 VALUES (5)');
 	$two->query('BEGIN; INSERT INTO parts_2 VALUES (77777)');
 	my $id = start_and_wait('parts', 'waits for 2 transactions%');
@@ -93,7 +93,7 @@ foreach my $case (@writes)
 {
 	my $writer = session($node);
 	create_target($node, 'held', 100);
-	define_increment($node, 'held', '{"batch_size": 10, "sleep": 0}');
+	define_increment($node, 'held', '{"batch_size": 10, "target_batch_time": 0, "sleep": 0}');
 	$writer->query('BEGIN; INSERT INTO held (id) VALUES (99999)');
 
 	my $id = start_and_wait('held', 'waits for 1 transaction%');
@@ -136,7 +136,7 @@ foreach my $when ('before', 'during', 'restart')
 	my $prepare = "PREPARE TRANSACTION '$table'";
 
 	create_target($node, $table, 100);
-	define_increment($node, $table, '{"batch_size": 10, "sleep": 0}');
+	define_increment($node, $table, '{"batch_size": 10, "target_batch_time": 0, "sleep": 0}');
 	$writer->query("BEGIN; INSERT INTO $table (id) VALUES (-5), (505), (99999)");
 	$writer->query($prepare) if $when ne 'during';
 	$writer->quit if $when eq 'before';
@@ -165,7 +165,7 @@ foreach my $when ('before', 'during', 'restart')
 {
 	my $other = session($node);
 	create_target($node, 'quiet', 100);
-	define_increment($node, 'quiet', '{"batch_size": 10, "sleep": 0}');
+	define_increment($node, 'quiet', '{"batch_size": 10, "target_batch_time": 0, "sleep": 0}');
 	$node->safe_psql('postgres', 'CREATE TABLE elsewhere (i int)');
 	$other->query('BEGIN ISOLATION LEVEL REPEATABLE READ; INSERT INTO elsewhere VALUES (1);
 		SELECT count(*) FROM quiet');
@@ -183,7 +183,7 @@ foreach my $when ('before', 'during', 'restart')
 {
 	my $vacuum = session($node);
 	create_target($node, 'vacuumed', 5000);
-	define_increment($node, 'vacuumed', '{"batch_size": 1000, "sleep": 0}');
+	define_increment($node, 'vacuumed', '{"batch_size": 1000, "target_batch_time": 0, "sleep": 0}');
 	$node->safe_psql('postgres', 'ALTER TABLE vacuumed SET (autovacuum_enabled = off);
 		UPDATE vacuumed SET f = f + 1');
 	$vacuum->query("SET vacuum_cost_limit = 1; SET vacuum_cost_delay = '100 ms'");

@@ -21,7 +21,7 @@ $standby->start;
 
 create_target($primary, 't', $rows);
 define_increment($primary, 't',
-	'{"batch_size": 100, "sleep": "20 ms", "workers": 2, "retry_delay": "100 ms"}');
+	'{"batch_size": 100, "target_batch_time": 0, "sleep": "20 ms", "workers": 2, "retry_delay": "100 ms"}');
 my $foreground = foreground_start($primary, 't', $rows);
 my $id = start_run($primary, 't');
 my $until = int($rows * (0.2 + 0.3 * rand));

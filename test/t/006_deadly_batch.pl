@@ -37,14 +37,14 @@ foreach my $way ('quiet', 'loud')
 {
 	my $rows = 20_000;
 	# so slow that they are not over when the other one fails
-	my $slow = '{"batch_size": 20, "sleep": "200 ms", "workers": 2, "retry_delay": "100 ms"}';
+	my $slow = '{"batch_size": 20, "target_batch_time": 0, "sleep": "200 ms", "workers": 2, "retry_delay": "100 ms"}';
 
 	create_target($node, "bad_$way", $rows);
 	create_target($node, "good_$way", $rows);
 	create_target($node, "good_$way", $rows, db => 'other');
 	define_increment($node, "good_$way", $slow);
 	define_increment($node, "good_$way", $slow, db => 'other');
-	define_increment($node, "bad_$way", '{"batch_size": 50, "sleep": "5 ms", "workers": 2}',
+	define_increment($node, "bad_$way", '{"batch_size": 50, "target_batch_time": 0, "sleep": "5 ms", "workers": 2}',
 		statement => "UPDATE batch SET n = n + $way(id)");
 	# in batch 61
 	$node->safe_psql('postgres', 'INSERT INTO poison VALUES (30210)');

@@ -22,7 +22,7 @@ my $waiting = sub {
 
 create_target($node, 'asleep', 1000);
 $node->safe_psql('postgres', 'ALTER TABLE asleep SET (autovacuum_enabled = off)');
-define_increment($node, 'asleep', '{"batch_size": 100, "sleep": "10 min"}');
+define_increment($node, 'asleep', '{"batch_size": 100, "target_batch_time": 0, "sleep": "10 min"}');
 my $id = start_run($node, 'asleep');
 
 ok($waiting->($id, 'sleeping'), 'the worker sleeps after a batch');
@@ -76,7 +76,7 @@ foreach my $call ('pause', 'stop')
 	my $table = "woken_$call";
 	my $status = $call eq 'pause' ? 'paused' : 'stopped';
 	create_target($node, $table, 300);
-	define_increment($node, $table, '{"batch_size": 100, "sleep": "10 min"}');
+	define_increment($node, $table, '{"batch_size": 100, "target_batch_time": 0, "sleep": "10 min"}');
 	$id = start_run($node, $table);
 	ok($waiting->($id, 'sleeping'), "$call: the worker sleeps");
 	$node->safe_psql('postgres', "SELECT backfill_$call($id)");
@@ -93,7 +93,7 @@ foreach my $call ('pause', 'stop')
 create_target($node, 'long', 300);
 $node->safe_psql('postgres', 'CREATE TABLE nap AS SELECT 0 AS s');
 my $statement = 'UPDATE batch SET n = n + 1 WHERE id <> 2000 OR pg_sleep((SELECT s FROM nap)) IS NOT NULL';
-define_increment($node, 'long', '{"batch_size": 100, "sleep": 0}', statement => $statement);
+define_increment($node, 'long', '{"batch_size": 100, "target_batch_time": 0, "sleep": 0}', statement => $statement);
 $node->safe_psql('postgres', 'UPDATE nap SET s = 60');
 $id = start_run($node, 'long');
 ok(wait_for($node, "SELECT count(*) = 1 FROM backfill_workers w JOIN pg_stat_activity a USING (pid)
@@ -125,7 +125,7 @@ check_exactly_once($node, $id, 'long', 300, 'exactly once');
 
 # an orderly stop waits for the batch in hand
 create_target($node, 'orderly', 300);
-define_increment($node, 'orderly', '{"batch_size": 100, "sleep": 0}',
+define_increment($node, 'orderly', '{"batch_size": 100, "target_batch_time": 0, "sleep": 0}',
 	statement => 'UPDATE batch SET n = n + 1 WHERE id <> 500 OR pg_sleep((SELECT s FROM nap)) IS NOT NULL');
 $node->safe_psql('postgres', 'UPDATE nap SET s = 2');
 $id = start_run($node, 'orderly');
@@ -145,7 +145,7 @@ check_exactly_once($node, $id, 'orderly', 300, 'exactly once');
 $node->safe_psql('postgres', 'CREATE DATABASE idle');
 $node->safe_psql('idle', 'CREATE EXTENSION backfill');
 create_target($node, 't', 100, db => 'idle');
-define_increment($node, 't', '{"batch_size": 10}', db => 'idle');
+define_increment($node, 't', '{"batch_size": 10, "target_batch_time": 0}', db => 'idle');
 $id = start_run($node, 't', db => 'idle');
 ok(wait_for_status($node, $id, 'completed', db => 'idle'), 'a run in another database completes');
 check_exactly_once($node, $id, 't', 100, 'exactly once', db => 'idle');

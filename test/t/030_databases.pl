@@ -62,7 +62,7 @@ sub forget_gate
 
 # A table and a definition whose batches go through the gate, if it is open.
 my $gated = 'UPDATE batch SET n = n + 1 FROM (SELECT pg_advisory_xact_lock_shared(1)) g';
-my $gated_settings = '{"batch_size": 10, "sleep": 0, "lock_timeout": "off"}';
+my $gated_settings = '{"batch_size": 10, "target_batch_time": 0, "sleep": 0, "lock_timeout": "off"}';
 sub gated
 {
 	my ($db, $table, $rows) = @_;
@@ -201,7 +201,7 @@ is(sqlstate($node, 'DROP DATABASE idle'), '00000', 'so it is dropped like any ot
 
 # Runs of every kind in a database that is copied.
 sql('UPDATE t SET n = 0', 'one');
-sql(q{SELECT backfill_define('slow', 't', 'UPDATE batch SET n = n + 1', settings => '{"batch_size": 10, "sleep": "1 hour", "share_target": true}',
+sql(q{SELECT backfill_define('slow', 't', 'UPDATE batch SET n = n + 1', settings => '{"batch_size": 10, "target_batch_time": 0, "sleep": "1 hour", "share_target": true}',
 	parameters => '{"number": "int"}')}, 'one');
 my %copy = (
 	pending => sql('SELECT backfill_start($$slow$$, ' . another() . q{, settings => '{"sleep": 0}', start_at => now() + interval '1 day')}, 'one'),
@@ -216,7 +216,7 @@ sql(qq{UPDATE backfill.run SET start_at = now() - interval '1 day' WHERE id = $c
 	   INSERT INTO backfill.run (name, status, owner, started_by, database, system_identifier, target,
 			statement, parameters, parameter_types, settings, search_path)
 	   SELECT name, 'running', owner, started_by, database, system_identifier, target, statement,
-			'{"number": 0}', parameter_types, '{"batch_size": 10, "sleep": 0}', search_path FROM backfill.run WHERE id = $copy{paused}}, 'copy');
+			'{"number": 0}', parameter_types, '{"batch_size": 10, "target_batch_time": 0, "sleep": 0}', search_path FROM backfill.run WHERE id = $copy{paused}}, 'copy');
 $copy{running} = sql('SELECT max(id) FROM backfill_runs', 'copy');
 sql(q{SELECT backfill_define('new', 't', 'UPDATE batch SET n = n', settings => '{"sleep": 0}')}, 'copy');
 my $new = start_run($node, 'new', db => 'copy');
@@ -377,7 +377,7 @@ is(sql('SELECT max(n) FROM collated', 'one'), '1', 'no row was processed twice')
 # The owner goes away while its run is paused: nothing keeps the role.
 sql('CREATE ROLE shortlived LOGIN; GRANT SELECT, UPDATE ON owned TO shortlived', 'one');
 sql(q{SET ROLE shortlived; SELECT backfill_define('theirs', 'owned', 'UPDATE batch SET n = n + 1',
-	settings => '{"batch_size": 10, "sleep": "1 hour"}')}, 'one');
+	settings => '{"batch_size": 10, "target_batch_time": 0, "sleep": "1 hour"}')}, 'one');
 $run = start_run($node, 'theirs', db => 'one');
 ok(comes_true(q{SELECT count(*) = 1 FROM backfill_workers WHERE state = 'sleeping'}, 'one'), 'a run of a role');
 sql('REVOKE ALL ON owned FROM shortlived; DROP ROLE shortlived', 'one');

@@ -27,12 +27,12 @@ sql(q{
 	SELECT public.backfill_define($$it's "named"$$, '"The ""table"""',
 		$s$UPDATE batch SET n = n + one() WHERE 'a\b$$''c' <> ''$s$,
 		scope => 'id % 2 = 0', key => 'The key', direction => 'desc',
-		settings => '{"batch_size": 7, "sleep": "0", "from": ["10"]}',
+		settings => '{"batch_size": 7, "target_batch_time": 0, "sleep": "0", "from": ["10"]}',
 		description => E'two\nlines')}, 'origin');
 sql(q{
 	CREATE TABLE plain(id int PRIMARY KEY, n int DEFAULT 0);
 	INSERT INTO plain SELECT generate_series(1, 20);
-	SELECT backfill_define('plain', 'plain', 'UPDATE batch SET n = n + 1', settings => '{"sleep": "1 hour", "batch_size": 5}');
+	SELECT backfill_define('plain', 'plain', 'UPDATE batch SET n = n + 1', settings => '{"sleep": "1 hour", "batch_size": 5, "target_batch_time": 0}');
 	SELECT backfill_start('plain')}, 'origin');
 my $ended = sql(q{SELECT backfill_start('it''s "named"')}, 'origin');
 ok(wait_for_status($node, $ended, 'completed', db => 'origin'), 'a run completes in the origin');
@@ -57,7 +57,7 @@ sql(q{
 		parameters => '{"The step": {"type": "integer", "default": 3, "options": [3, 5], "description": "how far"},
 			"above": {"type": "bigint", "required": true}, "mood": {"type": "mood", "default": "it''s ok"}}',
 		finish => $f$INSERT INTO log (line) SELECT 'finish ' || count(*) FROM facts WHERE n > 0; ALTER TABLE facts ALTER label SET DEFAULT 'new'$f$,
-		settings => '{"sleep": 0, "batch_size": 4}');
+		settings => '{"sleep": 0, "batch_size": 4, "target_batch_time": 0}');
 	SELECT public.backfill_on('before run completed', 'first', 'with everything');
 	SELECT public.backfill_on('after run completed', 'second', 'with everything');
 	SELECT public.backfill_on('before run completed', 'second', 'with everything')}, 'origin');

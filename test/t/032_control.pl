@@ -30,7 +30,7 @@ sub start
 
 # A slow walk: 200 rows, and a pause after each batch that outlasts the test.
 create_target($node, 't', 200);
-define_increment($node, 't', '{"batch_size": 10, "sleep": "1 hour", "share_target": true}', numbered => 1);
+define_increment($node, 't', '{"batch_size": 10, "target_batch_time": 0, "sleep": "1 hour", "share_target": true}', numbered => 1);
 
 # Wait until the run sleeps between two batches.
 sub sleeps
@@ -103,7 +103,7 @@ $node->safe_psql('postgres', q{
 		RETURN $1;
 	END $$});
 create_target($node, 'g', 40);
-define_increment($node, 'g', '{"batch_size": 10, "sleep": 0}',
+define_increment($node, 'g', '{"batch_size": 10, "target_batch_time": 0, "sleep": 0}',
 	statement => 'UPDATE batch SET n = n + b.one FROM (SELECT pass(1) AS one) b');
 my $gated = start('g');
 my $in_batch = "SELECT count(*) = 1 FROM backfill_workers WHERE run_id = $gated AND state = 'running'";
@@ -172,7 +172,7 @@ sql('UPDATE t SET n = 0');
 $id = start('t');
 ok(sleeps($id), 'a run sleeps');
 sql(qq{SELECT backfill_alter($id, '{"batch_size": 25}')});
-is(value($id, q{settings - 'share_target'}), '{"sleep": "1 hour", "batch_size": 25}', 'backfill_alter changes the settings');
+is(value($id, q{settings - '{share_target,target_batch_time}'::text[]}), '{"sleep": "1 hour", "batch_size": 25}', 'backfill_alter changes the settings');
 ok(sleeps($id), 'the run goes on sleeping');
 is(value($id, 'batches'), '1', 'no batch was begun for that');
 sql(qq{SELECT backfill_alter($id, '{"sleep": "0"}')});
@@ -193,7 +193,7 @@ for my $workers (3, 1, 2)
 }
 sql(qq{SELECT backfill_alter($id, '{"workers": null, "sleep": null}')});
 ok(wait_for_status($node, $id, 'completed'), 'null puts a setting back to its default');
-is(value($id, q{settings - 'share_target'}), '{"batch_size": 10}', 'and takes it out of the run');
+is(value($id, q{settings - '{share_target,target_batch_time}'::text[]}), '{"batch_size": 10}', 'and takes it out of the run');
 check_exactly_once($node, $id, 't', 200, 'exactly once over workers that come and go');
 
 for my $setting ('direction": "desc', 'from": "7', 'to": "7', 'limit": "7')
@@ -217,7 +217,7 @@ ok(wait_for_status($node, $paused, 'completed'), 'a stopped run is altered and r
 note 'transitions';
 
 # One run in each status.
-define_increment($node, 'bad', '{"batch_size": 10}', target => 't',
+define_increment($node, 'bad', '{"batch_size": 10, "target_batch_time": 0}', target => 't',
 	statement => 'UPDATE batch SET n = 1 / (id - id)::int');
 my $failed = start('bad');
 my %run = (
@@ -287,7 +287,7 @@ $node->safe_psql('postgres', q{
 		END IF;
 		RETURN 1;
 	END $$});
-define_increment($node, 'f', '{"batch_size": 10}', statement => 'UPDATE batch SET n = n + check_row(id)');
+define_increment($node, 'f', '{"batch_size": 10, "target_batch_time": 0}', statement => 'UPDATE batch SET n = n + check_row(id)');
 $failed = start('f');
 ok(wait_for_status($node, $failed, 'failed'), 'a run fails at a row');
 is(value($failed, 'sqlstate, error, error_detail, error_hint, batches'),
@@ -305,7 +305,7 @@ check_exactly_once($node, $failed, 'f', 30, 'exactly once over a failure');
 note 'backfill_wait';
 
 sql('UPDATE f SET n = 0');
-my $slow = start('f', '{"batch_size": 1, "sleep": "50 ms"}');
+my $slow = start('f', '{"batch_size": 1, "target_batch_time": 0, "sleep": "50 ms"}');
 my ($rc, $out, $err) = query($node, "CALL backfill_wait($slow, every => '100 ms')");
 is($rc, 0, 'psql ends well when the run completed');
 my @lines = grep { /^INFO:/ } split /\n/, $err;
@@ -377,7 +377,7 @@ my $blocker = session($node);
 sql('UPDATE f SET n = 0');
 $blocker->query('BEGIN');
 $blocker->query('SELECT id FROM f WHERE id = 150 FOR UPDATE');
-my $run = start('f', '{"batch_size": 10, "sleep": 0, "lock_timeout": "100ms", "retry_delay": "100ms", "max_attempts": 1000}');
+my $run = start('f', '{"batch_size": 10, "target_batch_time": 0, "sleep": 0, "lock_timeout": "100ms", "retry_delay": "100ms", "max_attempts": 1000}');
 retried($run, 'a row lock held elsewhere', qr/lock timeout/);
 ok(wait_for($node, "SELECT count(*) = 1 FROM backfill_workers WHERE run_id = $run AND attempt > 1"),
 	'backfill_workers counts the attempts');
@@ -391,7 +391,7 @@ is(sql("SELECT string_agg(DISTINCT number::text, ',') FROM backfill_batches WHER
 sql('UPDATE f SET n = 0');
 $blocker->query('BEGIN');
 $blocker->query('SELECT id FROM f WHERE id = 150 FOR UPDATE');
-$run = start('f', '{"batch_size": 10, "sleep": 0, "lock_timeout": "50ms", "retry_delay": "10ms", "max_attempts": 3}');
+$run = start('f', '{"batch_size": 10, "target_batch_time": 0, "sleep": 0, "lock_timeout": "50ms", "retry_delay": "10ms", "max_attempts": 3}');
 ok(wait_for_status($node, $run, 'failed'), 'after max_attempts the run fails');
 is(sql("SELECT end_key[1], status FROM backfill_batches WHERE run_id = $run AND status = 'failed' AND rows_scanned = 1 AND attempt > 3"), '150|failed',
 	'the row that is locked was attempted so often');
@@ -423,7 +423,7 @@ $node->safe_psql('postgres', q{
 		END IF;
 		RETURN 1;
 	END $$});
-define_increment($node, 'dead', '{"batch_size": 10, "sleep": 0, "lock_timeout": "off", "retry_delay": "50ms"}',
+define_increment($node, 'dead', '{"batch_size": 10, "target_batch_time": 0, "sleep": 0, "lock_timeout": "off", "retry_delay": "50ms"}',
 	target => 'f', statement => 'UPDATE batch SET n = n + touch_other(id)');
 my $gate = session($node);
 my $worker_waits = q{SELECT count(*) = 1 FROM pg_stat_activity
@@ -446,7 +446,7 @@ is(sql('SELECT v FROM other'), '1', 'what the batch did elsewhere was done once,
 
 # A serialization failure: several statements run at REPEATABLE READ.
 sql('UPDATE f SET n = 0');
-define_increment($node, 'serial', '{"batch_size": 10, "sleep": 0, "lock_timeout": "off", "retry_delay": "50ms"}',
+define_increment($node, 'serial', '{"batch_size": 10, "target_batch_time": 0, "sleep": 0, "lock_timeout": "off", "retry_delay": "50ms"}',
 	target => 'f', statement => 'SELECT pg_advisory_xact_lock_shared(77) FROM batch LIMIT 1; UPDATE batch SET n = n + 1');
 $gate->query('SELECT pg_advisory_lock(77)');
 $run = start('serial');

@@ -116,7 +116,7 @@ as('alice', q{
 	INSERT INTO who SELECT generate_series(1, 30);
 	SELECT backfill_define('who', 'who', $$UPDATE batch SET n = n + 1, curr = current_user,
 		sess = session_user, super = current_setting('is_superuser')$$,
-		settings => '{"batch_size": 10, "sleep": 0}')});
+		settings => '{"batch_size": 10, "target_batch_time": 0, "sleep": 0}')});
 $node->safe_psql('postgres', q{SELECT backfill_start('who')});
 is(outcome('who'), 'completed', 'a run that a superuser starts completes');
 is(as('alice', 'SELECT DISTINCT n, curr, sess, super FROM who'), '1|alice|alice|off',
@@ -155,7 +155,7 @@ as('alice', qq{
 	INSERT INTO attempt (command) VALUES $values;
 	SELECT backfill_define('become', 'attempt',
 		'UPDATE batch SET outcome = alice.become(command)',
-		settings => '{"batch_size": 1, "sleep": 0}');
+		settings => '{"batch_size": 1, "target_batch_time": 0, "sleep": 0}');
 	SELECT backfill_start('become')});
 is(outcome('become'), 'completed', 'a run whose functions try to change the role goes on');
 is(as('alice', q{SELECT string_agg(command, ', ') FROM attempt
@@ -176,7 +176,7 @@ as('alice', q{
 	CREATE CONSTRAINT TRIGGER become AFTER UPDATE ON attempt
 		DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION alice.deferred_become();
 	SELECT backfill_define('become later', 'attempt', 'UPDATE batch SET outcome = NULL',
-		settings => '{"batch_size": 1, "sleep": 0}');
+		settings => '{"batch_size": 1, "target_batch_time": 0, "sleep": 0}');
 	SELECT backfill_start('become later')});
 is(outcome('become later'), 'completed', 'the same in a deferred constraint trigger');
 is( $node->safe_psql('postgres', q{
@@ -198,7 +198,7 @@ as('alice', q{
 		RETURN before;
 	END $$;
 	SELECT backfill_define('borrow', 'borrowed', 'UPDATE batch SET before = alice.borrow()',
-		settings => '{"batch_size": 1, "sleep": 0}');
+		settings => '{"batch_size": 1, "target_batch_time": 0, "sleep": 0}');
 	SELECT backfill_start('borrow')});
 is(outcome('borrow'), 'completed', 'a statement may take a role that its owner is a member of');
 is(as('alice', 'SELECT DISTINCT before FROM borrowed'), 'alice',
@@ -238,7 +238,7 @@ as('alice', q{
 	CREATE CONSTRAINT TRIGGER deferred_by_deferred AFTER INSERT ON second
 		DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION alice.tg();
 	SELECT backfill_define('triggers', 'triggered', 'UPDATE batch SET n = n + 1',
-		settings => '{"batch_size": 2, "sleep": 0}')});
+		settings => '{"batch_size": 2, "target_batch_time": 0, "sleep": 0}')});
 $node->safe_psql('postgres', q{SELECT backfill_start('triggers')});
 is(outcome('triggers'), 'completed', 'a run on a table with triggers completes');
 for my $tg ('row_immediate', 'statement_immediate', 'constraint_immediate',
@@ -372,7 +372,7 @@ EOS
 
 # The whole life of runs under a path; everything a session can call.
 my $life = <<'EOS';
-SELECT public.backfill_define('NAME', 'public.hostile', 'UPDATE batch SET n = n + 1', settings => '{"batch_size": 5, "sleep": 0}');
+SELECT public.backfill_define('NAME', 'public.hostile', 'UPDATE batch SET n = n + 1', settings => '{"batch_size": 5, "target_batch_time": 0, "sleep": 0}');
 SELECT public.backfill_start('NAME', start_at => pg_catalog.now() OPERATOR(pg_catalog.+) pg_catalog.make_interval(days => 1)) AS id \gset
 SELECT public.backfill_pause(:id);
 SELECT public.backfill_alter(:id, '{"batch_size": 3}');
@@ -482,7 +482,7 @@ as('alice', qq{
 		RETURN 1;
 	END \$f\$;
 	SELECT backfill_define('litter', 'hostile', 'UPDATE batch SET n = n + alice.litter()',
-		settings => '{"batch_size": 2, "sleep": 0}');
+		settings => '{"batch_size": 2, "target_batch_time": 0, "sleep": 0}');
 	SELECT backfill_start('litter')});
 is(outcome('litter'), 'completed', 'objects in pg_temp of the worker named like ours');
 books_balance('litter', 20, 'the books balance');
@@ -516,7 +516,7 @@ as('alice', q{
 		RETURN result;
 	END $$;
 	SELECT backfill_define('tune', 'tuned', 'UPDATE batch SET seen = alice.tune()',
-		settings => '{"batch_size": 1, "sleep": 0}');
+		settings => '{"batch_size": 1, "target_batch_time": 0, "sleep": 0}');
 	SELECT backfill_start('tune')});
 is(outcome('tune'), 'completed', 'a statement that sets parameters of the session');
 is(as('alice', 'SELECT count(DISTINCT seen), count(seen) FROM tuned'), '1|5',
@@ -711,7 +711,7 @@ $node->safe_psql('postgres', q{
 	CREATE POLICY p ON guarded USING (owner = current_user);
 	GRANT SELECT, UPDATE ON guarded TO alice});
 as('alice', q{SELECT backfill_define('guarded', 'guarded', 'UPDATE batch SET n = n + 1',
-	settings => '{"batch_size": 3}')});
+	settings => '{"batch_size": 3, "target_batch_time": 0}')});
 $node->safe_psql('postgres', q{SELECT backfill_start('guarded')});
 is(outcome('guarded'), 'completed', 'a run on a table with row-level security');
 is($node->safe_psql('postgres', 'SELECT owner, sum(n) FROM guarded GROUP BY 1 ORDER BY 1'),
@@ -726,7 +726,7 @@ as('alice', q{
 	CREATE TABLE confused(id text PRIMARY KEY, n int DEFAULT 0);
 	INSERT INTO confused SELECT 'x' || i FROM generate_series(1, 20) i;
 	SELECT backfill_define('confused', 'confused', 'UPDATE batch SET n = n + 1',
-		settings => '{"batch_size": 5, "sleep": "1 hour"}');
+		settings => '{"batch_size": 5, "target_batch_time": 0, "sleep": "1 hour"}');
 	SELECT backfill_start('confused')});
 $node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM backfill_workers WHERE state = 'sleeping'})
   or die 'no sleeping worker';

@@ -18,7 +18,7 @@ create_target($node, 't', 400);
 $node->safe_psql('postgres', q{
 	CREATE FUNCTION gate(int) RETURNS int LANGUAGE plpgsql AS
 		$$ BEGIN PERFORM pg_advisory_xact_lock_shared($1); RETURN 1; END $$});
-define_increment($node, 't', '{"batch_size": 20, "workers": 2, "sleep": "200 ms", "lock_timeout": "off"}',
+define_increment($node, 't', '{"batch_size": 20, "target_batch_time": 0, "workers": 2, "sleep": "200 ms", "lock_timeout": "off"}',
 	statement => 'UPDATE batch SET n = n + g.g FROM (SELECT gate(7) AS g) g -- the statement');
 
 # ---------------------------------------------------------------------------
@@ -105,7 +105,7 @@ $node->safe_psql('postgres', q{
 	INSERT INTO grown SELECT i FROM generate_series(1, 10) i;
 	ANALYZE grown;
 	INSERT INTO grown SELECT i FROM generate_series(11, 400) i});
-define_increment($node, 'grown', '{"batch_size": 100, "sleep": 0, "lock_timeout": "off"}',
+define_increment($node, 'grown', '{"batch_size": 100, "target_batch_time": 0, "sleep": 0, "lock_timeout": "off"}',
 	statement => 'UPDATE batch SET n = n + g.g FROM (SELECT gate(8) AS g FROM batch WHERE id = 400) g');
 $node->safe_psql('postgres', q{UPDATE pg_class SET reltuples = 10, relpages = 1 WHERE relname = 'grown'});
 $gate->query('SELECT pg_advisory_lock(8)');

@@ -89,7 +89,7 @@ $node->safe_psql('postgres', qq{
 $node->safe_psql('postgres', 'VACUUM ANALYZE big');
 is(sql('SELECT count(*), count(DISTINCT key), count(DISTINCT kind) FROM expected'), '37|37|8', '37 bad rows, of eight kinds');
 
-define_increment($node, 'big', '{"batch_size": 5000, "sleep": "5ms", "workers": 2, "on_error": "skip"}',
+define_increment($node, 'big', '{"batch_size": 5000, "target_batch_time": 0, "sleep": "5ms", "workers": 2, "on_error": "skip"}',
 	statement => 'UPDATE batch SET n = n + 1, quotient = 100 / divisor, amount = wish_amount, code = wish_code,
 		name = wish_name, number = word::int, parent = wish_parent');
 my $id = start_run($node, 'big');
@@ -180,7 +180,7 @@ sub spoil
 	return;
 }
 
-spoil('limited', 2000, 'i % 200 = 0', '{"batch_size": 100, "sleep": 0, "on_error": "skip", "max_errors": 3}');
+spoil('limited', 2000, 'i % 200 = 0', '{"batch_size": 100, "target_batch_time": 0, "sleep": 0, "on_error": "skip", "max_errors": 3}');
 $id = start_run($node, 'limited');
 foreach my $errors (4, 8)
 {
@@ -197,7 +197,7 @@ is(sql('SELECT n, count(*) FROM limited GROUP BY n ORDER BY n'), "0|10\n1|1990",
 check_parts($node, $id, 'limited', 'the batches agree');
 
 # wrong from the beginning: 50 rows are judged
-spoil('wrong', 3000, 'true', '{"batch_size": 1000, "sleep": 0, "on_error": "skip"}');
+spoil('wrong', 3000, 'true', '{"batch_size": 1000, "target_batch_time": 0, "sleep": 0, "on_error": "skip"}');
 $id = start_run($node, 'wrong');
 ok(wait_for_status($node, $id, 'failed'), 'a run that is wrong altogether fails');
 is(value($id, 'errors'), 50, 'as soon as 50 rows have been judged');
@@ -216,7 +216,7 @@ ok(wait_for_status($node, $id, 'completed', through_end => 1), 'and the run comp
 is(sql('SELECT n, count(*) FROM wrong GROUP BY n'), '1|3000', 'every row was changed exactly once');
 
 # good rows first: the share counts those
-spoil('later', 1000, 'i > 300', '{"batch_size": 10, "sleep": 0, "on_error": "skip"}');
+spoil('later', 1000, 'i > 300', '{"batch_size": 10, "target_batch_time": 0, "sleep": 0, "on_error": "skip"}');
 $id = start_run($node, 'later');
 ok(wait_for_status($node, $id, 'failed'), 'a run that goes wrong later fails later');
 cmp_ok(value($id, 'errors'), '>=', 99, 'with a quarter of all rows that were judged failed');
@@ -248,7 +248,7 @@ foreach my $case ([ '42501', 'a missing privilege' ], [ '42P01', 'a missing tabl
 {
 	my ($state, $what) = @$case;
 	sql('UPDATE never SET n = 0');
-	define_increment($node, 'never', '{"batch_size": 10, "sleep": 0, "on_error": "skip"}',
+	define_increment($node, 'never', '{"batch_size": 10, "target_batch_time": 0, "sleep": 0, "on_error": "skip"}',
 		statement => "UPDATE batch SET n = n + raise(id, 25, '$state')");
 	$id = start_run($node, 'never');
 	ok(wait_for_status($node, $id, 'failed'), "$what fails the run");
@@ -262,7 +262,7 @@ foreach my $case ([ '42501', 'a missing privilege' ], [ '42P01', 'a missing tabl
 note 'on_error fail';
 
 sql('UPDATE never SET n = 0');
-define_increment($node, 'never', '{"batch_size": 10, "sleep": 0}', statement => q{UPDATE batch SET n = n + raise(id, 25, 'BF002')});
+define_increment($node, 'never', '{"batch_size": 10, "target_batch_time": 0, "sleep": 0}', statement => q{UPDATE batch SET n = n + raise(id, 25, 'BF002')});
 $id = start_run($node, 'never');
 ok(wait_for_status($node, $id, 'failed'), 'by default an error fails the run');
 is(value($id, 'sqlstate, error, error_detail, error_hint, errors'), 'BF002|no good|of old|give up|0', 'it has SQLSTATE, message, detail and hint');
@@ -296,7 +296,7 @@ my $at_gate = "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND
 foreach my $what ('pause', 'stop')
 {
 	sql('UPDATE never SET n = 0');
-	define_increment($node, 'never', '{"batch_size": 10, "sleep": 0, "on_error": "skip", "lock_timeout": 0}', statement => 'UPDATE batch SET n = n + gated(id)');
+	define_increment($node, 'never', '{"batch_size": 10, "target_batch_time": 0, "sleep": 0, "on_error": "skip", "lock_timeout": 0}', statement => 'UPDATE batch SET n = n + gated(id)');
 	$gate->query('SELECT pg_advisory_lock(4711)');
 	$id = start_run($node, 'never');
 	ok(wait_for($node, $at_gate), 'a batch is at work');
@@ -326,7 +326,7 @@ $node->safe_psql('postgres', q{CREATE FUNCTION two_ways(key int) RETURNS int LAN
 		END IF;
 		RETURN 1;
 	END $$});
-define_increment($node, 'never', '{"batch_size": 10, "sleep": 0, "workers": 2, "on_error": "skip", "lock_timeout": 0}', statement => 'UPDATE batch SET n = n + two_ways(id)');
+define_increment($node, 'never', '{"batch_size": 10, "target_batch_time": 0, "sleep": 0, "workers": 2, "on_error": "skip", "lock_timeout": 0}', statement => 'UPDATE batch SET n = n + two_ways(id)');
 $gate->query('SELECT pg_advisory_lock(4711)');
 $id = start_run($node, 'never');
 ok(wait_for($node, $at_gate), 'one worker is at work');

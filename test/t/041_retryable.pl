@@ -44,7 +44,7 @@ foreach my $workers (2, 1)
 	sql('UPDATE t SET n = 0 WHERE n <> 0');
 	$blocker->query('BEGIN');
 	$blocker->query('SELECT FROM t WHERE id = 25000 FOR UPDATE');
-	my $id = start_over(qq({"batch_size": 1000, "sleep": 0, "workers": $workers, "lock_timeout": "100ms",
+	my $id = start_over(qq({"batch_size": 1000, "target_batch_time": 0, "sleep": 0, "workers": $workers, "lock_timeout": "100ms",
 		"retry_delay": "200ms", "max_attempts": 1000}));
 	ok(wait_for($node, "SELECT rows_affected = $rows - 1 FROM backfill_runs WHERE id = $id"),
 		"$workers workers: every other row is done while the lock is held");
@@ -85,7 +85,7 @@ foreach my $way ('fail', 'skip')
 	sql('UPDATE t SET n = 0 WHERE n <> 0');
 	$blocker->query('BEGIN');
 	$blocker->query('SELECT FROM t WHERE id = 25000 FOR UPDATE');
-	my $id = start_over(qq({"batch_size": 1000, "sleep": 0, "workers": 2, "lock_timeout": "50ms",
+	my $id = start_over(qq({"batch_size": 1000, "target_batch_time": 0, "sleep": 0, "workers": 2, "lock_timeout": "50ms",
 		"retry_delay": "10ms", "max_attempts": 3, "on_error": "$way"}));
 	if ($way eq 'fail')
 	{
@@ -116,7 +116,7 @@ note 'statement_timeout';
 
 # 20 ms a row: 40 rows take 0.8 s at least, 20 rows 0.4 s.
 create_target($node, 'slow', 100);
-define_increment($node, 'slow', '{"batch_size": 40, "sleep": 0, "workers": 2, "statement_timeout": "300ms", "retry_delay": "10ms"}',
+define_increment($node, 'slow', '{"batch_size": 40, "target_batch_time": 0, "sleep": 0, "workers": 2, "statement_timeout": "300ms", "retry_delay": "10ms"}',
 	statement => 'UPDATE batch SET n = n + (pg_sleep(0.02 + id * 0) IS NOT NULL)::int');
 my $id = start_run($node, 'slow');
 ok(wait_for_status($node, $id, 'completed'), 'batches that are too slow are divided until they fit');
@@ -129,7 +129,7 @@ is(value($id, 'errors'), 0, 'nothing counts as an error');
 
 # a row that is too slow alone
 sql('UPDATE slow SET n = 0');
-define_increment($node, 'slow', '{"batch_size": 25, "sleep": 0, "statement_timeout": "300ms", "retry_delay": "10ms", "max_attempts": 2, "on_error": "skip"}',
+define_increment($node, 'slow', '{"batch_size": 25, "target_batch_time": 0, "sleep": 0, "statement_timeout": "300ms", "retry_delay": "10ms", "max_attempts": 2, "on_error": "skip"}',
 	statement => 'UPDATE batch SET n = n + (CASE WHEN id = 300 THEN pg_sleep(60) IS NOT NULL ELSE true END)::int');
 $id = start_run($node, 'slow');
 ok(wait_for_status($node, $id, 'completed'), 'on_error skip: a row that is too slow by itself is left out');
@@ -147,7 +147,7 @@ $node->safe_psql('postgres', q{CREATE FUNCTION gate(key bigint) RETURNS int LANG
 		RETURN 1;
 	END $$});
 $blocker->query('SELECT pg_advisory_lock(4711)');
-$id = start_over('{"batch_size": 1000, "sleep": 0, "workers": 2, "lock_timeout": 0, "retry_delay": "10ms", "max_attempts": 1000}',
+$id = start_over('{"batch_size": 1000, "target_batch_time": 0, "sleep": 0, "workers": 2, "lock_timeout": 0, "retry_delay": "10ms", "max_attempts": 1000}',
 	'UPDATE batch SET n = n + gate(id)');
 my $at_gate = "FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted";
 ok(wait_for($node, "SELECT rows_affected = $rows - 1000 FROM backfill_runs WHERE id = $id"), 'a batch hangs, the others are done');
@@ -177,7 +177,7 @@ $node->safe_psql('postgres', q{
 foreach my $state ('40001', '40P01', '53200', '57P03')
 {
 	sql('ALTER SEQUENCE tries RESTART');
-	$id = start_over('{"batch_size": 1000, "sleep": 0, "retry_delay": "10ms", "on_error": "skip"}', "UPDATE batch SET n = n + flaky(id, '$state', 3)");
+	$id = start_over('{"batch_size": 1000, "target_batch_time": 0, "sleep": 0, "retry_delay": "10ms", "on_error": "skip"}', "UPDATE batch SET n = n + flaky(id, '$state', 3)");
 	ok(wait_for_status($node, $id, 'completed'), "$state: the batch is tried until it is well");
 	is(sql("SELECT number, part, rows_scanned, attempt, error FROM backfill_batches WHERE run_id = $id AND (attempt > 1 OR part > 0)"),
 		'3|0|1000|4|not now', 'as a whole');
@@ -188,7 +188,7 @@ foreach my $state ('40001', '40P01', '53200', '57P03')
 foreach my $state ('53200', '57P03')
 {
 	sql('ALTER SEQUENCE tries RESTART');
-	$id = start_over('{"batch_size": 1000, "sleep": 0, "retry_delay": "10ms", "on_error": "skip", "max_attempts": 3}',
+	$id = start_over('{"batch_size": 1000, "target_batch_time": 0, "sleep": 0, "retry_delay": "10ms", "on_error": "skip", "max_attempts": 3}',
 		"UPDATE batch SET n = n + flaky(id, '$state', 4)");
 	ok(wait_for_status($node, $id, 'failed'), "$state: no row is skipped for what is not its fault");
 	is(value($id, 'sqlstate, error, errors'), "$state|not now|0", 'the run has the error');
@@ -200,7 +200,7 @@ foreach my $state ('53200', '57P03')
 
 # a row that has such an error each time is like any other bad row
 sql('ALTER SEQUENCE tries RESTART');
-$id = start_over('{"batch_size": 1000, "sleep": 0, "retry_delay": 0, "on_error": "skip", "max_attempts": 2}', "UPDATE batch SET n = n + flaky(id, '40001', 1000)");
+$id = start_over('{"batch_size": 1000, "target_batch_time": 0, "sleep": 0, "retry_delay": 0, "on_error": "skip", "max_attempts": 2}', "UPDATE batch SET n = n + flaky(id, '40001', 1000)");
 ok(wait_for_status($node, $id, 'completed'), '40001 each time: the run goes on');
 is(sql("SELECT key, sqlstate FROM backfill_errors WHERE run_id = $id"), '{25000}|40001', 'without the row');
 check_parts($node, $id, 't', 'exactly once');

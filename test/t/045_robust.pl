@@ -29,7 +29,7 @@ sql(q{CREATE FUNCTION pass_gate(id bigint) RETURNS int LANGUAGE plpgsql AS $$
 # --- a stop is taken back when some of the workers have left already ---
 
 create_target($node, 'taken_back', 100);
-define_increment($node, 'taken_back', '{"batch_size": 10, "workers": 2, "sleep": "1 h", "lock_timeout": "off"}',
+define_increment($node, 'taken_back', '{"batch_size": 10, "target_batch_time": 0, "workers": 2, "sleep": "1 h", "lock_timeout": "off"}',
 	statement => 'UPDATE batch SET n = n + pass_gate(id)');
 $gate->query('SELECT pg_advisory_lock(1)');
 my $id = start_run($node, 'taken_back');
@@ -48,9 +48,9 @@ check_exactly_once($node, $id, 'taken_back', 100, 'exactly once');
 
 sql('CREATE ROLE stranger LOGIN');
 create_target($node, 'mine', 100);
-define_increment($node, 'mine', '{"batch_size": 10, "sleep": "1 h"}');
+define_increment($node, 'mine', '{"batch_size": 10, "target_batch_time": 0, "sleep": "1 h"}');
 create_target($node, 'yours', 100);
-define_increment($node, 'yours', '{"batch_size": 10, "sleep": "1 h"}');
+define_increment($node, 'yours', '{"batch_size": 10, "target_batch_time": 0, "sleep": "1 h"}');
 my $mine = start_run($node, 'mine');
 my $yours = start_run($node, 'yours');
 ok(sleeps($mine) && sleeps($yours), 'two runs');
@@ -76,7 +76,7 @@ is(sql("SELECT max(crashes) FROM backfill_batches WHERE run_id = $mine"), '0', '
 # --- the table is locked when the run begins ---
 
 create_target($node, 'locked', 100);
-define_increment($node, 'locked', '{"batch_size": 10, "sleep": 0, "lock_timeout": "50ms", "retry_delay": "50ms"}');
+define_increment($node, 'locked', '{"batch_size": 10, "target_batch_time": 0, "sleep": 0, "lock_timeout": "50ms", "retry_delay": "50ms"}');
 $id = sql(q{SELECT backfill_start('locked', start_at => now() + '1 hour')});
 $other->query('BEGIN');
 $other->query('LOCK TABLE locked IN ACCESS EXCLUSIVE MODE');
@@ -112,7 +112,7 @@ sql(q{CREATE FUNCTION die_twice(id bigint) RETURNS int LANGUAGE plpgsql AS $$
 		RETURN pass_gate(id);
 	END $$});
 create_target($node, 'suspect', 50);
-define_increment($node, 'suspect', '{"batch_size": 10, "sleep": 0, "lock_timeout": "off"}',
+define_increment($node, 'suspect', '{"batch_size": 10, "target_batch_time": 0, "sleep": 0, "lock_timeout": "off"}',
 	statement => 'UPDATE batch SET n = n + die_twice(id)');
 $gate->query('SELECT pg_advisory_lock(1)');
 my $suspect = start_run($node, 'suspect');
@@ -137,7 +137,7 @@ for my $statement ('UPDATE batch SET n = n + 1, id = id + 501',
 create_target($node, 'exchanged', 100);
 sql('ALTER TABLE exchanged ADD COLUMN id2 bigint NOT NULL DEFAULT 0');
 sql('UPDATE exchanged SET id2 = 10000 - id');
-define_increment($node, 'exchanged', '{"batch_size": 10, "sleep": "1 h"}');
+define_increment($node, 'exchanged', '{"batch_size": 10, "target_batch_time": 0, "sleep": "1 h"}');
 $id = start_run($node, 'exchanged');
 ok(sleeps($id), 'a run in the middle of its walk');
 sql("SELECT backfill_pause($id)");

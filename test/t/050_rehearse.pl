@@ -32,8 +32,8 @@ query_ok($node, q{
 		RETURN NULL;
 	END $$;
 	CREATE TRIGGER log AFTER UPDATE ON t FOR EACH ROW EXECUTE FUNCTION log();
-	SELECT backfill_define('loud', 't', 'UPDATE batch SET n = loud(n)', settings => '{"batch_size": 5000}');
-	SELECT backfill_define('slow', 't', 'UPDATE batch SET n = slow(n)', settings => '{"batch_size": 5000}');
+	SELECT backfill_define('loud', 't', 'UPDATE batch SET n = loud(n)', settings => '{"batch_size": 5000, "target_batch_time": 0}');
+	SELECT backfill_define('slow', 't', 'UPDATE batch SET n = slow(n)', settings => '{"batch_size": 5000, "target_batch_time": 0}');
 	SELECT backfill_define('purge', 't', 'DELETE FROM batch', scope => 'id % 30 = 0')});
 
 # The numbers of a session are sent when it says so.
@@ -235,7 +235,7 @@ foreach my $call ("backfill_preview('lure')", "backfill_explain('lure')", "backf
 
 query_ok($node, q{
 	DROP TRIGGER log ON t;
-	SELECT backfill_define('plain', 't', 'UPDATE batch SET n = n + 1', settings => '{"batch_size": 5000, "sleep": 0}')});
+	SELECT backfill_define('plain', 't', 'UPDATE batch SET n = n + 1', settings => '{"batch_size": 5000, "target_batch_time": 0, "sleep": 0}')});
 query_ok($node, 'VACUUM ANALYZE t');
 query_ok($node, 'CHECKPOINT');
 my ($duration) = query_ok($node, 'SELECT * FROM backfill_explain(\'plain\', "analyze" => true)') =~ /Duration: (.*?), of/;

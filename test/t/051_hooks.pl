@@ -137,7 +137,7 @@ my %statuses = (
 	run => [qw(pending enqueued running paused completed failed stopped)],
 	batch => [qw(pending running completed failed stopped)]);
 
-make_target('every', 30, '{"batch_size": 10, "sleep": 0, "retry_delay": "1 min"}',
+make_target('every', 30, '{"batch_size": 10, "target_batch_time": 0, "sleep": 0, "retry_delay": "1 min"}',
 	parameters => '{"department": {"type": "text", "required": true}, "level": {"type": "int", "default": 3}}');
 
 # the database-wide ones first: it is not the age that decides
@@ -256,7 +256,7 @@ is(sql(qq{SELECT status, role, reason FROM backfill_events WHERE run_id IN ($ear
 check_exactly_once($node, $id, 'every', 30, 'every row was processed exactly once');
 
 # Skipped rows, and what is retried.
-make_target('skips', 3, '{"batch_size": 1, "sleep": 0, "on_error": "skip"}');
+make_target('skips', 3, '{"batch_size": 1, "target_batch_time": 0, "sleep": 0, "on_error": "skip"}');
 sql("TRUNCATE log; INSERT INTO behave VALUES (20, 'fail')");
 sql(q{SELECT backfill_off('before ' || o, 'all_before'), backfill_off('after ' || o, 'all_after')
 		FROM unnest(ARRAY['run completed', 'batch failed']) o});
@@ -288,7 +288,7 @@ is(sql('SELECT count(*) FROM backfill_hooks'), '0', 'backfill_off removes them')
 # ---------------------------------------------------------------------------
 note 'a veto, and what follows from it';
 
-make_target('v', 30, '{"batch_size": 10, "sleep": 0, "retry_delay": "20 ms", "max_attempts": 3}');
+make_target('v', 30, '{"batch_size": 10, "target_batch_time": 0, "sleep": 0, "retry_delay": "20 ms", "max_attempts": 3}');
 my $veto = q{BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = 'HK001', DETAIL = 'because', HINT = 'wait'; END};
 
 # A table as it was, and no hook.
@@ -550,7 +550,7 @@ foreach my $status ('running', 'completed')
 # several workers, a hook that fails now and then, and one that is slow
 fresh();
 sql('CREATE SEQUENCE now_and_then; GRANT ALL ON now_and_then TO PUBLIC');
-make_target('w', 400, '{"batch_size": 10, "sleep": 0, "workers": 3, "retry_delay": "1 ms", "max_attempts": 100}');
+make_target('w', 400, '{"batch_size": 10, "target_batch_time": 0, "sleep": 0, "workers": 3, "retry_delay": "1 ms", "max_attempts": 100}');
 hook('around batch completed', q{BEGIN PERFORM backfill_yield();
 	IF nextval('now_and_then') % 4 = 0 THEN RAISE EXCEPTION 'now and then' USING ERRCODE = 'serialization_failure'; END IF;
 	INSERT INTO log (label) VALUES (e.key_range); END}, name => 'w');
@@ -702,7 +702,7 @@ is(sql(q{SELECT count(*) FROM backfill_hooks WHERE name = 'gone'}), '0', 'one th
 # Whoever takes the name of a definition that was dropped has no hooks in its
 # runs, which may be resumed.
 fresh();
-make_target('theirs', 30, '{"batch_size": 10, "sleep": 0}');
+make_target('theirs', 30, '{"batch_size": 10, "target_batch_time": 0, "sleep": 0}');
 as('bob', 'GRANT EXECUTE ON FUNCTION bob.plain TO PUBLIC; CREATE TABLE bob.other (id int PRIMARY KEY)');
 $id = sql(q{SELECT backfill_start('theirs', start_at => now() + interval '1 hour')});
 sql("SELECT backfill_stop($id)");
@@ -980,7 +980,7 @@ check_exactly_once($node, $id, 'v', 30, 'every row was processed exactly once');
 note 'hooks that control runs';
 
 fresh();
-make_target('next', 30, '{"batch_size": 10, "sleep": 0}');
+make_target('next', 30, '{"batch_size": 10, "target_batch_time": 0, "sleep": 0}');
 hook('after run completed', q{BEGIN PERFORM backfill_start('next'); END});
 hook('after batch completed', q{BEGIN
 	IF e.batch = 1 THEN PERFORM backfill_pause(e.run_id); ELSIF e.batch = 2 THEN PERFORM backfill_stop(e.run_id, true); END IF; END});

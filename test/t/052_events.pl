@@ -73,7 +73,7 @@ sub events
 note 'notifications';
 
 my $name = q{it's "odd", \ and ä};
-make_target('odd', 30, '{"batch_size": 10, "sleep": 0}', name => $name);
+make_target('odd', 30, '{"batch_size": 10, "target_batch_time": 0, "sleep": 0}', name => $name);
 my $listener = session($node);
 my @heard;
 
@@ -165,7 +165,7 @@ as('alice', "SELECT backfill_off(concat_ws(' ', phase, object, status), 'hook', 
 # ---------------------------------------------------------------------------
 note 'every kind of event';
 
-make_target('t', 40, '{"batch_size": 10, "sleep": 0, "retry_delay": "20 ms"}');
+make_target('t', 40, '{"batch_size": 10, "target_batch_time": 0, "sleep": 0, "retry_delay": "20 ms"}');
 sql(q{INSERT INTO behave VALUES (50, 'gate'), (150, 'once'), (250, 'fail')});
 $id = as('carol', q{SELECT backfill_start('t')});
 ok(at_gate($id, 1), 'a run is under way');
@@ -208,7 +208,7 @@ is(as('alice', "SELECT count(*) FROM backfill_events WHERE run_id = $id"), sql("
 	'also for its owner');
 
 # Equal errors of rows that follow one another are one event.
-make_target('bad', 100, '{"batch_size": 10, "sleep": 0, "on_error": "skip", "max_error_rate": 1}');
+make_target('bad', 100, '{"batch_size": 10, "target_batch_time": 0, "sleep": 0, "on_error": "skip", "max_error_rate": 1}');
 sql(q{INSERT INTO behave SELECT i * 10, 'fail' FROM generate_series(31, 60) i});
 $id = as('alice', q{SELECT backfill_start('bad')});
 ok(settles($id, 'completed'), 'a run that skips many rows');
@@ -218,7 +218,7 @@ check_parts($node, $id, 'bad', 'every row was processed exactly once');
 sql('DELETE FROM behave');
 
 # The end of a run.
-make_target('ends', 30, '{"batch_size": 10, "sleep": 0, "verify": true}', more => q{, scope => 'n = 0',
+make_target('ends', 30, '{"batch_size": 10, "target_batch_time": 0, "sleep": 0, "verify": true}', more => q{, scope => 'n = 0',
 	finish => 'ALTER TABLE ends ADD COLUMN done boolean; COMMENT ON TABLE ends IS ''done'''});
 sql(q{CREATE FUNCTION stay() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.n := 0; RETURN NEW; END';
 	CREATE TRIGGER stay BEFORE UPDATE ON ends FOR EACH ROW WHEN (OLD.id = 150) EXECUTE FUNCTION stay()});
@@ -287,7 +287,7 @@ sub tick
 my %run;
 foreach my $state ('old', 'young', 'stopped', 'failed', 'paused')
 {
-	make_target("r_$state", 100, '{"batch_size": 10, "sleep": 0, "on_error": "skip", "max_error_rate": 1}');
+	make_target("r_$state", 100, '{"batch_size": 10, "target_batch_time": 0, "sleep": 0, "on_error": "skip", "max_error_rate": 1}');
 	sql(q{DELETE FROM behave; INSERT INTO behave VALUES (150, 'fail')});
 	sql("INSERT INTO behave VALUES (550, 'gate')") if $state =~ /stopped|failed|paused/;
 	$run{$state} = as('alice', "SELECT backfill_start('r_$state')");
@@ -359,7 +359,7 @@ nobody();
 
 # A run that is being retried while others are pruned, in either order.
 sql(q{INSERT INTO behave VALUES (150, 'fail')});
-make_target('again', 100, '{"batch_size": 10, "sleep": 0, "on_error": "skip", "max_error_rate": 1}');
+make_target('again', 100, '{"batch_size": 10, "target_batch_time": 0, "sleep": 0, "on_error": "skip", "max_error_rate": 1}');
 my $again = as('alice', q{SELECT backfill_start('again')});
 ok(settles($again, 'completed'), 'a run that skipped a row');
 nobody();

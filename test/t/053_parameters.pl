@@ -34,7 +34,7 @@ my $define = q{SELECT backfill_define('t', 't', $$
 	INSERT INTO seen SELECT id, pg_backend_pid(), concat_ws('|', run.id, run.name, extract(epoch FROM run.started_at), extract(epoch FROM run.since)),
 		concat_ws('|', extract(epoch FROM params.now), extract(epoch FROM params."default now"), params.today - date '2000-01-01', params.tomorrow - timestamp '2000-01-01', (params.pair).a, extract(epoch FROM (params.pair).b), params.nows::text), md5(params.long) FROM batch;
 	UPDATE batch SET n = n + 1$$, parameters => '{"now": "timestamptz", "default now": {"type": "timestamptz", "default": "now"}, "today": "date", "tomorrow": "timestamp", "pair": "pair", "nows": "timetz[]", "long": "text"}',
-	settings => '{"batch_size": 20, "sleep": "50 ms", "workers": 2, "retry_delay": "10 ms"}')};
+	settings => '{"batch_size": 20, "target_batch_time": 0, "sleep": "50 ms", "workers": 2, "retry_delay": "10 ms"}')};
 sql($define);
 # half of the text cannot be compressed
 $node->safe_psql('postgres', q{CREATE TABLE long AS SELECT repeat(E'"\'\\\\', 150000) || string_agg(md5(i::text), E'\n') AS text FROM generate_series(1, 20000) i});
@@ -91,7 +91,7 @@ sub change_type
 	my ($type, $given, $change, $x) = @_;
 	sql('UPDATE t SET n = 0; TRUNCATE seen');
 	sql(qq{SELECT backfill_define('typed', 't', \$\$INSERT INTO seen SELECT id, pg_backend_pid(), $x FROM batch; UPDATE batch SET n = n + 1\$\$, parameters => '{"x": {"type": "$type"}}',
-		settings => '{"batch_size": 100, "sleep": "1 h"}')});
+		settings => '{"batch_size": 100, "target_batch_time": 0, "sleep": "1 h"}')});
 	my $run = start('typed', qq({"x": $given}));
 	ok(wait_for($node, "SELECT batches = 1 FROM backfill_runs WHERE id = $run"), "$type: a batch is done");
 	sql("SELECT backfill_pause($run)");
@@ -157,7 +157,7 @@ $node->safe_psql('postgres', q{
 	CREATE TYPE elsewhere.mood AS ENUM ('else');
 	SET search_path = elsewhere, public;
 	SELECT backfill_define('path', 'public.t', 'INSERT INTO seen SELECT id, 0, params.c::oid::text, params.m::text FROM batch LIMIT 1',
-		parameters => '{"c": {"type": "regclass", "default": "referenced"}, "m": "mood", "n": "public.mood"}', settings => '{"sleep": 0, "batch_size": 10000}')});
+		parameters => '{"c": {"type": "regclass", "default": "referenced"}, "m": "mood", "n": "public.mood"}', settings => '{"sleep": 0, "batch_size": 10000, "target_batch_time": 0}')});
 foreach my $path ('public', 'pg_catalog', 'nowhere', 'public, elsewhere, pg_catalog')
 {
 	sql('TRUNCATE seen');

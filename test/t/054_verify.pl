@@ -32,7 +32,7 @@ sub start
 	my $role = $opts{role} || 'postgres';
 	my $settings = $opts{settings} || '"sleep": 0';
 	sql(qq{SET ROLE $role; SELECT backfill_define('$table', '$table', \$s\$$statement\$s\$} . ($opts{scope} ? ", scope => \$s\$$opts{scope}\$s\$" : '')
-		. ($opts{finish} ? ", finish => \$f\$$opts{finish}\$f\$" : '') . ($opts{parameters} ? ", parameters => '$opts{parameters}'" : '') . qq{, settings => '{"batch_size": 300, "retry_delay": "10 ms", $settings}')});
+		. ($opts{finish} ? ", finish => \$f\$$opts{finish}\$f\$" : '') . ($opts{parameters} ? ", parameters => '$opts{parameters}'" : '') . qq{, settings => '{"batch_size": 300, "target_batch_time": 0, "retry_delay": "10 ms", $settings}')});
 	return sql("SET ROLE $role; SELECT backfill_start('$table')");
 }
 
@@ -108,7 +108,7 @@ is(value($id, 'rows_remaining, errors'), '0|2', 'the errors stay until they are 
 like(refusal(q{SELECT backfill_define('t', 't', 'UPDATE batch SET n = 1', settings => '{"verify": true}')}), qr/ERROR:  22023.*verify/s, 'verify needs a scope: backfill_define');
 sql(q{SELECT backfill_define('t', 't', 'UPDATE batch SET n = n + 1')});
 like(refusal(q{SELECT backfill_start('t', settings => '{"verify": true}')}), qr/ERROR:  22023.*verify/s, 'backfill_start');
-sql(q{SELECT backfill_define('t', 't', 'UPDATE batch SET n = n + 1', settings => '{"sleep": "1 h", "batch_size": 10}')});
+sql(q{SELECT backfill_define('t', 't', 'UPDATE batch SET n = n + 1', settings => '{"sleep": "1 h", "batch_size": 10, "target_batch_time": 0}')});
 $id = sql(q{SELECT backfill_start('t')});
 ok(wait_for($node, "SELECT batches > 0 FROM backfill_runs WHERE id = $id"), 'a run without a scope');
 like(refusal(qq{SELECT backfill_alter($id, '{"verify": true}')}), qr/ERROR:  22023.*verify/s, 'backfill_alter');
@@ -129,7 +129,7 @@ $node->safe_psql('postgres', q{CREATE TABLE many (a int, b text COLLATE "C", n i
 foreach my $direction ('asc', 'desc')
 {
 	sql('UPDATE many SET n = 0 WHERE n <> 0');
-	$id = start('many', scope => 'n = 0', statement => q{UPDATE batch SET n = 1 WHERE a % 7 <> 3}, settings => qq("sleep": 0, "verify": true, "batch_size": 20000, "direction": "$direction"));
+	$id = start('many', scope => 'n = 0', statement => q{UPDATE batch SET n = 1 WHERE a % 7 <> 3}, settings => qq("sleep": 0, "verify": true, "batch_size": 20000, "target_batch_time": 0, "direction": "$direction"));
 	ok(wait_for_status($node, $id, 'failed'), "120,000 rows, $direction: some are left");
 	my $left = sql('SELECT count(*) FROM many WHERE n = 0');
 	cmp_ok($left, '>', 10_000, 'not few, all over');

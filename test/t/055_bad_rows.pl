@@ -63,7 +63,7 @@ $node->safe_psql('postgres', qq{
 		UPDATE big SET divisor = 1, wish_amount = 1, wish_code = id, mood = 'fine', word = '1', delay = 0.2 WHERE kind = ANY (kinds) AND n = 0\$\$});
 $node->safe_psql('postgres', 'VACUUM ANALYZE big');
 is(sql('SELECT count(*), count(DISTINCT key), count(DISTINCT kind) FROM expected'), '37|37|5', '37 bad rows, of five kinds');
-define_increment($node, 'big', '{"batch_size": 5000, "sleep": "5ms", "workers": 2, "on_error": "skip", "retry_delay": "10 ms"}',
+define_increment($node, 'big', '{"batch_size": 5000, "target_batch_time": 0, "sleep": "5ms", "workers": 2, "on_error": "skip", "retry_delay": "10 ms"}',
 	statement => 'UPDATE batch SET n = n + one(delay), quotient = 100 / divisor, amount = wish_amount, code = wish_code, number = word::int');
 lap('making the table');
 
@@ -185,7 +185,7 @@ sub finds
 	my $direction = $opts{direction} || 'asc';
 	sql("UPDATE small SET n = 0 WHERE n <> 0; TRUNCATE copied, groups");
 	sql("ALTER TABLE small ENABLE TRIGGER $opts{trigger}") if $opts{trigger};
-	sql(qq{SELECT backfill_define('small', 'small', \$d\$$statement\$d\$ $scope, settings => '{"batch_size": 400, "sleep": 0, "workers": 2, "on_error": "skip", "max_error_rate": 1, "retry_delay": 0, "direction": "$direction"}')});
+	sql(qq{SELECT backfill_define('small', 'small', \$d\$$statement\$d\$ $scope, settings => '{"batch_size": 400, "target_batch_time": 0, "sleep": 0, "workers": 2, "on_error": "skip", "max_error_rate": 1, "retry_delay": 0, "direction": "$direction"}')});
 	my $run = start_run($node, 'small');
 	ok(wait_for_status($node, $run, 'completed'), "$what: the run completes");
 	my $errors = "SELECT key[1]::int FROM backfill_errors WHERE run_id = $run";
@@ -249,7 +249,7 @@ sub start_locked
 	sql('UPDATE t SET n = 0 WHERE n <> 0');
 	$blocker->query('BEGIN');
 	$blocker->query('SELECT FROM t WHERE id = 25000 FOR UPDATE');
-	define_increment($node, 't', qq({"batch_size": 500, "sleep": 0, "workers": $workers, "lock_timeout": "100ms", "retry_delay": "500ms", "max_attempts": 1000}));
+	define_increment($node, 't', qq({"batch_size": 500, "target_batch_time": 0, "sleep": 0, "workers": $workers, "lock_timeout": "100ms", "retry_delay": "500ms", "max_attempts": 1000}));
 	my $run = start_run($node, 't');
 	ok(wait_for($node, "SELECT rows_affected = $few - 1 FROM backfill_runs WHERE id = $run"), "$workers worker(s): every other row is done while the lock is held");
 	return $run;
@@ -319,7 +319,7 @@ $blocker = session($node);
 sql('UPDATE t SET n = 0');
 $blocker->query('BEGIN');
 $blocker->query('SELECT FROM t WHERE id IN (10, 25000, 50000) FOR UPDATE');
-define_increment($node, 't', '{"batch_size": 500, "sleep": 0, "workers": 2, "lock_timeout": "50ms", "retry_delay": "20ms", "max_attempts": 3, "on_error": "skip"}');
+define_increment($node, 't', '{"batch_size": 500, "target_batch_time": 0, "sleep": 0, "workers": 2, "lock_timeout": "50ms", "retry_delay": "20ms", "max_attempts": 3, "on_error": "skip"}');
 $id = start_run($node, 't');
 ok(wait_for_status($node, $id, 'completed'), 'locks that stay: on_error skip leaves the rows out after max_attempts');
 is(sql("SELECT string_agg(key[1] || ' ' || sqlstate || ' ' || attempts, ', ' ORDER BY key[1]::int) FROM backfill_errors WHERE run_id = $id"), '10 55P03 1, 25000 55P03 1, 50000 55P03 1', 'they are the ones that are locked');

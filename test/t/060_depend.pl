@@ -15,9 +15,9 @@ sub value { return run_value($node, @_); }
 sub refusal { return sqlstate($node, $_[0]); }
 
 create_target($node, $_, 2000) foreach qw(one two three);
-define_increment($node, $_, '{"batch_size": 500, "sleep": 0}') foreach qw(one two three);
+define_increment($node, $_, '{"batch_size": 500, "target_batch_time": 0, "sleep": 0}') foreach qw(one two three);
 sql(q{SELECT backfill_define('slow', 'one', 'UPDATE batch SET n = n + 1',
-	settings => '{"batch_size": 100, "sleep": "1 h"}')});
+	settings => '{"batch_size": 100, "target_batch_time": 0, "sleep": "1 h"}')});
 
 # ---------------------------------------------------------------------------
 note 'after';
@@ -98,7 +98,7 @@ sql(q{SELECT backfill_define('told', 'two', 'INSERT INTO seen SELECT DISTINCT ru
 	parameters => '{"k": "int", "parent": "bigint", "since": "timestamptz"}')});
 sql(q{SELECT backfill_define('teller', 'one', 'UPDATE batch SET n = n + 1', parameters => '{"k": "int"}',
 	"then" => '[{"name": "told", "parameters": {"k": {"from": "params.k"}, "parent": {"from": "run.id"}, "since": {"from": "run.started_at"}},
-				 "settings": {"batch_size": 10000}},
+				 "settings": {"batch_size": 10000, "target_batch_time": 0}},
 				{"name": "missing"}, {"name": "three"}]')});
 my $teller = sql(q{SELECT backfill_start('teller', '{"k": 7}')});
 wait_for_status($node, $teller, 'completed');
@@ -128,7 +128,7 @@ like(refusal(q{SELECT backfill_define('told', 'two', 'DELETE FROM batch', "then"
 note 'nice';
 
 my $nice = sql(q{SELECT backfill_define('nice', 'three', 'UPDATE batch SET n = n + 1 FROM pg_sleep(0.1)',
-		settings => '{"batch_size": 400, "sleep": 0, "nice": 2}');
+		settings => '{"batch_size": 400, "target_batch_time": 0, "sleep": 0, "nice": 2}');
 	SELECT backfill_start('nice')});
 $nice =~ s/\s//g;
 wait_for_status($node, $nice, 'completed');

@@ -1,0 +1,143 @@
+# What a backfill does to the foreground; read by bench/run.sh, for
+# BENCH=foreground.
+#
+# pgbench's own transactions, two clients, at half of the rate that the machine
+# can bear, on the table that is filled at the same time: without any run, beside
+# a run with the preset "polite", beside a run of two workers that nothing
+# governs, and beside the loop that one would write.  One segment of each follows
+# the other, so that all of them see the same machine; the first round is not
+# counted.
+#
+#   BENCH_SEGMENT=15      seconds of each segment
+
+segment_rate=0					# transactions per second
+segment_number=0
+
+# pgbench for so many seconds.  Sets `p99` (ms), `tps`.
+foreground()					# SECONDS [OPTION ...]
+{
+	local t=$1
+	shift
+	rm -f "$work"/pgbench.log.*
+	"$bin/pgbench" -n -c 2 -j 1 -T "$t" -l --log-prefix="$work/pgbench.log" "$@" postgres \
+		>"$work/pgbench.out" 2>&1 || die "$(cat "$work/pgbench.out")"
+	tps=$(sed -n 's/^tps = \([0-9.]*\) .*/\1/p' "$work/pgbench.out")
+	p99=$(cat "$work"/pgbench.log.* | awk '{ print $3 }' | sort -n |
+		awk '{ v[NR] = $1 } END { printf "%.3f", v[int(NR * 0.99)] / 1000 }')
+}
+
+# Begin to fill the column in that way, from another place each time.
+fill_start()					# MODE
+{
+	local from=$((segment_number % 8 * 300000 + 1)) settings
+	case $1 in
+		none) return ;;
+		loop)
+			sql "UPDATE fill_progress SET rows = 0" >/dev/null
+			PGOPTIONS="-c synchronous_commit=off" "$bin/psql" -Xq -c "CALL fill($from)" \
+				>/dev/null 2>&1 &
+			filler=$!
+			until [ "$(sql "SELECT rows FROM fill_progress")" -gt 0 ]; do sleep 0.1; done
+			return
+			;;
+		ungoverned)
+			settings='{"workers": 2, "batch_size": 5000, "target_batch_time": 0, "sleep": "0", "yield_after": "off", "from": '$from'}'
+			;;
+		polite) settings='{"preset": "polite", "from": '$from'}' ;;
+	esac
+	run=$(sql "SELECT backfill_start('fill', settings => '$settings')")
+	until [ "$(sql "SELECT batches > 0 FROM backfill_runs WHERE id = $run")" = t ]; do sleep 0.1; done
+}
+
+fill_rows()						# MODE
+{
+	case $1 in
+		none) echo 0 ;;
+		loop) sql "SELECT rows FROM fill_progress" ;;
+		*) sql "SELECT rows_scanned FROM backfill_runs WHERE id = $run" ;;
+	esac
+}
+
+fill_stop()						# MODE
+{
+	case $1 in
+		none) return ;;
+		loop)
+			sql "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+				  WHERE query LIKE 'CALL fill(%'" >/dev/null
+			wait "$filler" || true
+			;;
+		*)
+			sql "SELECT backfill_stop($run, true)" >/dev/null
+			sql "CALL backfill_wait($run)" >/dev/null 2>&1 || true
+			;;
+	esac
+}
+
+# One segment.  Sets `p99`, `tps` and `speed` (rows per second).
+segment()						# MODE
+{
+	local before t0
+	segment_number=$((segment_number + 1))
+	sql "VACUUM pgbench_accounts" >/dev/null
+	sql "VACUUM pgbench_tellers" >/dev/null
+	sql "VACUUM pgbench_branches" >/dev/null
+	sql "CHECKPOINT" >/dev/null
+	fill_start "$1"
+	before=$(fill_rows "$1")
+	t0=$(date +%s.%N)
+	foreground "${BENCH_SEGMENT:-15}" -R "$segment_rate"
+	speed=$(date +%s.%N | awk -v t0="$t0" -v a="$before" -v b="$(fill_rows "$1")" \
+		'{ printf "%.0f", (b - a) / ($1 - t0) }')
+	fill_stop "$1"
+}
+
+bench_foreground()
+{
+	local mode round rounds=$((pairs < 5 ? 5 : pairs))
+	local -A p99s tpss speeds
+	"$bin/pgbench" -i -q -s 50 postgres >/dev/null 2>&1
+	sql "CREATE TABLE fill_progress (rows bigint); INSERT INTO fill_progress VALUES (0)" >/dev/null
+	sql "CREATE PROCEDURE fill(first bigint) LANGUAGE plpgsql AS \$\$
+		DECLARE
+			done bigint := first;
+		BEGIN
+			LOOP
+				UPDATE pgbench_accounts SET filler = 'filled'
+				 WHERE aid >= done AND aid < done + 5000;
+				EXIT WHEN NOT FOUND;
+				done := done + 5000;
+				UPDATE fill_progress SET rows = rows + 5000;
+				COMMIT;
+			END LOOP;
+		END \$\$"
+	sql "SELECT backfill_define('fill', 'pgbench_accounts', \$s\$UPDATE batch SET filler = 'filled'\$s\$)" >/dev/null
+
+	foreground 10
+	segment_rate=$(awk -v t="$tps" 'BEGIN { printf "%d", t / 2 }')
+	note "the machine can do $tps transactions per second, asked for $segment_rate"
+	for round in $(seq 0 "$rounds"); do
+		for mode in none polite ungoverned loop; do
+			segment "$mode"
+			note "$mode: p99 $p99 ms, $tps transactions/s, $speed rows/s"
+			[ "$round" -gt 0 ] || continue
+			p99s[$mode]="${p99s[$mode]:-} $p99"
+			tpss[$mode]="${tpss[$mode]:-} $tps"
+			speeds[$mode]="${speeds[$mode]:-} $speed"
+		done
+	done
+	# shellcheck disable=SC2086,SC2046
+	{
+		figure "foreground p99, polite / no run" 2 "" $(quotients "${p99s[polite]# }" "${p99s[none]# }")
+		figure "foreground time a transaction, polite / no run" 1.031 "" $(quotients "${tpss[none]# }" "${tpss[polite]# }")
+		figure "speed, ungoverned / polite" 20 "" $(quotients "${speeds[ungoverned]# }" "${speeds[polite]# }")
+		for mode in ungoverned loop; do
+			figure "  foreground p99, $mode / no run" - "" $(quotients "${p99s[$mode]# }" "${p99s[none]# }")
+			figure "  foreground time a transaction, $mode / no run" - "" $(quotients "${tpss[none]# }" "${tpss[$mode]# }")
+		done
+		for mode in polite ungoverned loop; do
+			figure "  rows per second, $mode" - "" ${speeds[$mode]}
+		done
+		figure "  p99 without a run" - " ms" ${p99s[none]}
+	}
+}
