@@ -445,12 +445,6 @@ failure_handle(Worker *worker, ErrorData *error)
 	bool		from_hook = worker->in_hook;
 
 	yield_to = shared_worker_take_yield();
-	if (yield_to != 0 && error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
-		!shared_worker_noticed())
-	{
-		give_way(worker, error);
-		return;
-	}
 
 	/* our own cancellation, which comes after a notice, is no error */
 	if (shared_worker_noticed() && !worker_reload(worker))
@@ -458,6 +452,11 @@ failure_handle(Worker *worker, ErrorData *error)
 		if (!failure_is_retryable(error) && !is_skippable(worker, error))
 			failure_fail_run(worker, error);
 		failure_leave(worker, error->message);
+	}
+	if (yield_to != 0 && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+	{
+		give_way(worker, error);
+		return;
 	}
 	if (failure_prepare_again(worker, error))
 		return;

@@ -257,7 +257,9 @@ governor_set_pace(CatalogSession *session, RunInfo *run, Governor *governor, int
 	/* the server is read with our own rights */
 	catalog_end(session);
 	health_judge(run, &settings, &health);
-	load = health.what || settings.workers != WORKERS_AUTO ? health.load : health_foreground();
+	load = health.load;
+	if (settings.workers == WORKERS_AUTO && settings.max_active_sessions == 0)
+		load = Max(load, health_foreground());
 	catalog_begin(session);
 
 	pace->workers = count_workers(session, run, &settings, governor, load);

@@ -524,8 +524,8 @@ judge_target(const RunInfo *run, const RunSettings *settings, Health *health)
 	if (settings->pause_for_vacuum)
 	{
 		vacuum.error = try_reading(read_vacuum, &vacuum);
-		if (!has_failed(health, "pause_for_vacuum", &vacuum) && vacuum.value != 0)
-			weigh(health, "pause_for_vacuum", HUGE_VAL,
+		if (!has_failed(health, "pause_for_vacuum", &vacuum))
+			weigh(health, "pause_for_vacuum", vacuum.value != 0 ? HUGE_VAL : 0,
 				  psprintf("process " INT64_FORMAT " vacuums the target", vacuum.value));
 	}
 }
@@ -550,7 +550,7 @@ health_judge(const RunInfo *run, const RunSettings *settings, Health *health)
 }
 
 /*
- * For runs that have no other measure: the active client sessions for each
+ * For runs that have no limit for them: the active client sessions for each
  * processor.  Likewise in a transaction.
  */
 double
