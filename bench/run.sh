@@ -41,7 +41,7 @@ figure()						# NAME LIMIT UNIT VALUE ..., "-" for no limit
 	local name=$1 limit=$2 unit=$3 m mark
 	shift 3
 	m=$(median "$@")
-	mark=$(awk -v m="$m" -v l="$limit" 'BEGIN { print l != "-" && m + 0 > l + 0 ? "  OVER" : "" }')
+	mark=$(awk -v m="$m" -v l="$limit" 'BEGIN { print (l != "-" && m + 0 > l + 0 ? "  OVER" : "") }')
 	printf '%s: %s%s (limit %s) [%s]%s\n' "$name" "$m" "$unit" "$limit" "$*" "$mark"
 	[ "$limit" = - ] || limit=$limit$unit
 	table+=("$(printf '%-62s %9s %9s%s' "$name" "$m$unit" "$limit" "$mark")")

@@ -489,6 +489,11 @@ batch_run(Worker *worker)
 	result->finished_at = GetCurrentTimestamp();
 	result->wal_bytes = (int64) (pgWalUsage.wal_bytes - wal);
 
+	/* its own time: waiting for locks says nothing about the size */
+	duration = result->finished_at - result->started_at - worker->lock_wait;
+	worker->pinned = pace_measure(rows_scanned, result->rows_affected, result->wal_bytes,
+								  duration, worker->run->scope != NULL);
+
 #ifdef BACKFILL_NEGATIVE_CONTROL
 	/* what not to do: the tests prove that they notice */
 	worker_commit(worker);
@@ -510,10 +515,7 @@ batch_run(Worker *worker)
 		next = claim(worker, false);
 	worker_commit(worker);
 
-	/* its own time: waiting for locks says nothing about the size */
-	duration = result->finished_at - result->started_at - worker->lock_wait;
-	worker->pinned = pace_settle(rows_scanned, result->rows_affected, result->wal_bytes,
-								 duration, worker->run->scope != NULL);
+	pace_settle(result->rows_affected);
 	if (next == NULL || next->crashes < BATCH_CRASHES_SUSPECT)
 		batch_leave_quarantine(worker);
 	take_in_hand(worker, next);

@@ -527,7 +527,7 @@ backfill_alter(PG_FUNCTION_ARGS)
 	event.role = caller_name(caller);
 	event.reason = JsonbToCString(NULL, &settings->root, VARSIZE(settings));
 	settings = settings_merge(run->settings, settings);
-	settings_check_scope(settings, run->scope);
+	settings_check_together(settings, run->scope);
 	catalog_set_settings(&session, run->id, settings);
 	catalog_add_event(&session, run, &event);
 	catalog_end(&session);

@@ -138,7 +138,7 @@ check_walk(const DefinitionInfo *def, Jsonb *given)
 	Walk	   *walk;
 
 	settings_resolve(given, &settings);
-	settings_check_scope(given, def->scope);
+	settings_check_together(given, def->scope);
 	walk = walk_open(def->target, def->key, settings.direction == WALK_DESCENDING);
 	walk_check_bounds(walk, &settings);
 	return walk;

@@ -234,6 +234,18 @@ fill_ledgers(CatalogSession *session, RunInfo *run)
 	pace_close_ledger(MyDatabaseId, run->id);
 }
 
+/* Keep the batch size that was found, for the next time that workers start. */
+void
+governor_save_size(CatalogSession *session, RunInfo *run)
+{
+	int64		size = pace_size(MyDatabaseId, run->id);
+
+	if (size <= 0 || size == run->batch_size)
+		return;
+	catalog_set_batch_size(session, run->id, size);
+	run->batch_size = size;
+}
+
 /*
  * Set the pace of a run that is enqueued or running, whose row is locked, and
  * say why it is throttled.  governor->pace is the pace; its workers, how many
@@ -262,6 +274,9 @@ governor_set_pace(CatalogSession *session, RunInfo *run, Governor *governor, int
 		load = Max(load, health_foreground());
 	catalog_begin(session);
 
+	/* the slot goes with the last worker */
+	if (living == 0)
+		governor_save_size(session, run);
 	pace->workers = count_workers(session, run, &settings, governor, load);
 	look_at_window(&match, pace, &why);
 	look_at_probe(run, &settings, pace, &why);
@@ -272,14 +287,4 @@ governor_set_pace(CatalogSession *session, RunInfo *run, Governor *governor, int
 	pace_set(MyDatabaseId, run->id, pace, run->batch_size);
 	fill_ledgers(session, run);
 	say_why(session, run, governor, why.text ? &why : &softly);
-}
-
-/* Keep the batch size that was found, for the next time that workers start. */
-void
-governor_save_size(CatalogSession *session, RunInfo *run)
-{
-	int64		size = pace_size(MyDatabaseId, run->id);
-
-	if (size > 0 && size != run->batch_size)
-		catalog_set_batch_size(session, run->id, size);
 }

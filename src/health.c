@@ -183,7 +183,10 @@ check_standbys(TimestampTz now)
 	}
 }
 
-/* value: the lag in milliseconds; value2: in bytes. */
+/*
+ * value: the lag in milliseconds; value2: in bytes.  What receives the WAL only,
+ * and never replays it, has to have it.
+ */
 static void
 read_standbys(Reading *reading, MemoryContext context)
 {
@@ -192,7 +195,7 @@ read_standbys(Reading *reading, MemoryContext context)
 
 	note_position(current, now);
 	query("SELECT coalesce(nullif(application_name, ''), pid::text), "
-		  "       replay_lsn - '0/0'::pg_lsn, "
+		  "       coalesce(replay_lsn, flush_lsn) - '0/0'::pg_lsn, "
 		  "       (EXTRACT(epoch FROM replay_lag) * 1000)::bigint "
 		  "  FROM pg_stat_replication WHERE state <> 'backup'");
 	for (int i = 0; i < SPI_processed; i++)
@@ -275,14 +278,18 @@ read_archive(Reading *reading, MemoryContext context)
 	FreeDir(dir);
 }
 
-/* value: the active client sessions. */
+/*
+ * value: the active client sessions.  One that waits in an extension, as in
+ * backfill_wait, is no load.
+ */
 static void
 read_sessions(Reading *reading, MemoryContext context)
 {
 	bool		isnull;
 
 	query("SELECT count(*) FROM pg_stat_activity "
-		  " WHERE state = 'active' AND backend_type = 'client backend'");
+		  " WHERE state = 'active' AND backend_type = 'client backend' "
+		  "   AND wait_event_type IS DISTINCT FROM 'Extension'");
 	reading->value = int_column(0, 1, &isnull);
 }
 
@@ -304,6 +311,7 @@ read_xmin(Reading *reading, MemoryContext context)
 		  "          OR backend_type = 'walsender') "
 		  "     AND backend_type NOT IN ('backfill worker', 'backfill scheduler', "
 		  "                              'autovacuum worker') "
+		  "     AND pid NOT IN (SELECT pid FROM pg_stat_progress_vacuum) "
 		  "   UNION ALL "
 		  "  SELECT greatest(age(xmin), age(catalog_xmin))::bigint, "
 		  "         format('replication slot \"%s\"', slot_name) FROM pg_replication_slots "

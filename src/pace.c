@@ -574,29 +574,24 @@ pace_worker_gone(WorkerSlot *w)
 }
 
 /*
- * The batch in hand is committed: it used so much, and its statement took so
- * many microseconds.  Returns -1 or 1 when the batch size is newly pinned at its
- * lower or upper limit.
+ * The statement of the batch in hand took so many microseconds, and wrote so much
+ * WAL, whatever becomes of it.  To be called before the next batch is claimed,
+ * which is to have the size that follows from that.  Returns -1 or 1 when the batch size is newly pinned at its lower or upper
+ * limit.
  */
 int
-pace_settle(int64 rows_scanned, int64 rows_affected, int64 wal_bytes,
-			int64 duration, bool has_scope)
+pace_measure(int64 rows_scanned, int64 rows_affected, int64 wal_bytes,
+			 int64 duration, bool has_scope)
 {
-	WorkerSlot *w = shared_my_worker();
 	RunPace    *p;
 	TimestampTz now = GetCurrentTimestamp();
 	int			pinned = 0;
 
 	shared_lock(LW_EXCLUSIVE);
 	p = my_pace();
-	reserve(p, -w->reserved);
-	w->reserved = 0;
-	ledger_add(&shared->budgets.used_rows, now, rows_affected, now);
 	ledger_add(&shared->budgets.used_wal, now, wal_bytes, now);
 	if (p)
 	{
-		ledger_add(&p->rows, now, rows_affected, now);
-		ledger_add(&p->all_rows, now, rows_affected, now);
 		ledger_add(&p->wal, now, wal_bytes, now);
 		ledger_add(&p->all_wal, now, wal_bytes, now);
 		if (rows_affected > 0)
@@ -613,6 +608,27 @@ pace_settle(int64 rows_scanned, int64 rows_affected, int64 wal_bytes,
 	}
 	shared_unlock();
 	return pinned;
+}
+
+/* The batch in hand is committed: it used so many rows. */
+void
+pace_settle(int64 rows_affected)
+{
+	WorkerSlot *w = shared_my_worker();
+	RunPace    *p;
+	TimestampTz now = GetCurrentTimestamp();
+
+	shared_lock(LW_EXCLUSIVE);
+	p = my_pace();
+	reserve(p, -w->reserved);
+	w->reserved = 0;
+	ledger_add(&shared->budgets.used_rows, now, rows_affected, now);
+	if (p)
+	{
+		ledger_add(&p->rows, now, rows_affected, now);
+		ledger_add(&p->all_rows, now, rows_affected, now);
+	}
+	shared_unlock();
 }
 
 /*

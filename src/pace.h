@@ -104,8 +104,9 @@ extern bool pace_reserve(int64 rows, bool *too_large, TimestampTz *retry_at);
 extern void pace_advance(void);
 extern void pace_drop_next(void);
 extern void pace_release(void);
-extern int	pace_settle(int64 rows_scanned, int64 rows_affected, int64 wal_bytes,
-						int64 duration, bool has_scope);
+extern int	pace_measure(int64 rows_scanned, int64 rows_affected, int64 wal_bytes,
+						 int64 duration, bool has_scope);
+extern void pace_settle(int64 rows_affected);
 extern bool pace_take_probe(int64 interval, TimestampTz *due);
 extern bool pace_probe_said(ProbeVerdict verdict, const char *reason);
 

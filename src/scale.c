@@ -61,6 +61,7 @@ scale_workers(Scale *scale, const RunSettings *settings, double load, double rat
 	{
 		scale->workers = 1;
 		scale->changed_at = now;
+		return 1;
 	}
 	if (scale->ceiling > 0 && now >= scale->ceiling_until)
 		scale->ceiling = 0;

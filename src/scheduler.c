@@ -216,6 +216,7 @@ carry_out(CatalogSession *session, RunInfo *run, Watch *watch, int living)
 		return;
 	}
 	catalog_rollup(session, run->id);
+	governor_save_size(session, run);
 	if (transition_needs_worker(session, run, run->requested))
 		watch->wanted = 1;
 	else
@@ -268,6 +269,7 @@ advance(CatalogSession *session, RunInfo *run, Watch *watch, int living)
 		catalog_open_batches(session, run->id, NULL) == 0)
 	{
 		catalog_rollup(session, run->id);
+		governor_save_size(session, run);
 		change_run(session, run, watch, RUN_COMPLETED);
 		return false;
 	}

@@ -22,6 +22,21 @@
 #include "rate.h"
 #include "setting.h"
 
+/* Millionths as a decimal number. */
+static char *
+number_text(int64 millionths)
+{
+	char	   *text = psprintf("%.6f", millionths / 1000000.0);
+	char	   *end = text + strlen(text);
+
+	while (end[-1] == '0')
+		end--;
+	if (end[-1] == '.')
+		end--;
+	*end = '\0';
+	return text;
+}
+
 /* A value or limit of the setting as text, NULL where there is none. */
 char *
 setting_text(const Setting *setting, int64 value)
@@ -40,7 +55,7 @@ setting_text(const Setting *setting, int64 value)
 		case SETTING_INTERVAL:
 			return duration_text(value);
 		case SETTING_NUMBER:
-			return psprintf("%g", value / 1000000.0);
+			return number_text(value);
 		default:
 			return NULL;
 	}
@@ -290,16 +305,38 @@ windows_value(const Setting *setting, JsonbValue *value)
 	return windows_parse(value->val.binary.data);
 }
 
+/* Show the position in the text of the setting, not in the caller's command. */
+static void
+sql_error_callback(void *arg)
+{
+	int			position = geterrposition();
+
+	if (position > 0)
+	{
+		errposition(0);
+		internalerrposition(position);
+		internalerrquery((const char *) arg);
+	}
+}
+
 /* One statement; whether it can be executed is seen when it is. */
 static char *
 sql_value(const Setting *setting, JsonbValue *value)
 {
+	ErrorContextCallback callback;
 	char	   *text;
+	int			n;
 
 	if (value->type != jbvString)
 		bad_value(setting, value);
 	text = setting_scalar_text(value);
-	if (list_length(raw_parser(text, RAW_PARSE_DEFAULT)) != 1)
+	callback.callback = sql_error_callback;
+	callback.arg = text;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	n = list_length(raw_parser(text, RAW_PARSE_DEFAULT));
+	error_context_stack = callback.previous;
+	if (n != 1)
 		bad_value(setting, value);
 	return text;
 }

@@ -162,7 +162,7 @@ typedef struct PresetValue
 } PresetValue;
 
 static const PresetValue preset_values[] = {
-	{PRESET_POLITE, "target_batch_time", 50},
+	{PRESET_POLITE, "target_batch_time", 20},
 	{PRESET_POLITE, "nice", 9000000},
 	{PRESET_POLITE, "sleep", 20},
 	{PRESET_POLITE, "yield_after", 50},
@@ -217,6 +217,37 @@ check_giver(const Setting *setting, SettingGiver giver)
 				 errdetail("Only what sets the pace of a run may depend on the hour.")));
 }
 
+static void for_each_setting(Jsonb *object, RunSettings *result, SettingGiver giver);
+
+static void
+window_error_callback(void *arg)
+{
+	errcontext("window %d", *(int *) arg);
+}
+
+/* Check the settings that the windows give. */
+static void
+check_windows(List *windows)
+{
+	ErrorContextCallback callback;
+	int			number = 0;
+	ListCell   *lc;
+
+	callback.callback = window_error_callback;
+	callback.arg = &number;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	foreach(lc, windows)
+	{
+		Window	   *window = lfirst(lc);
+
+		number++;
+		if (window->settings)
+			for_each_setting(window->settings, NULL, GIVEN_BY_WINDOW);
+	}
+	error_context_stack = callback.previous;
+}
+
 /*
  * Walk the object: check each value and, if given, apply it to the result.
  * A null is good for any setting and leaves the default.
@@ -241,8 +272,6 @@ for_each_setting(Jsonb *object, RunSettings *result, SettingGiver giver)
 	it = JsonbIteratorInit(&object->root);
 	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
 	{
-		ListCell   *lc;
-
 		if (token == WJB_KEY)
 		{
 			setting = find_setting(pnstrdup(v.val.string.val, v.val.string.len));
@@ -252,15 +281,8 @@ for_each_setting(Jsonb *object, RunSettings *result, SettingGiver giver)
 		if (token != WJB_VALUE || v.type == jbvNull)
 			continue;
 		setting_apply(setting, &v, result);
-		if (setting->type != SETTING_WINDOWS)
-			continue;
-		foreach(lc, result->windows)
-		{
-			Window	   *window = lfirst(lc);
-
-			if (window->settings)
-				for_each_setting(window->settings, NULL, GIVEN_BY_WINDOW);
-		}
+		if (setting->type == SETTING_WINDOWS)
+			check_windows(result->windows);
 	}
 }
 
@@ -278,13 +300,40 @@ settings_check_alterable(Jsonb *object)
 	for_each_setting(object, NULL, GIVEN_TO_RUN);
 }
 
-/* Raises an error if settings that need a scope are given without one. */
+/* Raises an error if the settings contradict one another. */
+static void
+check_sizes(const RunSettings *resolved)
+{
+	if (resolved->min_batch_size > resolved->max_batch_size)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("backfill setting \"min_batch_size\" is larger than \"max_batch_size\""),
+				 errdetail("They are " INT64_FORMAT " and " INT64_FORMAT ".",
+						   resolved->min_batch_size, resolved->max_batch_size)));
+}
+
+/*
+ * Raises an error if the settings contradict one another, also in a window, or
+ * need a scope that there is not.
+ */
 void
-settings_check_scope(Jsonb *object, const char *scope)
+settings_check_together(Jsonb *object, const char *scope)
 {
 	RunSettings resolved;
+	RunSettings in_window;
+	ListCell   *lc;
 
 	settings_resolve(object, &resolved);
+	check_sizes(&resolved);
+	foreach(lc, resolved.windows)
+	{
+		Window	   *window = lfirst(lc);
+
+		if (window->settings == NULL)
+			continue;
+		settings_resolve(settings_merge(object, window->settings), &in_window);
+		check_sizes(&in_window);
+	}
 	if (resolved.verify && scope == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -76,7 +76,7 @@ typedef struct RunSettings
 
 extern void settings_check(Jsonb *settings);
 extern void settings_check_alterable(Jsonb *settings);
-extern void settings_check_scope(Jsonb *settings, const char *scope);
+extern void settings_check_together(Jsonb *settings, const char *scope);
 extern Jsonb *settings_merge(Jsonb *base, Jsonb *over);
 extern Jsonb *settings_with(Jsonb *base, const char *name, const char *value);
 extern char *settings_text(Jsonb *settings, const char *name);

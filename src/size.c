@@ -42,17 +42,22 @@ clamp(const SizeControl *control, double size)
 	return (int64) Max(Min(size, (double) control->aim.max), (double) control->aim.min);
 }
 
-/* Aim at something, beginning with that size unless the aim has not changed. */
+/*
+ * Aim at something.  The first batch has the size given; what was found for
+ * another aim stays where it is, within the new limits.
+ */
 void
 size_aim(SizeControl *control, const SizeAim *aim, int64 size)
 {
+	bool		found = control->size > 0 && control->aim.start == aim->start;
+
 	if (memcmp(&control->aim, aim, sizeof(SizeAim)) == 0)
 		return;
-	if (control->aim.start == aim->start && control->size > 0)
+	if (found)
 		size = control->size;
 	memset(control, 0, sizeof(SizeControl));
 	control->aim = *aim;
-	control->size = aim->target > 0 ? clamp(control, size) : aim->start;
+	control->size = aim->target == 0 ? aim->start : found ? clamp(control, size) : size;
 }
 
 static int
