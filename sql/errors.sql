@@ -125,6 +125,8 @@ SELECT backfill_define('bad', 't', 'UPDATE batch SET n = 1', scope => $$x = 'é'
 SELECT backfill_define('bad', 't', 'UPDATE batch SET n = 1', scope => 'n + 1');
 SELECT backfill_define('bad', 't', 'UPDATE batch SET n = 1', scope => 'n = )');
 SELECT backfill_define('bad', 't', 'SELECT * FROM batch, batch b', scope => 'nope = 1');
+SELECT backfill_define('bad', 't', 'UPDATE batch SET n = 1', settings => '{"probe": "SELECT ''é'' FRM t"}');
+SELECT backfill_define('bad', 't', 'UPDATE batch SET n = 1', settings => '{"windows": [{"closed": true}, {"settings": {"nice": "very"}}]}');
 
 --
 -- Scopes
@@ -155,7 +157,11 @@ SELECT replace(replace(refused_settings(s), E'\n  hint', ' hint'), E'\n  detail'
 	('{"sleep": ""}'), ('{"sleep": " "}'), ('{"sleep": "soon"}'), ('{"sleep": "NaN"}'), ('{"sleep": "99999999999 years"}'), ('{"sleep": "1e400 s"}'), ('{"sleep": true}'), ('{"sleep": ["1s"]}'),
 	('{"lock_timeout": 2000}'), ('{"statement_timeout": "10"}'), ('{"retry_delay": "2 min"}'),
 	('{"direction": "up"}'), ('{"direction": 1}'), ('{"direction": true}'), ('{"synchronous_commit": "maybe"}'), ('{"synchronous_commit": 1}'), ('{"synchronous_commit": {}}'),
-	('{"from": []}'), ('{"from": {}}'), ('{"from": [null]}'), ('{"from": [[1]]}'), ('{"to": [1, null]}'), ('{"from": [1, 2]}'), ('{"to": [1, 2, 3]}')) v(s);
+	('{"from": []}'), ('{"from": {}}'), ('{"from": [null]}'), ('{"from": [[1]]}'), ('{"to": [1, null]}'), ('{"from": [1, 2]}'), ('{"to": [1, 2, 3]}'),
+	('{"workers": "many"}'), ('{"preset": "slow"}'), ('{"target_batch_time": "2 min"}'), ('{"target_batch_size": 1}'), ('{"soft_limit": 0}'), ('{"max_dead_rows": 1.5}'), ('{"max_slot_retained": "much"}'), ('{"pause_for_vacuum": "perhaps"}'),
+	('{"rate_limit": 5}'), ('{"rate_limit": "5MB per second"}'), ('{"wal_rate_limit": "5MB"}'), ('{"probe": ""}'), ('{"probe": "SELECT 1; SELECT 2"}'), ('{"windows": {}}'),
+	('{"min_batch_size": 1000, "max_batch_size": 999}'), ('{"max_batch_size": 9}'), ('{"windows": [{"settings": {"min_batch_size": 100001}}]}'),
+	('{"windows": [{"settings": {"direction": "desc"}}]}'), ('{"windows": [{"settings": {"batchsize": 5}}]}'), ('{"windows": [{"settings": {"nice": "very"}}]}')) v(s);
 -- ill-typed ends of the walk
 SELECT substring(refused_settings(s) FROM '\n  (\S+) ') || ' ' || s FROM (VALUES
 	('{"from": "one"}'::jsonb), ('{"from": 1.5}'), ('{"to": ""}'), ('{"to": true}'), ('{"to": 9223372036854775808}'), ('{"from": "1; DROP TABLE t"}')) v(s);

@@ -273,7 +273,7 @@ static Sql sqls[] = {
 		"   SELECT number, part FROM backfill.batch "
 		"    WHERE " OPEN_BATCHES " AND status = 'pending' AND crashes < $4 "
 		"      AND (retry_at IS NULL OR retry_at <= $6) "
-		"    ORDER BY number, part LIMIT 1) "
+		"    ORDER BY number, part DESC LIMIT 1) "
 		"RETURNING number, start_key, end_key, start_inclusive, attempt, crashes, "
 		"          rows_scanned, part, error IS NOT NULL, tries",
 	6, {INT8OID, INT8OID, INT4OID, INT4OID, INT4OID, TIMESTAMPTZOID}},
@@ -321,7 +321,8 @@ static Sql sqls[] = {
 	2, {INT8OID, TIMESTAMPTZOID}},
 	[SQL_SHRINK_BATCH] = {
 		"UPDATE backfill.batch SET start_key = $5, start_inclusive = false, "
-		"       rows_scanned = $6, status = 'pending', token = NULL, error = $7, tries = 0 "
+		"       rows_scanned = $6, status = 'pending', token = NULL, "
+		"       error = coalesce($7, error), tries = 0 "
 		" WHERE run_id = $1 AND number = $2 AND part = $3 "
 		"   AND status = 'running' AND token = $4",
 	7, {INT8OID, INT8OID, INT4OID, INT8OID, TEXTARRAYOID, INT8OID, TEXTOID}},

@@ -239,6 +239,7 @@ bool
 catalog_shrink_batch(CatalogSession *session, int64 run_id, const BatchInfo *batch,
 					 int64 token, ArrayType *start, int64 rows, const char *error)
 {
+	char		nulls[] = "       ";
 	Datum		args[] = {
 		Int64GetDatum(run_id),
 		Int64GetDatum(batch->number),
@@ -246,17 +247,21 @@ catalog_shrink_batch(CatalogSession *session, int64 run_id, const BatchInfo *bat
 		Int64GetDatum(token),
 		PointerGetDatum(start),
 		Int64GetDatum(rows),
-		CStringGetTextDatum(error)
+		catalog_text_or_null(error, &nulls[6])
 	};
 
-	return catalog_sql(SQL_SHRINK_BATCH, args, NULL) == 1;
+	return catalog_sql(SQL_SHRINK_BATCH, args, nulls) == 1;
 }
 
-/* Insert a part of a batch that is divided, pending.  Needs the claim lock. */
+/*
+ * Insert a part of a batch that is divided, pending; error may be NULL.  Needs the
+ * claim lock.
+ */
 void
 catalog_insert_part(CatalogSession *session, int64 run_id, const BatchInfo *part,
 					const char *error)
 {
+	char		nulls[] = "       ";
 	Datum		args[] = {
 		Int64GetDatum(run_id),
 		Int64GetDatum(part->number),
@@ -264,10 +269,10 @@ catalog_insert_part(CatalogSession *session, int64 run_id, const BatchInfo *part
 		PointerGetDatum(part->end_key),
 		BoolGetDatum(part->start_inclusive),
 		Int64GetDatum(part->rows_scanned),
-		CStringGetTextDatum(error)
+		catalog_text_or_null(error, &nulls[6])
 	};
 
-	catalog_sql(SQL_INSERT_PART, args, NULL);
+	catalog_sql(SQL_INSERT_PART, args, nulls);
 }
 
 /*

@@ -105,7 +105,10 @@ guess_ends(Worker *worker, ArrayType **ends)
 	return n;
 }
 
-/* The keys at which to divide into worker->parts parts of like size. */
+/*
+ * The keys at which to divide into worker->parts parts of like size; without an
+ * error, after the rows that may be begun.
+ */
 static int
 even_ends(Worker *worker, int64 rows, ArrayType **ends)
 {
@@ -114,7 +117,8 @@ even_ends(Worker *worker, int64 rows, ArrayType **ends)
 	Datum		end[INDEX_MAX_KEYS];
 	Datum		last[INDEX_MAX_KEYS];
 	bool		inclusive = batch->start_inclusive;
-	int64		size = Max((rows + worker->parts - 1) / worker->parts, 1);
+	int64		size = worker->error ?
+		Max((rows + worker->parts - 1) / worker->parts, 1) : worker->fitting;
 	int			n = 0;
 
 	walk_key_from_text(worker->walk, batch->start_key, start);
@@ -167,12 +171,7 @@ store_parts(Worker *worker, int64 rows, ArrayType **ends, int n, bool guessed)
 {
 	CatalogSession session;
 	BatchInfo	part = *worker->batch;
-	EventInfo	event = {
-		.kind = "retry",
-		.batch = worker->batch,
-		.sqlstate = unpack_sql_state(worker->error->sqlerrcode),
-		.reason = psprintf("in halves: %s", worker->error->message)
-	};
+	const char *message = worker->error ? worker->error->message : NULL;
 
 	for (int i = 0; i < n; i++)
 	{
@@ -181,16 +180,25 @@ store_parts(Worker *worker, int64 rows, ArrayType **ends, int n, bool guessed)
 									   guessed && i == 0 && worker->processed > 0);
 		rows -= part.rows_scanned;
 		catalog_begin(&session);
-		catalog_insert_part(&session, worker->run->id, &part, worker->error->message);
+		catalog_insert_part(&session, worker->run->id, &part, message);
 		catalog_end(&session);
 		part.start_key = ends[i];
 		part.start_inclusive = false;
 	}
 	catalog_begin(&session);
-	if (worker->parts == 2)
+	if (worker->parts == 2 && message)
+	{
+		EventInfo	event = {
+			.kind = "retry",
+			.batch = worker->batch,
+			.sqlstate = unpack_sql_state(worker->error->sqlerrcode),
+			.reason = psprintf("in halves: %s", message)
+		};
+
 		catalog_add_event(&session, worker->run, &event);
+	}
 	if (!catalog_shrink_batch(&session, worker->run->id, worker->batch, worker->slot.token,
-							  part.start_key, Max(rows, 0), worker->error->message))
+							  part.start_key, Max(rows, 0), message))
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("batch " INT64_FORMAT " was taken over by another worker",
@@ -200,7 +208,7 @@ store_parts(Worker *worker, int64 rows, ArrayType **ends, int n, bool guessed)
 
 /*
  * In a transaction of its own: divide the batch in hand, whose worker->error
- * was rolled back, into at most worker->parts parts that are pending, and let
+ * was rolled back, or which has more rows than may be begun, into at most worker->parts parts that are pending, and let
  * go of it.  Sets worker->divided; false means that it holds one row only and
  * is still in hand.  The part with the end of the range stays part 0, so that
  * the walk goes on from there.

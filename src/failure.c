@@ -422,17 +422,15 @@ give_way(Worker *worker, ErrorData *error)
 	try_later(worker, error);
 }
 
-/* The batch in hand has more rows than the limits allow at a time. */
+/*
+ * The batch in hand has more rows than the limits leave: let go of it in two
+ * parts, the first of which has so many.
+ */
 void
-failure_divide_large(Worker *worker)
+failure_divide_fitting(Worker *worker, int64 rows)
 {
-	ErrorData  *error = palloc0(sizeof(ErrorData));
-
-	error->sqlerrcode = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
-	error->message = psprintf("the batch has " INT64_FORMAT " rows, more than the rate limit allows at a time",
-							  worker->batch->rows_scanned);
-	if (!divide(worker, error, 2))
-		worker->batch->rows_scanned = 1;
+	worker->fitting = rows;
+	(void) divide(worker, NULL, 2);
 }
 
 /*

@@ -496,17 +496,17 @@ pace_advance(void)
 
 /*
  * Reserve all the rows of the batch in hand, if they are not.  Returns false
- * when it may not begin before *retry_at; *too_large says that it never may, as
- * it is.
+ * when it may not begin as it is: *fitting is how many of its rows may, or 0 if
+ * none may before *retry_at.
  */
 bool
-pace_reserve(int64 rows, bool *too_large, TimestampTz *retry_at)
+pace_reserve(int64 rows, int64 *fitting, TimestampTz *retry_at)
 {
 	WorkerSlot *w = shared_my_worker();
 	RunSlot    *run;
 	bool		granted = true;
 
-	*too_large = false;
+	*fitting = 0;
 	if (w->reserved >= rows)
 		return true;
 	shared_lock(LW_EXCLUSIVE);
@@ -518,14 +518,8 @@ pace_reserve(int64 rows, bool *too_large, TimestampTz *retry_at)
 
 		reserve(p, -w->reserved);
 		w->reserved = 0;
-		*too_large = rows > 1 &&
-			((p->pace.rows.amount > 0 && rows > p->pace.rows.amount) ||
-			 (shared->budgets.rows.amount > 0 && rows > shared->budgets.rows.amount));
 		a = get_allowance(run, rows);
-
-		/* what WAL it will write is a guess: begin when any may be written */
-		granted = !*too_large && (a.rows >= rows ||
-								  (a.rows > 0 && (a.limit == PACE_WAL || a.limit == PACE_ALL_WAL)));
+		granted = a.rows >= rows;
 		*retry_at = a.retry_at;
 		if (granted)
 		{
@@ -533,7 +527,10 @@ pace_reserve(int64 rows, bool *too_large, TimestampTz *retry_at)
 			reserve(p, rows);
 		}
 		else
+		{
+			*fitting = a.rows;
 			note_limited(p, &a);
+		}
 	}
 	shared_unlock();
 	return granted;

@@ -100,7 +100,7 @@ extern void pace_get(Pace *pace);
 extern bool pace_is_held(void);
 extern int64 pace_ask(bool has_scope, int64 *stride, TimestampTz *retry_at);
 extern void pace_keep(int64 rows);
-extern bool pace_reserve(int64 rows, bool *too_large, TimestampTz *retry_at);
+extern bool pace_reserve(int64 rows, int64 *fitting, TimestampTz *retry_at);
 extern void pace_advance(void);
 extern void pace_drop_next(void);
 extern void pace_release(void);

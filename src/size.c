@@ -57,7 +57,8 @@ size_aim(SizeControl *control, const SizeAim *aim, int64 size)
 		size = control->size;
 	memset(control, 0, sizeof(SizeControl));
 	control->aim = *aim;
-	control->size = aim->target == 0 ? aim->start : found ? clamp(control, size) : size;
+	control->size = aim->target == 0 ? aim->start :
+		found ? clamp(control, size) : Min(size, aim->max);
 }
 
 static int

@@ -617,8 +617,8 @@ throttle_until(Worker *worker, TimestampTz until)
 
 /*
  * Wait until the batch in hand may begin: neither the scheduler nor the probe
- * holds the run, and its rows are within the limits.  Returns false if it is too
- * large ever to be; it is divided then, and no longer in hand.
+ * holds the run, and its rows are within the limits.  Returns false if a part of
+ * them is; it was divided then, and is no longer in hand.
  */
 static bool
 be_admitted(Worker *worker)
@@ -626,7 +626,7 @@ be_admitted(Worker *worker)
 	for (;;)
 	{
 		TimestampTz retry_at = DT_NOEND;
-		bool		too_large;
+		int64		fitting;
 
 		if (worker->settings.probe && pace_take_probe(PROBE_MS, &retry_at))
 		{
@@ -636,11 +636,11 @@ be_admitted(Worker *worker)
 		if (pace_is_held())
 			throttle_until(worker, Min(retry_at, TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 																			 HELD_POLL_MS)));
-		else if (pace_reserve(worker->batch->rows_scanned, &too_large, &retry_at))
+		else if (pace_reserve(worker->batch->rows_scanned, &fitting, &retry_at))
 			return true;
-		else if (too_large)
+		else if (fitting > 0)
 		{
-			failure_divide_large(worker);
+			failure_divide_fitting(worker, fitting);
 			return false;
 		}
 		else

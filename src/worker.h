@@ -44,6 +44,7 @@ typedef struct Worker
 	BatchResult result;			/* of the batch that has just run */
 	ErrorData  *error;			/* for divide_batch, divide_skip and batch_put_aside */
 	int			parts;			/* likewise: how many to make */
+	int64		fitting;		/* likewise, without an error: rows of the first */
 	int64		processed;		/* rows, by the statement that failed; -1 if unknown */
 	bool		divided;		/* what they have to say: it was divided, */
 	bool		too_many_errors;	/* or the run has to fail */

@@ -49,7 +49,8 @@ SELECT views_are('public', ARRAY(SELECT c.relname FROM pg_class c JOIN pg_depend
 	|| ARRAY['backfill_definitions', 'backfill_runs', 'backfill_batches', 'backfill_errors', 'backfill_workers', 'backfill_settings', 'backfill_events', 'backfill_hooks']::name[], 'the views in the schema of the extension');
 SELECT has_column('public', view, "column"::name, format('%s has %s', view, "column"))
   FROM (VALUES ('backfill_definitions'::name, ARRAY['name', 'owner', 'target', 'statement', 'scope', 'key', 'parameters', 'settings', 'search_path', 'description', 'finish', 'then', 'created_at', 'updated_at']),
-	('backfill_runs', ARRAY['id', 'name', 'status', 'owner', 'started_by', 'rows_total', 'rows_scanned', 'rows_affected', 'batches', 'progress', 'rows_per_second', 'eta', 'workers', 'wait_reason', 'error', 'parameters', 'settings', 'finish', 'rows_remaining', 'then', 'after', 'created_at', 'start_at', 'since', 'started_at', 'finished_at']),
+	('backfill_runs', ARRAY['id', 'name', 'status', 'owner', 'started_by', 'rows_total', 'rows_scanned', 'rows_affected', 'batches', 'progress', 'rows_per_second', 'eta', 'workers', 'wait_reason', 'error', 'parameters', 'settings', 'finish', 'rows_remaining', 'then', 'after', 'created_at', 'start_at', 'since', 'started_at', 'finished_at',
+		'throttled_by', 'throttled_since', 'throttle_times', 'yields', 'batch_size']),
 	('backfill_events', ARRAY['id', 'at', 'run_id', 'name', 'kind', 'previous_status', 'status', 'number', 'part', 'role', 'sqlstate', 'reason']),
 	('backfill_hooks', ARRAY['phase', 'object', 'status', 'hook', 'name', 'created_by', 'created_at']),
 	('backfill_batches', ARRAY['run_id', 'number', 'part', 'key_range', 'status', 'skipped', 'attempt', 'crashes', 'retry_at', 'error', 'rows_scanned', 'rows_affected', 'duration', 'wal_bytes', 'worker']),
@@ -62,6 +63,7 @@ SELECT col_type_is('public', view, "column", type, format('%s.%s is %s', view, "
 	('backfill_runs', 'workers', 'integer'), ('backfill_runs', 'status', 'text'), ('backfill_runs', 'owner', 'regrole'), ('backfill_runs', 'started_at', 'timestamp with time zone'),
 	('backfill_batches', 'run_id', 'bigint'), ('backfill_batches', 'duration', 'interval'), ('backfill_batches', 'wal_bytes', 'bigint'), ('backfill_definitions', 'settings', 'jsonb'), ('backfill_definitions', 'parameters', 'jsonb'),
 	('backfill_runs', 'parameters', 'jsonb'), ('backfill_runs', 'rows_remaining', 'bigint'), ('backfill_runs', 'since', 'timestamp with time zone'),
+	('backfill_runs', 'throttled_by', 'text'), ('backfill_runs', 'throttled_since', 'timestamp with time zone'), ('backfill_runs', 'throttle_times', 'jsonb'), ('backfill_runs', 'yields', 'bigint'), ('backfill_runs', 'batch_size', 'bigint'),
 	('backfill_batches', 'retry_at', 'timestamp with time zone'), ('backfill_events', 'at', 'timestamp with time zone'), ('backfill_events', 'run_id', 'bigint'), ('backfill_hooks', 'hook', 'regprocedure'),
 	('backfill_definitions', 'target', 'regclass'), ('backfill_workers', 'pid', 'integer'), ('backfill_settings', 'enumvals', 'text[]')) v(view, "column", type);
 

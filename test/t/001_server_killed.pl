@@ -55,13 +55,18 @@ sub both_at_work
 	return;
 }
 
+# batches of one size, and of sizes that follow the time they take
+my %size = (
+	off => '"batch_size": 300, "target_batch_time": 0',
+	on => '"batch_size": 300, "target_batch_time": "3 ms", "min_batch_size": 100, "max_batch_size": 500');
+
 foreach my $synchronous_commit ('off', 'on')
 {
 	my $table = "t_$synchronous_commit";
 	my @recovery;
 
 	create_target($node, $table, $rows);
-	define_increment($node, $table, qq({"batch_size": 300, "target_batch_time": 0, "sleep": "5 ms", "workers": 2,
+	define_increment($node, $table, qq({$size{$synchronous_commit}, "sleep": "5 ms", "workers": 2,
 		"retry_delay": "100 ms", "synchronous_commit": "$synchronous_commit"}));
 	my $foreground = foreground_start($node, $table, $rows);
 	my $id = start_run($node, $table);
@@ -91,6 +96,8 @@ foreach my $synchronous_commit ('off', 'on')
 		"exactly once after $kills kills of the server, synchronous_commit $synchronous_commit");
 	cmp_ok(query_ok($node, "SELECT count(*) FROM backfill_batches WHERE run_id = $id AND attempt > 1"),
 		'>=', 1, 'some batches were in hand when the server died');
+	cmp_ok(query_ok($node, "SELECT count(DISTINCT rows_scanned) FROM backfill_batches WHERE run_id = $id"),
+		'>', 5, 'their size followed the time') if $synchronous_commit eq 'on';
 	cmp_ok(query_ok($node, "SELECT sum(f) FROM $table"), '>', 0, 'the foreground wrote meanwhile');
 	diag(sprintf('synchronous_commit %s: a batch is completed %.2f s after the start of the server at the latest',
 			$synchronous_commit, max(@recovery)));

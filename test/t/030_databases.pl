@@ -62,7 +62,7 @@ sub forget_gate
 
 # A table and a definition whose batches go through the gate, if it is open.
 my $gated = 'UPDATE batch SET n = n + 1 FROM (SELECT pg_advisory_xact_lock_shared(1)) g';
-my $gated_settings = '{"batch_size": 10, "target_batch_time": 0, "sleep": 0, "lock_timeout": "off"}';
+my $gated_settings = '{"batch_size": 10, "target_batch_time": 0, "sleep": 0, "lock_timeout": "off", "yield_after": "off"}';
 sub gated
 {
 	my ($db, $table, $rows) = @_;

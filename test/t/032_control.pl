@@ -423,7 +423,7 @@ $node->safe_psql('postgres', q{
 		END IF;
 		RETURN 1;
 	END $$});
-define_increment($node, 'dead', '{"batch_size": 10, "target_batch_time": 0, "sleep": 0, "lock_timeout": "off", "retry_delay": "50ms"}',
+define_increment($node, 'dead', '{"batch_size": 10, "target_batch_time": 0, "sleep": 0, "lock_timeout": "off", "yield_after": "off", "retry_delay": "50ms"}',
 	target => 'f', statement => 'UPDATE batch SET n = n + touch_other(id)');
 my $gate = session($node);
 my $worker_waits = q{SELECT count(*) = 1 FROM pg_stat_activity

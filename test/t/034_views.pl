@@ -41,6 +41,8 @@ is(sql(q{SELECT count(*), bool_and(a.backend_type = 'backfill worker'), bool_and
 is(value($id, 'status, workers, rows_scanned, rows_affected, batches, progress, finished_at IS NULL, started_at IS NOT NULL'),
 	'running|2|0|0|0|0.00|t|t', 'backfill_runs shows a run that has begun');
 is(value($id, 'rows_total'), '400', 'with the estimate of its rows');
+is(value($id, 'batch_size, throttled_by IS NULL, throttled_since IS NULL, throttle_times, yields'), '20|t|t|{}|0',
+	'with the size of its batches; nothing slows it down');
 is(sql("SELECT number, status, attempt, rows_scanned, rows_affected IS NULL, pid IN (SELECT pid FROM backfill_workers),
 		finished_at IS NULL FROM backfill_batches WHERE run_id = $id ORDER BY number"),
 	"1|running|1|20|t|t|t\n2|running|1|20|t|t|t", 'backfill_batches shows what is in hand');

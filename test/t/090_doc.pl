@@ -190,12 +190,33 @@ foreach my $setting (@settings)
 	}
 }
 
-# Server parameters, which are there once the library is loaded.
-foreach my $parameter (rows("SELECT name, boot_val, min_val, max_val FROM pg_settings
-	WHERE name LIKE 'backfill.%' ORDER BY 1"))
+# Presets: what the source gives each of them, and the default for what it does not.
+my %type_of = map { $_->[0] => $_->[1] } @settings;
+my %default_of = map { $_->[0] => $_->[2] } @settings;
+my (%preset, %preset_of);
+foreach my $value (slurp_file("$tree/src/settings.c") =~ /^\s*(\{PRESET_\w+, "\w+", \d+\})/mg)
 {
-	my ($name, $default, $min, $max) = @$parameter;
-	like($reference, qr/^\| `\Q$name\E` \| integer \| `$default` \| $min \| $max \|/m,
+	my ($word, $name, $number) = $value =~ /PRESET_(\w+), "(\w+)", (\d+)/;
+	my $unit = $number == 0 ? '' : $number % 1000 ? 'ms' : 's';
+	$preset{ lc $word }{$name} =
+	  $type_of{$name} eq 'interval' ? ($unit eq 's' ? $number / 1000 : $number) . $unit : $number / 1000000;
+	$preset_of{$name} = 1;
+}
+my ($header, @preset_rows) = section('Presets') =~ /^\| (.*) \|$/mg;
+my (undef, @words) = map { s/`//gr } split(/ \| /, $header);
+is(join(' ', sort @words), join(' ', sort split(/,/, (grep { $_->[0] eq 'preset' } @settings)[0]->[5])),
+	'reference: every preset, and no other');
+is(join("\n", sort grep { !/^---/ } @preset_rows),
+	join("\n", map { my $name = $_; join(' | ', map { "`$_`" } $name, map { $preset{$_}{$name} // $default_of{$name} } @words) }
+		  sort keys %preset_of),
+	'reference: what the presets give');
+
+# Server parameters, which are there once the library is loaded.
+foreach my $parameter (rows("SELECT name, vartype, CASE vartype WHEN 'string' THEN quote_literal(boot_val) ELSE boot_val END,
+	coalesce(min_val, ''), coalesce(max_val, '') FROM pg_settings WHERE name LIKE 'backfill.%' ORDER BY 1"))
+{
+	my ($name, $type, $default, $min, $max) = @$parameter;
+	like($reference, qr/^\| `\Q$name\E` \| $type \| `$default` \| $min ?\| $max ?\|/m,
 		"reference: the parameter $name");
 }
 
