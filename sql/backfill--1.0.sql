@@ -275,7 +275,7 @@ COMMENT ON COLUMN backfill.event.at IS 'when it happened';
 COMMENT ON COLUMN backfill.event.run_id IS 'run that it happened to';
 COMMENT ON COLUMN backfill.event.name IS 'name of the definition';
 COMMENT ON COLUMN backfill.event.owner IS 'owner of the run';
-COMMENT ON COLUMN backfill.event.kind IS 'transition, request, settings, error, retry, skip, takeover, hook, verify, finish, then, throttle, yield, pace or delete';
+COMMENT ON COLUMN backfill.event.kind IS 'transition, request, settings, error, retry, skip, takeover, hook, verify, finish, then, throttle, yield, pace, schedule or delete';
 COMMENT ON COLUMN backfill.event.previous_status IS 'status before a transition';
 COMMENT ON COLUMN backfill.event.status IS 'status after a transition, or the one that is asked for';
 COMMENT ON COLUMN backfill.event.number IS 'batch it is about, or null';
@@ -674,6 +674,33 @@ CREATE PROCEDURE @extschema@.backfill_wait(
 AS 'MODULE_PATHNAME', 'backfill_wait'
 LANGUAGE C;
 COMMENT ON PROCEDURE @extschema@.backfill_wait(bigint, interval, interval) IS 'wait for the end of a run, printing its progress';
+
+CREATE FUNCTION @extschema@.backfill_schedule(
+	name text,
+	cron text,
+	parameters jsonb DEFAULT NULL,
+	settings jsonb DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'backfill_schedule'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_schedule(text, text, jsonb, jsonb)
+	IS 'have pg_cron start runs of a definition again and again, and return the number of the job';
+
+CREATE FUNCTION @extschema@.backfill_unschedule(name text)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'backfill_unschedule'
+LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_unschedule(text) IS 'undo backfill_schedule; false if there was no schedule';
+
+CREATE FUNCTION @extschema@.backfill_start_scheduled(
+	name text,
+	parameters jsonb DEFAULT NULL,
+	settings jsonb DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'backfill_start_scheduled'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_start_scheduled(text, jsonb, jsonb)
+	IS 'what the job of a schedule calls: start a run, or return null and put it down if another one is in the way';
 
 --
 -- Comments on the columns of the views: those of the tables below them, and

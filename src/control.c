@@ -109,36 +109,36 @@ get_run(CatalogSession *session, int64 id, Oid caller)
 }
 
 /*
- * Raises an error if the run would do again what an active run does, or meet
- * one on its table without leave.  "except" is the run itself, 0 if it is new.
- * It does not meet those that it waits for.
+ * The active run, if any, beside which this one must not run: one of the same
+ * definition with equal parameters, or one on its table without leave.  "except"
+ * is the run itself, 0 if it is new.  It does not meet those that it waits for.
  * Runs of one definition, and runs on one table, are started one at a time, so
  * that two that are started at the same moment see each other.
  */
-static void
-check_alone(CatalogSession *session, const char *name, Oid owner, Oid target,
-			Jsonb *parameters, Jsonb *given, ArrayType *after, int64 except)
+static bool
+find_rival(CatalogSession *session, const char *name, Oid owner, Oid target,
+		   Jsonb *parameters, Jsonb *given, ArrayType *after, int64 except, Rival *rival)
 {
 	LOCKTAG		tag;
 	RunSettings settings;
-	int64		other;
+	int64		id;
 	bool		is_free;
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, owner,
 						 hash_bytes((const unsigned char *) name, strlen(name)),
 						 LOCK_CLASS_START);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
-	other = catalog_find_equal_run(session, name, owner, parameters, after, except);
-	if (other != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("run " INT64_FORMAT " of backfill \"%s\" is active with the same parameters",
-						other, name),
-				 errhint("Wait until it has ended, or stop it: SELECT backfill_stop(" INT64_FORMAT ").",
-						 other)));
+	rival->is_equal = true;
+	while ((id = catalog_find_equal_run(session, name, owner, parameters, after, except)) != 0)
+	{
+		/* one that was deleted in this moment is none */
+		rival->run = catalog_load_run(session, id, false);
+		if (rival->run)
+			return true;
+	}
 	settings_resolve(given, &settings);
 	if (settings.share_target)
-		return;
+		return false;
 
 	/* this one a stranger may hold, and nobody waits for strangers for long */
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, target, LOCK_CLASS_START);
@@ -153,18 +153,42 @@ check_alone(CatalogSession *session, const char *name, Oid owner, Oid target,
 		CHECK_FOR_INTERRUPTS();
 		is_free = LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 	}
-	other = catalog_find_target_run(session, target, after, except);
-	if (other == 0 && !is_free)
+	rival->is_equal = false;
+	while ((id = catalog_find_target_run(session, target, after, except)) != 0)
+	{
+		rival->run = catalog_load_run(session, id, false);
+		if (rival->run)
+			return true;
+	}
+	if (!is_free)
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("another session is starting a run on the same table"),
 				 errhint("Try again in a moment, or give the setting \"share_target\".")));
-	if (other != 0)
+	return false;
+}
+
+/* Raises an error if there is such a run. */
+static void
+check_alone(CatalogSession *session, const char *name, Oid owner, Oid target,
+			Jsonb *parameters, Jsonb *given, ArrayType *after, int64 except)
+{
+	Rival		rival;
+
+	if (!find_rival(session, name, owner, target, parameters, given, after, except, &rival))
+		return;
+	if (rival.is_equal)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("run " INT64_FORMAT " is active on the same table", other),
-				 errdetail("Two runs on one table may wait for each other's rows."),
-				 errhint("Wait until it has ended, or give the setting \"share_target\" to run beside it, whoever's it is.")));
+				 errmsg("run " INT64_FORMAT " of backfill \"%s\" is active with the same parameters",
+						rival.run->id, name),
+				 errhint("Wait until it has ended, or stop it: SELECT backfill_stop(" INT64_FORMAT ").",
+						 rival.run->id)));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 errmsg("run " INT64_FORMAT " is active on the same table", rival.run->id),
+			 errdetail("Two runs on one table may wait for each other's rows."),
+			 errhint("Wait until it has ended, or give the setting \"share_target\" to run beside it, whoever's it is.")));
 }
 
 /* What a session asks of a run: the caller, and the function that was called. */
@@ -201,18 +225,44 @@ check_after(CatalogSession *session, ArrayType *after, Oid caller)
 }
 
 /*
+ * The definition, of which the current user may start a run with these
+ * parameters and settings.  *parameters becomes the values of the run, with
+ * their types in *types, and *settings those in force.  Raises an error if the
+ * run would fail at once in a worker.
+ */
+DefinitionInfo *
+control_check_start(const char *name, Jsonb **parameters, Jsonb **settings, Jsonb **types)
+{
+	CatalogSession session;
+	DefinitionInfo *def;
+
+	catalog_begin(&session);
+	def = definition_get(&session, name);
+	catalog_end(&session);
+	definition_check_role(def->owner, "definition", quote_identifier(name));
+	check_owner(def->owner);
+	if (*settings)
+		settings_check(*settings);
+	*settings = settings_merge(def->settings, *settings);
+	*parameters = definition_bind(def, *settings, *parameters, types);
+	return def;
+}
+
+/*
  * Start a run of the definition, with the rights of the current user, and
  * return its id.  A run whose first statuses have hooks waits for a worker to
- * call them.  "reason" goes into the event.
+ * call them.  "reason" goes into the event.  If another run is in the way, this
+ * raises an error; unless "rival" is given, which is filled in then, and 0 is
+ * returned.
  */
 int64
 control_start(const char *name, Jsonb *parameters, Jsonb *settings,
-			  TimestampTz start_at, ArrayType *after, const char *reason)
+			  TimestampTz start_at, ArrayType *after, const char *reason, Rival *rival)
 {
 	Oid			caller = GetUserId();
 	CatalogSession session;
-	DefinitionInfo *def;
 	Jsonb	   *types;
+	DefinitionInfo *def = control_check_start(name, &parameters, &settings, &types);
 	RunStatus	status;
 	bool		hooked;
 	bool		begins_hooked;
@@ -220,20 +270,16 @@ control_start(const char *name, Jsonb *parameters, Jsonb *settings,
 	int64		id;
 
 	catalog_begin(&session);
-	def = definition_get(&session, name);
-	catalog_end(&session);
-	definition_check_role(def->owner, "definition", quote_identifier(name));
-	check_owner(def->owner);
-	if (settings)
-		settings_check(settings);
-	settings = settings_merge(def->settings, settings);
-
-	/* what would fail at once in a worker fails here */
-	parameters = definition_bind(def, settings, parameters, &types);
-
-	catalog_begin(&session);
 	after = check_after(&session, after, caller);
-	check_alone(&session, def->name, def->owner, def->target, parameters, settings, after, 0);
+	if (rival == NULL)
+		check_alone(&session, def->name, def->owner, def->target, parameters, settings,
+					after, 0);
+	else if (find_rival(&session, def->name, def->owner, def->target, parameters, settings,
+						after, 0, rival))
+	{
+		catalog_end(&session);
+		return 0;
+	}
 	status = start_at > GetCurrentTimestamp() || depend_wait_reason(&session, after) ?
 		RUN_PENDING : RUN_ENQUEUED;
 	begins_hooked = catalog_has_hook(&session, def->name, def->owner, RUN_PENDING);
@@ -271,7 +317,7 @@ backfill_start(PG_FUNCTION_ARGS)
 								  PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
 								  start_at,
 								  PG_ARGISNULL(4) ? NULL : PG_GETARG_ARRAYTYPE_P(4),
-								  "backfill_start"));
+								  "backfill_start", NULL));
 }
 
 /*

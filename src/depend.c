@@ -231,7 +231,7 @@ start_follower(RunInfo *run, JsonbContainer *follower)
 		int64		id = control_start(name, map_parameters(run, follower),
 									   settings ? JsonbValueToJsonb(settings) : NULL,
 									   DT_NOBEGIN, NULL,
-									   psprintf("follows run " INT64_FORMAT, run->id));
+									   psprintf("follows run " INT64_FORMAT, run->id), NULL);
 
 		PopActiveSnapshot();
 		ReleaseCurrentSubTransaction();

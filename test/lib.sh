@@ -82,6 +82,10 @@ missing_packages()
 			echo "postgresql-server-dev-$v"
 		[ "$1" != test ] || [ -f "$(pgconf sharedir)/extension/pgtap.control" ] ||
 			echo "postgresql-$v-pgtap"
+		# Not every server has a package of this one; its test skips then.
+		[ "$1" != test ] || [ -f "$(pgconf sharedir)/extension/pg_cron.control" ] ||
+			! { have apt-cache && apt-cache show "postgresql-$v-cron" >/dev/null 2>&1; } ||
+			echo "postgresql-$v-cron"
 	fi
 	if [ "$1" = test ]; then
 		have prove || echo perl

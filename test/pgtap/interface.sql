@@ -15,11 +15,13 @@ SELECT has_function('public', name, args, name || ' takes ' || array_to_string(a
 	('backfill_stop_all', ARRAY['boolean']), ('backfill_alter', ARRAY['bigint', 'jsonb']), ('backfill_retry', ARRAY['bigint']), ('backfill_delete', ARRAY['bigint']),
 	('backfill_verify', ARRAY['bigint']), ('backfill_explain', ARRAY['text', 'jsonb', 'boolean']), ('backfill_preview', ARRAY['text', 'jsonb', 'integer']),
 	('backfill_on', ARRAY['text', 'regproc', 'text']), ('backfill_off', ARRAY['text', 'regproc', 'text']), ('backfill_yield', ARRAY[]::name[]),
-	('backfill_window', ARRAY['jsonb', 'timestamptz'])) v(name, args);
+	('backfill_window', ARRAY['jsonb', 'timestamptz']),
+	('backfill_schedule', ARRAY['text', 'text', 'jsonb', 'jsonb']), ('backfill_unschedule', ARRAY['text']), ('backfill_start_scheduled', ARRAY['text', 'jsonb', 'jsonb'])) v(name, args);
 SELECT function_returns('public', name, type, name || ' returns ' || type)
   FROM (VALUES ('backfill_define'::name, 'void'), ('backfill_drop', 'void'), ('backfill_start', 'bigint'), ('backfill_pause', 'void'), ('backfill_resume', 'void'),
 	('backfill_stop', 'void'), ('backfill_stop_all', 'integer'), ('backfill_alter', 'void'), ('backfill_retry', 'bigint'), ('backfill_delete', 'void'), ('backfill_verify', 'bigint'), ('backfill_explain', 'setof text'), ('backfill_preview', 'setof record'),
-	('backfill_on', 'void'), ('backfill_off', 'void'), ('backfill_yield', 'void'), ('backfill_window', 'setof record')) v(name, type);
+	('backfill_on', 'void'), ('backfill_off', 'void'), ('backfill_yield', 'void'), ('backfill_window', 'setof record'),
+	('backfill_schedule', 'bigint'), ('backfill_unschedule', 'boolean'), ('backfill_start_scheduled', 'bigint')) v(name, type);
 SELECT is_procedure('public', 'backfill_wait', ARRAY['bigint', 'interval', 'interval']::name[], 'backfill_wait is a procedure');
 SELECT is(pg_get_function_arguments(p::regprocedure), arguments, format('arguments and defaults of %s', p))
   FROM (VALUES
@@ -36,7 +38,10 @@ SELECT is(pg_get_function_arguments(p::regprocedure), arguments, format('argumen
 	('backfill_on(text,regproc,text)', 'event text, hook regproc, name text DEFAULT NULL::text'),
 	('backfill_off(text,regproc,text)', 'event text, hook regproc, name text DEFAULT NULL::text'),
 	('backfill_yield()', ''),
-	('backfill_window(jsonb,timestamptz)', 'windows jsonb, at timestamp with time zone DEFAULT now()')) v(p, arguments);
+	('backfill_window(jsonb,timestamptz)', 'windows jsonb, at timestamp with time zone DEFAULT now()'),
+	('backfill_schedule(text,text,jsonb,jsonb)', 'name text, cron text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb'),
+	('backfill_unschedule(text)', 'name text'),
+	('backfill_start_scheduled(text,jsonb,jsonb)', 'name text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb')) v(p, arguments);
 -- the server prints IN before the arguments of a procedure
 SELECT is(replace(pg_get_function_arguments('backfill_wait(bigint,interval,interval)'::regprocedure), 'IN ', ''),
 	$$id bigint, timeout interval DEFAULT NULL::interval, every interval DEFAULT '00:00:01'::interval$$, 'arguments and defaults of backfill_wait');
