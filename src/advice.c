@@ -406,7 +406,7 @@ advise_publications(StringInfo out, Relation rel, TableChange *change)
 		return;
 	warn(out, "table %s is published by logical replication (%s): each change is sent to the subscribers, too",
 		 table_name(change->relid), names.data);
-	hint(out, "Watch how far they lag, and raise the setting sleep if they cannot keep up.");
+	hint(out, "Watch how far they lag, and set max_replica_lag or max_slot_retained, which hold the run when they cannot keep up.");
 }
 
 /* What the target may grow by when no vacuum comes in between. */

@@ -484,6 +484,7 @@ batch_run(Worker *worker)
 	if (multiple)
 		XactIsoLevel = XACT_REPEATABLE_READ;
 	MemoryContextSwitchTo(worker->loop_context);
+	worker->wal_before = wal;
 	result->started_at = GetCurrentTimestamp();
 	result->rows_affected = (int64) run_statement(worker);
 	result->finished_at = GetCurrentTimestamp();
@@ -491,6 +492,7 @@ batch_run(Worker *worker)
 
 	/* its own time: waiting for locks says nothing about the size */
 	duration = result->finished_at - result->started_at - worker->lock_wait;
+	worker->wal_before = 0;
 	worker->pinned = pace_measure(rows_scanned, result->rows_affected, result->wal_bytes,
 								  duration, worker->run->scope != NULL);
 

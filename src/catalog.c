@@ -167,8 +167,10 @@ static Sql sqls[] = {
 	[SQL_SET_STATUS] = {
 		"UPDATE backfill.run r SET status = $2, requested = NULL, immediate = false, "
 		"       requested_by = NULL, request_reason = NULL, closings = 0, "
-		"       wait_reason = NULL, throttled_by = NULL, throttled_since = NULL, "
-		"       throttle_times = CASE WHEN throttled_by IS NULL THEN throttle_times "
+		"       wait_reason = NULL, "
+		"       throttled_by = CASE WHEN $2 = 'running' THEN throttled_by END, "
+		"       throttled_since = CASE WHEN $2 = 'running' THEN throttled_since END, "
+		"       throttle_times = CASE WHEN throttled_by IS NULL OR $2 = 'running' THEN throttle_times "
 		"                        ELSE " THROTTLED_UNTIL("$3") " END, "
 		"       started_at = CASE WHEN $2 = 'running' THEN coalesce(started_at, $3) ELSE started_at END, "
 		"       since = CASE WHEN $2 = 'running' AND started_at IS NULL "
@@ -273,7 +275,7 @@ static Sql sqls[] = {
 		"   SELECT number, part FROM backfill.batch "
 		"    WHERE " OPEN_BATCHES " AND status = 'pending' AND crashes < $4 "
 		"      AND (retry_at IS NULL OR retry_at <= $6) "
-		"    ORDER BY number, part DESC LIMIT 1) "
+		"    ORDER BY number, CASE WHEN error IS NULL THEN -part ELSE part END LIMIT 1) "
 		"RETURNING number, start_key, end_key, start_inclusive, attempt, crashes, "
 		"          rows_scanned, part, error IS NOT NULL, tries",
 	6, {INT8OID, INT8OID, INT4OID, INT4OID, INT4OID, TIMESTAMPTZOID}},

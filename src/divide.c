@@ -208,8 +208,8 @@ store_parts(Worker *worker, int64 rows, ArrayType **ends, int n, bool guessed)
 
 /*
  * In a transaction of its own: divide the batch in hand, whose worker->error
- * was rolled back, or which has more rows than may be begun, into at most worker->parts parts that are pending, and let
- * go of it.  Sets worker->divided; false means that it holds one row only and
+ * was rolled back, or which has more rows than may be begun, into at most
+ * worker->parts parts that are pending, and let go of it.  Sets worker->divided; false means that it holds one row only and
  * is still in hand.  The part with the end of the range stays part 0, so that
  * the walk goes on from there.
  */

@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "common/pg_prng.h"
+#include "executor/instrument.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -430,7 +431,10 @@ void
 failure_divide_fitting(Worker *worker, int64 rows)
 {
 	worker->fitting = rows;
-	(void) divide(worker, NULL, 2);
+
+	/* what cannot be divided, rows of several children with one key, goes as one */
+	if (!divide(worker, NULL, 2))
+		worker->batch->rows_scanned = 1;
 }
 
 /*
@@ -442,6 +446,10 @@ failure_handle(Worker *worker, ErrorData *error)
 {
 	bool		from_hook = worker->in_hook;
 
+	/* the WAL is written, whatever became of the batch */
+	if (worker->wal_before > 0)
+		pace_wrote((int64) (pgWalUsage.wal_bytes - worker->wal_before));
+	worker->wal_before = 0;
 	yield_to = shared_worker_take_yield();
 
 	/* our own cancellation, which comes after a notice, is no error */

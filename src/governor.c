@@ -102,8 +102,9 @@ look_at_health(const Health *health, const RunSettings *settings, Pace *pace,
 		return;
 	duty = Max(LEAST_DUTY, (1 - health->load) / (1 - soft));
 	pace->duty = Min(ceil(duty * DUTY_STEPS) / DUTY_STEPS, 1);
-	throttle(softly, health->what,
-			 psprintf("slowed to %.0f %%: %s", pace->duty * 100, health->reason));
+	if (pace->duty < 1)
+		throttle(softly, health->what,
+				 psprintf("slowed to %.0f %%: %s", pace->duty * 100, health->reason));
 }
 
 static void
@@ -170,23 +171,25 @@ fill_pace(const RunSettings *settings, Pace *pace)
 
 /* ---- what is said about it ---- */
 
-static bool
-is_soft(const char *text)
-{
-	return strstr(text, ": slowed to ") != NULL;
-}
-
 /* Whether the reason is another one, not the same with other figures. */
 static bool
 is_other_reason(const char *before, const char *after)
 {
-	size_t		length;
+	static const char figures[] = "0123456789.";
 
 	if (before == NULL || after == NULL)
 		return before != after;
-	length = strcspn(before, ":");
-	return length != strcspn(after, ":") || strncmp(before, after, length) != 0 ||
-		is_soft(before) != is_soft(after);
+	for (;;)
+	{
+		before += strspn(before, figures);
+		after += strspn(after, figures);
+		if (*before != *after)
+			return true;
+		if (*before == '\0')
+			return false;
+		before++;
+		after++;
+	}
 }
 
 static void

@@ -23,11 +23,14 @@
 static TimeoutId timer = MAX_TIMEOUTS;
 static volatile sig_atomic_t looks = 0;
 
-/* In the signal handler of the timer. */
+/*
+ * In the signal handler of the timer.  A process that is terminated in the middle
+ * of a statement has lost its entry before it has lost its timers.
+ */
 static void
 look(void)
 {
-	if (MyProc->waitLock != NULL)
+	if (MyProc != NULL && MyProc->waitLock != NULL)
 		looks++;
 }
 

@@ -21,6 +21,7 @@
  */
 #include "postgres.h"
 
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
@@ -38,6 +39,12 @@
 
 /* ---- the scheduler's side ---- */
 
+static bool
+same_limit(const RateLimit *a, const RateLimit *b)
+{
+	return a->amount == b->amount && a->window == b->window;
+}
+
 /* Whether two paces are the same for the workers. */
 static bool
 same_pace(const Pace *a, const Pace *b)
@@ -46,8 +53,7 @@ same_pace(const Pace *a, const Pace *b)
 		a->sleep == b->sleep && a->nice == b->nice && a->duty == b->duty &&
 		a->hold == b->hold && a->probed == b->probed && a->watched == b->watched &&
 		a->yield_after == b->yield_after &&
-		a->rows.amount == b->rows.amount && a->rows.window == b->rows.window &&
-		a->wal.amount == b->wal.amount && a->wal.window == b->wal.window;
+		same_limit(&a->rows, &b->rows) && same_limit(&a->wal, &b->wal);
 }
 
 /*
@@ -73,6 +79,10 @@ pace_set(Oid database, int64 run_id, const Pace *pace, int64 batch_size)
 			p->rows_since = 0;
 		}
 		ledger_refit(&p->wal, &pace->wal, GetCurrentTimestamp());
+
+		/* a worker that still has to wait says so again */
+		if (!same_limit(&p->pace.rows, &pace->rows) || !same_limit(&p->pace.wal, &pace->wal))
+			p->limited_by = PACE_NO_LIMIT;
 		size_aim(&p->size, &pace->aim, batch_size > 0 ? batch_size : pace->aim.start);
 		p->pace = *pace;
 		p->set_at = GetCurrentTimestamp();
@@ -82,14 +92,16 @@ pace_set(Oid database, int64 run_id, const Pace *pace, int64 batch_size)
 	shared_unlock();
 }
 
-/* Set the budgets of all runs. */
+/* Set the budgets of all runs.  If they change, all workers ask again. */
 void
 pace_set_budgets(const RateLimit *rows, const RateLimit *wal)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	Budgets    *budgets = &shared->budgets;
+	bool		changed;
 
 	shared_lock(LW_EXCLUSIVE);
+	changed = !same_limit(&budgets->rows, rows) || !same_limit(&budgets->wal, wal);
 	ledger_refit(&budgets->used_rows, rows, now);
 	ledger_refit(&budgets->used_wal, wal, now);
 	for (int i = 0; i < shared->nruns; i++)
@@ -98,6 +110,10 @@ pace_set_budgets(const RateLimit *rows, const RateLimit *wal)
 			continue;
 		ledger_refit(&runs[i].pace.all_rows, rows, now);
 		ledger_refit(&runs[i].pace.all_wal, wal, now);
+		if (!changed)
+			continue;
+		runs[i].pace.limited_by = PACE_NO_LIMIT;
+		shared_notify_run(runs[i].database, runs[i].run_id);
 	}
 	budgets->rows = *rows;
 	budgets->wal = *wal;
@@ -150,7 +166,8 @@ pace_enter(Oid database, int64 run_id, TimestampTz at, int64 rows)
 	if (run)
 	{
 		ledger_add(&run->pace.rows, at, rows, now);
-		ledger_add(&run->pace.all_rows, at, rows, now);
+		if (at < run->pace.opened_at)
+			ledger_add(&run->pace.all_rows, at, rows, now);
 		if (at < shared->made_at)
 			ledger_add(&shared->budgets.used_rows, at, rows, now);
 	}
@@ -276,6 +293,17 @@ pace_is_held(void)
 }
 
 /*
+ * Whether the run waits for its part of a budget.  One that is held, or asleep,
+ * does not ask any more.
+ */
+static bool
+is_short(const RunPace *p, bool wal, TimestampTz now)
+{
+	return (wal ? p->short_of_wal : p->short_of_rows) &&
+		!TimestampDifferenceExceeds(p->limited_until, now, LOOK_AGAIN_MS);
+}
+
+/*
  * What the run may have of the budget of all, of which so much is left.  Another
  * run that waits and has not had its equal part comes first.
  */
@@ -291,7 +319,7 @@ fair_part(const RunSlot *me, int64 amount, int64 left, bool wal, TimestampTz now
 	{
 		if (&runs[i] == me || !runs[i].in_use)
 			continue;
-		if (wal ? runs[i].pace.short_of_wal : runs[i].pace.short_of_rows)
+		if (is_short(&runs[i].pace, wal, now))
 			wanting++;
 		else
 		{
@@ -306,7 +334,7 @@ fair_part(const RunSlot *me, int64 amount, int64 left, bool wal, TimestampTz now
 	{
 		RunPace    *p = &runs[i].pace;
 
-		if (&runs[i] != me && runs[i].in_use && (wal ? p->short_of_wal : p->short_of_rows) &&
+		if (&runs[i] != me && runs[i].in_use && is_short(p, wal, now) &&
 			-ledger_left(wal ? &p->all_wal : &p->all_rows, 0, now) < part)
 			others = true;
 	}
@@ -370,6 +398,26 @@ allow_wal(Allowance *allowance, RateLedger *ledger, int64 amount, int64 left,
 		allow(allowance, Max((int64) (left / per_row), 1), limit, expiry);
 }
 
+/*
+ * The rows that are reserved and whose WAL is not in the ledgers, by workers of
+ * the run, or of all if it is NULL.
+ */
+static int64
+unwritten(const RunSlot *run)
+{
+	int64		rows = 0;
+
+	for (int i = 0; i < shared->nworkers; i++)
+	{
+		const WorkerSlot *w = &workers[i];
+
+		if (w->in_use &&
+			(run == NULL || (w->database == run->database && w->run_id == run->run_id)))
+			rows += (w->measured ? 0 : w->reserved) + w->reserved_next;
+	}
+	return rows;
+}
+
 /* How many of so many rows may be begun now.  The caller holds the lock. */
 static Allowance
 get_allowance(RunSlot *run, int64 rows)
@@ -391,7 +439,7 @@ get_allowance(RunSlot *run, int64 rows)
 	if (p->pace.wal.amount > 0 && p->wal.window > 0)
 		allow_wal(&a, &p->wal, p->pace.wal.amount,
 				  ledger_left(&p->wal, p->pace.wal.amount, now),
-				  p->rows.reserved, p->wal_per_row, PACE_WAL, now);
+				  unwritten(run), p->wal_per_row, PACE_WAL, now);
 	if (budgets->rows.amount > 0 && p->all_rows.window > 0)
 		allow_rows(&a, &budgets->used_rows, budgets->rows.amount,
 				   fair_part(run, budgets->rows.amount,
@@ -403,7 +451,7 @@ get_allowance(RunSlot *run, int64 rows)
 				  fair_part(run, budgets->wal.amount,
 							ledger_left(&budgets->used_wal, budgets->wal.amount, now),
 							true, now),
-				  budgets->used_rows.reserved, p->wal_per_row, PACE_ALL_WAL, now);
+				  unwritten(NULL), p->wal_per_row, PACE_ALL_WAL, now);
 	p->short_of_rows = a.rows == 0 && a.limit == PACE_ALL_ROWS;
 	p->short_of_wal = a.rows == 0 && a.limit == PACE_ALL_WAL;
 	return a;
@@ -491,7 +539,15 @@ pace_advance(void)
 	shared_lock(LW_EXCLUSIVE);
 	w->reserved = w->reserved_next;
 	w->reserved_next = 0;
+	w->measured = false;
 	shared_unlock();
+}
+
+static bool
+has_limits(const RunPace *p)
+{
+	return p->pace.rows.amount > 0 || p->pace.wal.amount > 0 ||
+		shared->budgets.rows.amount > 0 || shared->budgets.wal.amount > 0;
 }
 
 /*
@@ -507,11 +563,12 @@ pace_reserve(int64 rows, int64 *fitting, TimestampTz *retry_at)
 	bool		granted = true;
 
 	*fitting = 0;
-	if (w->reserved >= rows)
-		return true;
 	shared_lock(LW_EXCLUSIVE);
+	w->measured = false;
 	run = shared_find_run(w->database, w->run_id);
-	if (run)
+
+	/* a limit may have come, or come down, since the rows were reserved */
+	if (run && (w->reserved < rows || has_limits(&run->pace)))
 	{
 		RunPace    *p = &run->pace;
 		Allowance	a;
@@ -519,7 +576,10 @@ pace_reserve(int64 rows, int64 *fitting, TimestampTz *retry_at)
 		reserve(p, -w->reserved);
 		w->reserved = 0;
 		a = get_allowance(run, rows);
-		granted = a.rows >= rows;
+
+		/* what WAL it will write is a guess: begin when any may be written */
+		granted = a.rows >= rows ||
+			(a.rows > 0 && (a.limit == PACE_WAL || a.limit == PACE_ALL_WAL));
 		*retry_at = a.retry_at;
 		if (granted)
 		{
@@ -570,6 +630,27 @@ pace_worker_gone(WorkerSlot *w)
 	w->reserved = w->reserved_next = 0;
 }
 
+/* So much WAL was written.  The caller holds the lock. */
+static void
+add_wal(RunPace *p, int64 bytes, TimestampTz now)
+{
+	ledger_add(&shared->budgets.used_wal, now, bytes, now);
+	if (p)
+	{
+		ledger_add(&p->wal, now, bytes, now);
+		ledger_add(&p->all_wal, now, bytes, now);
+	}
+}
+
+/* A batch that was rolled back has written so much WAL. */
+void
+pace_wrote(int64 wal_bytes)
+{
+	shared_lock(LW_EXCLUSIVE);
+	add_wal(my_pace(), wal_bytes, GetCurrentTimestamp());
+	shared_unlock();
+}
+
 /*
  * The statement of the batch in hand took so many microseconds, and wrote so much
  * WAL, whatever becomes of it.  To be called before the next batch is claimed,
@@ -581,16 +662,14 @@ pace_measure(int64 rows_scanned, int64 rows_affected, int64 wal_bytes,
 			 int64 duration, bool has_scope)
 {
 	RunPace    *p;
-	TimestampTz now = GetCurrentTimestamp();
 	int			pinned = 0;
 
 	shared_lock(LW_EXCLUSIVE);
 	p = my_pace();
-	ledger_add(&shared->budgets.used_wal, now, wal_bytes, now);
+	add_wal(p, wal_bytes, GetCurrentTimestamp());
+	shared_my_worker()->measured = true;
 	if (p)
 	{
-		ledger_add(&p->wal, now, wal_bytes, now);
-		ledger_add(&p->all_wal, now, wal_bytes, now);
 		if (rows_affected > 0)
 		{
 			double		per_row = (double) wal_bytes / Max(rows_scanned, 1);
@@ -660,15 +739,20 @@ pace_probe_said(ProbeVerdict verdict, const char *reason)
 	WorkerSlot *w = shared_my_worker();
 	RunPace    *p;
 	bool		news = false;
+	int			length = pg_mbcliplen(reason, strlen(reason), PACE_REASON_SIZE - 1);
 
 	shared_lock(LW_EXCLUSIVE);
 	p = my_pace();
 	if (p)
 	{
-		news = p->probe != verdict;
+		bool		turned = p->probe != verdict;
+
+		news = turned || strncmp(p->probe_reason, reason, length) != 0 ||
+			p->probe_reason[length] != '\0';
 		p->probe = verdict;
-		strlcpy(p->probe_reason, reason, PACE_REASON_SIZE);
-		if (news)
+		memcpy(p->probe_reason, reason, length);
+		p->probe_reason[length] = '\0';
+		if (turned)
 			shared_notify_run(w->database, w->run_id);
 	}
 	shared_unlock();

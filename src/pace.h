@@ -55,6 +55,7 @@ typedef struct RunPace
 {
 	Pace		pace;
 	TimestampTz set_at;
+	TimestampTz opened_at;		/* when the run took this slot */
 	SizeControl size;
 
 	/* ledgers: the run's own, and its part of what all runs use */
@@ -104,6 +105,7 @@ extern bool pace_reserve(int64 rows, int64 *fitting, TimestampTz *retry_at);
 extern void pace_advance(void);
 extern void pace_drop_next(void);
 extern void pace_release(void);
+extern void pace_wrote(int64 wal_bytes);
 extern int	pace_measure(int64 rows_scanned, int64 rows_affected, int64 wal_bytes,
 						 int64 duration, bool has_scope);
 extern void pace_settle(int64 rows_affected);

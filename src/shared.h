@@ -63,6 +63,7 @@ typedef struct WorkerSlot
 	/* for the pace */
 	int64		reserved;		/* rows of the batch in hand */
 	int64		reserved_next;	/* rows of the one that is being claimed */
+	bool		measured;		/* the WAL of the batch in hand is in the ledgers */
 	pid_t		yield_to;		/* process that the batch was cancelled for, or 0 */
 	int64		yield_after;	/* of the run, milliseconds; in copies only */
 } WorkerSlot;

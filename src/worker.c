@@ -60,6 +60,8 @@
 #define PROBE_MS			1000
 /* How often a worker that is held looks whether it still is, if nobody tells it. */
 #define HELD_POLL_MS		1000
+/* A pause from which on nothing is kept reserved. */
+#define LONG_PAUSE_MS		100
 
 /* ---- transactions and errors ---- */
 
@@ -634,8 +636,11 @@ be_admitted(Worker *worker)
 			continue;
 		}
 		if (pace_is_held())
+		{
+			pace_release();
 			throttle_until(worker, Min(retry_at, TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 																			 HELD_POLL_MS)));
+		}
 		else if (pace_reserve(worker->batch->rows_scanned, &fitting, &retry_at))
 			return true;
 		else if (fitting > 0)
@@ -701,8 +706,9 @@ pause_after(Worker *worker)
 	double		duration = (worker->result.finished_at - worker->result.started_at) / 1000.0;
 	double		pause = Max(pace->sleep, duration * pace->nice / 1000000);
 
+	/* slowed to a share of the speed that it would have otherwise */
 	if (pace->duty > 0)
-		pause = Max(pause, duration * (1 / pace->duty - 1));
+		pause = (duration + pause) / pace->duty - duration;
 	return (int64) pause;
 }
 
@@ -713,6 +719,10 @@ sleep_between(Worker *worker)
 
 	if (pause_after(worker) == 0)
 		return;
+
+	/* meanwhile others may use what the next batch has reserved */
+	if (pause_after(worker) >= LONG_PAUSE_MS)
+		pace_release();
 	shared_worker_state(WORKER_SLEEPING, worker->batch ? worker->batch->number : 0,
 						worker->batch ? worker->batch->attempt : 0);
 	for (;;)

@@ -55,6 +55,7 @@ typedef struct Worker
 	bool		hooks_off;		/* make a change without its hooks */
 	TimestampTz next_due;		/* when a batch is to be tried again, or 0 */
 	TimestampTz throttled_until;	/* when a batch may be claimed, or 0 */
+	uint64		wal_before;		/* WAL of the session before the batch in hand, or 0 */
 	int64		lock_wait;		/* of the statement, microseconds */
 	int			pinned;			/* the batch size has reached a limit: -1 or 1 */
 	char	   *last_skipped;	/* SQLSTATE of the row left out last; in context */
