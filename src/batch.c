@@ -490,6 +490,13 @@ batch_run(Worker *worker)
 	result->finished_at = GetCurrentTimestamp();
 	result->wal_bytes = (int64) (pgWalUsage.wal_bytes - wal);
 
+	worker->over_limit = !pace_cover(rows_scanned, result->rows_affected) && rows_scanned > 1;
+	if (worker->over_limit)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("the batch processed " INT64_FORMAT " rows, more than the rate limit leaves",
+						result->rows_affected)));
+
 	/* its own time: waiting for locks says nothing about the size */
 	duration = result->finished_at - result->started_at - worker->lock_wait;
 	worker->wal_before = 0;

@@ -14,6 +14,7 @@
 
 #include "common/pg_prng.h"
 #include "executor/instrument.h"
+#include "miscadmin.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -424,6 +425,21 @@ give_way(Worker *worker, ErrorData *error)
 }
 
 /*
+ * Let go of the batch in hand, which may not begin now, so that others can go on
+ * that its being a suspect keeps waiting.
+ */
+void
+failure_give_back(Worker *worker)
+{
+	ErrorData  *second;
+
+	error_to_note = NULL;
+	second = hook_try(worker, give_back);
+	if (second && !failure_is_retryable(second))
+		failure_fail_run(worker, second);
+}
+
+/*
  * The batch in hand has more rows than the limits leave: let go of it in two
  * parts, the first of which has so many.
  */
@@ -450,7 +466,11 @@ failure_handle(Worker *worker, ErrorData *error)
 	if (worker->wal_before > 0)
 		pace_wrote((int64) (pgWalUsage.wal_bytes - worker->wal_before));
 	worker->wal_before = 0;
+
+	/* nobody waits for the batch any more; what was to cancel it, must not cancel this */
+	shared_worker_state(WORKER_RETRYING, worker->batch->number, worker->batch->attempt);
 	yield_to = shared_worker_take_yield();
+	QueryCancelPending = false;
 
 	/* our own cancellation, which comes after a notice, is no error */
 	if (shared_worker_noticed() && !worker_reload(worker))
@@ -462,6 +482,13 @@ failure_handle(Worker *worker, ErrorData *error)
 	if (yield_to != 0 && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 	{
 		give_way(worker, error);
+		return;
+	}
+	if (worker->over_limit)
+	{
+		worker->over_limit = false;
+		if (!divide(worker, error, 2))
+			worker->batch->rows_scanned = 1;
 		return;
 	}
 	if (failure_prepare_again(worker, error))

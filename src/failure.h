@@ -19,6 +19,7 @@ compat_noreturn extern void failure_fail_run(Worker *worker, ErrorData *error);
 compat_noreturn extern void failure_leave(Worker *worker, const char *error);
 extern void failure_insist(Worker *worker, void (*function) (Worker *));
 extern bool failure_prepare_again(Worker *worker, ErrorData *error);
+extern void failure_give_back(Worker *worker);
 extern void failure_divide_fitting(Worker *worker, int64 rows);
 extern void failure_handle(Worker *worker, ErrorData *error);
 

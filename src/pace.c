@@ -29,8 +29,8 @@
 
 /* What remains of a window is not worth a batch below this part of the limit. */
 #define CRUMB			64
-/* Weight of the newest batch in what a row costs in WAL. */
-#define WAL_WEIGHT		0.2
+/* Weight of the newest batch in what a row costs in WAL, and becomes. */
+#define WEIGHT			0.2
 /* How often to ask again when nothing is known to expire, or when it may come sooner. */
 #define ASK_AGAIN_MS	100
 #define LOOK_AGAIN_MS	1000
@@ -361,15 +361,18 @@ allow(Allowance *allowance, int64 rows, PaceLimit limit, TimestampTz retry_at)
 	allowance->retry_at = retry_at;
 }
 
-/* When more may be left: something expires, or a batch gives back what it reserved. */
+/*
+ * When more may be left: something expires.  Before that a batch may give back
+ * what it has reserved, or another run what it has not used.
+ */
 static TimestampTz
-when_more(RateLedger *ledger, int64 reserved, TimestampTz now)
+when_more(RateLedger *ledger, TimestampTz now)
 {
 	TimestampTz expiry = ledger_next_expiry(ledger, now);
 
 	if (expiry == DT_NOEND)
 		return TimestampTzPlusMilliseconds(now, ASK_AGAIN_MS);
-	return reserved > 0 ? Min(expiry, TimestampTzPlusMilliseconds(now, LOOK_AGAIN_MS)) : expiry;
+	return Min(expiry, TimestampTzPlusMilliseconds(now, LOOK_AGAIN_MS));
 }
 
 /*
@@ -382,14 +385,14 @@ allow_rows(Allowance *allowance, RateLedger *ledger, int64 amount, int64 left,
 {
 	if (left < Min(allowance->rows, Max(amount / CRUMB, 1)))
 		left = 0;
-	allow(allowance, Max(left, 0), limit, when_more(ledger, ledger->reserved, now));
+	allow(allowance, Max(left, 0), limit, when_more(ledger, now));
 }
 
 static void
 allow_wal(Allowance *allowance, RateLedger *ledger, int64 amount, int64 left,
 		  int64 reserved, double per_row, PaceLimit limit, TimestampTz now)
 {
-	TimestampTz expiry = when_more(ledger, reserved, now);
+	TimestampTz expiry = when_more(ledger, now);
 
 	left -= (int64) (reserved * per_row);
 	if (left <= amount / CRUMB)
@@ -469,6 +472,20 @@ reserve(RunPace *p, int64 rows)
 	shared->budgets.used_rows.reserved += rows;
 }
 
+/* What so many rows of a range are when they are processed, as far as known. */
+static int64
+processed(const RunPace *p, int64 rows)
+{
+	return (int64) Max(rows * p->fan_out, rows);
+}
+
+/* How many rows of a range become so many. */
+static int64
+unprocessed(const RunPace *p, int64 rows)
+{
+	return rows > 0 ? Max((int64) (rows / Max(p->fan_out, 1)), 1) : 0;
+}
+
 /* Remember that a worker has to wait. */
 static void
 note_limited(RunPace *p, const Allowance *a)
@@ -497,14 +514,15 @@ pace_ask(bool has_scope, int64 *stride, TimestampTz *retry_at)
 	{
 		RunPace    *p = &run->pace;
 
-		a = get_allowance(run, p->size.size);
+		a = get_allowance(run, processed(p, p->size.size));
+		w->reserved_next = a.rows;
+		reserve(p, a.rows);
+		a.rows = Min(unprocessed(p, a.rows), p->size.size);
 		if (a.rows == 0)
 			note_limited(p, &a);
 		else if (has_scope && p->size.stride > p->size.size && a.limit == PACE_NO_LIMIT)
 			*stride = p->size.stride;
 		*retry_at = a.retry_at;
-		w->reserved_next = a.rows;
-		reserve(p, a.rows);
 	}
 	shared_unlock();
 	return a.rows;
@@ -515,9 +533,13 @@ void
 pace_keep(int64 rows)
 {
 	WorkerSlot *w = shared_my_worker();
+	RunPace    *p;
 
 	shared_lock(LW_EXCLUSIVE);
-	reserve(my_pace(), rows - w->reserved_next);
+	p = my_pace();
+	if (p)
+		rows = processed(p, rows);
+	reserve(p, rows - w->reserved_next);
 	w->reserved_next = rows;
 	shared_unlock();
 }
@@ -573,14 +595,15 @@ pace_reserve(int64 rows, int64 *fitting, TimestampTz *retry_at)
 		RunPace    *p = &run->pace;
 		Allowance	a;
 
+		rows = processed(p, rows);
 		reserve(p, -w->reserved);
 		w->reserved = 0;
 		a = get_allowance(run, rows);
+		*retry_at = a.retry_at;
 
 		/* what WAL it will write is a guess: begin when any may be written */
 		granted = a.rows >= rows ||
 			(a.rows > 0 && (a.limit == PACE_WAL || a.limit == PACE_ALL_WAL));
-		*retry_at = a.retry_at;
 		if (granted)
 		{
 			w->reserved = rows;
@@ -588,12 +611,47 @@ pace_reserve(int64 rows, int64 *fitting, TimestampTz *retry_at)
 		}
 		else
 		{
-			*fitting = a.rows;
+			*fitting = unprocessed(p, a.rows);
 			note_limited(p, &a);
 		}
 	}
 	shared_unlock();
 	return granted;
+}
+
+/*
+ * The statement of the batch in hand has processed so many rows, and is not yet
+ * committed: more, maybe, than were reserved, because rows were added to its
+ * range, or because each one becomes several.  Returns false when the limits do
+ * not leave so many; the batch has to be rolled back then, unless it is one row.
+ */
+bool
+pace_cover(int64 rows_scanned, int64 rows)
+{
+	WorkerSlot *w = shared_my_worker();
+	RunSlot    *run;
+	bool		covered = true;
+
+	if (rows <= w->reserved)
+		return true;
+	shared_lock(LW_EXCLUSIVE);
+	run = shared_find_run(w->database, w->run_id);
+	if (run)
+	{
+		RunPace    *p = &run->pace;
+		double		ratio = (double) rows / Max(rows_scanned, 1);
+
+		p->fan_out = Max(p->fan_out, ratio);
+		covered = get_allowance(run, rows - w->reserved).rows >= rows - w->reserved ||
+			(p->pace.rows.amount == 0 && shared->budgets.rows.amount == 0);
+		if (covered)
+		{
+			reserve(p, rows - w->reserved);
+			w->reserved = rows;
+		}
+	}
+	shared_unlock();
+	return covered;
 }
 
 /* The worker lets go of its batch. */
@@ -670,12 +728,14 @@ pace_measure(int64 rows_scanned, int64 rows_affected, int64 wal_bytes,
 	shared_my_worker()->measured = true;
 	if (p)
 	{
+		p->fan_out = Max((1 - WEIGHT) * p->fan_out +
+						 WEIGHT * rows_affected / Max(rows_scanned, 1), 1);
 		if (rows_affected > 0)
 		{
 			double		per_row = (double) wal_bytes / Max(rows_scanned, 1);
 
 			p->wal_per_row = p->wal_per_row == 0 ? per_row :
-				WAL_WEIGHT * per_row + (1 - WAL_WEIGHT) * p->wal_per_row;
+				WEIGHT * per_row + (1 - WEIGHT) * p->wal_per_row;
 		}
 		if (rows_affected == 0 && has_scope)
 			size_note_empty(&p->size, rows_scanned, duration);
@@ -695,6 +755,11 @@ pace_settle(int64 rows_affected)
 	TimestampTz now = GetCurrentTimestamp();
 
 	shared_lock(LW_EXCLUSIVE);
+
+	/* nobody waits for this batch any more */
+	w->state = WORKER_WAITING;
+	w->state_since = now;
+	w->yield_to = 0;
 	p = my_pace();
 	reserve(p, -w->reserved);
 	w->reserved = 0;
@@ -708,7 +773,7 @@ pace_settle(int64 rows_affected)
 }
 
 /*
- * Whether this worker is to run the probe now, because the last one began so
+ * Whether this worker is to run the probe now, because the last one ended so
  * many milliseconds ago.  Otherwise *due is when one is to be run.
  */
 bool
@@ -750,6 +815,9 @@ pace_probe_said(ProbeVerdict verdict, const char *reason)
 		news = turned || strncmp(p->probe_reason, reason, length) != 0 ||
 			p->probe_reason[length] != '\0';
 		p->probe = verdict;
+
+		/* however long it took, batches come before the next one */
+		p->probed_at = GetCurrentTimestamp();
 		memcpy(p->probe_reason, reason, length);
 		p->probe_reason[length] = '\0';
 		if (turned)

@@ -66,13 +66,14 @@ typedef struct RunPace
 	RateLedger	all_rows;
 	RateLedger	all_wal;
 	double		wal_per_row;	/* bytes, of the recent batches */
+	double		fan_out;		/* rows that a row of a range becomes, at least 1 */
 	PaceLimit	limited_by;		/* what a worker waited for last */
 	TimestampTz limited_until;	/* and how long */
 	bool		short_of_rows;	/* waits for its part of the budget of all */
 	bool		short_of_wal;
 
 	ProbeVerdict probe;
-	TimestampTz probed_at;		/* when the last probe began */
+	TimestampTz probed_at;		/* when the last probe began or ended */
 	char		probe_reason[PACE_REASON_SIZE];
 } RunPace;
 
@@ -102,6 +103,7 @@ extern bool pace_is_held(void);
 extern int64 pace_ask(bool has_scope, int64 *stride, TimestampTz *retry_at);
 extern void pace_keep(int64 rows);
 extern bool pace_reserve(int64 rows, int64 *fitting, TimestampTz *retry_at);
+extern bool pace_cover(int64 rows_scanned, int64 rows);
 extern void pace_advance(void);
 extern void pace_drop_next(void);
 extern void pace_release(void);

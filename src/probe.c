@@ -14,6 +14,7 @@
 
 #include "access/xact.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "pgstat.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
@@ -73,6 +74,8 @@ probe_run(Worker *worker)
 	ErrorData  *error = worker_try(worker, ask);
 	bool		news;
 
+	/* a timeout that came a moment too late is not for the next batch */
+	QueryCancelPending = false;
 	if (error)
 		news = pace_probe_said(PROBE_WAIT, error->message);
 	else if (answer)

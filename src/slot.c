@@ -261,6 +261,7 @@ shared_run_open(Oid database, int64 run_id, const Pace *pace, int64 batch_size)
 		runs[i].rate = -1;
 		runs[i].sampled_at = GetCurrentTimestamp();
 		runs[i].pace.pace = *pace;
+		runs[i].pace.fan_out = 1;
 		runs[i].pace.set_at = runs[i].pace.opened_at = GetCurrentTimestamp();
 		size_aim(&runs[i].pace.size, &pace->aim, batch_size > 0 ? batch_size : pace->aim.start);
 		ledger_open(&runs[i].pace.wal, &pace->wal);

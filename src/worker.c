@@ -618,38 +618,50 @@ throttle_until(Worker *worker, TimestampTz until)
 }
 
 /*
- * Wait until the batch in hand may begin: neither the scheduler nor the probe
- * holds the run, and its rows are within the limits.  Returns false if a part of
- * them is; it was divided then, and is no longer in hand.
+ * Whether no batch may begin, by the word of the scheduler or the probe, which is
+ * run if it is time for that; *look_at is when to look again.
+ */
+static bool
+is_held(Worker *worker, TimestampTz *look_at)
+{
+	*look_at = DT_NOEND;
+	if (worker->settings.probe && pace_take_probe(PROBE_MS, look_at))
+		probe_run(worker);
+	if (!pace_is_held())
+		return false;
+	*look_at = Min(*look_at, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HELD_POLL_MS));
+	return true;
+}
+
+/*
+ * Wait until the batch in hand may begin: nothing holds the run, and its rows are
+ * within the limits.  Returns false if it is no longer in hand, because only a
+ * part of its rows is, or because others must not wait for it.
  */
 static bool
 be_admitted(Worker *worker)
 {
 	for (;;)
 	{
-		TimestampTz retry_at = DT_NOEND;
-		int64		fitting;
+		TimestampTz look_at;
+		int64		fitting = 0;
 
-		if (worker->settings.probe && pace_take_probe(PROBE_MS, &retry_at))
+		if (!is_held(worker, &look_at))
 		{
-			probe_run(worker);
-			continue;
+			if (pace_reserve(worker->batch->rows_scanned, &fitting, &look_at))
+				return true;
+			if (fitting > 0)
+			{
+				failure_divide_fitting(worker, fitting);
+				return false;
+			}
 		}
-		if (pace_is_held())
-		{
-			pace_release();
-			throttle_until(worker, Min(retry_at, TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-																			 HELD_POLL_MS)));
-		}
-		else if (pace_reserve(worker->batch->rows_scanned, &fitting, &retry_at))
-			return true;
-		else if (fitting > 0)
-		{
-			failure_divide_fitting(worker, fitting);
+		pace_release();
+		if (worker->in_quarantine)
+			failure_give_back(worker);
+		throttle_until(worker, look_at);
+		if (worker->batch == NULL)
 			return false;
-		}
-		else
-			throttle_until(worker, retry_at);
 		MemoryContextReset(worker->loop_context);
 	}
 }
@@ -660,8 +672,16 @@ claim_or_leave(Worker *worker)
 {
 	while (worker->batch == NULL)
 	{
-		ErrorData  *error = worker_try(worker, batch_claim);
+		TimestampTz look_at;
+		ErrorData  *error;
 
+		if (is_held(worker, &look_at))
+		{
+			throttle_until(worker, look_at);
+			MemoryContextReset(worker->loop_context);
+			continue;
+		}
+		error = worker_try(worker, batch_claim);
 		if (error)
 		{
 			if (failure_prepare_again(worker, error))

@@ -73,23 +73,33 @@ yield_look(void)
 	int			nbusy = shared_long_batches(MyDatabaseId, &busy, &next);
 	int			nall;
 	int64		shortest = PG_INT64_MAX;
+	TimestampTz earliest = DT_NOEND;
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (nbusy == 0)
 		return next;
 	for (int i = 0; i < nbusy; i++)
+	{
 		shortest = Min(shortest, busy[i].yield_after);
+		earliest = Min(earliest, busy[i].state_since);
+	}
 	nall = shared_copy_workers(MyDatabaseId, &all);
 	for (int i = 0; i < ProcGlobal->allProcCount; i++)
 	{
 		PGPROC	   *proc = &ProcGlobal->allProcs[i];
 		int			pid = proc->pid;
+		TimestampTz start;
 		int64		waited;
 
 		if (proc->waitLock == NULL || pid == 0 || pid == MyProcPid ||
 			(proc->statusFlags & PROC_IS_AUTOVACUUM) != 0 || is_worker(pid, all, nall))
 			continue;
-		waited = (now - (TimestampTz) pg_atomic_read_u64(&proc->waitStart)) / 1000;
+
+		/* zero: it has only just begun; older than the batches: it waits for others */
+		start = (TimestampTz) pg_atomic_read_u64(&proc->waitStart);
+		if (start == 0 || start < earliest)
+			continue;
+		waited = (now - start) / 1000;
 		if (waited >= shortest)
 			clear_the_way(pid, waited, busy, nbusy);
 	}
