@@ -525,6 +525,9 @@ batch_run(Worker *worker)
 	worker_commit(worker);
 
 	pace_settle(result->rows_affected);
+
+	/* what was to cancel this batch must not cancel what follows it */
+	QueryCancelPending = false;
 	if (next == NULL || next->crashes < BATCH_CRASHES_SUSPECT)
 		batch_leave_quarantine(worker);
 	take_in_hand(worker, next);

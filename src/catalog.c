@@ -221,7 +221,7 @@ static Sql sqls[] = {
 	1, {INT8OID}},
 	[SQL_RECENT_ROWS] = {
 		"SELECT finished_at, rows_affected FROM backfill.batch "
-		" WHERE run_id = $1 AND status = 'completed' AND rows_affected > 0 "
+		" WHERE (run_id = $1 OR $1 = 0) AND status = 'completed' AND rows_affected > 0 "
 		"   AND finished_at > $2 AND finished_at <= $3",
 	3, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID}},
 	[SQL_SET_WAIT_REASON] = {

@@ -52,8 +52,8 @@ catalog_note_yield(CatalogSession *session, int64 id)
 }
 
 /*
- * What the run completed after the one time and up to the other: when, and how
- * many rows.  Returns the number of batches.
+ * What the run, or every run if it is 0, completed after the one time and up
+ * to the other: when, and how many rows.  Returns the number of batches.
  */
 int
 catalog_recent_rows(CatalogSession *session, int64 id, TimestampTz since,

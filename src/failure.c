@@ -424,10 +424,7 @@ give_way(Worker *worker, ErrorData *error)
 	try_later(worker, error);
 }
 
-/*
- * Let go of the batch in hand, which may not begin now, so that others can go on
- * that its being a suspect keeps waiting.
- */
+/* Let go of the batch in hand, which may not begin now. */
 void
 failure_give_back(Worker *worker)
 {

@@ -249,6 +249,23 @@ governor_save_size(CatalogSession *session, RunInfo *run)
 	run->batch_size = size;
 }
 
+/* Once a life of the server: the budget of all runs counts what was done before. */
+void
+governor_open_budget(CatalogSession *session)
+{
+	TimestampTz since;
+	TimestampTz until;
+	TimestampTz *at;
+	int64	   *rows;
+	int			n;
+
+	if (!pace_open_budget(MyDatabaseId, &since, &until))
+		return;
+	n = catalog_recent_rows(session, 0, since, until, &at, &rows);
+	for (int i = 0; i < n; i++)
+		pace_enter_budget(at[i], rows[i]);
+}
+
 /*
  * Set the pace of a run that is enqueued or running, whose row is locked, and
  * say why it is throttled.  governor->pace is the pace; its workers, how many

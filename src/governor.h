@@ -22,6 +22,7 @@ typedef struct Governor
 } Governor;
 
 extern void governor_round(void);
+extern void governor_open_budget(CatalogSession *session);
 extern void governor_set_pace(CatalogSession *session, RunInfo *run, Governor *governor,
 							  int living);
 extern void governor_save_size(CatalogSession *session, RunInfo *run);

@@ -60,6 +60,7 @@ typedef struct RunPace
 
 	/* ledgers: the run's own, and its part of what all runs use */
 	bool		rows_known;		/* what was used before this slot was taken */
+	bool		entered;		/* that is in all_rows, too */
 	TimestampTz rows_since;		/* from then on the ledger sees what is used */
 	RateLedger	rows;
 	RateLedger	wal;
@@ -77,6 +78,8 @@ typedef struct RunPace
 	char		probe_reason[PACE_REASON_SIZE];
 } RunPace;
 
+#define KNOWN_DATABASES 64
+
 /* What all runs together may use, and have used. */
 typedef struct Budgets
 {
@@ -84,6 +87,8 @@ typedef struct Budgets
 	RateLimit	wal;
 	RateLedger	used_rows;
 	RateLedger	used_wal;
+	int			nknown;			/* databases whose past is in used_rows */
+	Oid			known[KNOWN_DATABASES];
 } Budgets;
 
 /* scheduler */
@@ -91,6 +96,8 @@ extern void pace_set(Oid database, int64 run_id, const Pace *pace, int64 batch_s
 extern void pace_set_budgets(const RateLimit *rows, const RateLimit *wal);
 extern bool pace_open_ledger(Oid database, int64 run_id, TimestampTz *since,
 							 TimestampTz *until);
+extern bool pace_open_budget(Oid database, TimestampTz *since, TimestampTz *until);
+extern void pace_enter_budget(TimestampTz at, int64 rows);
 extern void pace_enter(Oid database, int64 run_id, TimestampTz at, int64 rows);
 extern void pace_close_ledger(Oid database, int64 run_id);
 extern int64 pace_size(Oid database, int64 run_id);

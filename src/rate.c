@@ -179,13 +179,16 @@ ledger_add(RateLedger *ledger, TimestampTz at, int64 amount, TimestampTz now)
 	ledger->used += amount;
 }
 
-/* For a limit that may have changed its window; what was used counts from now. */
+/*
+ * For a limit that may have changed its window; what was used counts from now.
+ * One that is taken away may come back: the ledger goes on.
+ */
 void
 ledger_refit(RateLedger *ledger, const RateLimit *limit, TimestampTz now)
 {
 	int64		used;
 
-	if (ledger->window == (limit->amount == 0 ? 0 : limit->window * 1000))
+	if (limit->amount == 0 || ledger->window == limit->window * 1000)
 		return;
 	if (ledger->window != 0)
 		expire(ledger, now);

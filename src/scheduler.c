@@ -627,6 +627,7 @@ look_at_runs(TimestampTz *next_due)
 
 	begin();
 	catalog_begin(&session);
+	governor_open_budget(&session);
 	runs = catalog_active_runs(&session);
 	catalog_end(&session);
 	commit();

@@ -133,7 +133,6 @@ startup_hook(void)
 		shared->clean_start = was_shut_down();
 		shared->nworkers = backfill_max_workers;
 		shared->nruns = backfill_max_workers;
-		shared->made_at = GetCurrentTimestamp();
 	}
 	workers = (WorkerSlot *) ((char *) shared + workers_offset());
 	runs = (RunSlot *) ((char *) shared + runs_offset());
@@ -194,6 +193,8 @@ shared_launcher_attach(void)
 	before_shmem_exit(launcher_exit, (Datum) 0);
 	shared_lock(LW_EXCLUSIVE);
 	shared->launcher = MyLatch;
+	if (shared->made_at == 0)
+		shared->made_at = GetCurrentTimestamp();
 	shared_unlock();
 }
 

@@ -52,7 +52,7 @@ typedef struct SharedState
 	int			nrequests;
 	Oid			requests[REQUESTS];
 	SchedulerSlot schedulers[SCHEDULER_SLOTS];
-	TimestampTz made_at;		/* when this shared memory was */
+	TimestampTz made_at;		/* when this server was started or promoted */
 	Budgets		budgets;		/* of all runs together */
 	int			nworkers;
 	int			nruns;
@@ -70,6 +70,7 @@ extern void shared_notify_workers(Oid database);
 extern void shared_notify_run(Oid database, int64 run_id);
 extern RunSlot *shared_find_run(Oid database, int64 run_id);
 extern WorkerSlot *shared_my_worker(void);
+extern RunPace *pace_mine(void);
 extern void pace_worker_gone(WorkerSlot *w);
 
 #endif							/* BACKFILL_SHARED_STATE_H */

@@ -43,22 +43,21 @@ clamp(const SizeControl *control, double size)
 }
 
 /*
- * Aim at something.  The first batch has the size given; what was found for
- * another aim stays where it is, within the new limits.
+ * Aim at something.  The first batch has the size that is given with the aim,
+ * unless one was found before: for another aim, or in an earlier life, which is
+ * then within the limits; 0 if none was.
  */
 void
-size_aim(SizeControl *control, const SizeAim *aim, int64 size)
+size_aim(SizeControl *control, const SizeAim *aim, int64 found)
 {
-	bool		found = control->size > 0 && control->aim.start == aim->start;
-
 	if (memcmp(&control->aim, aim, sizeof(SizeAim)) == 0)
 		return;
-	if (found)
-		size = control->size;
+	if (control->size > 0)
+		found = control->aim.start == aim->start ? control->size : 0;
 	memset(control, 0, sizeof(SizeControl));
 	control->aim = *aim;
 	control->size = aim->target == 0 ? aim->start :
-		found ? clamp(control, size) : Min(size, aim->max);
+		found > 0 ? clamp(control, found) : Min(aim->start, aim->max);
 }
 
 static int

@@ -37,7 +37,7 @@ typedef struct SizeControl
 	int			pinned;			/* -1 at the least, 1 at the most, else 0 */
 } SizeControl;
 
-extern void size_aim(SizeControl *control, const SizeAim *aim, int64 size);
+extern void size_aim(SizeControl *control, const SizeAim *aim, int64 found);
 extern int	size_note(SizeControl *control, int64 rows, int64 duration);
 extern void size_note_empty(SizeControl *control, int64 rows, int64 duration);
 

@@ -263,7 +263,7 @@ shared_run_open(Oid database, int64 run_id, const Pace *pace, int64 batch_size)
 		runs[i].pace.pace = *pace;
 		runs[i].pace.fan_out = 1;
 		runs[i].pace.set_at = runs[i].pace.opened_at = GetCurrentTimestamp();
-		size_aim(&runs[i].pace.size, &pace->aim, batch_size > 0 ? batch_size : pace->aim.start);
+		size_aim(&runs[i].pace.size, &pace->aim, batch_size);
 		ledger_open(&runs[i].pace.wal, &pace->wal);
 		ledger_open(&runs[i].pace.all_rows, &shared->budgets.rows);
 		ledger_open(&runs[i].pace.all_wal, &shared->budgets.wal);
@@ -551,7 +551,7 @@ shared_worker_yield(int slot, int64 token, int64 batch, pid_t to)
  * Copies, in the current memory context, of the slots of workers that have been
  * in their batch for longer than the yield_after of their run.  Returns their
  * number.  *next is the number of milliseconds after which there may be more, or
- * after which to look again for who waits for these; -1 for not at all.
+ * after which to look again for who waits for these; -1 without workers.
  */
 int
 shared_long_batches(Oid database, WorkerSlot **copies, long *next)
@@ -569,13 +569,16 @@ shared_long_batches(Oid database, WorkerSlot **copies, long *next)
 		int64		yield_after;
 		int64		left;
 
-		if (!w->in_use || w->database != database || w->state != WORKER_RUNNING)
+		if (!w->in_use || w->database != database)
 			continue;
 		run = shared_find_run(w->database, w->run_id);
 		yield_after = run ? run->pace.pace.yield_after : 0;
 		if (yield_after == 0)
 			continue;
-		left = yield_after - (now - w->state_since) / 1000;
+
+		/* what begins now cannot have taken long before that time */
+		left = w->state != WORKER_RUNNING ? yield_after :
+			yield_after - (now - w->state_since) / 1000;
 		if (left <= 0)
 		{
 			(*copies)[n] = *w;

@@ -636,7 +636,7 @@ is_held(Worker *worker, TimestampTz *look_at)
 /*
  * Wait until the batch in hand may begin: nothing holds the run, and its rows are
  * within the limits.  Returns false if it is no longer in hand, because only a
- * part of its rows is, or because others must not wait for it.
+ * part of its rows is, or because the wait may be long.
  */
 static bool
 be_admitted(Worker *worker)
@@ -645,8 +645,9 @@ be_admitted(Worker *worker)
 	{
 		TimestampTz look_at;
 		int64		fitting = 0;
+		bool		held = is_held(worker, &look_at);
 
-		if (!is_held(worker, &look_at))
+		if (!held)
 		{
 			if (pace_reserve(worker->batch->rows_scanned, &fitting, &look_at))
 				return true;
@@ -657,7 +658,7 @@ be_admitted(Worker *worker)
 			}
 		}
 		pace_release();
-		if (worker->in_quarantine)
+		if (held || worker->in_quarantine)
 			failure_give_back(worker);
 		throttle_until(worker, look_at);
 		if (worker->batch == NULL)

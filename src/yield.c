@@ -61,7 +61,7 @@ clear_the_way(pid_t pid, int64 waited, const WorkerSlot *busy, int nbusy)
 
 /*
  * Look whether sessions wait for batches of this database.  Returns the
- * milliseconds after which to look again, or -1 if a batch has to begin first.
+ * milliseconds after which to look again, or -1 if there is no worker.
  * Memory is left in the current context.
  */
 long

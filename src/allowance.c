@@ -1,0 +1,517 @@
+/*-------------------------------------------------------------------------
+ *
+ * allowance.c
+ *	  What a worker may begin, by the limits on rows and WAL.
+ *
+ * A worker reserves the rows of a batch before it begins, and settles for what
+ * the batch really used after its commit.  If it dies in between, what it had
+ * reserved counts as used.  What WAL a batch will write is guessed from those
+ * before it, and counted when it has written it, whatever becomes of it.
+ *
+ * A slot that is taken anew, after a restart or a pause, does not know what the
+ * run used a moment ago: until the scheduler has read that from the table of
+ * batches, nothing may be reserved.
+ *
+ * The budgets of all runs are divided fairly: while another run waits that has
+ * used less than its equal part, a run can have no more than its own part;
+ * what no other run wants, it can have.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "shared_state.h"
+
+/* What remains of a window is not worth a batch below this part of the limit. */
+#define CRUMB			64
+/* Weight of the newest batch in what a row costs in WAL, and becomes. */
+#define WEIGHT			0.2
+/* How often to ask again when nothing is known to expire, or when it may come sooner. */
+#define ASK_AGAIN_MS	100
+#define LOOK_AGAIN_MS	1000
+
+/*
+ * Whether the run waits for its part of a budget.  One that is held, or asleep,
+ * does not ask any more.
+ */
+static bool
+is_short(const RunPace *p, bool wal, TimestampTz now)
+{
+	return (wal ? p->short_of_wal : p->short_of_rows) &&
+		!TimestampDifferenceExceeds(p->limited_until, now, LOOK_AGAIN_MS);
+}
+
+/*
+ * What the run may have of the budget of all, of which so much is left.  Another
+ * run that waits and has not had its equal part comes first.
+ */
+static int64
+fair_part(const RunSlot *me, int64 amount, int64 left, bool wal, TimestampTz now)
+{
+	int			wanting = 1;
+	bool		others = false;
+	int64		part;
+	RunSlot    *run = unconstify(RunSlot *, me);
+
+	for (int i = 0; i < shared->nruns; i++)
+	{
+		if (&runs[i] == me || !runs[i].in_use)
+			continue;
+		if (is_short(&runs[i].pace, wal, now))
+			wanting++;
+		else
+		{
+			RateLedger *used = wal ? &runs[i].pace.all_wal : &runs[i].pace.all_rows;
+
+			if (used->window != 0 && ledger_left(used, 0, now) < 0)
+				wanting++;
+		}
+	}
+	part = amount / wanting;
+	for (int i = 0; i < shared->nruns; i++)
+	{
+		RunPace    *p = &runs[i].pace;
+
+		if (&runs[i] != me && runs[i].in_use && is_short(p, wal, now) &&
+			-ledger_left(wal ? &p->all_wal : &p->all_rows, 0, now) < part)
+			others = true;
+	}
+	if (!others)
+		return left;
+	return Min(left, ledger_left(wal ? &run->pace.all_wal : &run->pace.all_rows, part, now));
+}
+
+/* What one of the limits leaves. */
+typedef struct Allowance
+{
+	int64		rows;
+	PaceLimit	limit;			/* that leaves the least */
+	TimestampTz retry_at;		/* when it may leave more */
+} Allowance;
+
+static void
+allow(Allowance *allowance, int64 rows, PaceLimit limit, TimestampTz retry_at)
+{
+	if (rows >= allowance->rows)
+		return;
+	allowance->rows = rows;
+	allowance->limit = limit;
+	allowance->retry_at = retry_at;
+}
+
+/*
+ * When more may be left: something expires.  Before that a batch may give back
+ * what it has reserved, or another run what it has not used.
+ */
+static TimestampTz
+when_more(RateLedger *ledger, TimestampTz now)
+{
+	TimestampTz expiry = ledger_next_expiry(ledger, now);
+
+	if (expiry == DT_NOEND)
+		return TimestampTzPlusMilliseconds(now, ASK_AGAIN_MS);
+	return Min(expiry, TimestampTzPlusMilliseconds(now, LOOK_AGAIN_MS));
+}
+
+/*
+ * A limit on rows: crumbs are left lying until they are worth a batch, unless
+ * nothing else is coming.
+ */
+static void
+allow_rows(Allowance *allowance, RateLedger *ledger, int64 amount, int64 left,
+		   PaceLimit limit, TimestampTz now)
+{
+	if (left < Min(allowance->rows, Max(amount / CRUMB, 1)))
+		left = 0;
+	allow(allowance, Max(left, 0), limit, when_more(ledger, now));
+}
+
+static void
+allow_wal(Allowance *allowance, RateLedger *ledger, int64 amount, int64 left,
+		  int64 reserved, double per_row, PaceLimit limit, TimestampTz now)
+{
+	TimestampTz expiry = when_more(ledger, now);
+
+	left -= (int64) (reserved * per_row);
+	if (left <= amount / CRUMB)
+		allow(allowance, 0, limit, expiry);
+	else if (per_row > 0)
+		allow(allowance, Max((int64) (left / per_row), 1), limit, expiry);
+}
+
+/*
+ * The rows that are reserved and whose WAL is not in the ledgers, by workers of
+ * the run, or of all if it is NULL.
+ */
+static int64
+unwritten(const RunSlot *run)
+{
+	int64		rows = 0;
+
+	for (int i = 0; i < shared->nworkers; i++)
+	{
+		const WorkerSlot *w = &workers[i];
+
+		if (w->in_use &&
+			(run == NULL || (w->database == run->database && w->run_id == run->run_id)))
+			rows += (w->measured ? 0 : w->reserved) + w->reserved_next;
+	}
+	return rows;
+}
+
+/* How many of so many rows may be begun now.  The caller holds the lock. */
+static Allowance
+get_allowance(RunSlot *run, int64 rows)
+{
+	RunPace    *p = &run->pace;
+	Budgets    *budgets = &shared->budgets;
+	TimestampTz now = GetCurrentTimestamp();
+	Allowance	a = {rows, PACE_NO_LIMIT, now};
+
+	if (!p->rows_known && (p->pace.rows.amount > 0 || budgets->rows.amount > 0))
+	{
+		allow(&a, 0, p->pace.rows.amount > 0 ? PACE_ROWS : PACE_ALL_ROWS,
+			  now + ASK_AGAIN_MS * 1000);
+		return a;
+	}
+	if (p->pace.rows.amount > 0 && p->rows.window > 0)
+		allow_rows(&a, &p->rows, p->pace.rows.amount,
+				   ledger_left(&p->rows, p->pace.rows.amount, now), PACE_ROWS, now);
+	if (p->pace.wal.amount > 0 && p->wal.window > 0)
+		allow_wal(&a, &p->wal, p->pace.wal.amount,
+				  ledger_left(&p->wal, p->pace.wal.amount, now),
+				  unwritten(run), p->wal_per_row, PACE_WAL, now);
+	if (budgets->rows.amount > 0 && p->all_rows.window > 0)
+		allow_rows(&a, &budgets->used_rows, budgets->rows.amount,
+				   fair_part(run, budgets->rows.amount,
+							 ledger_left(&budgets->used_rows, budgets->rows.amount, now),
+							 false, now),
+				   PACE_ALL_ROWS, now);
+	if (budgets->wal.amount > 0 && p->all_wal.window > 0)
+		allow_wal(&a, &budgets->used_wal, budgets->wal.amount,
+				  fair_part(run, budgets->wal.amount,
+							ledger_left(&budgets->used_wal, budgets->wal.amount, now),
+							true, now),
+				  unwritten(NULL), p->wal_per_row, PACE_ALL_WAL, now);
+	p->short_of_rows = a.rows == 0 && a.limit == PACE_ALL_ROWS;
+	p->short_of_wal = a.rows == 0 && a.limit == PACE_ALL_WAL;
+	return a;
+}
+
+/*
+ * Count what is reserved, or no longer so; p is NULL for a run that has lost its
+ * slot.  The caller holds the lock.
+ */
+static void
+reserve(RunPace *p, int64 rows)
+{
+	if (p)
+		p->rows.reserved += rows;
+	shared->budgets.used_rows.reserved += rows;
+}
+
+/* What so many rows of a range are when they are processed, as far as known. */
+static int64
+processed(const RunPace *p, int64 rows)
+{
+	return (int64) Max(rows * p->fan_out, rows);
+}
+
+/* How many rows of a range become so many. */
+static int64
+unprocessed(const RunPace *p, int64 rows)
+{
+	return rows > 0 ? Max((int64) (rows / Max(p->fan_out, 1)), 1) : 0;
+}
+
+/* Remember that a worker has to wait. */
+static void
+note_limited(RunPace *p, const Allowance *a)
+{
+	p->limited_by = a->limit;
+	p->limited_until = a->retry_at;
+}
+
+/*
+ * How many rows the next batch is to have.  Returns 0 when none may be begun
+ * before *retry_at.  Otherwise so many are reserved, until pace_keep says how
+ * many there really are.  *stride is how far to look for rows in scope, 0 if no
+ * farther than that.
+ */
+int64
+pace_ask(bool has_scope, int64 *stride, TimestampTz *retry_at)
+{
+	WorkerSlot *w = shared_my_worker();
+	RunSlot    *run;
+	Allowance	a = {1};
+
+	*stride = 0;
+	shared_lock(LW_EXCLUSIVE);
+	run = shared_find_run(w->database, w->run_id);
+	if (run)
+	{
+		RunPace    *p = &run->pace;
+
+		a = get_allowance(run, processed(p, p->size.size));
+		w->reserved_next = a.rows;
+		reserve(p, a.rows);
+		a.rows = Min(unprocessed(p, a.rows), p->size.size);
+		if (a.rows == 0)
+			note_limited(p, &a);
+		else if (has_scope && p->size.stride > p->size.size && a.limit == PACE_NO_LIMIT)
+			*stride = p->size.stride;
+		*retry_at = a.retry_at;
+	}
+	shared_unlock();
+	return a.rows;
+}
+
+/* The batch that is being claimed has so many rows. */
+void
+pace_keep(int64 rows)
+{
+	WorkerSlot *w = shared_my_worker();
+	RunPace    *p;
+
+	shared_lock(LW_EXCLUSIVE);
+	p = pace_mine();
+	if (p)
+		rows = processed(p, rows);
+	reserve(p, rows - w->reserved_next);
+	w->reserved_next = rows;
+	shared_unlock();
+}
+
+/* The claim came to nothing. */
+void
+pace_drop_next(void)
+{
+	if (shared_my_worker()->reserved_next != 0)
+		pace_keep(0);
+}
+
+/* The batch that was being claimed is the one in hand now. */
+void
+pace_advance(void)
+{
+	WorkerSlot *w = shared_my_worker();
+
+	shared_lock(LW_EXCLUSIVE);
+	w->reserved = w->reserved_next;
+	w->reserved_next = 0;
+	w->measured = false;
+	shared_unlock();
+}
+
+static bool
+has_limits(const RunPace *p)
+{
+	return p->pace.rows.amount > 0 || p->pace.wal.amount > 0 ||
+		shared->budgets.rows.amount > 0 || shared->budgets.wal.amount > 0;
+}
+
+/*
+ * Reserve all the rows of the batch in hand, if they are not.  Returns false
+ * when it may not begin as it is: *fitting is how many of its rows may, or 0 if
+ * none may before *retry_at.
+ */
+bool
+pace_reserve(int64 rows, int64 *fitting, TimestampTz *retry_at)
+{
+	WorkerSlot *w = shared_my_worker();
+	RunSlot    *run;
+	bool		granted = true;
+
+	*fitting = 0;
+	shared_lock(LW_EXCLUSIVE);
+	w->measured = false;
+	run = shared_find_run(w->database, w->run_id);
+
+	/* a limit may have come, or come down, since the rows were reserved */
+	if (run && (w->reserved < rows || has_limits(&run->pace)))
+	{
+		RunPace    *p = &run->pace;
+		Allowance	a;
+
+		rows = processed(p, rows);
+		reserve(p, -w->reserved);
+		w->reserved = 0;
+		a = get_allowance(run, rows);
+		*retry_at = a.retry_at;
+
+		/* what WAL it will write is a guess: begin when any may be written */
+		granted = a.rows >= rows ||
+			(a.rows > 0 && (a.limit == PACE_WAL || a.limit == PACE_ALL_WAL));
+		if (granted)
+		{
+			w->reserved = rows;
+			reserve(p, rows);
+		}
+		else
+		{
+			*fitting = unprocessed(p, a.rows);
+			note_limited(p, &a);
+		}
+	}
+	shared_unlock();
+	return granted;
+}
+
+/*
+ * The statement of the batch in hand has processed so many rows, and is not yet
+ * committed: more, maybe, than were reserved, because rows were added to its
+ * range, or because each one becomes several.  Returns false when the limits do
+ * not leave so many; the batch has to be rolled back then, unless it is one row.
+ */
+bool
+pace_cover(int64 rows_scanned, int64 rows)
+{
+	WorkerSlot *w = shared_my_worker();
+	RunSlot    *run;
+	bool		covered = true;
+
+	if (rows <= w->reserved)
+		return true;
+	shared_lock(LW_EXCLUSIVE);
+	run = shared_find_run(w->database, w->run_id);
+	if (run)
+	{
+		RunPace    *p = &run->pace;
+		double		ratio = (double) rows / Max(rows_scanned, 1);
+
+		p->fan_out = Max(p->fan_out, ratio);
+		covered = get_allowance(run, rows - w->reserved).rows >= rows - w->reserved ||
+			(p->pace.rows.amount == 0 && shared->budgets.rows.amount == 0);
+		if (covered)
+		{
+			reserve(p, rows - w->reserved);
+			w->reserved = rows;
+		}
+	}
+	shared_unlock();
+	return covered;
+}
+
+/* The worker lets go of its batch. */
+void
+pace_release(void)
+{
+	WorkerSlot *w = shared_my_worker();
+
+	if (w->reserved == 0)
+		return;
+	shared_lock(LW_EXCLUSIVE);
+	reserve(pace_mine(), -w->reserved);
+	w->reserved = 0;
+	shared_unlock();
+}
+
+/*
+ * A worker is gone, and with it what became of its batch: what it had reserved
+ * counts as used, if the batch had begun.  The caller holds the lock.
+ */
+void
+pace_worker_gone(WorkerSlot *w)
+{
+	RunSlot    *run = shared_find_run(w->database, w->run_id);
+	TimestampTz now = GetCurrentTimestamp();
+
+	reserve(run ? &run->pace : NULL, -w->reserved - w->reserved_next);
+	if (w->state == WORKER_RUNNING)
+	{
+		if (run)
+		{
+			ledger_add(&run->pace.rows, now, w->reserved, now);
+			ledger_add(&run->pace.all_rows, now, w->reserved, now);
+		}
+		ledger_add(&shared->budgets.used_rows, now, w->reserved, now);
+	}
+	w->reserved = w->reserved_next = 0;
+}
+
+/* So much WAL was written.  The caller holds the lock. */
+static void
+add_wal(RunPace *p, int64 bytes, TimestampTz now)
+{
+	ledger_add(&shared->budgets.used_wal, now, bytes, now);
+	if (p)
+	{
+		ledger_add(&p->wal, now, bytes, now);
+		ledger_add(&p->all_wal, now, bytes, now);
+	}
+}
+
+/* A batch that was rolled back has written so much WAL. */
+void
+pace_wrote(int64 wal_bytes)
+{
+	shared_lock(LW_EXCLUSIVE);
+	add_wal(pace_mine(), wal_bytes, GetCurrentTimestamp());
+	shared_unlock();
+}
+
+/*
+ * The statement of the batch in hand took so many microseconds, and wrote so much
+ * WAL, whatever becomes of it.  To be called before the next batch is claimed,
+ * which is to have the size that follows from that.  Returns -1 or 1 when the batch size is newly pinned at its lower or upper
+ * limit.
+ */
+int
+pace_measure(int64 rows_scanned, int64 rows_affected, int64 wal_bytes,
+			 int64 duration, bool has_scope)
+{
+	RunPace    *p;
+	int			pinned = 0;
+
+	shared_lock(LW_EXCLUSIVE);
+	p = pace_mine();
+	add_wal(p, wal_bytes, GetCurrentTimestamp());
+	shared_my_worker()->measured = true;
+	if (p)
+	{
+		p->fan_out = Max((1 - WEIGHT) * p->fan_out +
+						 WEIGHT * rows_affected / Max(rows_scanned, 1), 1);
+		if (rows_affected > 0)
+		{
+			double		per_row = (double) wal_bytes / Max(rows_scanned, 1);
+
+			p->wal_per_row = p->wal_per_row == 0 ? per_row :
+				WEIGHT * per_row + (1 - WEIGHT) * p->wal_per_row;
+		}
+		if (rows_affected == 0 && has_scope)
+			size_note_empty(&p->size, rows_scanned, duration);
+		else
+			pinned = size_note(&p->size, rows_scanned, duration);
+	}
+	shared_unlock();
+	return pinned;
+}
+
+/* The batch in hand is committed: it used so many rows. */
+void
+pace_settle(int64 rows_affected)
+{
+	WorkerSlot *w = shared_my_worker();
+	RunPace    *p;
+	TimestampTz now = GetCurrentTimestamp();
+
+	shared_lock(LW_EXCLUSIVE);
+
+	/* nobody waits for this batch any more */
+	w->state = WORKER_WAITING;
+	w->state_since = now;
+	w->yield_to = 0;
+	p = pace_mine();
+	reserve(p, -w->reserved);
+	w->reserved = 0;
+	ledger_add(&shared->budgets.used_rows, now, rows_affected, now);
+	if (p)
+	{
+		ledger_add(&p->rows, now, rows_affected, now);
+		ledger_add(&p->all_rows, now, rows_affected, now);
+	}
+	shared_unlock();
+}
