@@ -238,8 +238,8 @@ note_limited(RunPace *p, const Allowance *a)
 /*
  * How many rows the next batch is to have.  Returns 0 when none may be begun
  * before *retry_at.  Otherwise so many are reserved, until pace_keep says how
- * many there really are.  *stride is how far to look for rows in scope, 0 if no
- * farther than that.
+ * many there really are.  *stride is how far to look for so many rows in scope, 0
+ * if no farther than that.
  */
 int64
 pace_ask(bool has_scope, int64 *stride, TimestampTz *retry_at)
@@ -261,7 +261,7 @@ pace_ask(bool has_scope, int64 *stride, TimestampTz *retry_at)
 		a.rows = Min(unprocessed(p, a.rows), p->size.size);
 		if (a.rows == 0)
 			note_limited(p, &a);
-		else if (has_scope && p->size.stride > p->size.size && a.limit == PACE_NO_LIMIT)
+		else if (has_scope && p->size.stride > a.rows)
 			*stride = p->size.stride;
 		*retry_at = a.retry_at;
 	}

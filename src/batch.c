@@ -246,7 +246,10 @@ claim_next(Worker *worker, CatalogSession *session)
 	AtEOXact_GUC(false, nest);
 	batch->end_key = at_end ? run->end_key : walk_key_to_text(worker->walk, end);
 
-	pace_keep(batch->rows_scanned);
+
+	/* of a stride only the rows in scope are processed */
+	batch->rows_in_scope = stride > 0 ? Min(batch->rows_scanned, size) : batch->rows_scanned;
+	pace_keep(batch->rows_in_scope);
 	catalog_begin(session);
 	catalog_insert_batch(session, run->id, batch, worker->slot.token,
 						 worker->slot.number);
@@ -294,7 +297,9 @@ claim(Worker *worker, bool first)
 	catalog_begin(&session);
 	batch = claim_pending(worker, &session);
 	pending = batch != NULL;
-	if (!pending)
+	if (pending)
+		batch->rows_in_scope = batch->rows_scanned;
+	else
 		batch = claim_next(worker, &session);
 	catalog_end(&session);
 	if (batch && must_outlive_crash(batch, pending, first))
@@ -330,6 +335,7 @@ batch_forget(Worker *worker)
 {
 	worker->batch = NULL;
 	worker->tries = 0;
+	worker->indivisible = false;
 	pace_release();
 	MemoryContextReset(worker->batch_context);
 }
@@ -490,7 +496,8 @@ batch_run(Worker *worker)
 	result->finished_at = GetCurrentTimestamp();
 	result->wal_bytes = (int64) (pgWalUsage.wal_bytes - wal);
 
-	worker->over_limit = !pace_cover(rows_scanned, result->rows_affected) && rows_scanned > 1;
+	worker->over_limit = !pace_cover(worker->batch->rows_in_scope, result->rows_affected) &&
+		rows_scanned > 1 && !worker->indivisible;
 	if (worker->over_limit)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),

@@ -89,6 +89,7 @@ typedef struct BatchInfo
 	bool		announced;		/* the hooks for "running" were called */
 	int			tries;			/* that met an error that may go away */
 	int64		rows_scanned;
+	int64		rows_in_scope;	/* at most, as far as is known; not kept in the table */
 } BatchInfo;
 
 /* What a completed batch did. */

@@ -447,7 +447,7 @@ failure_divide_fitting(Worker *worker, int64 rows)
 
 	/* what cannot be divided, rows of several children with one key, goes as one */
 	if (!divide(worker, NULL, 2))
-		worker->batch->rows_scanned = 1;
+		worker->batch->rows_in_scope = 1;
 }
 
 /*
@@ -484,8 +484,7 @@ failure_handle(Worker *worker, ErrorData *error)
 	if (worker->over_limit)
 	{
 		worker->over_limit = false;
-		if (!divide(worker, error, 2))
-			worker->batch->rows_scanned = 1;
+		worker->indivisible = !divide(worker, error, 2);
 		return;
 	}
 	if (failure_prepare_again(worker, error))

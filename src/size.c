@@ -154,7 +154,7 @@ size_note_empty(SizeControl *control, int64 rows, int64 duration)
 {
 	double		longest;
 
-	if (control->aim.target == 0 || rows < control->size)
+	if (control->aim.target == 0)
 		return;
 	longest = rows * (double) control->aim.target / Max(duration, 1);
 	control->stride = clamp(control, Min(rows * 2.0, longest));

@@ -649,7 +649,7 @@ be_admitted(Worker *worker)
 
 		if (!held)
 		{
-			if (pace_reserve(worker->batch->rows_scanned, &fitting, &look_at))
+			if (pace_reserve(worker->batch->rows_in_scope, &fitting, &look_at))
 				return true;
 			if (fitting > 0)
 			{

@@ -57,6 +57,7 @@ typedef struct Worker
 	TimestampTz throttled_until;	/* when a batch may be claimed, or 0 */
 	uint64		wal_before;		/* WAL of the session before the batch in hand, or 0 */
 	int64		lock_wait;		/* of the statement, microseconds */
+	bool		indivisible;	/* the batch in hand goes beyond the limit all the same */
 	bool		over_limit;		/* the batch in hand was more than a rate limit leaves */
 	int			pinned;			/* the batch size has reached a limit: -1 or 1 */
 	char	   *last_skipped;	/* SQLSTATE of the row left out last; in context */
