@@ -89,7 +89,7 @@ look_at_health(const Health *health, const RunSettings *settings, Pace *pace,
 	double		soft = settings->soft_limit / 1000000.0;
 	double		duty;
 
-	pace->watched = health->what != NULL;
+	pace->watched = health->what != NULL || settings->windows != NIL;
 	if (health->reason == NULL)
 		return;
 	if (health->load >= 1)
@@ -231,7 +231,9 @@ fill_ledgers(CatalogSession *session, RunInfo *run)
 
 	if (!pace_open_ledger(MyDatabaseId, run->id, &since, &until))
 		return;
-	n = catalog_recent_rows(session, run->id, since, until, &at, &rows);
+
+	/* what was completed meanwhile is counted twice rather than not at all */
+	n = catalog_recent_rows(session, run->id, since, DT_NOEND, &at, &rows);
 	for (int i = 0; i < n; i++)
 		pace_enter(MyDatabaseId, run->id, at[i], rows[i]);
 	pace_close_ledger(MyDatabaseId, run->id);

@@ -44,6 +44,8 @@
 /* A standby that has gone away holds the runs that look at it for so long. */
 #define GONE_MS			60000
 #define STANDBYS		64
+/* Readings are good for so long. */
+#define FRESH_MS		900
 /* WAL files that may still be written before a slot is lost. */
 #define SLOT_FILES_LEFT 4
 
@@ -71,6 +73,8 @@ typedef struct Reading
 } Reading;
 
 static Reading readings[MEASURES];
+static MemoryContext health_context = NULL; /* holds their texts */
+static TimestampTz read_at = 0;
 
 typedef struct Position
 {
@@ -90,10 +94,22 @@ typedef struct Standby
 static Standby standbys[STANDBYS];
 static int	nstandbys = 0;
 
-/* Forget what was read; nothing that was returned is valid any more. */
+/*
+ * Read anew, unless that was a moment ago: rounds may come quickly one after the
+ * other.  Nothing that was returned is valid any more.
+ */
 void
 health_new_round(void)
 {
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (health_context == NULL)
+		health_context = AllocSetContextCreate(TopMemoryContext, "backfill health",
+											   ALLOCSET_SMALL_SIZES);
+	if (read_at <= now && !TimestampDifferenceExceeds(read_at, now, FRESH_MS))
+		return;
+	read_at = now;
+	MemoryContextReset(health_context);
 	memset(readings, 0, sizeof(readings));
 }
 
@@ -175,7 +191,8 @@ check_standbys(TimestampTz now)
 	{
 		if (standbys[i].seen_at == now)
 			continue;
-		if (!TimestampDifferenceExceeds(standbys[i].seen_at, now, GONE_MS))
+		if (standbys[i].seen_at < now &&
+			!TimestampDifferenceExceeds(standbys[i].seen_at, now, GONE_MS))
 			ereport(ERROR,
 					(errcode(ERRCODE_CONNECTION_DOES_NOT_EXIST),
 					 errmsg("standby \"%s\" has disconnected", standbys[i].name)));
@@ -184,8 +201,10 @@ check_standbys(TimestampTz now)
 }
 
 /*
- * value: the lag in milliseconds; value2: in bytes.  What receives the WAL only,
- * and never replays it, has to have it.
+ * value: the lag in milliseconds; value2: in bytes.  What receives the WAL and
+ * never replays it, a base backup or an archive, is no standby, nor is the first
+ * copy of a table for a subscription.  A standby says within its first second
+ * what it has replayed.
  */
 static void
 read_standbys(Reading *reading, MemoryContext context)
@@ -195,9 +214,10 @@ read_standbys(Reading *reading, MemoryContext context)
 
 	note_position(current, now);
 	query("SELECT coalesce(nullif(application_name, ''), pid::text), "
-		  "       coalesce(replay_lsn, flush_lsn) - '0/0'::pg_lsn, "
+		  "       replay_lsn - '0/0'::pg_lsn, "
 		  "       (EXTRACT(epoch FROM replay_lag) * 1000)::bigint "
-		  "  FROM pg_stat_replication WHERE state <> 'backup'");
+		  "  FROM pg_stat_replication "
+		  " WHERE replay_lsn IS NOT NULL AND application_name !~ '^pg_[0-9]+_sync_[0-9]'");
 	for (int i = 0; i < SPI_processed; i++)
 	{
 		char	   *name = text_column(i, 1);
@@ -207,10 +227,6 @@ read_standbys(Reading *reading, MemoryContext context)
 		int64		ms = int_column(i, 3, &isnull);
 		int64		bytes;
 
-		if (replayed == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("standby \"%s\" has not said yet what it has replayed", name)));
 		note_standby(name, now);
 		lsn = strtou64(replayed, NULL, 10);
 		bytes = current > lsn ? (int64) (current - lsn) : 0;
@@ -376,8 +392,11 @@ get_reading(Measure measure)
 
 	if (!reading->is_read)
 	{
+		MemoryContext old = MemoryContextSwitchTo(health_context);
+
 		reading->error = try_reading(functions[measure], reading);
 		reading->is_read = true;
+		MemoryContextSwitchTo(old);
 	}
 	return reading;
 }

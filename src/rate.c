@@ -135,6 +135,13 @@ expire(RateLedger *ledger, TimestampTz now)
 {
 	int64		newest = now / ledger->width;
 
+	/* the clock was set back: what was used counts from now */
+	if (ledger->newest - newest > LEDGER_BUCKETS / 8)
+	{
+		memset(ledger->buckets, 0, sizeof(ledger->buckets));
+		ledger->newest = newest;
+		ledger->buckets[newest % LEDGER_BUCKETS] = ledger->used;
+	}
 	if (newest - ledger->newest >= LEDGER_BUCKETS)
 	{
 		memset(ledger->buckets, 0, sizeof(ledger->buckets));

@@ -268,8 +268,11 @@ advance(CatalogSession *session, RunInfo *run, Watch *watch, int living)
 		staffing_walk_is_claimed(session, run) &&
 		catalog_open_batches(session, run->id, NULL) == 0)
 	{
+		/* the verification and the last step wait for their hour, too */
+		governor_set_pace(session, run, &watch->governor, living);
+		if (watch->governor.pace.hold)
+			return false;
 		catalog_rollup(session, run->id);
-		governor_save_size(session, run);
 		change_run(session, run, watch, RUN_COMPLETED);
 		return false;
 	}
@@ -725,7 +728,8 @@ wait_for_round(void)
 		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 		long		next = yield_look();
 
-		if (left <= 0)
+		/* much later than it can be: the clock was set back */
+		if (left <= 0 || left > ROUND_MS)
 			return;
 		if (next >= 0)
 			left = Min(left, next);

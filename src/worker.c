@@ -191,6 +191,8 @@ worker_nap(int64 ms)
 		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 		if (left <= 0)
 			return true;
+		if (left > ms)			/* the clock was set back */
+			until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), left = ms);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 left, wait_event);
 		ResetLatch(MyLatch);
