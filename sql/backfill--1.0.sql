@@ -398,7 +398,8 @@ SELECT r.id, r.name,
 			ELSE r.wait_reason
 	   END AS wait_reason,
 	   r.throttled_by, r.throttled_since,
-	   CASE WHEN r.throttled_by IS NULL THEN r.throttle_times
+	   CASE WHEN r.throttled_by IS NULL OR NOT backfill.is_local(r.database, r.system_identifier)
+			THEN r.throttle_times
 			ELSE pg_catalog.jsonb_set(r.throttle_times, ARRAY[t.what], pg_catalog.to_jsonb(pg_catalog.round(
 					coalesce((r.throttle_times OPERATOR(pg_catalog.->>) t.what)::numeric, 0)
 					OPERATOR(pg_catalog.+) EXTRACT(epoch FROM (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) r.throttled_since)), 3)))

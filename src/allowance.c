@@ -27,6 +27,8 @@
 
 /* What remains of a window is not worth a batch below this part of the limit. */
 #define CRUMB			64
+/* A batch of less than this part of the limit is not divided, but waits. */
+#define SMALL_PART		8
 /* Weight of the newest batch in what a row costs in WAL, and becomes. */
 #define WEIGHT			0.2
 /* How often to ask again when nothing is known to expire, or when it may come sooner. */
@@ -135,11 +137,12 @@ allow_wal(Allowance *allowance, RateLedger *ledger, int64 amount, int64 left,
 {
 	TimestampTz expiry = when_more(ledger, now);
 
-	left -= (int64) (reserved * per_row);
+	left -= (int64) Min(reserved * per_row, (double) PG_INT64_MAX / 4);
 	if (left <= amount / CRUMB)
 		allow(allowance, 0, limit, expiry);
 	else if (per_row > 0)
-		allow(allowance, Max((int64) (left / per_row), 1), limit, expiry);
+		allow(allowance, Max((int64) Min(left / per_row, (double) allowance->rows), 1), limit,
+			  expiry);
 }
 
 /*
@@ -235,6 +238,18 @@ note_limited(RunPace *p, const Allowance *a)
 	p->limited_until = a->retry_at;
 }
 
+/* A batch that is claimed and waits for its rows to come together goes first. */
+static void
+leave_for_waiting(const RunPace *p, Allowance *a)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (p->waiting_until <= now || a->limit == PACE_NO_LIMIT)
+		return;
+	a->rows = Max(a->rows - p->waiting_rows, 0);
+	a->retry_at = Max(a->retry_at, TimestampTzPlusMilliseconds(now, ASK_AGAIN_MS));
+}
+
 /*
  * How many rows the next batch is to have.  Returns 0 when none may be begun
  * before *retry_at.  Otherwise so many are reserved, until pace_keep says how
@@ -256,6 +271,7 @@ pace_ask(bool has_scope, int64 *stride, TimestampTz *retry_at)
 		RunPace    *p = &run->pace;
 
 		a = get_allowance(run, processed(p, p->size.size));
+		leave_for_waiting(p, &a);
 		w->reserved_next = a.rows;
 		reserve(p, a.rows);
 		a.rows = Min(unprocessed(p, a.rows), p->size.size);
@@ -306,20 +322,51 @@ pace_advance(void)
 	shared_unlock();
 }
 
+/* The rows that may be processed in a window, or PG_INT64_MAX. */
+static int64
+window_rows(const RunPace *p)
+{
+	int64		rows = PG_INT64_MAX;
+
+	if (p->pace.rows.amount > 0)
+		rows = p->pace.rows.amount;
+	if (shared->budgets.rows.amount > 0)
+		rows = Min(rows, shared->budgets.rows.amount);
+	return rows;
+}
+
 static bool
 has_limits(const RunPace *p)
 {
-	return p->pace.rows.amount > 0 || p->pace.wal.amount > 0 ||
-		shared->budgets.rows.amount > 0 || shared->budgets.wal.amount > 0;
+	return window_rows(p) != PG_INT64_MAX || p->pace.wal.amount > 0 ||
+		shared->budgets.wal.amount > 0;
+}
+
+/*
+ * What to do with a batch in hand of so many rows, some of which may be begun:
+ * returns how many go into a part of their own.  Few of them wait until they can
+ * go together.
+ */
+static int64
+part_of(RunPace *p, int64 rows, const Allowance *a)
+{
+	if (processed(p, rows) <= window_rows(p) / SMALL_PART)
+	{
+		p->waiting_rows = processed(p, rows);
+		p->waiting_until = TimestampTzPlusMilliseconds(a->retry_at, LOOK_AGAIN_MS);
+		return 0;
+	}
+	return Min(unprocessed(p, a->rows), rows - 1);
 }
 
 /*
  * Reserve all the rows of the batch in hand, if they are not.  Returns false
  * when it may not begin as it is: *fitting is how many of its rows may, or 0 if
- * none may before *retry_at.
+ * none may before *retry_at.  What is one row, or cannot be divided, needs no more
+ * than a whole window, whatever becomes of it.
  */
 bool
-pace_reserve(int64 rows, int64 *fitting, TimestampTz *retry_at)
+pace_reserve(int64 rows, bool indivisible, int64 *fitting, TimestampTz *retry_at)
 {
 	WorkerSlot *w = shared_my_worker();
 	RunSlot    *run;
@@ -334,25 +381,29 @@ pace_reserve(int64 rows, int64 *fitting, TimestampTz *retry_at)
 	if (run && (w->reserved < rows || has_limits(&run->pace)))
 	{
 		RunPace    *p = &run->pace;
+		int64		needed = processed(p, rows);
 		Allowance	a;
 
-		rows = processed(p, rows);
+		if (rows <= 1 || indivisible)
+			needed = Min(needed, window_rows(p));
 		reserve(p, -w->reserved);
 		w->reserved = 0;
-		a = get_allowance(run, rows);
+		a = get_allowance(run, needed);
 		*retry_at = a.retry_at;
 
 		/* what WAL it will write is a guess: begin when any may be written */
-		granted = a.rows >= rows ||
+		granted = a.rows >= needed ||
 			(a.rows > 0 && (a.limit == PACE_WAL || a.limit == PACE_ALL_WAL));
 		if (granted)
 		{
-			w->reserved = rows;
-			reserve(p, rows);
+			w->reserved = needed;
+			reserve(p, needed);
+			p->waiting_until = 0;
 		}
 		else
 		{
-			*fitting = unprocessed(p, a.rows);
+			if (a.rows > 0 && rows > 1 && !indivisible)
+				*fitting = part_of(p, rows, &a);
 			note_limited(p, &a);
 		}
 	}
@@ -496,9 +547,10 @@ pace_settle(int64 rows_affected)
 {
 	WorkerSlot *w = shared_my_worker();
 	RunPace    *p;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now;
 
 	shared_lock(LW_EXCLUSIVE);
+	now = GetCurrentTimestamp();
 
 	/* nobody waits for this batch any more */
 	w->state = WORKER_WAITING;

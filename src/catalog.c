@@ -220,8 +220,8 @@ static Sql sqls[] = {
 		"UPDATE backfill.run SET yields = yields + 1 WHERE id = $1",
 	1, {INT8OID}},
 	[SQL_RECENT_ROWS] = {
-		"SELECT finished_at, rows_affected FROM backfill.batch "
-		" WHERE (run_id = $1 OR $1 = 0) AND status = 'completed' AND rows_affected > 0 "
+		"SELECT finished_at, rows_affected, wal_bytes FROM backfill.batch "
+		" WHERE (run_id = $1 OR $1 = 0) AND status = 'completed' "
 		"   AND finished_at > $2 AND finished_at <= $3",
 	3, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID}},
 	[SQL_SET_WAIT_REASON] = {

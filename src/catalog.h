@@ -196,7 +196,8 @@ extern void catalog_set_batch_size(CatalogSession *session, int64 id, int64 size
 extern void catalog_set_throttle(CatalogSession *session, int64 id, const char *reason);
 extern void catalog_note_yield(CatalogSession *session, int64 id);
 extern int	catalog_recent_rows(CatalogSession *session, int64 id, TimestampTz since,
-								TimestampTz until, TimestampTz **at, int64 **rows);
+								TimestampTz until, TimestampTz **at, int64 **rows,
+								int64 **wal);
 extern void catalog_set_ends(CatalogSession *session, int64 id, ArrayType *key_names,
 							 ArrayType *key_types, ArrayType *start_key, ArrayType *end_key, double rows_total);
 extern void catalog_rollup(CatalogSession *session, int64 id);

@@ -53,11 +53,11 @@ catalog_note_yield(CatalogSession *session, int64 id)
 
 /*
  * What the run, or every run if it is 0, completed after the one time and up
- * to the other: when, and how many rows.  Returns the number of batches.
+ * to the other: when, how many rows, and how much WAL.  Returns the number of batches.
  */
 int
 catalog_recent_rows(CatalogSession *session, int64 id, TimestampTz since,
-					TimestampTz until, TimestampTz **at, int64 **rows)
+					TimestampTz until, TimestampTz **at, int64 **rows, int64 **wal)
 {
 	Datum		args[] = {
 		Int64GetDatum(id), TimestampTzGetDatum(since), TimestampTzGetDatum(until)
@@ -66,10 +66,12 @@ catalog_recent_rows(CatalogSession *session, int64 id, TimestampTz since,
 
 	*at = MemoryContextAlloc(session->caller, sizeof(TimestampTz) * Max(n, 1));
 	*rows = MemoryContextAlloc(session->caller, sizeof(int64) * Max(n, 1));
+	*wal = MemoryContextAlloc(session->caller, sizeof(int64) * Max(n, 1));
 	for (int i = 0; i < n; i++)
 	{
 		(*at)[i] = DatumGetTimestampTz(catalog_column(i, 1, NULL));
 		(*rows)[i] = DatumGetInt64(catalog_column(i, 2, NULL));
+		(*wal)[i] = DatumGetInt64(catalog_column(i, 3, NULL));
 	}
 	return n;
 }

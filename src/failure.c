@@ -428,12 +428,15 @@ give_way(Worker *worker, ErrorData *error)
 void
 failure_give_back(Worker *worker)
 {
+	HookEvent	event = hook_batch_event(worker, status_given_back(worker), NULL);
 	ErrorData  *second;
 
 	error_to_note = NULL;
 	second = hook_try(worker, give_back);
 	if (second && !failure_is_retryable(second))
 		failure_fail_run(worker, second);
+	if (second == NULL)
+		hook_after(worker, &event);
 }
 
 /*
@@ -446,8 +449,7 @@ failure_divide_fitting(Worker *worker, int64 rows)
 	worker->fitting = rows;
 
 	/* what cannot be divided, rows of several children with one key, goes as one */
-	if (!divide(worker, NULL, 2))
-		worker->batch->rows_in_scope = 1;
+	worker->indivisible = !divide(worker, NULL, 2);
 }
 
 /*

@@ -74,11 +74,17 @@ static void
 look_at_probe(const RunInfo *run, const RunSettings *settings, Pace *pace, Throttle *why)
 {
 	char		reason[PACE_REASON_SIZE];
+	ProbeVerdict verdict;
 
 	pace->probed = settings->probe != NULL;
-	if (pace->probed &&
-		pace_probe_verdict(MyDatabaseId, run->id, reason) == PROBE_WAIT)
+	if (!pace->probed)
+		return;
+	verdict = pace_probe_verdict(MyDatabaseId, run->id, reason);
+	if (verdict == PROBE_WAIT)
 		throttle(why, "probe", reason);
+	else if (verdict == PROBE_UNKNOWN && run->throttled_by != NULL &&
+			 strncmp(run->throttled_by, "probe: ", 7) == 0)
+		throttle(why, "probe", run->throttled_by + 7);	/* until it is heard again */
 }
 
 /* What holds the run, or slows it down; the latter is said last. */
@@ -136,7 +142,7 @@ note_scale(CatalogSession *session, const RunInfo *run, int before, int after, d
 
 static int64
 count_workers(CatalogSession *session, const RunInfo *run, const RunSettings *settings,
-			  Governor *governor, double load)
+			  Governor *governor, double load, int living)
 {
 	int			before = governor->scale.workers;
 	int			after;
@@ -146,6 +152,8 @@ count_workers(CatalogSession *session, const RunInfo *run, const RunSettings *se
 		governor->scale.workers = 0;
 		return settings->workers;
 	}
+	if (before == 0 && living > 0)
+		before = governor->scale.workers = living;	/* of an earlier scheduler */
 	after = scale_workers(&governor->scale, settings, load,
 						  shared_run_rate(MyDatabaseId, run->id),
 						  (int) Min(settings->max_workers, backfill_max_workers));
@@ -216,7 +224,8 @@ say_why(CatalogSession *session, RunInfo *run, Governor *governor, const Throttl
 bool
 governor_has_ledgers(const Governor *governor)
 {
-	return governor->pace.rows.amount > 0 || backfill_rate_limit.amount > 0;
+	return governor->pace.rows.amount > 0 || governor->pace.wal.amount > 0 ||
+		backfill_rate_limit.amount > 0;
 }
 
 /* Tell the ledgers of a slot that was taken anew what the run used before. */
@@ -227,15 +236,16 @@ fill_ledgers(CatalogSession *session, RunInfo *run)
 	TimestampTz until;
 	TimestampTz *at;
 	int64	   *rows;
+	int64	   *wal;
 	int			n;
 
 	if (!pace_open_ledger(MyDatabaseId, run->id, &since, &until))
 		return;
 
 	/* what was completed meanwhile is counted twice rather than not at all */
-	n = catalog_recent_rows(session, run->id, since, DT_NOEND, &at, &rows);
+	n = catalog_recent_rows(session, run->id, since, DT_NOEND, &at, &rows, &wal);
 	for (int i = 0; i < n; i++)
-		pace_enter(MyDatabaseId, run->id, at[i], rows[i]);
+		pace_enter(MyDatabaseId, run->id, at[i], rows[i], wal[i]);
 	pace_close_ledger(MyDatabaseId, run->id);
 }
 
@@ -259,11 +269,12 @@ governor_open_budget(CatalogSession *session)
 	TimestampTz until;
 	TimestampTz *at;
 	int64	   *rows;
+	int64	   *wal;
 	int			n;
 
 	if (!pace_open_budget(MyDatabaseId, &since, &until))
 		return;
-	n = catalog_recent_rows(session, 0, since, until, &at, &rows);
+	n = catalog_recent_rows(session, 0, since, until, &at, &rows, &wal);
 	for (int i = 0; i < n; i++)
 		pace_enter_budget(at[i], rows[i]);
 }
@@ -299,7 +310,8 @@ governor_set_pace(CatalogSession *session, RunInfo *run, Governor *governor, int
 	/* the slot goes with the last worker */
 	if (living == 0)
 		governor_save_size(session, run);
-	pace->workers = count_workers(session, run, &settings, governor, load);
+	pace->workers = count_workers(session, run, &settings, governor, load,
+								  living);
 	look_at_window(&match, pace, &why);
 	look_at_probe(run, &settings, pace, &why);
 	look_at_health(&health, &settings, pace, &why, &softly);

@@ -27,6 +27,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "replication/slot.h"
 #include "storage/fd.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -46,7 +47,7 @@
 #define STANDBYS		64
 /* Readings are good for so long. */
 #define FRESH_MS		900
-/* WAL files that may still be written before a slot is lost. */
+/* WAL files that may still be written before a slot is lost, or half of what may. */
 #define SLOT_FILES_LEFT 4
 
 /* ---- measures ---- */
@@ -264,7 +265,8 @@ read_slots(Reading *reading, MemoryContext context)
 			reading->value = bytes;
 			reading->who = MemoryContextStrdup(context, text_column(i, 1));
 		}
-		if ((!isnull && safe < (int64) SLOT_FILES_LEFT * wal_segment_size) ||
+		if ((!isnull && safe < Min((int64) SLOT_FILES_LEFT * wal_segment_size,
+								   (int64) max_slot_wal_keep_size_mb * 1024 * 1024 / 2)) ||
 			strcmp(text_column(i, 4), "unreserved") == 0)
 		{
 			reading->value2 = 1;

@@ -21,6 +21,9 @@
 
 /* A scheduler that watches the server is heard more often than this. */
 #define UNHEARD_MS		15000
+/* A limit that was reached is said to throttle the run for a window, within these. */
+#define LIMITED_LEAST_MS	1500
+#define LIMITED_MOST_MS		10000
 /* That a probe has not answered is said after so long. */
 #define SILENT_MS		2000
 
@@ -83,11 +86,12 @@ pace_set(Oid database, int64 run_id, const Pace *pace, int64 batch_size)
 void
 pace_set_budgets(const RateLimit *rows, const RateLimit *wal)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now;
 	Budgets    *budgets = &shared->budgets;
 	bool		changed;
 
 	shared_lock(LW_EXCLUSIVE);
+	now = GetCurrentTimestamp();
 	changed = !same_limit(&budgets->rows, rows) || !same_limit(&budgets->wal, wal);
 	ledger_refit(&budgets->used_rows, rows, now);
 	ledger_refit(&budgets->used_wal, wal, now);
@@ -124,7 +128,8 @@ pace_open_ledger(Oid database, int64 run_id, TimestampTz *since, TimestampTz *un
 	if (run && !run->pace.rows_known)
 	{
 		RunPace    *p = &run->pace;
-		int64		window = p->pace.rows.amount == 0 ? 0 : p->pace.rows.window;
+		int64		window = Max(p->pace.rows.amount == 0 ? 0 : p->pace.rows.window,
+								 p->pace.wal.amount == 0 ? 0 : p->pace.wal.window);
 
 		if (shared->budgets.rows.amount > 0)
 			window = Max(window, shared->budgets.rows.window);
@@ -170,20 +175,24 @@ pace_enter_budget(TimestampTz at, int64 rows)
 	shared_unlock();
 }
 
-/* The run completed so many rows at that time. */
+/* The run completed a batch of so many rows and bytes of WAL at that time. */
 void
-pace_enter(Oid database, int64 run_id, TimestampTz at, int64 rows)
+pace_enter(Oid database, int64 run_id, TimestampTz at, int64 rows, int64 wal_bytes)
 {
 	RunSlot    *run;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now;
 
 	shared_lock(LW_EXCLUSIVE);
+	now = GetCurrentTimestamp();
 	run = shared_find_run(database, run_id);
 	if (run)
 	{
 		ledger_add(&run->pace.rows, at, rows, now);
 		if (at < run->pace.opened_at && !run->pace.entered)
+		{
 			ledger_add(&run->pace.all_rows, at, rows, now);
+			ledger_add(&run->pace.wal, at, wal_bytes, now);
+		}
 	}
 	shared_unlock();
 }
@@ -229,8 +238,7 @@ pace_limited_by(Oid database, int64 run_id, RateLimit *limit)
 
 	shared_lock(LW_SHARED);
 	run = shared_find_run(database, run_id);
-	if (run && run->pace.limited_by != PACE_NO_LIMIT &&
-		!TimestampDifferenceExceeds(run->pace.limited_until, now, 1500))
+	if (run)
 		by = run->pace.limited_by;
 	if (by == PACE_ROWS)
 		*limit = run->pace.pace.rows;
@@ -238,6 +246,11 @@ pace_limited_by(Oid database, int64 run_id, RateLimit *limit)
 		*limit = run->pace.pace.wal;
 	else
 		*limit = by == PACE_ALL_ROWS ? shared->budgets.rows : shared->budgets.wal;
+
+	/* one that is reached in each window is what counts, also between two waits */
+	if (run && TimestampDifferenceExceeds(run->pace.limited_until, now,
+										  Max(LIMITED_LEAST_MS, Min(limit->window, LIMITED_MOST_MS))))
+		by = PACE_NO_LIMIT;
 	shared_unlock();
 	return by;
 }

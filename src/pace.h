@@ -70,6 +70,8 @@ typedef struct RunPace
 	double		fan_out;		/* rows that a row of a range becomes, at least 1 */
 	PaceLimit	limited_by;		/* what a worker waited for last */
 	TimestampTz limited_until;	/* and how long */
+	int64		waiting_rows;	/* of a batch that is claimed and waits for them */
+	TimestampTz waiting_until;	/* it does not, after this time */
 	bool		short_of_rows;	/* waits for its part of the budget of all */
 	bool		short_of_wal;
 
@@ -98,7 +100,8 @@ extern bool pace_open_ledger(Oid database, int64 run_id, TimestampTz *since,
 							 TimestampTz *until);
 extern bool pace_open_budget(Oid database, TimestampTz *since, TimestampTz *until);
 extern void pace_enter_budget(TimestampTz at, int64 rows);
-extern void pace_enter(Oid database, int64 run_id, TimestampTz at, int64 rows);
+extern void pace_enter(Oid database, int64 run_id, TimestampTz at, int64 rows,
+					   int64 wal_bytes);
 extern void pace_close_ledger(Oid database, int64 run_id);
 extern int64 pace_size(Oid database, int64 run_id);
 extern PaceLimit pace_limited_by(Oid database, int64 run_id, RateLimit *limit);
@@ -109,7 +112,8 @@ extern void pace_get(Pace *pace);
 extern bool pace_is_held(void);
 extern int64 pace_ask(bool has_scope, int64 *stride, TimestampTz *retry_at);
 extern void pace_keep(int64 rows);
-extern bool pace_reserve(int64 rows, int64 *fitting, TimestampTz *retry_at);
+extern bool pace_reserve(int64 rows, bool indivisible, int64 *fitting,
+						 TimestampTz *retry_at);
 extern bool pace_cover(int64 rows_scanned, int64 rows);
 extern void pace_advance(void);
 extern void pace_drop_next(void);

@@ -262,6 +262,13 @@ shared_run_open(Oid database, int64 run_id, const Pace *pace, int64 batch_size)
 		runs[i].sampled_at = GetCurrentTimestamp();
 		runs[i].pace.pace = *pace;
 		runs[i].pace.fan_out = 1;
+
+		/* workers of a run that had the number before, and lost its slot, may live */
+		for (int j = 0; j < shared->nworkers; j++)
+		{
+			if (works_for(&workers[j], database, run_id))
+				runs[i].pace.rows.reserved += workers[j].reserved + workers[j].reserved_next;
+		}
 		runs[i].pace.set_at = runs[i].pace.opened_at = GetCurrentTimestamp();
 		size_aim(&runs[i].pace.size, &pace->aim, batch_size);
 		ledger_open(&runs[i].pace.wal, &pace->wal);

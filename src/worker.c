@@ -651,7 +651,8 @@ be_admitted(Worker *worker)
 
 		if (!held)
 		{
-			if (pace_reserve(worker->batch->rows_in_scope, &fitting, &look_at))
+			if (pace_reserve(worker->batch->rows_in_scope, worker->indivisible,
+							 &fitting, &look_at))
 				return true;
 			if (fitting > 0)
 			{

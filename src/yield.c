@@ -21,6 +21,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/proc.h"
+#include "storage/procarray.h"
 #include "utils/array.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
@@ -40,9 +41,22 @@ is_worker(pid_t pid, const WorkerSlot *copies, int n)
 	return false;
 }
 
+/*
+ * Whether the process only stands before the other in the queue for the same
+ * lock: somebody else holds it.
+ */
+static bool
+waits_itself(pid_t pid, const PGPROC *waiter)
+{
+	PGPROC	   *proc = BackendPidGetProc(pid);
+
+	return proc == NULL || (proc->waitLock != NULL && proc->waitLock == waiter->waitLock);
+}
+
 /* Cancel the batches that the process has waited for too long. */
 static void
-clear_the_way(pid_t pid, int64 waited, const WorkerSlot *busy, int nbusy)
+clear_the_way(const PGPROC *waiter, pid_t pid, int64 waited, const WorkerSlot *busy,
+			  int nbusy)
 {
 	ArrayType  *blockers = DatumGetArrayTypeP(DirectFunctionCall1(pg_blocking_pids,
 																  Int32GetDatum(pid)));
@@ -53,7 +67,8 @@ clear_the_way(pid_t pid, int64 waited, const WorkerSlot *busy, int nbusy)
 	{
 		for (int j = 0; j < nbusy; j++)
 		{
-			if (busy[j].pid == pids[i] && waited >= busy[j].yield_after)
+			if (busy[j].pid == pids[i] && waited >= busy[j].yield_after &&
+				!waits_itself(pids[i], waiter))
 				shared_worker_yield(busy[j].number - 1, busy[j].token, busy[j].batch, pid);
 		}
 	}
@@ -101,7 +116,7 @@ yield_look(void)
 			continue;
 		waited = (now - start) / 1000;
 		if (waited >= shortest)
-			clear_the_way(pid, waited, busy, nbusy);
+			clear_the_way(proc, pid, waited, busy, nbusy);
 	}
 	return next;
 }
