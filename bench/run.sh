@@ -10,7 +10,7 @@
 #
 #   BENCH_ROWS=4000000    rows of the table
 #   BENCH_PAIRS=5         pairs
-#   BENCH="update loop batch memory hidden errors hooks explain foreground"   which figures
+#   BENCH="update loop batch memory hidden errors hooks explain size governor foreground"   which figures
 
 # shellcheck source=test/lib.sh
 . "$(dirname "$0")/../test/lib.sh"
@@ -21,7 +21,7 @@ pairs=${BENCH_PAIRS:-5}
 started=$SECONDS
 table=()						# the lines of the table at the end
 
-wanted() { [[ " ${BENCH:-update loop batch memory hidden errors hooks explain foreground} " == *" $1 "* ]]; }
+wanted() { [[ " ${BENCH:-update loop batch memory hidden errors hooks explain size governor foreground} " == *" $1 "* ]]; }
 note() { printf '  [%4d s] %s\n' $((SECONDS - started)) "$*"; }
 
 median()						# NUMBER ...
@@ -321,6 +321,110 @@ bench_explain()
 # shellcheck source=bench/foreground.sh
 . "$(dirname "$0")/foreground.sh"
 
+# A wide table, with four indexes besides the key, on what is changed as well.
+fresh_wide()
+{
+	sql "DROP TABLE IF EXISTS t" 2>/dev/null
+	sql "CREATE TABLE t AS SELECT id, payload, hit, id % 1000 AS a, hashint8(id) AS b, md5(payload) AS c,
+			repeat(payload, 8) AS d, now() AS changed FROM template LIMIT $((rows / 8))"
+	sql "ALTER TABLE t ADD PRIMARY KEY (id)"
+	sql "CREATE INDEX ON t (payload); CREATE INDEX ON t (a); CREATE INDEX ON t (b); CREATE INDEX ON t (changed)"
+	sql "VACUUM (FREEZE, ANALYZE) t"
+	sql "SELECT pg_prewarm(oid) FROM pg_class
+		  WHERE oid = 't'::regclass OR oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = 't'::regclass)" >/dev/null
+	sql "CHECKPOINT"
+}
+
+# How the durations of the batches relate to the target, in ms: the number of
+# batches until they are at it, by the 90th percentile of the last eleven, and
+# the share of what comes then that is not, of these percentiles and of single
+# batches.  To be at it is to be within a fifth.
+steadiness()					# TARGET
+{
+	sql "WITH b AS (
+			SELECT number, 1000 * extract(epoch FROM duration) / $1 AS single,
+				   max(number) OVER () AS last
+			  FROM backfill_batches WHERE run_id = $run),
+		p AS (
+			SELECT number, single BETWEEN 0.8 AND 1.2 AS single,
+				   (SELECT percentile_disc(0.9) WITHIN GROUP (ORDER BY w.single) FROM b w
+					 WHERE w.number BETWEEN b.number - 10 AND b.number) BETWEEN 0.8 AND 1.2 AS p90
+			  FROM b WHERE number < last),
+		f AS (SELECT coalesce(min(number), 1000000) AS number FROM p WHERE p90)
+		SELECT f.number || ' ' || round(avg((NOT p.p90)::int), 3) || ' ' || round(avg((NOT single)::int), 3)
+			   || ' ' || count(*)
+		  FROM f LEFT JOIN p ON p.number > f.number GROUP BY f.number"
+}
+
+# The batch size that the target time leads to: from far below and far above,
+# for rows that cost little and rows that cost much.
+bench_size()
+{
+	local what what_text start target reached off single count n until_there p90 alone
+	for what in fresh fresh_wide; do
+		for start in 10 100000; do
+			for target in 100 250; do
+				until_there="" p90="" alone=""
+				for _ in $(seq "$pairs"); do
+					"$what"
+					backfill "UPDATE batch SET $cheap$([ "$what" = fresh ] || echo ', changed = clock_timestamp()')" NULL \
+						'{"sleep": 0, "max_batch_size": 1000000, "batch_size": '$start', "target_batch_time": "'$target' ms"}'
+					read -r reached off single count < <(steadiness $target)
+					until_there="$until_there $reached" p90="$p90 ${off:-1}" alone="$alone ${single:-1}"
+					n=$(sql "SELECT batch_size FROM backfill_runs WHERE id = $run")
+					note "$what, from $start rows for $target ms: there after $reached, of $count others off" \
+						"$off (single batches $single), $n rows at the end"
+				done
+				what_text=$([ "$what" = fresh ] && echo narrow || echo wide)
+				# shellcheck disable=SC2086
+				{
+					figure "$what_text, from $start to $target ms: batches until there" 20 "" $until_there
+					figure "  share of the others that is off, percentile of 11" 0.05 "" $p90
+					figure "  share of the others that is off, single batches" 0.05 "" $alone
+				}
+			done
+		done
+	done
+}
+
+# What it costs that everything is watched, with limits that are never reached.
+bench_governor()
+{
+	local on="" off="" p
+	local watched='{"batch_size": 1000, "sleep": 0, "min_batch_size": 1000, "max_batch_size": 1000,
+		"rate_limit": "1000000000 per second", "wal_rate_limit": "1TB per second",
+		"windows": [{"days": "2001-01-01", "closed": true}, {"settings": {"nice": 0}}],
+		"max_replica_lag": "1 h", "max_replica_lag_bytes": "1TB", "max_slot_retained": "1TB",
+		"max_archive_backlog": 1000000, "max_dead_rows": 1, "pause_for_vacuum": true,
+		"max_active_sessions": 1000000, "max_xmin_age": 2000000000,
+		"probe": "SELECT NULL::text", "yield_after": "100 ms"}'
+	local plain='{"batch_size": 1000, "sleep": 0, "target_batch_time": 0, "yield_after": 0}'
+
+	# not counted, as above
+	fresh
+	backfill "UPDATE batch SET $cheap" NULL "$plain"
+	for _ in $(seq "$pairs"); do
+		fresh
+		backfill "UPDATE batch SET $cheap" NULL "$plain"
+		p=$seconds
+		off="$off $p"
+		sql "ALTER SYSTEM SET backfill.rate_limit = '1000000000 per second'"
+		sql "ALTER SYSTEM SET backfill.wal_rate_limit = '1TB per second'"
+		sql "SELECT pg_reload_conf()" >/dev/null
+		fresh
+		backfill "UPDATE batch SET $cheap" NULL "$watched"
+		on="$on $seconds"
+		sql "ALTER SYSTEM RESET backfill.rate_limit"
+		sql "ALTER SYSTEM RESET backfill.wal_rate_limit"
+		sql "SELECT pg_reload_conf()" >/dev/null
+		note "nothing watched $p s, everything $seconds s" \
+			"($(sql "SELECT count(*) FROM backfill_events WHERE run_id = $run AND kind IN ('throttle', 'pace')") events," \
+			"largest batch $(sql "SELECT max(rows_scanned) FROM backfill_batches WHERE run_id = $run"))"
+	done
+	# shellcheck disable=SC2046
+	figure "batch 1000, everything watched / nothing" 1.02 "" $(quotients "${on# }" "${off# }")
+}
+
 say "Building, and a cluster with a table of $rows rows."
 private_install "$work/inst"
 # Everything in shared buffers; no checkpoint and no autovacuum in a run.
@@ -344,7 +448,7 @@ sql "CREATE TABLE template AS
 say "$("$bin/postgres" --version), $(nproc) cores, $memory MB of memory," \
 	"$(sql "SELECT pg_table_size('template') / $rows") bytes a row"
 
-for b in update loop batch memory hidden errors hooks explain foreground; do
+for b in update loop batch memory hidden errors hooks explain size governor foreground; do
 	if wanted "$b"; then
 		say
 		"bench_$b"

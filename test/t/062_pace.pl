@@ -80,9 +80,10 @@ sub most_rows
 # done in its first window to the end of what was done in its last one.
 sub share_used
 {
-	my ($on, $runs, $amount, $seconds, $from, $to) = @_;
+	my ($on, $runs, $amount, $seconds, $from, $to, $what) = @_;
+	$what ||= 'rows_affected';
 	return query_ok($on, qq{WITH b AS (
-			SELECT finished_at AS at, sum(rows_affected) OVER (ORDER BY finished_at, run_id, number, part) AS done
+			SELECT finished_at AS at, sum($what) OVER (ORDER BY finished_at, run_id, number, part) AS done
 			  FROM backfill_batches WHERE run_id IN ($runs) AND status = 'completed'
 			   AND finished_at BETWEEN '$from' AND '$to'),
 		first AS (SELECT max(at) AS at, max(done) AS done FROM b
@@ -374,6 +375,7 @@ ok(wait_for($node, "SELECT $worker = ANY(pg_blocking_pids(@{[$session->pid]}))")
 live($live, '{"yield_after": "100 ms"}', "SELECT count(*) > 0 FROM live WHERE id = $row AND pad = 'foreground'",
 	'yield_after: in the middle of the batch');
 cmp_ok(run_value($node, $live, 'yields'), '>=', 1, 'counted');
+$session->quit;
 sql("SELECT backfill_stop($live, true)");
 wait_for_status($node, $live, 'stopped');
 is(sql("SELECT count(*) FROM backfill_runs WHERE id = $live AND throttled_by IS NULL AND throttled_since IS NULL
@@ -459,7 +461,7 @@ foreach my $run ($wide, $wider)
 	my $most = sql("SELECT max(wal_bytes) FROM backfill_batches WHERE run_id = $run");
 	cmp_ok(most_rows($node, $run, 1, 'true', 'wal_bytes'), '<=', 307_200 + $workers * $most,
 		"wal_rate_limit: within the limit and one batch, $workers worker(s)");
-	my $used = sql("SELECT round(sum(wal_bytes) / 307200 / 3, 2) FROM backfill_batches WHERE run_id = $run AND finished_at BETWEEN '$since' AND timestamptz '$since' + interval '3 s'");
+	my $used = share_used($node, $run, 307_200, 1, $since, 'infinity', 'wal_bytes');
 	note "of which $used was used, batches of at most $most bytes";
 	cmp_ok($used, '>=', 0.7, 'and most of it is used');
 }
@@ -490,13 +492,23 @@ my $two = begin_run($node, 'two', '{"sleep": 0}');
 ok(wait_for($node, throttled($_, 'backfill.rate\_limit: 300 rows per 1s')), 'both wait for the budget') foreach $one, $two;
 $since = now_at($node);
 wait_since($since, 3);
-sql("SELECT backfill_stop($two)");
 my $until = now_at($node);
 my @part = map { sql("SELECT coalesce(sum(rows_affected), 0) / (300 * extract(epoch FROM timestamptz '$until' - '$since')) FROM backfill_batches
 	WHERE run_id = $_ AND finished_at BETWEEN '$since' AND '$until'") } $one, $two;
 note sprintf('the parts: %.2f and %.2f', @part);
 cmp_ok($_, '>=', 0.35, 'each gets about half') foreach @part;
 cmp_ok($part[0] + $part[1], '>=', 0.9, 'and together all of it');
+
+# what was used before a crash counts after it
+ok(kill_postmaster($node), 'the postmaster is killed');
+$node->start;
+$until = now_at($node);
+foreach my $run ($one, $two)
+{
+	ok(wait_for($node, "SELECT count(*) > 0 FROM backfill_batches WHERE run_id = $run AND finished_at > '$until'"), 'a run goes on');
+}
+sql("SELECT backfill_stop($two)");
+$until = now_at($node);
 wait_for_status($node, $two, 'stopped');
 wait_since($until, 1);
 $since = now_at($node);
@@ -565,7 +577,6 @@ foreach my $stretch ([ $steady, 300, 3, 'epoch', $paused, 'until the pause' ], [
 }
 lim("SELECT backfill_stop(id) FROM backfill_runs WHERE status = 'running'");
 is(lim("SELECT count(*) FROM $_ WHERE n > 1"), 0, "no row of $_ is processed twice") foreach qw(steady skip alter whole sparse);
-$session->quit;
 note_time('done');
 
 done_testing();
