@@ -8,10 +8,9 @@
 # the other, so that all of them see the same machine; the first round is not
 # counted.
 #
-#   BENCH_SEGMENT=15      seconds of each segment
+#   BENCH_SEGMENT=10      seconds of each segment
 
 segment_rate=0					# transactions per second
-segment_number=0
 
 # pgbench for so many seconds.  Sets `p99` (ms), `tps`.
 foreground()					# SECONDS [OPTION ...]
@@ -26,24 +25,24 @@ foreground()					# SECONDS [OPTION ...]
 		awk '{ v[NR] = $1 } END { printf "%.3f", v[int(NR * 0.99)] / 1000 }')
 }
 
-# Begin to fill the column in that way, from another place each time.
+# Begin to fill the column in that way.
 fill_start()					# MODE
 {
-	local from=$((segment_number % 8 * 300000 + 1)) settings
+	local settings
 	case $1 in
 		none) return ;;
 		loop)
 			sql "UPDATE fill_progress SET rows = 0" >/dev/null
-			PGOPTIONS="-c synchronous_commit=off" "$bin/psql" -Xq -c "CALL fill($from)" \
+			PGOPTIONS="-c synchronous_commit=off" "$bin/psql" -Xq -c "CALL fill()" \
 				>/dev/null 2>&1 &
 			filler=$!
 			until [ "$(sql "SELECT rows FROM fill_progress")" -gt 0 ]; do sleep 0.1; done
 			return
 			;;
 		ungoverned)
-			settings='{"workers": 2, "batch_size": 5000, "target_batch_time": 0, "sleep": "0", "yield_after": "off", "from": '$from'}'
+			settings='{"workers": 2, "batch_size": 5000, "target_batch_time": 0, "sleep": "0", "yield_after": "off"}'
 			;;
-		polite) settings='{"preset": "polite", "from": '$from'}' ;;
+		polite) settings=${BENCH_POLITE:-'{"preset": "polite"}'} ;;
 	esac
 	run=$(sql "SELECT backfill_start('fill', settings => '$settings')")
 	until [ "$(sql "SELECT batches > 0 FROM backfill_runs WHERE id = $run")" = t ]; do sleep 0.1; done
@@ -68,6 +67,8 @@ fill_stop()						# MODE
 			wait "$filler" || true
 			;;
 		*)
+			[ "$(sql "SELECT status FROM backfill_runs WHERE id = $run")" = running ] ||
+				die "The run has come to its end: take a shorter BENCH_SEGMENT."
 			sql "SELECT backfill_stop($run, true)" >/dev/null
 			sql "CALL backfill_wait($run)" >/dev/null 2>&1 || true
 			;;
@@ -78,7 +79,6 @@ fill_stop()						# MODE
 segment()						# MODE
 {
 	local before t0
-	segment_number=$((segment_number + 1))
 	sql "VACUUM pgbench_accounts" >/dev/null
 	sql "VACUUM pgbench_tellers" >/dev/null
 	sql "VACUUM pgbench_branches" >/dev/null
@@ -86,7 +86,7 @@ segment()						# MODE
 	fill_start "$1"
 	before=$(fill_rows "$1")
 	t0=$(date +%s.%N)
-	foreground "${BENCH_SEGMENT:-15}" -R "$segment_rate"
+	foreground "${BENCH_SEGMENT:-10}" -R "$segment_rate"
 	speed=$(date +%s.%N | awk -v t0="$t0" -v a="$before" -v b="$(fill_rows "$1")" \
 		'{ printf "%.0f", (b - a) / ($1 - t0) }')
 	fill_stop "$1"
@@ -98,12 +98,12 @@ bench_foreground()
 	local -A p99s tpss speeds
 	"$bin/pgbench" -i -q -s 50 postgres >/dev/null 2>&1
 	sql "CREATE TABLE fill_progress (rows bigint); INSERT INTO fill_progress VALUES (0)" >/dev/null
-	sql "CREATE PROCEDURE fill(first bigint) LANGUAGE plpgsql AS \$\$
+	sql "CREATE PROCEDURE fill() LANGUAGE plpgsql AS \$\$
 		DECLARE
-			done bigint := first;
+			done bigint := 1;
 		BEGIN
 			LOOP
-				UPDATE pgbench_accounts SET filler = 'filled'
+				UPDATE pgbench_accounts SET filler = md5(aid::text)
 				 WHERE aid >= done AND aid < done + 5000;
 				EXIT WHEN NOT FOUND;
 				done := done + 5000;
@@ -111,7 +111,7 @@ bench_foreground()
 				COMMIT;
 			END LOOP;
 		END \$\$"
-	sql "SELECT backfill_define('fill', 'pgbench_accounts', \$s\$UPDATE batch SET filler = 'filled'\$s\$)" >/dev/null
+	sql "SELECT backfill_define('fill', 'pgbench_accounts', \$s\$UPDATE batch SET filler = md5(aid::text)\$s\$)" >/dev/null
 
 	foreground 10
 	segment_rate=$(awk -v t="$tps" 'BEGIN { printf "%d", t / 2 }')

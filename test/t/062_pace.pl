@@ -264,12 +264,12 @@ note_time('the size is kept');
 note 'presets: the runs begin';
 
 my %preset = (
-	polite => '"preset": "polite", "batch_size": 20',
+	polite => '"preset": "polite", "batch_size": 20, "min_batch_size": 1',
 	balanced => '"batch_size": 100',
 	fast => '"preset": "fast", "batch_size": 300',
-	explicit => '"preset": "polite", "batch_size": 20, "nice": 0.5, "sleep": 0',
-	window => '"batch_size": 100, "windows": [{"settings": {"preset": "polite"}}]',
-	both => '"batch_size": 20, "nice": 0.5, "sleep": 0, "windows": [{"settings": {"preset": "polite"}}]');
+	explicit => '"preset": "polite", "batch_size": 20, "min_batch_size": 1, "nice": 0.5, "sleep": 0',
+	window => '"batch_size": 20, "min_batch_size": 1, "windows": [{"settings": {"preset": "polite"}}]',
+	both => '"batch_size": 20, "min_batch_size": 1, "nice": 0.5, "sleep": 0, "windows": [{"settings": {"preset": "polite"}}]');
 my %run;
 
 tables($node, 20_000, map { "preset_$_" } sort keys %preset);
@@ -410,7 +410,7 @@ sub habits
 				1000 * extract(epoch FROM lead(started_at) OVER (ORDER BY number) - finished_at)::float8 AS pause
 				FROM backfill_batches WHERE run_id = $_[0] AND status = 'completed') b WHERE number > 3 AND pause IS NOT NULL});
 }
-my %want = (polite => [ 20, 9 ], balanced => [ 250 ], fast => [ 1000 ], explicit => [ 20, 0.5 ], window => [ 20, 9 ], both => [ 20, 0.5 ]);
+my %want = (polite => [ 5, 9 ], balanced => [ 250 ], fast => [ 1000 ], explicit => [ 5, 0.5 ], window => [ 5, 9 ], both => [ 5, 0.5 ]);
 foreach my $name (sort keys %want)
 {
 	my ($target, $nice) = @{ $want{$name} };
