@@ -416,7 +416,9 @@ foreach my $name (sort keys %want)
 	my ($target, $nice) = @{ $want{$name} };
 	my ($duration, $pause, $longer) = habits($run{$name}, $nice || 0);
 	note sprintf('%s: %.0f ms, then %.1f ms', $name, $duration, $pause);
-	cmp_ok(abs($duration / $target - 1), '<', 0.3, "$name: batches of $target ms");
+
+	# five milliseconds are a handful of these rows
+	cmp_ok(abs($duration / $target - 1), '<', $target < 50 ? 0.6 : 0.3, "$name: batches of $target ms");
 	cmp_ok($longer, '>', -1, "$name: nice $nice, to the millisecond") if $nice;
 	cmp_ok($pause, '<', $duration, "$name: no nicer") unless $nice && $nice > 1;
 	cmp_ok($pause, '>=', 10, "$name: sleeps 10 ms") if $name eq 'balanced';
