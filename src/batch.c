@@ -614,10 +614,33 @@ batch_put_aside(Worker *worker, TimestampTz until)
 	release(worker, "pending", worker->error->message, until, let_go_until);
 }
 
+/* What add_event adds. */
+static const EventInfo *event_to_add;
+
 static void
-add_pinned_event(Worker *worker)
+add_event(Worker *worker)
 {
 	CatalogSession session;
+
+	worker_begin(worker);
+	catalog_begin(&session);
+	catalog_add_event(&session, worker->run, event_to_add);
+	catalog_end(&session);
+	worker_commit(worker);
+}
+
+/* Add an event of the worker's run, in a transaction of its own. */
+void
+batch_note_event(Worker *worker, const EventInfo *event)
+{
+	event_to_add = event;
+	(void) worker_try_uncancelled(worker, add_event);
+}
+
+/* Say that the batch size cannot follow the batch time any further. */
+void
+batch_note_pinned(Worker *worker)
+{
 	EventInfo	event = {.kind = "pace"};
 	const SizeAim *aim = &worker->pace.aim;
 
@@ -626,19 +649,5 @@ add_pinned_event(Worker *worker)
 				 aim->min) :
 		psprintf("batches of max_batch_size, " INT64_FORMAT " rows, take less than target_batch_time",
 				 aim->max);
-	worker_begin(worker);
-	catalog_begin(&session);
-	catalog_add_event(&session, worker->run, &event);
-	catalog_end(&session);
-	worker_commit(worker);
-}
-
-/*
- * Say that the batch size cannot follow the batch time any further.  In a
- * transaction of its own.
- */
-void
-batch_note_pinned(Worker *worker)
-{
-	(void) worker_try_uncancelled(worker, add_pinned_event);
+	batch_note_event(worker, &event);
 }

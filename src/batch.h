@@ -21,6 +21,7 @@ extern void batch_give_back(Worker *worker, const char *status, const char *erro
 extern void batch_put_aside(Worker *worker, TimestampTz until);
 extern void batch_lock_for_claim(Worker *worker);
 extern void batch_leave_quarantine(Worker *worker);
+extern void batch_note_event(Worker *worker, const EventInfo *event);
 extern void batch_note_pinned(Worker *worker);
 extern void batch_forget(Worker *worker);
 extern char *batch_range_text(const BatchInfo *batch);

@@ -219,7 +219,7 @@ static Sql sqls[] = {
 	[SQL_NOTE_YIELD] = {
 		"UPDATE backfill.run SET yields = yields + 1 WHERE id = $1",
 	1, {INT8OID}},
-	[SQL_RECENT_ROWS] = {
+	[SQL_RECENT_BATCHES] = {
 		"SELECT finished_at, rows_affected, wal_bytes FROM backfill.batch "
 		" WHERE (run_id = $1 OR $1 = 0) AND status = 'completed' "
 		"   AND finished_at > $2 AND finished_at <= $3",

@@ -101,6 +101,14 @@ typedef struct BatchResult
 	TimestampTz finished_at;
 } BatchResult;
 
+/* What a batch that was completed a moment ago used. */
+typedef struct RecentBatch
+{
+	TimestampTz at;
+	int64		rows;
+	int64		wal_bytes;
+} RecentBatch;
+
 /* What happened to a run; what is NULL or 0 does not apply. */
 typedef struct EventInfo
 {
@@ -195,9 +203,8 @@ extern void catalog_set_wait_reason(CatalogSession *session, int64 id, const cha
 extern void catalog_set_batch_size(CatalogSession *session, int64 id, int64 size);
 extern void catalog_set_throttle(CatalogSession *session, int64 id, const char *reason);
 extern void catalog_note_yield(CatalogSession *session, int64 id);
-extern int	catalog_recent_rows(CatalogSession *session, int64 id, TimestampTz since,
-								TimestampTz until, TimestampTz **at, int64 **rows,
-								int64 **wal);
+extern int	catalog_recent_batches(CatalogSession *session, int64 id, TimestampTz since,
+								   TimestampTz until, RecentBatch **batches);
 extern void catalog_set_ends(CatalogSession *session, int64 id, ArrayType *key_names,
 							 ArrayType *key_types, ArrayType *start_key, ArrayType *end_key, double rows_total);
 extern void catalog_rollup(CatalogSession *session, int64 id);

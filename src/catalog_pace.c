@@ -52,26 +52,24 @@ catalog_note_yield(CatalogSession *session, int64 id)
 }
 
 /*
- * What the run, or every run if it is 0, completed after the one time and up
- * to the other: when, how many rows, and how much WAL.  Returns the number of batches.
+ * What the run, or every run if it is 0, completed after the one time and up to
+ * the other.  Returns the number of batches.
  */
 int
-catalog_recent_rows(CatalogSession *session, int64 id, TimestampTz since,
-					TimestampTz until, TimestampTz **at, int64 **rows, int64 **wal)
+catalog_recent_batches(CatalogSession *session, int64 id, TimestampTz since,
+					   TimestampTz until, RecentBatch **batches)
 {
 	Datum		args[] = {
 		Int64GetDatum(id), TimestampTzGetDatum(since), TimestampTzGetDatum(until)
 	};
-	int			n = (int) catalog_sql(SQL_RECENT_ROWS, args, NULL);
+	int			n = (int) catalog_sql(SQL_RECENT_BATCHES, args, NULL);
 
-	*at = MemoryContextAlloc(session->caller, sizeof(TimestampTz) * Max(n, 1));
-	*rows = MemoryContextAlloc(session->caller, sizeof(int64) * Max(n, 1));
-	*wal = MemoryContextAlloc(session->caller, sizeof(int64) * Max(n, 1));
+	*batches = MemoryContextAlloc(session->caller, sizeof(RecentBatch) * Max(n, 1));
 	for (int i = 0; i < n; i++)
 	{
-		(*at)[i] = DatumGetTimestampTz(catalog_column(i, 1, NULL));
-		(*rows)[i] = DatumGetInt64(catalog_column(i, 2, NULL));
-		(*wal)[i] = DatumGetInt64(catalog_column(i, 3, NULL));
+		(*batches)[i].at = DatumGetTimestampTz(catalog_column(i, 1, NULL));
+		(*batches)[i].rows = DatumGetInt64(catalog_column(i, 2, NULL));
+		(*batches)[i].wal_bytes = DatumGetInt64(catalog_column(i, 3, NULL));
 	}
 	return n;
 }

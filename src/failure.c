@@ -343,29 +343,17 @@ try_later(Worker *worker, ErrorData *error)
 		failure_leave(worker, error->message);
 }
 
-static void
-add_retry_event(Worker *worker)
-{
-	CatalogSession session;
-	EventInfo	event = {
-		.kind = "retry",
-		.sqlstate = unpack_sql_state(worker->error->sqlerrcode),
-		.reason = worker->error->message
-	};
-
-	worker_begin(worker);
-	catalog_begin(&session);
-	catalog_add_event(&session, worker->run, &event);
-	catalog_end(&session);
-	worker_commit(worker);
-}
-
 /* Put down that what is no batch is tried again. */
 void
 failure_note_retry(Worker *worker, ErrorData *error)
 {
-	worker->error = error;
-	(void) worker_try_uncancelled(worker, add_retry_event);
+	EventInfo	event = {
+		.kind = "retry",
+		.sqlstate = unpack_sql_state(error->sqlerrcode),
+		.reason = error->message
+	};
+
+	batch_note_event(worker, &event);
 }
 
 /*

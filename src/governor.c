@@ -234,18 +234,16 @@ fill_ledgers(CatalogSession *session, RunInfo *run)
 {
 	TimestampTz since;
 	TimestampTz until;
-	TimestampTz *at;
-	int64	   *rows;
-	int64	   *wal;
+	RecentBatch *batches;
 	int			n;
 
 	if (!pace_open_ledger(MyDatabaseId, run->id, &since, &until))
 		return;
 
 	/* what was completed meanwhile is counted twice rather than not at all */
-	n = catalog_recent_rows(session, run->id, since, DT_NOEND, &at, &rows, &wal);
+	n = catalog_recent_batches(session, run->id, since, DT_NOEND, &batches);
 	for (int i = 0; i < n; i++)
-		pace_enter(MyDatabaseId, run->id, at[i], rows[i], wal[i]);
+		pace_enter(MyDatabaseId, run->id, &batches[i]);
 	pace_close_ledger(MyDatabaseId, run->id);
 }
 
@@ -267,16 +265,14 @@ governor_open_budget(CatalogSession *session)
 {
 	TimestampTz since;
 	TimestampTz until;
-	TimestampTz *at;
-	int64	   *rows;
-	int64	   *wal;
+	RecentBatch *batches;
 	int			n;
 
 	if (!pace_open_budget(MyDatabaseId, &since, &until))
 		return;
-	n = catalog_recent_rows(session, 0, since, until, &at, &rows, &wal);
+	n = catalog_recent_batches(session, 0, since, until, &batches);
 	for (int i = 0; i < n; i++)
-		pace_enter_budget(at[i], rows[i]);
+		pace_enter_budget(&batches[i]);
 }
 
 /*

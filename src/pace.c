@@ -166,18 +166,18 @@ pace_open_budget(Oid database, TimestampTz *since, TimestampTz *until)
 	return !known;
 }
 
-/* Some run completed so many rows at that time, before this server began. */
+/* Some run completed the batch before this server began. */
 void
-pace_enter_budget(TimestampTz at, int64 rows)
+pace_enter_budget(const RecentBatch *batch)
 {
 	shared_lock(LW_EXCLUSIVE);
-	ledger_add(&shared->budgets.used_rows, at, rows, GetCurrentTimestamp());
+	ledger_add(&shared->budgets.used_rows, batch->at, batch->rows, GetCurrentTimestamp());
 	shared_unlock();
 }
 
-/* The run completed a batch of so many rows and bytes of WAL at that time. */
+/* The run completed the batch. */
 void
-pace_enter(Oid database, int64 run_id, TimestampTz at, int64 rows, int64 wal_bytes)
+pace_enter(Oid database, int64 run_id, const RecentBatch *batch)
 {
 	RunSlot    *run;
 	TimestampTz now;
@@ -187,11 +187,11 @@ pace_enter(Oid database, int64 run_id, TimestampTz at, int64 rows, int64 wal_byt
 	run = shared_find_run(database, run_id);
 	if (run)
 	{
-		ledger_add(&run->pace.rows, at, rows, now);
-		if (at < run->pace.opened_at && !run->pace.entered)
+		ledger_add(&run->pace.rows, batch->at, batch->rows, now);
+		if (batch->at < run->pace.opened_at && !run->pace.entered)
 		{
-			ledger_add(&run->pace.all_rows, at, rows, now);
-			ledger_add(&run->pace.wal, at, wal_bytes, now);
+			ledger_add(&run->pace.all_rows, batch->at, batch->rows, now);
+			ledger_add(&run->pace.wal, batch->at, batch->wal_bytes, now);
 		}
 	}
 	shared_unlock();

@@ -11,6 +11,7 @@
 #include "datatype/timestamp.h"
 #include "storage/latch.h"
 
+#include "catalog.h"
 #include "rate.h"
 #include "size.h"
 
@@ -99,9 +100,8 @@ extern void pace_set_budgets(const RateLimit *rows, const RateLimit *wal);
 extern bool pace_open_ledger(Oid database, int64 run_id, TimestampTz *since,
 							 TimestampTz *until);
 extern bool pace_open_budget(Oid database, TimestampTz *since, TimestampTz *until);
-extern void pace_enter_budget(TimestampTz at, int64 rows);
-extern void pace_enter(Oid database, int64 run_id, TimestampTz at, int64 rows,
-					   int64 wal_bytes);
+extern void pace_enter_budget(const RecentBatch *batch);
+extern void pace_enter(Oid database, int64 run_id, const RecentBatch *batch);
 extern void pace_close_ledger(Oid database, int64 run_id);
 extern int64 pace_size(Oid database, int64 run_id);
 extern PaceLimit pace_limited_by(Oid database, int64 run_id, RateLimit *limit);

@@ -4,7 +4,7 @@
 # workers hold nothing.  Then what slows a run down, several reasons at once,
 # and what may go wrong with a probe, a standby or a scheduler.
 #
-# The issue asks for two seconds from the limit to the hold and back.  The
+# It should take two seconds from the limit to the hold and back.  The
 # figures are printed; the bounds of the test only keep it from hanging.
 
 use strict;
