@@ -5,8 +5,11 @@
  *
  * The server keeps no sum of it, so a timer looks now and then whether the
  * process is waiting; each such look stands for the time since the last.  The
- * sum is good to a hundredth of a second for each wait, enough to tell a batch
- * that was held up from one that was slow.
+ * first looks at a wait are a hundredth of a second apart, later ones an eighth
+ * of what it has lasted: each look wakes the process, and with log_lock_waits
+ * each waking beyond deadlock_timeout is a message.  So the sum is good to an
+ * eighth of each wait, enough to tell a batch that was held up from one that was
+ * slow.
  *
  *-------------------------------------------------------------------------
  */
@@ -19,9 +22,11 @@
 #include "lockwait.h"
 
 #define LOOK_MS		10
+#define PART_OF_WAIT	8
 
 static TimeoutId timer = MAX_TIMEOUTS;
-static volatile sig_atomic_t looks = 0;
+static TimestampTz last_look;
+static int64 waited;
 
 /*
  * In the signal handler of the timer.  A process that is terminated in the middle
@@ -30,8 +35,21 @@ static volatile sig_atomic_t looks = 0;
 static void
 look(void)
 {
-	if (MyProc != NULL && MyProc->waitLock != NULL)
-		looks++;
+	TimestampTz now = GetCurrentTimestamp();
+	int64		next = LOOK_MS;
+
+	if (MyProc == NULL)
+		return;
+	if (MyProc->waitLock != NULL)
+	{
+		TimestampTz start = (TimestampTz) pg_atomic_read_u64(&MyProc->waitStart);
+
+		waited += now - last_look;
+		if (start != 0)
+			next = Max(next, (now - start) / 1000 / PART_OF_WAIT);
+	}
+	last_look = now;
+	enable_timeout_after(timer, (int) Min(next, PG_INT32_MAX));
 }
 
 /* Begin to count. */
@@ -40,9 +58,9 @@ lock_wait_begin(void)
 {
 	if (timer == MAX_TIMEOUTS)
 		timer = RegisterTimeout(USER_TIMEOUT, look);
-	looks = 0;
-	enable_timeout_every(timer, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_MS),
-						 LOOK_MS);
+	waited = 0;
+	last_look = GetCurrentTimestamp();
+	enable_timeout_after(timer, LOOK_MS);
 }
 
 /*
@@ -53,5 +71,5 @@ int64
 lock_wait_end(void)
 {
 	disable_timeout(timer, false);
-	return (int64) looks * LOOK_MS * 1000;
+	return waited;
 }
