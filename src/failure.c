@@ -30,6 +30,8 @@
 #define RETRY_DELAY_MAX_MS	60000
 /* How often to look for a batch that is due, when there is nothing else. */
 #define RETRY_POLL_MS		500
+/* What a session needs to take what a batch has given way to. */
+#define GIVE_WAY_MS			20
 /* How often to prepare anew for one batch that meets a changed table. */
 #define PREPARE_TRIES		3
 
@@ -407,7 +409,11 @@ give_way(Worker *worker, ErrorData *error)
 	(void) worker_try_uncancelled(worker, add_yield_event);
 	error->message = psprintf("process %d waited for a lock of the batch", (int) yield_to);
 	if (divide(worker, error, 2))
+	{
+		/* who was waiting has been woken, but may not have the row yet */
+		(void) worker_nap(GIVE_WAY_MS);
 		return;
+	}
 	worker->batch->tries = 1;
 	try_later(worker, error);
 }
