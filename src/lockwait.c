@@ -44,7 +44,8 @@ look(void)
 	{
 		TimestampTz start = (TimestampTz) pg_atomic_read_u64(&MyProc->waitStart);
 
-		waited += now - last_look;
+		/* it may have begun to wait again since the last look */
+		waited += now - Max(last_look, start);
 		if (start != 0)
 			next = Max(next, (now - start) / 1000 / PART_OF_WAIT);
 	}
