@@ -162,8 +162,9 @@ typedef struct PresetValue
 } PresetValue;
 
 static const PresetValue preset_values[] = {
-	{PRESET_POLITE, "target_batch_time", 5},
-	{PRESET_POLITE, "nice", 9000000},
+	{PRESET_POLITE, "target_batch_time", 2},
+	{PRESET_POLITE, "nice", 11000000},
+	{PRESET_POLITE, "sleep", 0},
 	{PRESET_POLITE, "yield_after", 50},
 	{PRESET_FAST, "target_batch_time", 1000},
 	{PRESET_FAST, "sleep", 0}
