@@ -163,7 +163,7 @@ typedef struct PresetValue
 
 static const PresetValue preset_values[] = {
 	{PRESET_POLITE, "target_batch_time", 1},
-	{PRESET_POLITE, "nice", 10000000},
+	{PRESET_POLITE, "nice", 9000000},
 	{PRESET_POLITE, "sleep", 0},
 	{PRESET_POLITE, "yield_after", 50},
 	{PRESET_FAST, "target_batch_time", 1000},

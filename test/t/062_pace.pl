@@ -410,7 +410,7 @@ sub habits
 				1000 * extract(epoch FROM lead(started_at) OVER (ORDER BY number) - finished_at)::float8 AS pause
 				FROM backfill_batches WHERE run_id = $_[0] AND status = 'completed') b WHERE number > 3 AND pause IS NOT NULL});
 }
-my %want = (polite => [ 1, 10 ], balanced => [ 250 ], fast => [ 1000 ], explicit => [ 1, 0.5 ], window => [ 1, 10 ], both => [ 1, 0.5 ]);
+my %want = (polite => [ 1, 9 ], balanced => [ 250 ], fast => [ 1000 ], explicit => [ 1, 0.5 ], window => [ 1, 9 ], both => [ 1, 0.5 ]);
 foreach my $name (sort keys %want)
 {
 	my ($target, $nice) = @{ $want{$name} };
