@@ -46,44 +46,39 @@ is_short(const RunPace *p, bool wal, TimestampTz now)
 		!TimestampDifferenceExceeds(p->limited_until, now, LOOK_AGAIN_MS);
 }
 
+/* What the run uses of a budget. */
+static int64
+used_of(RunPace *p, bool wal, TimestampTz now)
+{
+	RateLedger *ledger = wal ? &p->all_wal : &p->all_rows;
+
+	return ledger->window == 0 ? 0 : -ledger_left(ledger, 0, now);
+}
+
 /*
  * What the run may have of the budget of all, of which so much is left.  Another
  * run that waits and has not had its equal part comes first.
  */
 static int64
-fair_part(const RunSlot *me, int64 amount, int64 left, bool wal, TimestampTz now)
+fair_part(RunSlot *me, int64 amount, int64 left, bool wal, TimestampTz now)
 {
 	int			wanting = 1;
-	bool		others = false;
 	int64		part;
-	RunSlot    *run = unconstify(RunSlot *, me);
 
 	for (int i = 0; i < shared->nruns; i++)
 	{
-		if (&runs[i] == me || !runs[i].in_use)
-			continue;
-		if (is_short(&runs[i].pace, wal, now))
+		if (&runs[i] != me && runs[i].in_use &&
+			(is_short(&runs[i].pace, wal, now) || used_of(&runs[i].pace, wal, now) > 0))
 			wanting++;
-		else
-		{
-			RateLedger *used = wal ? &runs[i].pace.all_wal : &runs[i].pace.all_rows;
-
-			if (used->window != 0 && ledger_left(used, 0, now) < 0)
-				wanting++;
-		}
 	}
 	part = amount / wanting;
 	for (int i = 0; i < shared->nruns; i++)
 	{
-		RunPace    *p = &runs[i].pace;
-
-		if (&runs[i] != me && runs[i].in_use && is_short(p, wal, now) &&
-			-ledger_left(wal ? &p->all_wal : &p->all_rows, 0, now) < part)
-			others = true;
+		if (&runs[i] != me && runs[i].in_use && is_short(&runs[i].pace, wal, now) &&
+			used_of(&runs[i].pace, wal, now) < part)
+			return Min(left, part - used_of(&me->pace, wal, now));
 	}
-	if (!others)
-		return left;
-	return Min(left, ledger_left(wal ? &run->pace.all_wal : &run->pace.all_rows, part, now));
+	return left;
 }
 
 /* What one of the limits leaves. */
@@ -507,8 +502,8 @@ pace_wrote(int64 wal_bytes)
 /*
  * The statement of the batch in hand took so many microseconds, and wrote so much
  * WAL, whatever becomes of it.  To be called before the next batch is claimed,
- * which is to have the size that follows from that.  Returns -1 or 1 when the batch size is newly pinned at its lower or upper
- * limit.
+ * which is to have the size that follows from that.  Returns -1 or 1 when the
+ * batch size is newly pinned at its lower or upper limit.
  */
 int
 pace_measure(int64 rows_scanned, int64 rows_affected, int64 wal_bytes,

@@ -246,7 +246,6 @@ claim_next(Worker *worker, CatalogSession *session)
 	AtEOXact_GUC(false, nest);
 	batch->end_key = at_end ? run->end_key : walk_key_to_text(worker->walk, end);
 
-
 	/* of a stride only the rows in scope are processed */
 	batch->rows_in_scope = stride > 0 ? Min(batch->rows_scanned, size) : batch->rows_scanned;
 	pace_keep(batch->rows_in_scope);

@@ -233,11 +233,10 @@ static void
 fill_ledgers(CatalogSession *session, RunInfo *run)
 {
 	TimestampTz since;
-	TimestampTz until;
 	RecentBatch *batches;
 	int			n;
 
-	if (!pace_open_ledger(MyDatabaseId, run->id, &since, &until))
+	if (!pace_open_ledger(MyDatabaseId, run->id, &since))
 		return;
 
 	/* what was completed meanwhile is counted twice rather than not at all */
@@ -306,8 +305,7 @@ governor_set_pace(CatalogSession *session, RunInfo *run, Governor *governor, int
 	/* the slot goes with the last worker */
 	if (living == 0)
 		governor_save_size(session, run);
-	pace->workers = count_workers(session, run, &settings, governor, load,
-								  living);
+	pace->workers = count_workers(session, run, &settings, governor, load, living);
 	look_at_window(&match, pace, &why);
 	look_at_probe(run, &settings, pace, &why);
 	look_at_health(&health, &settings, pace, &why, &softly);

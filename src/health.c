@@ -432,16 +432,31 @@ bytes_text(int64 bytes)
 	return TextDatumGetCString(DirectFunctionCall1(pg_size_pretty, Int64GetDatum(bytes)));
 }
 
+/* The reading for a limit, or NULL if that is not given or could not be read. */
+static Reading *
+get_wanted(Health *health, const char *what, int64 limit, Measure measure)
+{
+	Reading    *reading;
+
+	if (limit == 0)
+		return NULL;
+	reading = get_reading(measure);
+	return has_failed(health, what, reading) ? NULL : reading;
+}
+
 static void
 judge_standbys(const RunSettings *settings, Health *health)
 {
-	Reading    *r = get_reading(STANDBY_MEASURE);
+	Reading    *r;
 
-	if (settings->max_replica_lag > 0 && !has_failed(health, "max_replica_lag", r))
+	r = get_wanted(health, "max_replica_lag", settings->max_replica_lag, STANDBY_MEASURE);
+	if (r)
 		weigh(health, "max_replica_lag", (double) r->value / settings->max_replica_lag,
 			  psprintf("standby \"%s\" is %.1f s behind, limit %s", r->who ? r->who : "",
 					   r->value / 1000.0, duration_text(settings->max_replica_lag)));
-	if (settings->max_replica_lag_bytes > 0 && !has_failed(health, "max_replica_lag_bytes", r))
+	r = get_wanted(health, "max_replica_lag_bytes", settings->max_replica_lag_bytes,
+				   STANDBY_MEASURE);
+	if (r)
 		weigh(health, "max_replica_lag_bytes",
 			  (double) r->value2 / settings->max_replica_lag_bytes,
 			  psprintf("standby \"%s\" is %s behind, limit %s", r->who2 ? r->who2 : "",
@@ -451,9 +466,10 @@ judge_standbys(const RunSettings *settings, Health *health)
 static void
 judge_slots(const RunSettings *settings, Health *health)
 {
-	Reading    *r = get_reading(SLOT_MEASURE);
+	Reading    *r = get_wanted(health, "max_slot_retained", settings->max_slot_retained,
+							   SLOT_MEASURE);
 
-	if (has_failed(health, "max_slot_retained", r))
+	if (r == NULL)
 		return;
 	weigh(health, "max_slot_retained", (double) r->value / settings->max_slot_retained,
 		  psprintf("replication slot \"%s\" keeps %s of WAL, limit %s", r->who ? r->who : "",
@@ -468,32 +484,25 @@ judge_counts(const RunSettings *settings, Health *health)
 {
 	Reading    *r;
 
-	if (settings->max_archive_backlog > 0)
-	{
-		r = get_reading(ARCHIVE_MEASURE);
-		if (!has_failed(health, "max_archive_backlog", r))
-			weigh(health, "max_archive_backlog",
-				  (double) r->value / settings->max_archive_backlog,
-				  psprintf(INT64_FORMAT " WAL files wait to be archived, limit " INT64_FORMAT,
-						   r->value, settings->max_archive_backlog));
-	}
-	if (settings->max_active_sessions > 0)
-	{
-		r = get_reading(SESSION_MEASURE);
-		if (!has_failed(health, "max_active_sessions", r))
-			weigh(health, "max_active_sessions",
-				  (double) r->value / settings->max_active_sessions,
-				  psprintf(INT64_FORMAT " client sessions are active, limit " INT64_FORMAT,
-						   r->value, settings->max_active_sessions));
-	}
-	if (settings->max_xmin_age > 0)
-	{
-		r = get_reading(XMIN_MEASURE);
-		if (!has_failed(health, "max_xmin_age", r))
-			weigh(health, "max_xmin_age", (double) r->value / settings->max_xmin_age,
-				  psprintf("%s holds an xmin of age " INT64_FORMAT ", limit " INT64_FORMAT,
-						   r->who ? r->who : "nobody", r->value, settings->max_xmin_age));
-	}
+	r = get_wanted(health, "max_archive_backlog", settings->max_archive_backlog,
+				   ARCHIVE_MEASURE);
+	if (r)
+		weigh(health, "max_archive_backlog",
+			  (double) r->value / settings->max_archive_backlog,
+			  psprintf(INT64_FORMAT " WAL files wait to be archived, limit " INT64_FORMAT,
+					   r->value, settings->max_archive_backlog));
+	r = get_wanted(health, "max_active_sessions", settings->max_active_sessions,
+				   SESSION_MEASURE);
+	if (r)
+		weigh(health, "max_active_sessions",
+			  (double) r->value / settings->max_active_sessions,
+			  psprintf(INT64_FORMAT " client sessions are active, limit " INT64_FORMAT,
+					   r->value, settings->max_active_sessions));
+	r = get_wanted(health, "max_xmin_age", settings->max_xmin_age, XMIN_MEASURE);
+	if (r)
+		weigh(health, "max_xmin_age", (double) r->value / settings->max_xmin_age,
+			  psprintf("%s holds an xmin of age " INT64_FORMAT ", limit " INT64_FORMAT,
+					   r->who ? r->who : "nobody", r->value, settings->max_xmin_age));
 }
 
 /* The table whose rows and vacuums are looked at. */
@@ -568,10 +577,8 @@ void
 health_judge(const RunInfo *run, const RunSettings *settings, Health *health)
 {
 	memset(health, 0, sizeof(Health));
-	if (settings->max_replica_lag > 0 || settings->max_replica_lag_bytes > 0)
-		judge_standbys(settings, health);
-	if (settings->max_slot_retained > 0)
-		judge_slots(settings, health);
+	judge_standbys(settings, health);
+	judge_slots(settings, health);
 	judge_counts(settings, health);
 	judge_target(run, settings, health);
 	if (health->load * 1000000 < settings->soft_limit)

@@ -64,10 +64,7 @@ pace_set(Oid database, int64 run_id, const Pace *pace, int64 batch_size)
 
 		if (p->pace.rows.window != pace->rows.window ||
 			(p->pace.rows.amount == 0) != (pace->rows.amount == 0))
-		{
 			p->rows_known = false;
-			p->rows_since = 0;
-		}
 		ledger_refit(&p->wal, &pace->wal, GetCurrentTimestamp());
 
 		/* a worker that still has to wait says so again */
@@ -113,12 +110,11 @@ pace_set_budgets(const RateLimit *rows, const RateLimit *wal)
 
 /*
  * If the ledger of the run does not know what was used before: have it see what
- * is used from *until on.  What was completed from *since to *until is to be
- * entered by the caller, who then closes it.  Returns false when that is not
- * needed.
+ * is used from now on.  What was completed from *since on is to be entered by the
+ * caller, who then closes it.  Returns false when that is not needed.
  */
 bool
-pace_open_ledger(Oid database, int64 run_id, TimestampTz *since, TimestampTz *until)
+pace_open_ledger(Oid database, int64 run_id, TimestampTz *since)
 {
 	RunSlot    *run;
 	bool		needed = false;
@@ -136,8 +132,7 @@ pace_open_ledger(Oid database, int64 run_id, TimestampTz *since, TimestampTz *un
 		ledger_open(&p->rows, &p->pace.rows);
 		p->rows_known = window == 0;
 		needed = window > 0;
-		*until = p->rows_since = GetCurrentTimestamp();
-		*since = *until - window * 1000;
+		*since = GetCurrentTimestamp() - window * 1000;
 	}
 	shared_unlock();
 	return needed;

@@ -62,7 +62,6 @@ typedef struct RunPace
 	/* ledgers: the run's own, and its part of what all runs use */
 	bool		rows_known;		/* what was used before this slot was taken */
 	bool		entered;		/* that is in all_rows, too */
-	TimestampTz rows_since;		/* from then on the ledger sees what is used */
 	RateLedger	rows;
 	RateLedger	wal;
 	RateLedger	all_rows;
@@ -97,8 +96,7 @@ typedef struct Budgets
 /* scheduler */
 extern void pace_set(Oid database, int64 run_id, const Pace *pace, int64 batch_size);
 extern void pace_set_budgets(const RateLimit *rows, const RateLimit *wal);
-extern bool pace_open_ledger(Oid database, int64 run_id, TimestampTz *since,
-							 TimestampTz *until);
+extern bool pace_open_ledger(Oid database, int64 run_id, TimestampTz *since);
 extern bool pace_open_budget(Oid database, TimestampTz *since, TimestampTz *until);
 extern void pace_enter_budget(const RecentBatch *batch);
 extern void pace_enter(Oid database, int64 run_id, const RecentBatch *batch);

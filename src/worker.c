@@ -740,24 +740,25 @@ static void
 sleep_between(Worker *worker)
 {
 	TimestampTz began = GetCurrentTimestamp();
+	int64		pause = pause_after(worker);
 
-	if (pause_after(worker) == 0)
+	if (pause == 0)
 		return;
 
 	/* meanwhile others may use what the next batch has reserved */
-	if (pause_after(worker) >= LONG_PAUSE_MS)
+	if (pause >= LONG_PAUSE_MS)
 		pace_release();
 	shared_worker_state(WORKER_SLEEPING, worker->batch ? worker->batch->number : 0,
 						worker->batch ? worker->batch->attempt : 0);
 	for (;;)
 	{
 		int64		slept = (GetCurrentTimestamp() - began) / 1000;
-		int64		pause = pause_after(worker);
 
 		if (slept >= pause || worker_nap(pause - slept))
 			return;
 		if (!worker_reload(worker))
 			failure_leave(worker, NULL);
+		pause = pause_after(worker);
 	}
 }
 
