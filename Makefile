@@ -22,7 +22,7 @@ PGXS := $(shell '$(PG_CONFIG)' --pgxs 2>/dev/null)
 endif
 
 MODULE_big = backfill
-OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
 EXTENSION = backfill
 DATA = $(wildcard sql/backfill--*.sql)
 
@@ -33,7 +33,7 @@ ISOLATION = $(sort $(patsubst test/specs/%.spec,%,$(wildcard test/specs/*.spec))
 ISOLATION_OPTS = --load-extension=backfill --inputdir=test \
 	$(if $(filter-out 15,$(MAJORVERSION)),--expecteddir=test)
 
-# Headers a source includes: -MMD writes them to src/*.d, read back below.
+# Headers a source includes: -MMD writes them beside the object, read back below.
 PG_CPPFLAGS = -Isrc -MMD -MP
 PG_CFLAGS = -std=gnu11 -Wall -Wextra -Werror -Wno-unused-parameter \
 	-Wno-sign-compare -Wno-missing-field-initializers
@@ -41,14 +41,14 @@ ifeq ($(NEGATIVE_CONTROL),1)
 # A build that is wrong on purpose: the exactly-once tests must fail on it.
 PG_CPPFLAGS += -DBACKFILL_NEGATIVE_CONTROL
 endif
-EXTRA_CLEAN = src/*.d backfill-*.zip
+EXTRA_CLEAN = src/*.d src/*/*.d backfill-*.zip
 
 # No bitcode for the JIT: nothing here is worth inlining, and it needs clang.
 override with_llvm := no
 
 ifneq ($(wildcard $(PGXS)),)
 include $(PGXS)
--include $(wildcard src/*.d)
+-include $(wildcard src/*.d src/*/*.d)
 # Objects depend on the flags, too.
 $(OBJS): Makefile
 else
@@ -58,7 +58,7 @@ all install installcheck:
 	@test/lib.sh missing build >&2
 	@exit 1
 clean:
-	rm -f backfill.so src/*.o $(EXTRA_CLEAN)
+	rm -f backfill.so src/*.o src/*/*.o $(EXTRA_CLEAN)
 endif
 
 .PHONY: test demo bench dist

@@ -1,0 +1,372 @@
+/*-------------------------------------------------------------------------
+ *
+ * control.c
+ *	  The SQL functions that start, stop and change runs.
+ *
+ * A function checks that the caller has the rights of the run's owner, changes
+ * the row of the run as the owner of the extension, and wakes whoever has to
+ * know when its transaction commits.
+ *
+ * A run that workers may be busy with is not changed behind their backs: the
+ * new status is requested, the workers let go, and the scheduler sets it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "storage/lock.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "definition/definition.h"
+#include "run/access.h"
+#include "run/start.h"
+#include "run/transition.h"
+#include "settings/settings.h"
+#include "shared/segment.h"
+#include "shared/wake.h"
+#include "shared/worker_slot.h"
+#include "store/batch.h"
+#include "store/event.h"
+#include "store/run.h"
+#include "store/status.h"
+#include "store/store.h"
+
+PG_FUNCTION_INFO_V1(backfill_start);
+PG_FUNCTION_INFO_V1(backfill_pause);
+PG_FUNCTION_INFO_V1(backfill_resume);
+PG_FUNCTION_INFO_V1(backfill_stop);
+PG_FUNCTION_INFO_V1(backfill_stop_all);
+PG_FUNCTION_INFO_V1(backfill_alter);
+PG_FUNCTION_INFO_V1(backfill_delete);
+PG_FUNCTION_INFO_V1(backfill_retry);
+
+static RunInfo *
+get_run(StoreSession *session, int64 id, Oid caller)
+{
+	return access_find_run(session, id, caller, true);
+}
+
+/* backfill_start(name, parameters, settings, start_at, after) */
+Datum
+backfill_start(PG_FUNCTION_ARGS)
+{
+	char	   *name = definition_name_arg(fcinfo);
+	TimestampTz start_at = PG_ARGISNULL(3) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(3);
+
+	PreventCommandDuringRecovery("backfill_start()");
+	segment_require();
+	if (start_at == DT_NOEND)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("start_at cannot be infinity")));
+	PG_RETURN_INT64(start_run(name,
+								  PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1),
+								  PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
+								  start_at,
+								  PG_ARGISNULL(4) ? NULL : PG_GETARG_ARRAYTYPE_P(4),
+								  "backfill_start", NULL));
+}
+
+/*
+ * Change the status of the run, now, or have a worker do it if something of
+ * the owner's has to run with it.
+ */
+static void
+change_run(StoreSession *session, RunInfo *run, RunStatus status, bool immediate,
+		   Oid caller, const char *reason)
+{
+	/* without shared memory nobody can be at work */
+	if (segment_available() && run->is_local &&
+		transition_needs_worker(session, run, status))
+		transition_request(session, run, status, immediate, GetUserNameFromId(caller, false), reason);
+	else
+		transition_make(session, run, status, GetUserNameFromId(caller, false), reason);
+}
+
+/*
+ * Bring the run to paused or stopped, now or when its workers have let go.  One
+ * that is enqueued may have a worker that calls its hooks.
+ */
+static void
+halt_run(StoreSession *session, RunInfo *run, RunStatus status, bool immediate,
+		 Oid caller, const char *reason)
+{
+	status_check_change(run->id, run->status, status);
+	if (segment_available() && run->is_local &&
+		(run->status == RUN_RUNNING ||
+		 (run->status == RUN_ENQUEUED &&
+		  worker_slot_count(MyDatabaseId, run->id, NULL) > 0)))
+	{
+		if (!run->is_requested || run->requested != RUN_FAILED)
+			transition_request(session, run, status, immediate, GetUserNameFromId(caller, false), reason);
+	}
+	else
+		change_run(session, run, status, immediate, caller, reason);
+}
+
+/* backfill_pause(id) */
+Datum
+backfill_pause(PG_FUNCTION_ARGS)
+{
+	StoreSession session;
+	Oid			caller = GetUserId();
+
+	PreventCommandDuringRecovery("backfill_pause()");
+	store_begin(&session);
+	halt_run(&session, get_run(&session, PG_GETARG_INT64(0), caller), RUN_PAUSED, false,
+			 caller, "backfill_pause");
+	store_end(&session);
+	wake_at_commit();
+	PG_RETURN_VOID();
+}
+
+static const char *
+stop_reason(bool immediate)
+{
+	return immediate ? "backfill_stop, immediate" : "backfill_stop";
+}
+
+/* backfill_stop(id, immediate) */
+Datum
+backfill_stop(PG_FUNCTION_ARGS)
+{
+	StoreSession session;
+	Oid			caller = GetUserId();
+
+	PreventCommandDuringRecovery("backfill_stop()");
+	store_begin(&session);
+	halt_run(&session, get_run(&session, PG_GETARG_INT64(0), caller), RUN_STOPPED,
+			 PG_GETARG_BOOL(1), caller, stop_reason(PG_GETARG_BOOL(1)));
+	store_end(&session);
+	wake_at_commit();
+	PG_RETURN_VOID();
+}
+
+/* backfill_stop_all(immediate) */
+Datum
+backfill_stop_all(PG_FUNCTION_ARGS)
+{
+	StoreSession session;
+	Oid			caller = GetUserId();
+	List	   *runs;
+	ListCell   *lc;
+	int			n = 0;
+
+	PreventCommandDuringRecovery("backfill_stop_all()");
+	store_begin(&session);
+	runs = store_control_runs(&session);
+	foreach(lc, runs)
+	{
+		RunInfo    *run = lfirst(lc);
+
+		if (!has_privs_of_role(caller, run->owner))
+			continue;
+		run = store_load_run(&session, run->id, true);
+		if (run == NULL || status_has_ended(run->status))
+			continue;
+		halt_run(&session, run, RUN_STOPPED, PG_GETARG_BOOL(0), caller,
+				 stop_reason(PG_GETARG_BOOL(0)));
+		n++;
+	}
+	store_end(&session);
+	wake_at_commit();
+	PG_RETURN_INT32(n);
+}
+
+/* Whether the run, resumed, has to wait for its time or for other runs. */
+static bool
+is_to_wait(StoreSession *session, const RunInfo *run)
+{
+	if (run->status == RUN_PAUSED && TIMESTAMP_IS_NOBEGIN(run->started_at) &&
+		run->start_at > GetCurrentTimestamp())
+		return true;
+	return (run->status == RUN_PAUSED || run->status == RUN_STOPPED) &&
+		run->end_key == NULL && transition_wait_reason(session, run->after) != NULL;
+}
+
+/* backfill_resume(id) */
+Datum
+backfill_resume(PG_FUNCTION_ARGS)
+{
+	StoreSession session;
+	Oid			caller = GetUserId();
+	RunInfo    *run;
+
+	PreventCommandDuringRecovery("backfill_resume()");
+	segment_require();
+	store_begin(&session);
+	run = get_run(&session, PG_GETARG_INT64(0), caller);
+	if (run->is_local && run->is_requested &&
+		(run->requested == RUN_PAUSED || run->requested == RUN_STOPPED))
+	{
+		EventInfo	event = {
+			.kind = "request",
+			.role = GetUserNameFromId(caller, false),
+			.reason = "backfill_resume calls the request off"
+		};
+
+		/* somebody may have left already, and given back what he had in hand */
+		store_cancel_request(&session, run->id);
+		store_reopen_batches(&session, run->id);
+		store_add_event(&session, run, &event);
+	}
+	else
+	{
+		RunStatus	status = is_to_wait(&session, run) ? RUN_PENDING : RUN_ENQUEUED;
+
+		/* only the scheduler brings a pending run to enqueued */
+		if (run->is_local && run->status == RUN_PENDING)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("cannot resume run " INT64_FORMAT ", which is \"%s\"",
+							run->id, status_name(run->status)),
+					 errhint("It starts by itself when its time has come.")));
+		if (run->status == RUN_COMPLETED)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("cannot change run " INT64_FORMAT " from \"%s\" to \"%s\"",
+							run->id, status_name(run->status), status_name(status)),
+					 errhint("backfill_retry runs again what was skipped; backfill_start begins anew.")));
+		if (run->is_local || status_has_ended(run->status) || run->status == RUN_PAUSED)
+			status_check_change(run->id, run->status, status);
+		else
+		{
+			/* a copy of an active run: its workers are elsewhere */
+			int64		worst;
+			int			crashes;
+
+			store_recover_batches(&session, run->id, NULL, 0, 0, true,
+									&worst, &crashes);
+		}
+		access_check_owner(run->owner);
+		start_check_alone(&session, run->name, run->owner, run->target, run->parameters,
+						  run->settings, run->after, run->id);
+		if (!run->is_local)
+			store_adopt_run(&session, run->id);
+		run->is_local = true;
+		store_reopen_batches(&session, run->id);
+		store_mark_resumed(&session, run->id);
+		change_run(&session, run, status, false, caller, "backfill_resume");
+	}
+	store_end(&session);
+	wake_at_commit();
+	PG_RETURN_VOID();
+}
+
+/*
+ * backfill_retry(id)
+ *
+ * Only for a run that has ended: an active one would be changed behind the
+ * backs of its workers.  One that was not completed goes on as well.
+ */
+Datum
+backfill_retry(PG_FUNCTION_ARGS)
+{
+	StoreSession session;
+	Oid			caller = GetUserId();
+	RunInfo    *run;
+	int64		n;
+
+	PreventCommandDuringRecovery("backfill_retry()");
+	segment_require();
+	store_begin(&session);
+	run = get_run(&session, PG_GETARG_INT64(0), caller);
+	if (!status_has_ended(run->status) || !run->is_local)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot retry run " INT64_FORMAT ", which is \"%s\"",
+						run->id, status_name(run->status)),
+				 errhint("Wait until it has ended, or stop it.")));
+	access_check_owner(run->owner);
+	n = store_reopen_skipped(&session, run->id);
+
+	/* and what a hook has kept from being retried */
+	if (run->status == RUN_COMPLETED)
+		n = store_open_batches(&session, run->id, NULL);
+	if (n > 0)
+	{
+		start_check_alone(&session, run->name, run->owner, run->target, run->parameters,
+						  run->settings, run->after, run->id);
+		store_reopen_batches(&session, run->id);
+		store_mark_resumed(&session, run->id);
+		change_run(&session, run, RUN_ENQUEUED, false, caller, "backfill_retry");
+	}
+	store_end(&session);
+	wake_at_commit();
+	PG_RETURN_INT64(n);
+}
+
+/* backfill_alter(id, settings) */
+Datum
+backfill_alter(PG_FUNCTION_ARGS)
+{
+	Jsonb	   *settings = PG_GETARG_JSONB_P(1);
+	Oid			caller = GetUserId();
+	StoreSession session;
+	RunInfo    *run;
+	EventInfo	event = {.kind = "settings"};
+
+	segment_require();
+	settings_check_alterable(settings);
+	PreventCommandDuringRecovery("backfill_alter()");
+	store_begin(&session);
+	run = get_run(&session, PG_GETARG_INT64(0), caller);
+	if (run->status == RUN_COMPLETED)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot change the settings of run " INT64_FORMAT ", which is \"%s\"",
+						run->id, status_name(run->status)),
+				 errhint("Start another run with the settings.")));
+	event.role = GetUserNameFromId(caller, false);
+	event.reason = JsonbToCString(NULL, &settings->root, VARSIZE(settings));
+	settings = settings_merge(run->settings, settings);
+	settings_check_together(settings, run->scope);
+	store_set_settings(&session, run->id, settings);
+	store_add_event(&session, run, &event);
+	store_end(&session);
+	wake_at_commit();
+	PG_RETURN_VOID();
+}
+
+/* backfill_delete(id) */
+Datum
+backfill_delete(PG_FUNCTION_ARGS)
+{
+	StoreSession session;
+	Oid			caller = GetUserId();
+	RunInfo    *run;
+	int64		dependent;
+	EventInfo	event = {.kind = "delete", .role = GetUserNameFromId(caller, false)};
+
+	PreventCommandDuringRecovery("backfill_delete()");
+	store_begin(&session);
+	run = get_run(&session, PG_GETARG_INT64(0), caller);
+	if (!status_has_ended(run->status) && run->is_local)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("cannot delete run " INT64_FORMAT ", which is \"%s\"",
+						run->id, status_name(run->status)),
+				 errhint("Stop the run first: SELECT backfill_stop(" INT64_FORMAT ").", run->id)));
+	dependent = store_find_dependent(&session, run->id);
+	if (dependent != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				 errmsg("cannot delete run " INT64_FORMAT ": run " INT64_FORMAT " waits for it",
+						run->id, dependent),
+				 errhint("Stop that run first: SELECT backfill_stop(" INT64_FORMAT ").", dependent)));
+	store_delete_run(&session, run->id);
+	store_add_event(&session, run, &event);
+	store_end(&session);
+	PG_RETURN_VOID();
+}

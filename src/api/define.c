@@ -1,0 +1,157 @@
+/*-------------------------------------------------------------------------
+ *
+ * define.c
+ *	  The SQL functions that create, replace and drop definitions.
+ *
+ * They read and check the arguments; what makes a definition sound is
+ * definition/definition.c.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+
+#include "definition/definition.h"
+#include "definition/then.h"
+#include "settings/settings.h"
+#include "store/definition.h"
+#include "store/run.h"
+#include "store/store.h"
+
+PG_FUNCTION_INFO_V1(backfill_define);
+PG_FUNCTION_INFO_V1(backfill_drop);
+
+static char *
+text_arg(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
+}
+
+static void
+check_name(const char *name)
+{
+	if (name == NULL || name[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("the name of a backfill definition cannot be empty"),
+				 errhint("Give the definition a name to start it by.")));
+	if (strlen(name) >= NAMEDATALEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_NAME_TOO_LONG),
+				 errmsg("the name of a backfill definition is too long"),
+				 errdetail("The limit is %d bytes.", NAMEDATALEN - 1),
+				 errhint("Choose a shorter name and put the rest into the description.")));
+}
+
+/* The settings given, with the argument direction among them. */
+static Jsonb *
+collect_settings(Jsonb *given, const char *direction)
+{
+	Jsonb	   *settings;
+	char	   *inner;
+
+	if (given)
+		settings_check(given);
+	settings = settings_merge(NULL, given);
+	if (direction == NULL)
+		return settings;
+	inner = settings_text(settings, "direction");
+	if (inner && pg_strcasecmp(inner, direction) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("direction is given twice: \"%s\" and \"%s\"", direction, inner),
+				 errhint("Give it as an argument or as a setting.")));
+	settings = settings_with(settings, "direction", direction);
+	settings_check(settings);
+	return settings;
+}
+
+/*
+ * backfill_define(name, target, statement, scope, key, direction, parameters,
+ *				   settings, description, finish, then)
+ *
+ * A definition that exists keeps its owner, as CREATE OR REPLACE does.
+ */
+Datum
+backfill_define(PG_FUNCTION_ARGS)
+{
+	DefinitionInfo def = {0};
+	DefinitionInfo *existing;
+	StoreSession session;
+
+	def.name = text_arg(fcinfo, 0);
+	check_name(def.name);
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the target of a backfill cannot be null")));
+	def.target = PG_GETARG_OID(1);
+	def.statement = text_arg(fcinfo, 2);
+	if (def.statement == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the statement of a backfill cannot be null")));
+	def.scope = text_arg(fcinfo, 3);
+	def.key = text_arg(fcinfo, 4);
+	def.parameters = PG_ARGISNULL(6) ? settings_merge(NULL, NULL) : PG_GETARG_JSONB_P(6);
+	def.settings = collect_settings(PG_ARGISNULL(7) ? NULL : PG_GETARG_JSONB_P(7),
+									text_arg(fcinfo, 5));
+	def.description = text_arg(fcinfo, 8);
+	def.finish = text_arg(fcinfo, 9);
+	def.then = PG_ARGISNULL(10) ? NULL : PG_GETARG_JSONB_P(10);
+	def.search_path = pstrdup(namespace_search_path);
+	def.owner = GetUserId();
+
+	PreventCommandDuringRecovery("backfill_define()");
+	store_begin(&session);
+	existing = store_load_definition(&session, def.name);
+	store_end(&session);
+	if (existing)
+	{
+		definition_check_replace(existing);
+		def.owner = existing->owner;
+	}
+
+	definition_check(&def);
+	if (def.then)
+		then_check(def.then, def.name);
+
+	store_begin(&session);
+	store_store_definition(&session, &def);
+	store_end(&session);
+	PG_RETURN_VOID();
+}
+
+/* backfill_drop(name) */
+Datum
+backfill_drop(PG_FUNCTION_ARGS)
+{
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	StoreSession session;
+	DefinitionInfo *def;
+	int64		active;
+
+	PreventCommandDuringRecovery("backfill_drop()");
+	store_begin(&session);
+	def = definition_get(&session, name);
+	store_end(&session);
+	definition_check_role(def->owner, "definition", quote_identifier(name));
+
+	store_begin(&session);
+	active = store_find_active_run(&session, name);
+	if (active != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("cannot drop backfill definition \"%s\": run " INT64_FORMAT " is active",
+						name, active),
+				 errhint("Stop the run first: SELECT backfill_stop(" INT64_FORMAT ").", active)));
+	store_delete_definition(&session, name);
+	store_end(&session);
+	PG_RETURN_VOID();
+}

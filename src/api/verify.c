@@ -1,0 +1,102 @@
+/*-------------------------------------------------------------------------
+ *
+ * verify.c
+ *	  The SQL function that counts the rows still in scope.
+ *
+ * It counts them in the transaction of its caller, as the owner of the run.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+
+#include "base/owner.h"
+#include "run/access.h"
+#include "settings/parameters.h"
+#include "settings/setting.h"
+#include "settings/settings.h"
+#include "store/event.h"
+#include "store/run.h"
+#include "store/store.h"
+#include "walk/bounds.h"
+#include "walk/count.h"
+#include "walk/walk.h"
+
+PG_FUNCTION_INFO_V1(backfill_verify);
+
+/* All of it in the current transaction, as the owner. */
+static int64
+count_remaining(const RunInfo *run)
+{
+	OwnerSession session;
+	RunSettings settings;
+	RunFacts	facts = {run->id, run->name, run->started_at, run->since};
+	Walk	   *walk;
+	Bounds	   *bounds;
+	Count *v;
+
+	owner_begin(&session, run->owner, run->search_path);
+	settings_resolve(run->settings, &settings);
+	walk = walk_open(run->target, run->key, settings.direction == WALK_DESCENDING);
+	walk_check_key_types(walk, run->key_types);
+	bounds = bounds_prepare(walk);
+	v = count_begin(walk, bounds, run->start_key, run->end_key, run->scope,
+					parameters_load(run->parameter_types, run->parameters, &facts));
+	PG_TRY();
+	{
+		while (!v->done)
+		{
+			CHECK_FOR_INTERRUPTS();
+			count_step(v);
+		}
+	}
+	PG_FINALLY();
+	{
+		count_end(v);
+		bounds_drop(bounds);
+	}
+	PG_END_TRY();
+	owner_end(&session);
+	return v->rows;
+}
+
+/* backfill_verify(id) */
+Datum
+backfill_verify(PG_FUNCTION_ARGS)
+{
+	StoreSession session;
+	Oid			caller = GetUserId();
+	int64		id = PG_GETARG_INT64(0);
+	RunInfo    *run;
+	int64		rows;
+	EventInfo	event = {.kind = "verify"};
+
+	PreventCommandDuringRecovery("backfill_verify()");
+	store_begin(&session);
+	run = access_find_run(&session, id, caller, false);
+	store_end(&session);
+	if (run->scope == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot verify run " INT64_FORMAT ", which has no scope", id),
+				 errdetail("Without a scope every row is in scope, however often it was processed.")));
+	if (run->end_key == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot verify run " INT64_FORMAT ", which has not begun", id)));
+	rows = count_remaining(run);
+
+	store_begin(&session);
+	run = access_find_run(&session, id, caller, true);
+	store_set_remaining(&session, id, rows, run->verified);
+	event.role = GetUserNameFromId(caller, false);
+	event.reason = psprintf("rows remaining: " INT64_FORMAT, rows);
+	store_add_event(&session, run, &event);
+	store_end(&session);
+	PG_RETURN_INT64(rows);
+}

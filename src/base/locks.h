@@ -1,0 +1,37 @@
+/*-------------------------------------------------------------------------
+ *
+ * locks.h
+ *	  Our locks among the advisory ones.
+ *
+ * The server itself uses the classes 1 and 2 for pg_advisory_lock and its
+ * like, so that nobody meets one of these by accident.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_BASE_LOCKS_H
+#define BACKFILL_BASE_LOCKS_H
+
+#include "miscadmin.h"
+#include "storage/lock.h"
+
+typedef enum LockClass
+{
+	LOCK_CLASS_CLAIM = 77,		/* by run: from a claim to its commit */
+	LOCK_CLASS_QUARANTINE,		/* one for the server: a suspect batch is at work */
+	LOCK_CLASS_SCHEDULER,		/* by database: its only scheduler */
+	LOCK_CLASS_CHANGE,			/* by run: it changes by the hands of a worker */
+	LOCK_CLASS_START			/* by definition or table: a run is started */
+} LockClass;
+
+/* The lock of the class with that number, in this database. */
+static inline LOCKTAG
+locks_tag(LockClass class, int64 number)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_ADVISORY(tag, class == LOCK_CLASS_QUARANTINE ? InvalidOid : MyDatabaseId,
+						 (uint32) (number >> 32), (uint32) number, class);
+	return tag;
+}
+
+#endif							/* BACKFILL_BASE_LOCKS_H */

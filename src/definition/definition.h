@@ -1,0 +1,24 @@
+/*-------------------------------------------------------------------------
+ *
+ * definition.h
+ *	  Definitions of backfills: found, checked, bound.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_DEFINITION_DEFINITION_H
+#define BACKFILL_DEFINITION_DEFINITION_H
+
+#include "fmgr.h"
+
+#include "store/definition.h"
+#include "store/store.h"
+
+extern void definition_check_role(Oid owner, const char *kind, const char *name);
+extern void definition_check_replace(const DefinitionInfo *def);
+extern DefinitionInfo *definition_get(StoreSession *session, const char *name);
+extern char *definition_name_arg(FunctionCallInfo fcinfo);
+extern void definition_check(const DefinitionInfo *def);
+extern Jsonb *definition_bind(const DefinitionInfo *def, Jsonb *settings,
+							  Jsonb *parameters, Jsonb **types);
+
+#endif							/* BACKFILL_DEFINITION_DEFINITION_H */

@@ -1,0 +1,132 @@
+/*-------------------------------------------------------------------------
+ *
+ * finish.c
+ *	  The last step of a run, as a text.
+ *
+ * A definition may carry SQL that is run once when every batch is done and
+ * verified: VALIDATE CONSTRAINT, SET NOT NULL, CREATE INDEX CONCURRENTLY.  Here it
+ * is parsed and looked at; what runs it is engine/finish.c.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "commands/defrem.h"
+#include "commands/trigger.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "parser/analyze.h"
+#include "parser/parser.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "tcop/tcopprot.h"
+#include "tcop/utility.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/portal.h"
+#include "utils/snapmgr.h"
+
+#include "base/position.h"
+#include "definition/finish.h"
+
+/*
+ * The statements of the text, as raw trees.  Raises an error, which points into
+ * the text, if it cannot be parsed or would control transactions.
+ */
+List *
+finish_parse(const char *text)
+{
+	PositionText context = {"finish", text};
+	ErrorContextCallback callback;
+	List	   *raws;
+	ListCell   *lc;
+
+	callback.callback = position_error_callback;
+	callback.arg = &context;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+
+	raws = raw_parser(text, RAW_PARSE_DEFAULT);
+	foreach(lc, raws)
+	{
+		RawStmt    *raw = lfirst_node(RawStmt, lc);
+
+		if (IsA(raw->stmt, TransactionStmt))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("\"finish\" of a backfill cannot control transactions"),
+					 errdetail("Each statement is a transaction of its own."),
+					 errposition(pg_mbstrlen_with_len(text, Max(raw->stmt_location, 0)) + 1)));
+		if (IsA(raw->stmt, CopyStmt) && ((CopyStmt *) raw->stmt)->filename == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("\"finish\" of a backfill cannot copy to or from a client"),
+					 errposition(pg_mbstrlen_with_len(text, Max(raw->stmt_location, 0)) + 1)));
+	}
+	error_context_stack = callback.previous;
+	return raws;
+}
+
+/* Whether the option CONCURRENTLY is among those of a statement. */
+static bool
+has_concurrently(List *options)
+{
+	ListCell   *lc;
+
+	foreach(lc, options)
+	{
+		DefElem    *option = lfirst_node(DefElem, lc);
+
+		if (strcmp(option->defname, "concurrently") == 0)
+			return defGetBoolean(option);
+	}
+	return false;
+}
+
+/* Whether the statement ends transactions itself, and may leave half of it done. */
+bool
+finish_ends_transactions(Node *stmt)
+{
+	ListCell   *lc;
+
+	switch (nodeTag(stmt))
+	{
+		case T_IndexStmt:
+			return ((IndexStmt *) stmt)->concurrent;
+		case T_DropStmt:
+			return ((DropStmt *) stmt)->concurrent;
+		case T_ReindexStmt:
+			return has_concurrently(((ReindexStmt *) stmt)->params);
+		case T_AlterTableStmt:
+			foreach(lc, ((AlterTableStmt *) stmt)->cmds)
+			{
+				AlterTableCmd *cmd = lfirst_node(AlterTableCmd, lc);
+
+				if (cmd->subtype == AT_DetachPartition &&
+					castNode(PartitionCmd, cmd->def)->concurrent)
+					return true;
+			}
+			return false;
+		case T_VacuumStmt:
+		case T_CallStmt:
+		case T_DoStmt:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/*
+ * Whether the statement of the text after so many may be tried again when it has
+ * failed: nothing of it is left then.
+ */
+bool
+finish_may_repeat(const char *text, int step)
+{
+	List	   *raws = raw_parser(text, RAW_PARSE_DEFAULT);
+
+	return step >= list_length(raws) ||
+		!finish_ends_transactions(list_nth_node(RawStmt, raws, step)->stmt);
+}

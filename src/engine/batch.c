@@ -1,0 +1,295 @@
+/*-------------------------------------------------------------------------
+ *
+ * batch.c
+ *	  One batch: run, record, let go.
+ *
+ * The life of a batch is two transactions of its worker.  In the first its
+ * range is claimed: claim.c.  In the second the user's statement runs for the
+ * range and the row becomes "completed".  The second transaction of one batch is
+ * the first of the next, so that each batch costs one commit.
+ *
+ * Exactly once follows from the row of the batch: it is marked completed in
+ * the transaction of the change, and only if it is still "running" and still
+ * belongs to this worker.  Whoever took the batch away from a worker that
+ * seemed dead has changed the row, and the late worker rolls back.
+ *
+ * Deferred triggers are fired before the claim lock is taken, which is held to
+ * the commit.
+ *
+ * The user's code runs inside a nest level of parameters that is undone before
+ * the bookkeeping: what it sets lasts for the batch and no longer.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "commands/trigger.h"
+#include "executor/instrument.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+
+#include "base/lockwait.h"
+#include "engine/batch.h"
+#include "engine/claim.h"
+#include "engine/hook.h"
+#include "engine/session.h"
+#include "engine/work.h"
+#include "shared/allowance.h"
+#include "shared/run_slot.h"
+#include "shared/segment.h"
+#include "shared/size.h"
+#include "shared/worker_slot.h"
+#include "store/batch.h"
+#include "store/event.h"
+#include "store/store.h"
+#include "walk/key.h"
+#include "walk/statement.h"
+#include "walk/walk.h"
+
+/* ---- running ---- */
+
+/* Name the batch in the context of an error, and see how far it got. */
+static void
+batch_error_callback(void *arg)
+{
+	Worker	   *worker = (Worker *) arg;
+
+	worker->hand.processed = statement_progress();
+	errcontext("batch " INT64_FORMAT " of backfill run " INT64_FORMAT " \"%s\"",
+			   worker->hand.batch->number, worker->session.run->id,
+			   worker->session.run->name);
+}
+
+/*
+ * Run the user's statement for the batch in hand and everything it deferred,
+ * as the session's user.  Returns the rows processed.
+ */
+static uint64
+run_statement(Worker *worker)
+{
+	ErrorContextCallback callback;
+	Session    *session = &worker->session;
+	Work	   *work = &worker->work;
+	BatchInfo  *batch = worker->hand.batch;
+	ParamListInfo params = statement_params(work->walk, work->parameters);
+	Datum		start[INDEX_MAX_KEYS];
+	Datum		end[INDEX_MAX_KEYS];
+	uint64		rows;
+	int			nest;
+
+	key_from_text(work->walk, batch->start_key, start);
+	key_from_text(work->walk, batch->end_key, end);
+	walk_set_start(work->walk, params, start);
+	walk_set_end(work->walk, params, end);
+
+	worker->hand.processed = -1;
+	statement_watch();
+	callback.callback = batch_error_callback;
+	callback.arg = worker;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+
+	nest = session_enter_user_code(session);
+	if (session->settings.statement_timeout > 0)
+		enable_timeout_after(STATEMENT_TIMEOUT, (int) session->settings.statement_timeout);
+
+	lockwait_begin();
+	rows = statement_execute(work->statements[batch->start_inclusive], params);
+	AfterTriggerFireDeferred();
+	worker->hand.lock_wait = lockwait_end();
+
+	if (session->settings.statement_timeout > 0)
+		disable_timeout(STATEMENT_TIMEOUT, false);
+	AtEOXact_GUC(false, nest);
+	error_context_stack = callback.previous;
+
+	if (GetUserId() != session->userid)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("the statement of the backfill changed the current user")));
+	return rows;
+}
+
+/* Run the statement, and see what it took. */
+static void
+run_and_measure(Worker *worker)
+{
+	Hand	   *hand = &worker->hand;
+	BatchResult *result = &hand->result;
+	uint64		wal = pgWalUsage.wal_bytes;
+	int64		rows_scanned = hand->batch->rows_scanned;
+	int64		duration;
+
+	hand->wal_before = wal;
+	result->started_at = GetCurrentTimestamp();
+	result->rows_affected = (int64) run_statement(worker);
+	result->finished_at = GetCurrentTimestamp();
+	result->wal_bytes = (int64) (pgWalUsage.wal_bytes - wal);
+
+	hand->over_limit = !allowance_cover(hand->batch->rows_in_scope, result->rows_affected) &&
+		rows_scanned > 1 && !hand->indivisible;
+	if (hand->over_limit)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("the batch processed " INT64_FORMAT " rows, more than the rate limit leaves",
+						result->rows_affected)));
+
+	/* its own time: waiting for locks says nothing about the size */
+	duration = result->finished_at - result->started_at - hand->lock_wait;
+	hand->wal_before = 0;
+	hand->pinned = allowance_measure(rows_scanned, result->rows_affected, result->wal_bytes,
+									 duration, worker->session.run->scope != NULL);
+}
+
+/* Put down in the batch's row that it is done. */
+static void
+record(Session *session, void *arg)
+{
+	Worker	   *worker = (Worker *) arg;
+	BatchInfo  *batch = worker->hand.batch;
+	StoreSession store;
+
+	store_begin(&store);
+	if (!store_complete_batch(&store, session->run->id, batch,
+							  claim_claimant(worker).token, &worker->hand.result))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("batch " INT64_FORMAT " of backfill run " INT64_FORMAT " was taken over by another worker",
+						batch->number, session->run->id)));
+	if (batch->had_error)
+		store_resolve_error(&store, session->run->id, batch);
+	store_end(&store);
+}
+
+/*
+ * Run the batch in hand of the worker that is the argument, and claim the next
+ * one, in one transaction.  Does not claim when the row of the run has changed,
+ * which has to be read first, nor when hooks come after the batch.  Raises what
+ * the user's statement raises.
+ */
+void
+batch_run(Session *session, void *arg)
+{
+	Worker	   *worker = (Worker *) arg;
+	Hand	   *hand = &worker->hand;
+	BatchInfo  *next = NULL;
+	bool		hooked = hook_wanted(session, "batch", "completed");
+	HookEvent	event;
+	int64		rows_scanned = hand->batch->rows_scanned;
+	int64		rows_affected;
+
+	(void) worker_slot_take_yield();
+	worker_slot_show(WORKER_RUNNING, hand->batch->number, hand->batch->attempt);
+	debug_query_string = session->run->statement;
+	pgstat_report_activity(STATE_RUNNING, debug_query_string);
+
+	session_begin(session);
+	if (statement_is_multiple(worker->work.statements[0]))
+		XactIsoLevel = XACT_REPEATABLE_READ;
+	MemoryContextSwitchTo(session->loop_context);
+	run_and_measure(worker);
+	rows_affected = hand->result.rows_affected;
+
+#ifdef BACKFILL_NEGATIVE_CONTROL
+	/* what not to do: the tests prove that they notice */
+	session_commit(session);
+	session_begin(session);
+	MemoryContextSwitchTo(session->loop_context);
+#endif
+
+	event = claim_event(worker, "completed", NULL);
+	event.rows = rows_affected;
+	hook_change(session, &event, record, worker);
+
+	/*
+	 * A batch under suspicion must not come back because its commit was lost,
+	 * nor one that a hook has told the world of.
+	 */
+	if (hand->batch->crashes > 0 || hooked)
+		ForceSyncCommit();
+	if (!worker_slot_noticed() && !hand->in_quarantine && !hooked)
+		next = claim_next_batch(worker);
+	session_commit(session);
+
+	allowance_settle(rows_affected);
+
+	/* what was to cancel this batch must not cancel what follows it */
+	QueryCancelPending = false;
+	if (next == NULL || next->crashes < BATCH_CRASHES_SUSPECT)
+		claim_leave_quarantine(hand);
+	claim_take_in_hand(worker, next);
+	worker_slot_done(rows_scanned, rows_affected);
+	if (hooked)
+		hook_after(session, &event);
+}
+
+/* ---- letting go ---- */
+
+/* The change that letting go is, within its hooks. */
+static void
+let_go(Session *session, void *arg)
+{
+	const BatchRelease *release = (const BatchRelease *) arg;
+	BatchInfo  *batch = release->worker->hand.batch;
+	int64		token = claim_claimant(release->worker).token;
+	StoreSession store;
+
+	store_begin(&store);
+	if (release->retry)
+	{
+		EventInfo	event = {
+			.kind = "retry",
+			.batch = batch,
+			.sqlstate = unpack_sql_state(release->retry->sqlerrcode),
+			.reason = release->message
+		};
+
+		store_retry_batch(&store, session->run->id, batch, token, release->until,
+						  release->message);
+		store_add_event(&store, session->run, &event);
+	}
+	else
+		store_give_back_batch(&store, session->run->id, batch, token, release->status,
+							  release->message);
+	store_end(&store);
+}
+
+/*
+ * In a transaction of its own: let go of the batch in hand, as the argument, a
+ * BatchRelease, says.
+ */
+void
+batch_release(Session *session, void *arg)
+{
+	const BatchRelease *release = (const BatchRelease *) arg;
+	Worker	   *worker = release->worker;
+	HookEvent	event = claim_event(worker, release->status, release->message);
+
+	session_begin(session);
+	MemoryContextSwitchTo(session->loop_context);
+	hook_change(session, &event, let_go, arg);
+	session_commit(session);
+	claim_leave_quarantine(&worker->hand);
+	run_slot_set_pending(MyDatabaseId, session->run->id, release->until);
+	claim_forget(worker);
+}
+
+/* Say that the batch size cannot follow the batch time any further. */
+void
+batch_note_pinned(Worker *worker)
+{
+	EventInfo	event = {.kind = "pace"};
+	const SizeAim *aim = &worker->session.pace.aim;
+
+	event.reason = worker->hand.pinned < 0 ?
+		psprintf("batches of min_batch_size, " INT64_FORMAT " rows, take longer than target_batch_time",
+				 aim->min) :
+		psprintf("batches of max_batch_size, " INT64_FORMAT " rows, take less than target_batch_time",
+				 aim->max);
+	session_note_event(&worker->session, &event);
+}

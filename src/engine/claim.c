@@ -1,0 +1,446 @@
+/*-------------------------------------------------------------------------
+ *
+ * claim.c
+ *	  A batch comes into hand.
+ *
+ * Under the claim lock of the run, either a batch that somebody let go of is
+ * taken up again, or the next bound is found from where the last range that was
+ * claimed ends, and the batch inserted as "running".  Who claims is written into
+ * its row: it is that claimant's as long as the row says so.
+ *
+ * The claim lock is held from the claim to the commit.  Nothing that can wait
+ * for another worker happens in that time.
+ *
+ * A batch that brought down its workers is a suspect: those run one at a time,
+ * in quarantine, so that the guilty one is told from those that happened to run
+ * beside it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/locks.h"
+#include "engine/claim.h"
+#include "engine/hook.h"
+#include "engine/session.h"
+#include "engine/work.h"
+#include "shared/allowance.h"
+#include "shared/run_slot.h"
+#include "shared/worker_slot.h"
+#include "store/batch.h"
+#include "store/run.h"
+#include "store/store.h"
+#include "walk/bounds.h"
+#include "walk/key.h"
+#include "walk/walk.h"
+
+/* The worker itself, as one that claims. */
+Claimant
+claim_claimant(const Worker *worker)
+{
+	return (Claimant) {worker->session.slot.token, worker->session.slot.number};
+}
+
+/* ---- the quarantine ---- */
+
+static bool
+enter_quarantine(Hand *hand)
+{
+	if (!hand->in_quarantine)
+	{
+		LOCKTAG		tag = locks_tag(LOCK_CLASS_QUARANTINE, 0);
+
+		hand->in_quarantine = LockAcquire(&tag, ExclusiveLock, true, true) !=
+			LOCKACQUIRE_NOT_AVAIL;
+	}
+	return hand->in_quarantine;
+}
+
+/* No batch in hand is a suspect any more. */
+void
+claim_leave_quarantine(Hand *hand)
+{
+	LOCKTAG		tag = locks_tag(LOCK_CLASS_QUARANTINE, 0);
+
+	if (!hand->in_quarantine)
+		return;
+	LockRelease(&tag, ExclusiveLock, true);
+	hand->in_quarantine = false;
+}
+
+/* ---- claiming ---- */
+
+/* Take up a batch that somebody let go of; NULL if there is none. */
+static BatchInfo *
+claim_pending(Worker *worker, const Claimant *claimant, ClaimRefusal *refusal)
+{
+	int64		run_id = worker->session.run->id;
+	StoreSession store;
+	int			changes;
+	TimestampTz due;
+	BatchInfo  *batch;
+
+	if (!run_slot_has_pending(MyDatabaseId, run_id, &changes, &due))
+		return NULL;
+	if (due > GetCurrentTimestamp())
+	{
+		refusal->next_due = due;
+		return NULL;
+	}
+	store_begin(&store);
+	batch = store_take_pending(&store, run_id, claimant->token, claimant->number,
+							   BATCH_CRASHES_SUSPECT);
+	due = batch ? 0 : store_pending_due(&store, run_id, BATCH_CRASHES_FATAL);
+	if (batch == NULL && due > GetCurrentTimestamp())
+	{
+		/* none at all, or none yet */
+		run_slot_clear_pending(MyDatabaseId, run_id, changes, due);
+		refusal->next_due = due == DT_NOEND ? 0 : due;
+	}
+	else if (batch == NULL && !enter_quarantine(&worker->hand))
+		refusal->pending_elsewhere = true;
+	else if (batch == NULL)
+	{
+		batch = store_take_pending(&store, run_id, claimant->token, claimant->number,
+								   BATCH_CRASHES_FATAL);
+		if (batch == NULL)
+		{
+			claim_leave_quarantine(&worker->hand);
+			run_slot_clear_pending(MyDatabaseId, run_id, changes, DT_NOEND);
+		}
+	}
+	store_end(&store);
+	return batch;
+}
+
+/*
+ * Where the range after the last one claimed starts.  Returns false at the end
+ * of the walk.
+ */
+static bool
+find_start(const RunInfo *run, BatchInfo *batch)
+{
+	StoreSession store;
+	bool		goes_on = true;
+
+	store_begin(&store);
+	if (store_last_batch(&store, run->id, &batch->number, &batch->start_key))
+		goes_on = !key_is_last(batch->start_key, run->end_key);
+	else
+	{
+		/* or every row would be processed again */
+		if (run->rollup_number > 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("the batches of backfill run " INT64_FORMAT " are missing", run->id)));
+		batch->start_key = run->start_key;
+		batch->start_inclusive = true;
+	}
+	store_end(&store);
+	return goes_on;
+}
+
+/*
+ * A long step over rows that are not in scope must not run into many that are:
+ * end it where it has as many of them as a batch should have.
+ */
+static void
+shorten_stride(Worker *worker, BatchInfo *batch, const Datum *start, Datum *end,
+			   int64 size, bool *at_end)
+{
+	Work	   *work = &worker->work;
+	Datum		row[INDEX_MAX_KEYS];
+
+	if (!work_find_in_scope(&worker->session, work, start, batch->start_inclusive, end,
+							size - 1, row))
+		return;
+	*at_end = false;
+	memcpy(end, row, sizeof(Datum) * work->walk->nkeys);
+	batch->rows_scanned = bounds_count(work->walk, work->bounds, start,
+									   batch->start_inclusive, end, GetActiveSnapshot());
+}
+
+/*
+ * Find where the range ends: after so many rows, or, when the stride is not 0,
+ * after so many in scope within the stride.  The search runs with the owner's
+ * rights.
+ */
+static void
+find_end(Worker *worker, BatchInfo *batch, int64 size, int64 stride)
+{
+	Work	   *work = &worker->work;
+	Datum		start[INDEX_MAX_KEYS];
+	Datum		end[INDEX_MAX_KEYS];
+	bool		at_end;
+	int			nest;
+
+	/* without its index every search would sort the table */
+	walk_check_index(work->walk);
+
+	nest = session_enter_user_code(&worker->session);
+	PushActiveSnapshot(GetLatestSnapshot());
+	key_from_text(work->walk, batch->start_key, start);
+	batch->rows_scanned = bounds_next_end(work->walk, work->bounds, start,
+										  batch->start_inclusive, work->last_key,
+										  Max(size, stride),
+										  GetActiveSnapshot(), end, &at_end);
+	if (stride > 0 && batch->rows_scanned > size)
+		shorten_stride(worker, batch, start, end, size, &at_end);
+	PopActiveSnapshot();
+	AtEOXact_GUC(false, nest);
+	batch->end_key = at_end ? worker->session.run->end_key : key_to_text(work->walk, end);
+}
+
+/*
+ * Claim the range after the last one claimed; NULL at the end of the walk, or
+ * when no rows may be begun.
+ */
+static BatchInfo *
+claim_range(Worker *worker, const Claimant *claimant, ClaimRefusal *refusal)
+{
+	RunInfo    *run = worker->session.run;
+	BatchInfo  *batch = palloc0(sizeof(BatchInfo));
+	StoreSession store;
+	int64		size;
+	int64		stride;
+	TimestampTz retry_at;
+
+	if (!find_start(run, batch))
+		return NULL;
+	size = allowance_ask(run->scope != NULL, &stride, &retry_at);
+	if (size == 0)
+	{
+		refusal->throttled_until = retry_at;
+		return NULL;
+	}
+	batch->number++;
+	batch->attempt = 1;
+	find_end(worker, batch, size, stride);
+
+	/* of a stride only the rows in scope are processed */
+	batch->rows_in_scope = stride > 0 ? Min(batch->rows_scanned, size) : batch->rows_scanned;
+	allowance_keep(batch->rows_in_scope);
+	store_begin(&store);
+	store_insert_batch(&store, run->id, batch, claimant->token, claimant->number);
+	store_end(&store);
+	return batch;
+}
+
+/*
+ * Whether the claim must not be lost in a crash, because the batch may be what
+ * brings the server down, and would never be found out: one that somebody let
+ * go of, and the first of a worker.  Parts of a batch that raised an error are
+ * too many for that; the batch before them is found out first.
+ */
+static bool
+must_outlive_crash(const BatchInfo *batch, bool pending, bool first)
+{
+	return pending ? batch->crashes > 0 || !batch->had_error : first;
+}
+
+/*
+ * Claim a batch in the current transaction; NULL when there is none, with the
+ * reason in *refusal.  "first" is whether the transaction does nothing else.  The
+ * result is in the current memory context.
+ */
+static BatchInfo *
+claim(Worker *worker, const Claimant *claimant, bool first, ClaimRefusal *refusal)
+{
+	LOCKTAG		tag = locks_tag(LOCK_CLASS_CLAIM, worker->session.run->id);
+	BatchInfo  *batch;
+	bool		pending;
+
+	memset(refusal, 0, sizeof(ClaimRefusal));
+	allowance_drop_next();
+
+	/* after a crash everything is suspect for a moment */
+	if (worker_slot_is_cautious() && !enter_quarantine(&worker->hand))
+	{
+		refusal->pending_elsewhere = true;
+		return NULL;
+	}
+
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	batch = claim_pending(worker, claimant, refusal);
+	pending = batch != NULL;
+	if (pending)
+		batch->rows_in_scope = batch->rows_scanned;
+	else
+		batch = claim_range(worker, claimant, refusal);
+	if (batch && must_outlive_crash(batch, pending, first))
+		ForceSyncCommit();
+	if (batch == NULL)
+		claim_leave_quarantine(&worker->hand);
+	return batch;
+}
+
+/*
+ * At the end of the transaction of a batch: claim the next one for this worker.
+ * NULL when there is none; the reason is asked for again.
+ */
+BatchInfo *
+claim_next_batch(Worker *worker)
+{
+	Claimant	me = claim_claimant(worker);
+	ClaimRefusal refusal;
+
+	return claim(worker, &me, false, &refusal);
+}
+
+/* ---- in hand ---- */
+
+/* A copy of the batch in the current memory context. */
+static BatchInfo *
+copy_batch(const BatchInfo *batch)
+{
+	BatchInfo  *copy = palloc(sizeof(BatchInfo));
+
+	*copy = *batch;
+	copy->start_key = DatumGetArrayTypePCopy(PointerGetDatum(batch->start_key));
+	copy->end_key = DatumGetArrayTypePCopy(PointerGetDatum(batch->end_key));
+	return copy;
+}
+
+/* Make a claimed batch, which may be NULL, the one in hand; it is committed. */
+void
+claim_take_in_hand(Worker *worker, const BatchInfo *claimed)
+{
+	MemoryContext old;
+
+	claim_forget(worker);
+	allowance_advance();
+	if (claimed == NULL)
+		return;
+	old = MemoryContextSwitchTo(worker->hand.context);
+	worker->hand.batch = copy_batch(claimed);
+	MemoryContextSwitchTo(old);
+}
+
+/* The batch in hand is somebody else's affair now. */
+void
+claim_forget(Worker *worker)
+{
+	worker->hand.batch = NULL;
+	worker->hand.indivisible = false;
+	allowance_release();
+	MemoryContextReset(worker->hand.context);
+}
+
+/*
+ * Lock the target before the claim lock, as a batch has done when it claims
+ * the next one: whoever locked in the other order could wait in a circle with
+ * another worker and a session that waits for the target.
+ */
+static void
+lock_target(Session *session)
+{
+	int			nest = session_enter_user_code(session);
+
+	LockRelationOid(session->run->target, AccessShareLock);
+	AtEOXact_GUC(false, nest);
+}
+
+/*
+ * Take the claim lock of the run, until the end of the transaction, in which
+ * nothing has happened yet.
+ */
+void
+claim_lock(Worker *worker)
+{
+	LOCKTAG		tag = locks_tag(LOCK_CLASS_CLAIM, worker->session.run->id);
+
+	lock_target(&worker->session);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+}
+
+/*
+ * Claim a batch in a transaction of its own, and take it in hand; or fill
+ * *refusal when there is none.  Raises what the search for the bound raises.
+ */
+void
+claim_batch(Worker *worker, ClaimRefusal *refusal)
+{
+	Session    *session = &worker->session;
+	Claimant	me = claim_claimant(worker);
+	BatchInfo  *batch;
+
+	session_begin(session);
+	MemoryContextSwitchTo(session->loop_context);
+	lock_target(session);
+	batch = claim(worker, &me, true, refusal);
+	session_commit(session);
+	claim_take_in_hand(worker, batch);
+}
+
+/* ---- its hooks ---- */
+
+/*
+ * The event of the batch in hand changing to the status.  It outlives the batch
+ * in the loop context.
+ */
+HookEvent
+claim_event(Worker *worker, const char *status, const char *error)
+{
+	HookEvent	event = {
+		.object = "batch",
+		.status = status,
+		.previous_status = strcmp(status, "running") == 0 ? "pending" : "running",
+		.rows = worker->hand.batch->rows_scanned,
+		.error = error
+	};
+
+	if (worker->session.hooks != NIL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(worker->session.loop_context);
+
+		event.batch = copy_batch(worker->hand.batch);
+		MemoryContextSwitchTo(old);
+	}
+	return event;
+}
+
+static void
+no_change(Session *session, void *arg)
+{
+}
+
+/* In a transaction of its own: the hooks that may prevent the batch in hand. */
+static void
+announce(Session *session, void *arg)
+{
+	const HookEvent *event = (const HookEvent *) arg;
+
+	session_begin(session);
+	MemoryContextSwitchTo(session->loop_context);
+	hook_change(session, event, no_change, NULL);
+	session_commit(session);
+}
+
+/*
+ * The batch in hand has been claimed and is about to run: call its hooks.
+ * Returns the error that prevents it, or NULL.
+ */
+ErrorData *
+claim_announce(Worker *worker)
+{
+	HookEvent	event = claim_event(worker, "running", NULL);
+	ErrorData  *error;
+
+	worker->hand.processed = -1;
+	error = session_try(&worker->session, announce, &event);
+	if (error == NULL)
+	{
+		worker->hand.batch->announced = true;
+		hook_after(&worker->session, &event);
+	}
+	return error;
+}

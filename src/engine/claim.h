@@ -1,0 +1,67 @@
+/*-------------------------------------------------------------------------
+ *
+ * claim.h
+ *	  A batch comes into hand.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_ENGINE_CLAIM_H
+#define BACKFILL_ENGINE_CLAIM_H
+
+#include "engine/hook.h"
+#include "engine/session.h"
+#include "engine/work.h"
+#include "store/batch.h"
+
+/* What a worker has in hand. */
+typedef struct Hand
+{
+	MemoryContext context;		/* holds batch */
+	BatchInfo  *batch;			/* or NULL */
+	BatchResult result;			/* of the batch that has just run */
+	int64		processed;		/* rows, by the statement that failed; -1 if unknown */
+	int64		lock_wait;		/* of the statement, microseconds */
+	uint64		wal_before;		/* WAL of the session before the batch, or 0 */
+	bool		indivisible;	/* the batch goes beyond the limit all the same */
+	bool		over_limit;		/* the batch was more than a rate limit leaves */
+	int			pinned;			/* the batch size has reached a limit: -1 or 1 */
+	bool		in_quarantine;	/* holds the lock for suspect batches */
+	bool		in_trouble;		/* the last batches had to be tried again */
+	int			prepared_again; /* so often since a batch was completed */
+	char	   *last_skipped;	/* SQLSTATE of the row left out last */
+} Hand;
+
+/* A worker of a run: the session, what it has prepared, what it has in hand. */
+typedef struct Worker
+{
+	Session		session;
+	Work		work;
+	Hand		hand;
+} Worker;
+
+/* Who claims a batch, as it is written into the row of the batch. */
+typedef struct Claimant
+{
+	int64		token;			/* never used twice */
+	int			number;			/* of the worker */
+} Claimant;
+
+/* Why there is no batch to be had; all zero: the walk has come to its end. */
+typedef struct ClaimRefusal
+{
+	TimestampTz throttled_until;	/* when a batch may be claimed, or 0 */
+	TimestampTz next_due;		/* when one is to be tried again, or 0 */
+	bool		pending_elsewhere;	/* a suspect batch may be waiting */
+} ClaimRefusal;
+
+extern Claimant claim_claimant(const Worker *worker);
+extern void claim_batch(Worker *worker, ClaimRefusal *refusal);
+extern BatchInfo *claim_next_batch(Worker *worker);
+extern void claim_take_in_hand(Worker *worker, const BatchInfo *claimed);
+extern void claim_forget(Worker *worker);
+extern void claim_lock(Worker *worker);
+extern void claim_leave_quarantine(Hand *hand);
+extern HookEvent claim_event(Worker *worker, const char *status, const char *error);
+extern ErrorData *claim_announce(Worker *worker);
+
+#endif							/* BACKFILL_ENGINE_CLAIM_H */

@@ -1,0 +1,17 @@
+/*-------------------------------------------------------------------------
+ *
+ * ends.h
+ *	  Where a walk begins and where it ends.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_ENGINE_ENDS_H
+#define BACKFILL_ENGINE_ENDS_H
+
+#include "engine/session.h"
+#include "engine/work.h"
+
+extern bool ends_wait_for_writers(Session *session);
+extern void ends_find(Session *session, Work *work);
+
+#endif							/* BACKFILL_ENGINE_ENDS_H */

@@ -1,0 +1,533 @@
+/*-------------------------------------------------------------------------
+ *
+ * failure.c
+ *	  What a worker does about errors: again, smaller, without the row, or not.
+ *
+ * An error that may go away by itself is tried again, in two halves if it was
+ * a timeout.  Any other error follows the setting on_error: the batch is
+ * divided until the row that fails stands alone and is left out, or the run
+ * fails.  Everything here happens after the batch was rolled back.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "executor/instrument.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "engine/batch.h"
+#include "engine/claim.h"
+#include "engine/divide.h"
+#include "engine/failure.h"
+#include "engine/hook.h"
+#include "engine/session.h"
+#include "engine/work.h"
+#include "run/transition.h"
+#include "settings/setting.h"
+#include "shared/allowance.h"
+#include "shared/segment.h"
+#include "shared/wake.h"
+#include "shared/worker_slot.h"
+#include "store/batch.h"
+#include "store/event.h"
+#include "store/pace.h"
+#include "store/run.h"
+#include "store/status.h"
+#include "store/store.h"
+
+/* How often to look for a batch that is due, when there is nothing else. */
+#define RETRY_POLL_MS		500
+/* What a session needs to take what a batch has given way to. */
+#define GIVE_WAY_MS			20
+/* How often to prepare anew for one batch that meets a changed table. */
+#define PREPARE_TRIES		3
+
+/* ---- the run fails ---- */
+
+/* What failed, for the functions that record it. */
+typedef struct Failure
+{
+	Worker	   *worker;
+	const ErrorData *error;
+} Failure;
+
+/* The change that the failing of the batch in hand is, within its hooks. */
+static void
+fail_batch(Session *session, void *arg)
+{
+	const Failure *failure = (const Failure *) arg;
+	StoreSession store;
+
+	store_begin(&store);
+	store_give_back_batch(&store, session->slot.run_id, failure->worker->hand.batch,
+						  claim_claimant(failure->worker).token, "failed",
+						  failure->error->message);
+	store_end(&store);
+}
+
+/* Give the batch back as failed and ask for the run to fail. */
+static void
+record_failure(Session *session, void *arg)
+{
+	const Failure *failure = (const Failure *) arg;
+	const ErrorData *error = failure->error;
+	BatchInfo  *batch = failure->worker->hand.batch;
+	StoreSession store;
+	RunError	run_error = {
+		.sqlstate = unpack_sql_state(error->sqlerrcode),
+		.message = error->message,
+		.detail = error->detail,
+		.hint = error->hint,
+		.context = error->context
+	};
+	EventInfo	event = {
+		.kind = "error",
+		.batch = batch,
+		.sqlstate = run_error.sqlstate,
+		.reason = error->message
+	};
+	RunInfo    *run;
+
+	session_begin(session);
+	MemoryContextSwitchTo(session->loop_context);
+	if (batch)
+	{
+		HookEvent	failed = claim_event(failure->worker, "failed", error->message);
+
+		hook_change(session, &failed, fail_batch, arg);
+	}
+	store_begin(&store);
+	run = store_load_run(&store, session->slot.run_id, true);
+	if (run != NULL)
+	{
+		store_set_error(&store, run->id, &run_error);
+		store_add_event(&store, run, &event);
+		transition_request(&store, run, RUN_FAILED, false, NULL, NULL);
+	}
+	store_end(&store);
+	wake_at_commit();
+	session_commit(session);
+}
+
+/*
+ * The run cannot go on: record the error, in the server's log and in the run,
+ * and leave.
+ */
+compat_noreturn void
+failure_fail_run(Worker *worker, ErrorData *error)
+{
+	Session    *session = &worker->session;
+	Failure		failure = {worker, error};
+	ErrorData  *second;
+
+	ereport(LOG,
+			(errcode(error->sqlerrcode),
+			 errmsg("backfill run " INT64_FORMAT " failed: %s",
+					session->slot.run_id, error->message),
+			 error->detail ? errdetail_internal("%s", error->detail) : 0,
+			 error->context ? errcontext("%s", error->context) : 0));
+	second = hook_try(session, record_failure, &failure, worker->hand.batch);
+	if (second)
+		ReThrowError(second);
+	if (worker->hand.batch)
+	{
+		HookEvent	event = claim_event(worker, "failed", error->message);
+
+		hook_after(session, &event);
+	}
+	proc_exit(0);
+}
+
+/* ---- letting go ---- */
+
+/* What becomes of a batch that its worker lets go of. */
+static const char *
+status_given_back(const RunInfo *run)
+{
+	return run->is_requested && run->requested == RUN_STOPPED ? "stopped" : "pending";
+}
+
+/* Let go of the batch in hand, with its hooks.  Returns the error if that fails. */
+static ErrorData *
+let_go(Worker *worker, BatchRelease *release)
+{
+	Session    *session = &worker->session;
+	HookEvent	event = claim_event(worker, release->status, release->message);
+	ErrorData  *error = hook_try(session, batch_release, release, worker->hand.batch);
+
+	if (error == NULL)
+		hook_after(session, &event);
+	return error;
+}
+
+/* Let go of the batch in hand, if any, and leave. */
+compat_noreturn void
+failure_leave(Worker *worker, const char *message)
+{
+	Session    *session = &worker->session;
+	BatchInfo  *batch = worker->hand.batch;
+
+	if (batch && session->run)
+	{
+		BatchRelease release = {worker, status_given_back(session->run), message, NULL, DT_NOBEGIN};
+		ErrorData  *error;
+
+		/* nothing is left to be cancelled; what is to stop at once waits for no hook */
+		worker_slot_show(WORKER_LEAVING, batch->number, batch->attempt);
+		session->hooks_off = session->run->is_requested && session->run->immediate;
+		error = let_go(worker, &release);
+		if (error)
+			ReThrowError(error);
+	}
+	proc_exit(0);
+}
+
+/* Let go of the batch in hand, which may not begin now. */
+void
+failure_give_back(Worker *worker)
+{
+	BatchRelease release = {worker, status_given_back(worker->session.run), NULL, NULL, DT_NOBEGIN};
+	ErrorData  *error = let_go(worker, &release);
+
+	if (error && !session_is_retryable(error))
+		failure_fail_run(worker, error);
+}
+
+/* ---- what is no batch ---- */
+
+/* Say why the run waits; the argument is the reason, or NULL. */
+static void
+note_waiting(Session *session, void *arg)
+{
+	StoreSession store;
+
+	session_begin(session);
+	store_begin(&store);
+	store_set_wait_reason(&store, session->run->id, (const char *) arg);
+	store_end(&store);
+	session_commit(session);
+}
+
+/*
+ * Do what has to be done before the first batch; the function is given the
+ * worker.  Nothing is lost by waiting for a lock, or for resources, as long as it
+ * takes: the run says so.  Fails the run with any other error.
+ */
+void
+failure_insist(Worker *worker, SessionFunction function)
+{
+	Session    *session = &worker->session;
+	ErrorData  *error;
+	int			tries = 0;
+
+	while ((error = session_try(session, function, worker)) != NULL)
+	{
+		if (!session_is_retryable(error))
+			failure_fail_run(worker, error);
+		tries++;
+		(void) session_try_uncancelled(session, note_waiting,
+									   psprintf("tries again to begin: %s", error->message));
+		worker_slot_show(WORKER_RETRYING, 0, 0);
+		if (!session_nap(session_retry_delay(session, tries)) && !session_reload(session))
+			failure_leave(worker, NULL);
+	}
+	if (tries > 0)
+		(void) session_try_uncancelled(session, note_waiting, NULL);
+}
+
+static void
+prepare(Session *session, void *arg)
+{
+	work_prepare(session, &((Worker *) arg)->work);
+}
+
+/* Prepare what the run needs, however long that has to wait. */
+void
+failure_prepare(Worker *worker)
+{
+	failure_insist(worker, prepare);
+}
+
+/*
+ * The target is known to the plans by its name: after it was renamed, or the
+ * name given to another table, they have to be made anew.  Returns whether
+ * that is worth a try with this error.
+ */
+bool
+failure_prepare_again(Worker *worker, const ErrorData *error)
+{
+	if (worker->hand.prepared_again >= PREPARE_TRIES ||
+		ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION)
+		return false;
+	worker->hand.prepared_again++;
+	failure_prepare(worker);
+	return true;
+}
+
+/* Put down that what is no batch is tried again. */
+void
+failure_note_retry(Session *session, const ErrorData *error)
+{
+	EventInfo	event = {
+		.kind = "retry",
+		.sqlstate = unpack_sql_state(error->sqlerrcode),
+		.reason = error->message
+	};
+
+	session_note_event(session, &event);
+}
+
+/*
+ * Every batch that is left waits to be tried again: say so, and sleep a while,
+ * at most until the first is due.
+ */
+void
+failure_wait_for_retry(Worker *worker, TimestampTz due)
+{
+	static char reason[] =
+		"waits to try batches again that met an error; see backfill_batches";
+	Session    *session = &worker->session;
+	int64		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), due);
+
+	if (session->run->wait_reason == NULL)
+	{
+		(void) session_try_uncancelled(session, note_waiting, reason);
+		session->run->wait_reason = MemoryContextStrdup(session->run_context, reason);
+	}
+	worker_slot_show(WORKER_RETRYING, 0, 0);
+	if (!session_nap(Min(ms, RETRY_POLL_MS)) && !session_reload(session))
+		failure_leave(worker, NULL);
+}
+
+/* ---- the batch in hand ---- */
+
+/* Whether the error may be that of one row, which can be left out. */
+static bool
+is_skippable(const Worker *worker, const ErrorData *error)
+{
+	int			category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+
+	return worker->session.settings.on_error == ON_ERROR_SKIP &&
+		category != ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION &&
+		category != ERRCODE_INTERNAL_ERROR &&
+		category != ERRCODE_INSUFFICIENT_RESOURCES &&
+		(category != ERRCODE_OPERATOR_INTERVENTION ||
+		 error->sqlerrcode == ERRCODE_QUERY_CANCELED);
+}
+
+/*
+ * Divide the batch in hand: into so many parts because of the error, or, without
+ * one, so that the first has that many rows.  Returns false if it is but one row.
+ */
+static bool
+divide(Worker *worker, const ErrorData *error, int parts, int64 fitting)
+{
+	Division	division = {worker, error, parts, fitting};
+	ErrorData  *second = session_try(&worker->session, divide_batch, &division);
+
+	if (second == NULL)
+		return division.divided;
+	if (!session_is_retryable(second))
+		failure_fail_run(worker, second);
+	return true;				/* whole as it is, the batch is tried again */
+}
+
+/* Leave the row out that the batch in hand is; fails the run at its limit. */
+static void
+skip(Worker *worker, ErrorData *error)
+{
+	Session    *session = &worker->session;
+	Skip		skip = {worker, error};
+	HookEvent	event;
+	ErrorData  *second;
+
+	if (divide(worker, error, DIVIDE_PARTS, 0))
+		return;
+
+	/* rows of several children with one key cannot be told apart */
+	if (worker->hand.batch->rows_scanned > 1)
+		failure_fail_run(worker, error);
+	event = claim_event(worker, "failed", error->message);
+	second = hook_try(session, divide_skip, &skip, worker->hand.batch);
+	if (second)
+	{
+		if (!session_is_retryable(second))
+			failure_fail_run(worker, second);
+		return;
+	}
+	hook_after(session, &event);
+	if (!skip.too_many)
+		return;
+	error->detail = psprintf("The run has reached \"max_errors\" or \"max_error_rate\"; this is the error of the last row that was skipped.");
+	failure_fail_run(worker, error);
+}
+
+/*
+ * Put the batch in hand aside, to be tried again after a while: what is in its
+ * way need not be in the way of others.
+ */
+static void
+try_later(Worker *worker, const ErrorData *error)
+{
+	Session    *session = &worker->session;
+	Hand	   *hand = &worker->hand;
+	int			tries = hand->batch->tries;
+	BatchRelease release = {worker, "pending", error->message, error};
+	ErrorData  *second;
+
+	/* once for all batches in a row that meet the same trouble */
+	if (!hand->in_trouble && tries == 1)
+		ereport(LOG,
+				(errcode(error->sqlerrcode),
+				 errmsg("batch " INT64_FORMAT " of backfill run " INT64_FORMAT " will be tried again: %s",
+						hand->batch->number, session->run->id, error->message)));
+	hand->in_trouble = true;
+	release.until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+												session_retry_delay(session, tries));
+	second = let_go(worker, &release);
+	if (second == NULL)
+		return;
+	if (!session_is_retryable(second))
+		failure_fail_run(worker, second);
+	if (!session_nap(session_retry_delay(session, tries)) && !session_reload(session))
+		failure_leave(worker, error->message);
+}
+
+/* A batch that was cancelled for another process. */
+typedef struct GivenWay
+{
+	const BatchInfo *batch;
+	const char *reason;
+} GivenWay;
+
+static void
+add_yield_event(Session *session, void *arg)
+{
+	const GivenWay *given = (const GivenWay *) arg;
+	StoreSession store;
+	EventInfo	event = {
+		.kind = "yield",
+		.batch = given->batch,
+		.reason = given->reason
+	};
+
+	session_begin(session);
+	store_begin(&store);
+	store_note_yield(&store, session->run->id);
+	store_add_event(&store, session->run, &event);
+	store_end(&store);
+	session_commit(session);
+}
+
+/*
+ * The batch in hand was cancelled for another process: try it again in halves.
+ * What is one row only waits a while, however often that takes.
+ */
+static void
+give_way(Worker *worker, ErrorData *error, pid_t to)
+{
+	GivenWay	given = {worker->hand.batch};
+
+	error->message = psprintf("process %d waited for a lock of the batch", (int) to);
+	given.reason = error->message;
+	(void) session_try_uncancelled(&worker->session, add_yield_event, &given);
+	if (divide(worker, error, 2, 0))
+	{
+		/* who was waiting has been woken, but may not have the row yet */
+		(void) session_nap(GIVE_WAY_MS);
+		return;
+	}
+	worker->hand.batch->tries = 1;
+	try_later(worker, error);
+}
+
+/*
+ * The batch in hand has more rows than the limits leave: let go of it in two
+ * parts, the first of which has so many.
+ */
+void
+failure_divide_fitting(Worker *worker, int64 rows)
+{
+	/* what cannot be divided, rows of several children with one key, goes as one */
+	worker->hand.indivisible = !divide(worker, NULL, 2, rows);
+}
+
+/*
+ * What the error of the batch in hand comes to, when nothing special is known of
+ * it: again, without the row, or the end of the run.
+ */
+static void
+judge(Worker *worker, ErrorData *error, bool from_hook)
+{
+	BatchInfo  *batch = worker->hand.batch;
+
+	/* a hook has spoken about the batch, not about one of its rows */
+	if (from_hook && !session_is_retryable(error))
+		failure_fail_run(worker, error);
+	if (is_skippable(worker, error) && !session_is_retryable(error))
+	{
+		skip(worker, error);
+		return;
+	}
+	batch->tries++;
+	if (!session_is_retryable(error) ||
+		batch->tries >= worker->session.settings.max_attempts)
+	{
+		/* what does not go away by itself is an error like any other */
+		if (from_hook || !is_skippable(worker, error))
+			failure_fail_run(worker, error);
+		skip(worker, error);
+		return;
+	}
+
+	/* half of it may be done in the time that the whole does not get */
+	if ((error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		 error->sqlerrcode == ERRCODE_QUERY_CANCELED) &&
+		divide(worker, error, 2, 0))
+		return;
+
+	try_later(worker, error);
+}
+
+/*
+ * The batch in hand has raised an error.  Returns when the worker is to go on,
+ * with this batch or another; leaves the process otherwise.
+ */
+void
+failure_handle(Worker *worker, ErrorData *error)
+{
+	Hand	   *hand = &worker->hand;
+	bool		from_hook = worker->session.in_hook;
+	pid_t		yield_to;
+
+	/* the WAL is written, whatever became of the batch */
+	if (hand->wal_before > 0)
+		allowance_wrote((int64) (pgWalUsage.wal_bytes - hand->wal_before));
+	hand->wal_before = 0;
+
+	/* nobody waits for the batch any more; what was to cancel it, must not cancel this */
+	worker_slot_show(WORKER_RETRYING, hand->batch->number, hand->batch->attempt);
+	yield_to = worker_slot_take_yield();
+	QueryCancelPending = false;
+
+	/* our own cancellation, which comes after a notice, is no error */
+	if (worker_slot_noticed() && !session_reload(&worker->session))
+	{
+		if (!session_is_retryable(error) && !is_skippable(worker, error))
+			failure_fail_run(worker, error);
+		failure_leave(worker, error->message);
+	}
+	if (yield_to != 0 && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		give_way(worker, error, yield_to);
+	else if (hand->over_limit)
+	{
+		hand->over_limit = false;
+		hand->indivisible = !divide(worker, error, 2, 0);
+	}
+	else if (!failure_prepare_again(worker, error))
+		judge(worker, error, from_hook);
+}

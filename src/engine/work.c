@@ -1,0 +1,109 @@
+/*-------------------------------------------------------------------------
+ *
+ * work.c
+ *	  What a worker has prepared for its run.
+ *
+ * The walk, the parameters, the statement and the searches of a run are made
+ * once, in a memory context of their own, and serve every batch.  When the target
+ * was renamed they are made anew.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "engine/session.h"
+#include "engine/work.h"
+#include "settings/parameters.h"
+#include "settings/setting.h"
+#include "store/run.h"
+#include "walk/bounds.h"
+#include "walk/key.h"
+#include "walk/statement.h"
+#include "walk/walk.h"
+
+/* Forget what work_prepare made. */
+static void
+unprepare(Work *work)
+{
+	if (!work->prepared)
+		return;
+	work->prepared = false;
+	for (int inclusive = 0; inclusive < 2; inclusive++)
+		statement_drop(work->statements[inclusive]);
+	bounds_drop(work->bounds);
+	for (int inclusive = 0; inclusive < 2; inclusive++)
+	{
+		if (work->rows_in_scope[inclusive])
+			statement_drop(work->rows_in_scope[inclusive]);
+		work->rows_in_scope[inclusive] = NULL;
+	}
+	MemoryContextReset(work->context);
+}
+
+/*
+ * In a transaction of its own: parse and analyse what the run does, and read the
+ * last key of the walk if it is known.  Raises what is wrong with it.
+ */
+void
+work_prepare(Session *session, Work *work)
+{
+	RunInfo    *run = session->run;
+	RunFacts	facts = {run->id, run->name, run->started_at, run->since};
+	int			nest;
+
+	if (work->context == NULL)
+		work->context = AllocSetContextCreate(session->context, "backfill work",
+											  ALLOCSET_DEFAULT_SIZES);
+	unprepare(work);
+	session_begin(session);
+	MemoryContextSwitchTo(work->context);
+	nest = session_enter_user_code(session);
+	work->walk = walk_open(run->target, run->key,
+						   session->settings.direction == WALK_DESCENDING);
+	if (run->key_types)
+		walk_check_key_types(work->walk, run->key_types);
+	work->parameters = parameters_load(run->parameter_types, run->parameters, &facts);
+	for (int inclusive = 0; inclusive < 2; inclusive++)
+	{
+		work->statements[inclusive] = statement_prepare(run->statement, work->walk,
+														run->scope, work->parameters,
+														inclusive != 0);
+		statement_keep(work->statements[inclusive]);
+	}
+	AtEOXact_GUC(false, nest);
+	work->bounds = bounds_prepare(work->walk);
+	if (run->end_key && !key_is_empty(run->end_key))
+		key_from_text(work->walk, run->end_key, work->last_key);
+	session_commit(session);
+	work->prepared = true;
+}
+
+/*
+ * The key of a row in scope of the range, at that offset, read with the active
+ * snapshot.  False if there is none.
+ */
+bool
+work_find_in_scope(Session *session, Work *work, const Datum *start, bool start_inclusive,
+				   const Datum *end, int64 offset, Datum *key)
+{
+	ParamListInfo params = statement_params(work->walk, work->parameters);
+	Statement **query = &work->rows_in_scope[start_inclusive];
+
+	if (*query == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(work->context);
+
+		*query = bounds_prepare_row(work->walk, start_inclusive, session->run->scope,
+									work->parameters);
+		statement_keep(*query);
+		MemoryContextSwitchTo(old);
+	}
+	walk_set_start(work->walk, params, start);
+	walk_set_end(work->walk, params, end);
+	walk_set_number(work->walk, params, offset);
+	return statement_fetch(*query, params, GetActiveSnapshot(), work->walk->nkeys, key);
+}

@@ -1,0 +1,35 @@
+/*-------------------------------------------------------------------------
+ *
+ * work.h
+ *	  What a worker has prepared for its run.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_ENGINE_WORK_H
+#define BACKFILL_ENGINE_WORK_H
+
+#include "engine/session.h"
+#include "settings/parameters.h"
+#include "walk/bounds.h"
+#include "walk/statement.h"
+#include "walk/walk.h"
+
+/* All of it is made from the row of the run, and may be made anew at any time. */
+typedef struct Work
+{
+	MemoryContext context;		/* holds all of it */
+	bool		prepared;		/* what follows is complete */
+	Walk	   *walk;
+	Parameters *parameters;
+	Statement  *statements[2];	/* by start_inclusive */
+	Bounds	   *bounds;
+	Statement  *rows_in_scope[2];	/* likewise; NULL until needed */
+	Datum		last_key[INDEX_MAX_KEYS];	/* of the walk, if it is known */
+} Work;
+
+extern void work_prepare(Session *session, Work *work);
+extern bool work_find_in_scope(Session *session, Work *work, const Datum *start,
+							   bool start_inclusive, const Datum *end, int64 offset,
+							   Datum *key);
+
+#endif							/* BACKFILL_ENGINE_WORK_H */

@@ -1,0 +1,74 @@
+/*-------------------------------------------------------------------------
+ *
+ * staffing.c
+ *	  The workers that a run should have.
+ *
+ * How many they are follows from the settings and from what is left to do.
+ * Called by the scheduler, within a store session.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "process/staffing.h"
+#include "shared/run_slot.h"
+#include "store/batch.h"
+#include "store/event.h"
+#include "store/run.h"
+#include "store/status.h"
+#include "store/store.h"
+#include "walk/key.h"
+
+/* Whether every range of the walk has been claimed. */
+bool
+staffing_walk_is_claimed(StoreSession *session, RunInfo *run)
+{
+	int64		number;
+	ArrayType  *end_key;
+
+	if (run->end_key == NULL)
+		return false;
+	if (key_is_empty(run->end_key))
+		return true;
+	return store_last_batch(session, run->id, &number, &end_key) &&
+		key_is_last(end_key, run->end_key);
+}
+
+/* The number of workers that the run should have, of so many at most. */
+int
+staffing_wanted(StoreSession *session, RunInfo *run, int living, int most)
+{
+	int			changes;
+	TimestampTz pending_from;
+	int64		open;
+	int64		due;
+
+	if (most == 0)
+		return 0;
+	if (run->end_key == NULL)
+		return 1;
+
+	/* hooks are called by one worker, not by each that comes */
+	if (run->status == RUN_ENQUEUED &&
+		store_has_hook(session, run->name, run->owner, RUN_RUNNING))
+		return 1;
+	if (staffing_walk_is_claimed(session, run))
+	{
+		/* what is left is at most what somebody let go of */
+		if (living > 0 &&
+			(!run_slot_has_pending(MyDatabaseId, run->id, &changes, &pending_from) ||
+			 pending_from > GetCurrentTimestamp()))
+			return living;
+
+		/* for those that wait to be tried again one is enough */
+		open = store_open_batches(session, run->id, &due);
+		open = Min(most, due > 0 ? due : Min(open, 1));
+
+		/* only a worker makes the run running, also where nothing but its end is left */
+		return run->status == RUN_ENQUEUED ? Max(open, 1) : open;
+	}
+	return most;
+}

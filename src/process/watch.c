@@ -1,0 +1,399 @@
+/*-------------------------------------------------------------------------
+ *
+ * watch.c
+ *	  One look at one run, by the scheduler.
+ *
+ * In a transaction of its own: take back the batches of workers that died, carry
+ * out what was requested when no worker is left, complete what is done, set the
+ * pace, and say how many workers are wanted.  An error about one run fails that run
+ * and no other.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "governor/governor.h"
+#include "process/staffing.h"
+#include "process/watch.h"
+#include "run/access.h"
+#include "run/transition.h"
+#include "shared/run_slot.h"
+#include "shared/scheduler_slot.h"
+#include "shared/segment.h"
+#include "shared/worker_slot.h"
+#include "store/batch.h"
+#include "store/event.h"
+#include "store/run.h"
+#include "store/status.h"
+#include "store/store.h"
+
+#define ROLLUP_MS			5000
+/* What ended a worker may be about to end us, too. */
+#define SETTLE_MS			100
+
+/* Start a transaction of the scheduler's.  Ends the process when the extension is gone. */
+void
+watch_begin(Scheduler *scheduler)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	if (!store_lock_extension())
+	{
+		AbortCurrentTransaction();
+		run_slot_forget_database(MyDatabaseId);
+		(void) scheduler_slot_finish(DT_NOEND);
+		proc_exit(0);
+	}
+	MemoryContextSwitchTo(scheduler->round_context);
+}
+
+/* Commit it.  Ends in the context of the round. */
+void
+watch_commit(Scheduler *scheduler)
+{
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(scheduler->round_context);
+	pgstat_report_stat(false);
+}
+
+/* What is remembered of the run, new if nothing is. */
+Watch *
+watch_get(Scheduler *scheduler, int64 run_id)
+{
+	Watch	   *watch;
+	MemoryContext old;
+	ListCell   *lc;
+
+	foreach(lc, scheduler->watches)
+	{
+		watch = lfirst(lc);
+		if (watch->run_id == run_id)
+			return watch;
+	}
+	old = MemoryContextSwitchTo(scheduler->context);
+	watch = palloc0(sizeof(Watch));
+	watch->run_id = run_id;
+	watch->tokens = -1;
+	scheduler->watches = lappend(scheduler->watches, watch);
+	MemoryContextSwitchTo(old);
+	return watch;
+}
+
+/* ---- one run ---- */
+
+/*
+ * Fail a run from here: nobody is at work on it, or there are workers living, or
+ * to come, which will see the request.
+ */
+void
+watch_fail_run(StoreSession *session, RunInfo *run, int living, int sqlstate,
+		 const char *message, const char *hint)
+{
+	RunError	error = {
+		.sqlstate = unpack_sql_state(sqlstate),
+		.message = message,
+		.hint = hint
+	};
+
+	ereport(LOG,
+			(errmsg("backfill run " INT64_FORMAT " failed: %s", run->id, message),
+			 hint ? errhint("%s", hint) : 0));
+	store_set_error(session, run->id, &error);
+	run->error = pstrdup(message);
+	run->sqlstate = pstrdup(error.sqlstate);
+	if (living > 0)
+		transition_request(session, run, RUN_FAILED, false, NULL, message);
+	else
+		transition_make(session, run, RUN_FAILED, NULL, message);
+}
+
+/*
+ * Take back the batches of workers that are not among the living.  Returns
+ * false when one of them has brought down too many.
+ */
+static bool
+recover(StoreSession *session, RunInfo *run, Watch *watch,
+		int64 *tokens, int living)
+{
+	int64		sum = 0;
+	int64		worst;
+	int			crashes;
+	int			n;
+	EventInfo	event = {.kind = "takeover"};
+	bool		clean_start;
+	int64		boot = segment_boot(&clean_start);
+
+	for (int i = 0; i < living; i++)
+		sum = (int64) ((uint64) sum + (uint64) tokens[i]);
+	if (watch->tokens == sum && living > 0)
+		return true;
+	watch->tokens = sum;
+	n = store_recover_batches(session, run->id, tokens, living, boot, clean_start,
+								&worst, &crashes);
+	if (n == 0)
+		return true;
+	event.reason = psprintf("%d batch%s of workers that are gone", n, n == 1 ? "" : "es");
+	store_add_event(session, run, &event);
+
+	/* how often a batch did harm must outlive the next harm it does */
+	ForceSyncCommit();
+	watch->pending = true;
+	if (crashes < BATCH_CRASHES_FATAL)
+		return true;
+	if (transition_needs_worker(session, run, RUN_FAILED))
+		living = Max(living, 1);
+	watch_fail_run(session, run, living, ERRCODE_CRASH_SHUTDOWN,
+			 psprintf("batch " INT64_FORMAT " brought down its worker or the server %d times",
+					  worst, crashes),
+			 "Look into the server log, mend the data or what the statement calls, and call backfill_resume.");
+	return false;
+}
+
+/*
+ * Carry out what was requested, or have a worker do it, when no worker is
+ * left.
+ */
+static void
+carry_out(Scheduler *scheduler, StoreSession *session, RunInfo *run, Watch *watch, int living)
+{
+	if (living > 0)
+	{
+		if (run->immediate)
+			worker_slot_cancel(MyDatabaseId, run->id);
+		scheduler->round_soon = true;
+		return;
+	}
+	store_rollup(session, run->id);
+	governor_save_size(session, run);
+	if (transition_needs_worker(session, run, run->requested))
+		watch->wanted = 1;
+	else
+		transition_carry_out(session, run, run->requested);
+}
+
+/* The run is to change: do it, or have a worker do it. */
+static void
+change_run(StoreSession *session, RunInfo *run, Watch *watch, RunStatus to)
+{
+	if (transition_needs_worker(session, run, to))
+	{
+		transition_request(session, run, to, false, NULL, NULL);
+		watch->wanted = 1;
+	}
+	else
+		transition_make(session, run, to, NULL, NULL);
+}
+
+/*
+ * Carry out what was requested, complete what is done.  Returns whether the
+ * run goes on; otherwise watch->wanted is the number of workers it needs.
+ */
+static bool
+advance(Scheduler *scheduler, StoreSession *session, RunInfo *run, Watch *watch, int living)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (run->is_requested)
+	{
+		carry_out(scheduler, session, run, watch, living);
+		return false;
+	}
+	if (run->status == RUN_PENDING && run->start_at <= now)
+	{
+		char	   *reason = transition_wait_reason(session, run->after);
+
+		watch->blocked = reason != NULL;
+		if (watch->blocked)
+		{
+			store_set_wait_reason(session, run->id, reason);
+			return false;
+		}
+		change_run(session, run, watch, RUN_ENQUEUED);
+
+		/* how things stand for it at this hour is looked at in the next round */
+		scheduler->round_soon = true;
+		return false;
+	}
+	if (run->status == RUN_RUNNING && living == 0 &&
+		staffing_walk_is_claimed(session, run) &&
+		store_open_batches(session, run->id, NULL) == 0)
+	{
+		/* the verification and the last step wait for their hour, too */
+		governor_set_pace(session, run, &watch->governor, living);
+		if (watch->governor.pace.hold)
+			return false;
+		store_rollup(session, run->id);
+		change_run(session, run, watch, RUN_COMPLETED);
+		return false;
+	}
+	if (run->status == RUN_RUNNING &&
+		TimestampDifferenceExceeds(watch->rolled_up_at, now, ROLLUP_MS))
+	{
+		store_rollup(session, run->id);
+		governor_save_size(session, run);
+		watch->rolled_up_at = now;
+	}
+	return run->status != RUN_PENDING;
+}
+
+/*
+ * Carry out what was requested although no worker can call the hooks.  A run
+ * that cannot be verified or finished fails.
+ */
+void
+watch_force_request(StoreSession *session, RunInfo *run, const char *why)
+{
+	EventInfo	event = {
+		.kind = "hook",
+		.reason = psprintf("no hook was called: %s", why)
+	};
+
+	store_add_event(session, run, &event);
+	if (run->requested == RUN_COMPLETED)
+		watch_fail_run(session, run, 0, ERRCODE_CONNECTION_FAILURE, why, NULL);
+	else
+		transition_carry_out(session, run, run->requested);
+}
+
+/*
+ * Whether there is something to be done about the run, which is locked: batches
+ * are taken back first, which may fail it.
+ */
+static bool
+is_to_be_advanced(StoreSession *session, RunInfo *run, Watch *watch, int64 *tokens, int living)
+{
+	return (status_is_active(run->status) || run->is_requested) && run->is_local &&
+		(run->status != RUN_RUNNING || recover(session, run, watch, tokens, living));
+}
+
+/* Bring the run on, and say how many workers it needs. */
+static void
+advance_and_staff(Scheduler *scheduler, StoreSession *session, RunInfo *run, Watch *watch,
+				  int living)
+{
+	const char *problem;
+	const char *hint;
+
+	watch->owner = run->owner;
+	if (advance(scheduler, session, run, watch, living))
+	{
+		governor_set_pace(session, run, &watch->governor, living);
+		watch->wanted = staffing_wanted(session, run, living,
+										(int) watch->governor.pace.workers);
+
+		/* the first worker looks for batches that were let go of, by whomever */
+		if (living == 0)
+			watch->pending = true;
+	}
+	problem = watch->wanted > living ? access_problem(run->owner, &hint) : NULL;
+	if (problem == NULL)
+		return;
+	if (run->is_requested)
+		watch_force_request(session, run, problem);
+	else
+		watch_fail_run(session, run, living, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+					   problem, hint);
+	watch->wanted = 0;
+}
+
+/* One look at one run, in a transaction of its own. */
+static void
+look_after(Scheduler *scheduler, Watch *watch)
+{
+	StoreSession session;
+	RunInfo    *run;
+	int64	   *tokens;
+	int			living;
+	bool		goes_on;
+
+	watch_begin(scheduler);
+	store_begin(&session);
+	watch->wanted = 0;
+	run = store_try_run(&session, watch->run_id);
+	if (run == NULL)
+		scheduler->round_soon = true;	/* a session is at it: later */
+
+	/* count the workers when no session can change the run any more */
+	living = worker_slot_count(MyDatabaseId, watch->run_id, &tokens);
+	if (living < watch->living)
+		watch->settles_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SETTLE_MS);
+	watch->living = living;
+	goes_on = run && is_to_be_advanced(&session, run, watch, tokens, living);
+	store_end(&session);
+	if (goes_on)
+	{
+		/* a request is carried out whatever the hour, and however the server is */
+		if (!run->is_requested && run->status != RUN_PENDING)
+			governor_judge(run, &watch->governor);
+		store_begin(&session);
+		advance_and_staff(scheduler, &session, run, watch, living);
+		store_end(&session);
+	}
+	watch_commit(scheduler);
+
+	/* not before the workers can see the rows */
+	if (watch->pending)
+		run_slot_set_pending(MyDatabaseId, watch->run_id, DT_NOBEGIN);
+	watch->pending = false;
+}
+
+/* Whether the next round may do better, so that the run need not fail. */
+static bool
+is_transient(ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK ||
+		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES;
+}
+
+/*
+ * One look at one run.  An error about it fails the run, and is logged; one in
+ * recording that ends the process.
+ */
+void
+watch_look_after(Scheduler *scheduler, Watch *watch)
+{
+	ErrorData  *volatile error = NULL;
+
+	PG_TRY();
+	{
+		look_after(scheduler, watch);
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(scheduler->round_context);
+		error = CopyErrorData();
+		EmitErrorReport();
+		AbortOutOfAnyTransaction();
+		FlushErrorState();
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(scheduler->round_context);
+	if (error)
+	{
+		StoreSession session;
+		RunInfo    *run;
+
+		watch->wanted = 0;
+		if (is_transient(error))
+			return;
+		watch_begin(scheduler);
+		store_begin(&session);
+		run = store_try_run(&session, watch->run_id);
+		if (run && status_is_active(run->status))
+			watch_fail_run(&session, run, watch->living, error->sqlerrcode,
+						   error->message, NULL);
+		store_end(&session);
+		watch_commit(scheduler);
+	}
+}

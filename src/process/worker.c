@@ -1,0 +1,382 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.c
+ *	  The process that runs batches of one run.
+ *
+ * A worker is started by the scheduler for one run and lives until there is
+ * nothing to claim, the run is to stop, or the run has failed.  Its session is
+ * authenticated as the owner of the run, and runs everything of the user's: the
+ * statement, the scope, and the searches of the target that the walk needs.
+ *
+ * Here is the loop: a batch comes into hand, waits until it may begin, runs, and
+ * is followed by a pause.  What happens to a batch stands in engine/.
+ *
+ * The worker never decides how its run ends.  It records an error and asks for
+ * "failed"; the scheduler changes the status when no worker is left.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "engine/batch.h"
+#include "engine/change.h"
+#include "engine/claim.h"
+#include "engine/ends.h"
+#include "engine/failure.h"
+#include "engine/hook.h"
+#include "engine/probe.h"
+#include "engine/session.h"
+#include "process/worker.h"
+#include "shared/allowance.h"
+#include "shared/pace.h"
+#include "shared/segment.h"
+#include "shared/wake.h"
+#include "shared/worker_slot.h"
+#include "store/batch.h"
+#include "store/run.h"
+#include "store/status.h"
+#include "walk/key.h"
+
+/* How often to look for a suspect batch that another worker may give free. */
+#define SUSPECT_POLL_MS		100
+/* How often the probe is run. */
+#define PROBE_MS			1000
+/* How often a worker that is held looks whether it still is, if nobody tells it. */
+#define HELD_POLL_MS		1000
+/* A pause from which on nothing is kept reserved. */
+#define LONG_PAUSE_MS		100
+
+/* ---- the beginning ---- */
+
+static void
+name_session(const RunInfo *run)
+{
+	char	   *name = psprintf("backfill run " INT64_FORMAT " %s", run->id, run->name);
+	int			length = pg_mbcliplen(name, strlen(name), NAMEDATALEN - 1);
+
+	name[length] = '\0';
+	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_SESSION);
+}
+
+/*
+ * Whether the worker is there, alone, to carry out what was requested of the
+ * run, because something of the owner's has to run with it.
+ */
+static bool
+is_to_carry_out(Session *session)
+{
+	RunInfo    *run = session->run;
+
+	return run->is_requested && run->is_local && run->owner == session->slot.owner &&
+		worker_slot_count(MyDatabaseId, run->id, NULL) == 1 &&
+		(run->requested == RUN_COMPLETED ||
+		 hook_wanted(session, "run", status_name(run->requested)));
+}
+
+static void
+find_ends(Session *session, void *arg)
+{
+	ends_find(session, &((Worker *) arg)->work);
+}
+
+/* Prepare, and find the ends if nobody has.  Leaves when there is no work. */
+static void
+set_up(Worker *worker)
+{
+	Session    *session = &worker->session;
+	bool		goes_on = session_reload(session);
+
+	if (session->run == NULL)
+		proc_exit(0);
+	name_session(session->run);
+	if (is_to_carry_out(session))
+		change_carry_out(worker);
+	if (!goes_on && (!change_begin_run(worker) || !session_reload(session)))
+		proc_exit(0);
+	failure_prepare(worker);
+	if (session->run->end_key == NULL)
+	{
+		if (!ends_wait_for_writers(session))
+			proc_exit(0);
+		worker_slot_show(WORKER_PREPARING, 0, 0);
+		failure_insist(worker, find_ends);
+		wake_database(MyDatabaseId);
+		if (!session_reload(session))
+			proc_exit(0);
+		failure_prepare(worker);
+	}
+	worker_slot_ready();
+}
+
+/* ---- may it begin? ---- */
+
+/* Show what the worker does, and with which batch. */
+static void
+show(const Worker *worker, WorkerState state)
+{
+	const BatchInfo *batch = worker->hand.batch;
+
+	worker_slot_show(state, batch ? batch->number : 0, batch ? batch->attempt : 0);
+}
+
+/* Sleep, at most so many milliseconds, and read the run again when it has changed. */
+static void
+nap(Worker *worker, int64 ms)
+{
+	if (!session_nap(ms) && !session_reload(&worker->session))
+		failure_leave(worker, NULL);
+}
+
+/* Wait until the time, or until the run or its pace has changed. */
+static void
+throttle_until(Worker *worker, TimestampTz until)
+{
+	int64		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+
+	show(worker, WORKER_THROTTLED);
+
+	/* rounded down, it would be too early */
+	nap(worker, ms + 1);
+}
+
+/*
+ * Whether no batch may begin, by the word of the scheduler or the probe, which is
+ * run if it is time for that; *look_at is when to look again.
+ */
+static bool
+is_held(Session *session, TimestampTz *look_at)
+{
+	*look_at = DT_NOEND;
+	if (session->settings.probe && pace_take_probe(PROBE_MS, look_at))
+		probe_run(session);
+	if (!pace_is_held())
+		return false;
+	*look_at = Min(*look_at, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HELD_POLL_MS));
+	return true;
+}
+
+/*
+ * Wait until the batch in hand may begin: nothing holds the run, and its rows are
+ * within the limits.  Returns false if it is no longer in hand, because only a
+ * part of its rows is, or because the wait may be long.
+ */
+static bool
+be_admitted(Worker *worker)
+{
+	Hand	   *hand = &worker->hand;
+
+	for (;;)
+	{
+		TimestampTz look_at;
+		int64		fitting = 0;
+		bool		held = is_held(&worker->session, &look_at);
+
+		if (!held)
+		{
+			if (allowance_reserve(hand->batch->rows_in_scope, hand->indivisible,
+								  &fitting, &look_at))
+				return true;
+			if (fitting > 0)
+			{
+				failure_divide_fitting(worker, fitting);
+				return false;
+			}
+		}
+		allowance_release();
+		if (held || hand->in_quarantine)
+			failure_give_back(worker);
+		throttle_until(worker, look_at);
+		if (hand->batch == NULL)
+			return false;
+		MemoryContextReset(worker->session.loop_context);
+	}
+}
+
+/* ---- a batch, and a pause ---- */
+
+/* There was no batch to be had: wait for one, or leave. */
+static void
+wait_or_leave(Worker *worker, const ClaimRefusal *refusal)
+{
+	if (refusal->throttled_until != 0)
+		throttle_until(worker, refusal->throttled_until);
+	else if (refusal->next_due != 0)
+	{
+		/* what is left waits to be tried again; one is enough to wait for it */
+		if (worker_slot_rank() > 0)
+			failure_leave(worker, NULL);
+		failure_wait_for_retry(worker, refusal->next_due);
+	}
+	else if (refusal->pending_elsewhere)
+	{
+		worker_slot_show(WORKER_WAITING, 0, 0);
+		nap(worker, SUSPECT_POLL_MS);
+	}
+	else
+		failure_leave(worker, NULL);
+	MemoryContextReset(worker->session.loop_context);
+}
+
+/* What a claim is about, for session_try. */
+typedef struct Claiming
+{
+	Worker	   *worker;
+	ClaimRefusal refusal;
+} Claiming;
+
+static void
+try_claim(Session *session, void *arg)
+{
+	Claiming   *claiming = (Claiming *) arg;
+
+	claim_batch(claiming->worker, &claiming->refusal);
+}
+
+/* Have a batch in hand, or leave when there is none to be had. */
+static void
+claim_or_leave(Worker *worker)
+{
+	Session    *session = &worker->session;
+	int			tries = 0;
+
+	while (worker->hand.batch == NULL)
+	{
+		Claiming	claiming = {worker};
+		TimestampTz look_at;
+		ErrorData  *error;
+
+		if (is_held(session, &look_at))
+		{
+			throttle_until(worker, look_at);
+			MemoryContextReset(session->loop_context);
+			continue;
+		}
+		error = session_try(session, try_claim, &claiming);
+		if (error == NULL)
+		{
+			tries = 0;
+			if (worker->hand.batch == NULL)
+				wait_or_leave(worker, &claiming.refusal);
+			continue;
+		}
+		if (failure_prepare_again(worker, error))
+			continue;
+		if (!session_is_retryable(error) || ++tries >= session->settings.max_attempts)
+			failure_fail_run(worker, error);
+		nap(worker, session_retry_delay(session, tries));
+	}
+}
+
+/* The pause after a batch, in milliseconds. */
+static int64
+pause_after(const Worker *worker)
+{
+	const Pace *pace = &worker->session.pace;
+	const BatchResult *result = &worker->hand.result;
+	double		duration = (result->finished_at - result->started_at) / 1000.0;
+	double		pause = Max(pace->sleep, duration * pace->nice / 1000000);
+
+	/* slowed to a share of the speed that it would have otherwise */
+	if (pace->duty > 0)
+		pause = (duration + pause) / pace->duty - duration;
+	return (int64) pause;
+}
+
+static void
+sleep_between(Worker *worker)
+{
+	TimestampTz began = GetCurrentTimestamp();
+	int64		pause = pause_after(worker);
+
+	if (pause == 0)
+		return;
+
+	/* meanwhile others may use what the next batch has reserved */
+	if (pause >= LONG_PAUSE_MS)
+		allowance_release();
+	show(worker, WORKER_SLEEPING);
+	for (;;)
+	{
+		int64		slept = (GetCurrentTimestamp() - began) / 1000;
+
+		if (slept >= pause || session_nap(pause - slept))
+			return;
+		if (!session_reload(&worker->session))
+			failure_leave(worker, NULL);
+		pause = pause_after(worker);
+	}
+}
+
+/* One turn of the loop. */
+static void
+work_on(Worker *worker)
+{
+	Session    *session = &worker->session;
+	Hand	   *hand = &worker->hand;
+	ErrorData  *error;
+	bool		retried;
+
+	session_check_interrupts();
+	if (worker_slot_noticed() && !session_reload(session))
+		failure_leave(worker, NULL);
+	MemoryContextReset(session->loop_context);
+	claim_or_leave(worker);
+	if (!be_admitted(worker))
+		return;
+	retried = hand->batch->tries > 0;
+	error = !hand->batch->announced && hook_wanted(session, "batch", "running") ?
+		claim_announce(worker) : NULL;
+	if (error == NULL)
+		error = session_try(session, batch_run, worker);
+	if (error)
+	{
+		failure_handle(worker, error);
+		return;
+	}
+	hand->prepared_again = 0;
+	hand->in_trouble = hand->in_trouble && retried;
+	if (hand->pinned != 0)
+		batch_note_pinned(worker);
+	sleep_between(worker);
+}
+
+void
+backfill_worker_main(Datum arg)
+{
+	Worker	   *worker;
+	Session    *session;
+	int64		token;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+
+	worker = MemoryContextAllocZero(TopMemoryContext, sizeof(Worker));
+	session = &worker->session;
+	memcpy(&token, MyBgworkerEntry->bgw_extra, sizeof(token));
+	if (!worker_slot_attach(DatumGetInt32(arg), token, &session->slot))
+		proc_exit(0);
+	allowance_attach();
+	BackgroundWorkerInitializeConnectionByOid(session->slot.database, session->slot.owner,
+											  COMPAT_CONNECT_AS_OWNER);
+	session_open(session);
+	worker->hand.context = AllocSetContextCreate(session->context, "backfill batch",
+												 ALLOCSET_SMALL_SIZES);
+
+	set_up(worker);
+	if (key_is_empty(session->run->end_key))
+		proc_exit(0);
+	for (;;)
+		work_on(worker);
+}

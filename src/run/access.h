@@ -1,0 +1,20 @@
+/*-------------------------------------------------------------------------
+ *
+ * access.h
+ *	  Who may control a run, and who can have workers.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_RUN_ACCESS_H
+#define BACKFILL_RUN_ACCESS_H
+
+#include "store/run.h"
+#include "store/store.h"
+
+extern bool access_may_log_in(Oid role);
+extern void access_check_owner(Oid owner);
+extern const char *access_problem(Oid owner, const char **hint);
+extern RunInfo *access_find_run(StoreSession *session, int64 id, Oid caller,
+								bool for_update);
+
+#endif							/* BACKFILL_RUN_ACCESS_H */

@@ -1,0 +1,163 @@
+/*-------------------------------------------------------------------------
+ *
+ * follow.c
+ *	  Runs that follow a run.
+ *
+ * When a run is completed, runs of the definitions that its own names in "then" are
+ * started, in the same transaction, in the session of the run's owner.  What cannot
+ * be started is put down as an event, and does not undo the run.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "definition/then.h"
+#include "run/follow.h"
+#include "run/start.h"
+#include "store/event.h"
+#include "store/run.h"
+#include "store/store.h"
+
+/* ---- then: the runs ---- */
+
+static JsonbValue *
+time_value(TimestampTz time)
+{
+	JsonbValue *value = palloc(sizeof(JsonbValue));
+
+	value->type = jbvString;
+	value->val.string.val = TIMESTAMP_IS_NOBEGIN(time) ? "-infinity" :
+		pstrdup(timestamptz_to_str(time));
+	value->val.string.len = strlen(value->val.string.val);
+	return value;
+}
+
+/* What {"from": "params.x"} or {"from": "run.id"} stands for; anything else itself. */
+static JsonbValue *
+map_value(RunInfo *run, JsonbValue *value)
+{
+	JsonbValue *from = then_is_object(value) ? then_member(value->val.binary.data, "from") : NULL;
+	JsonbValue *result = NULL;
+	char	   *source;
+
+	if (from == NULL || from->type != jbvString ||
+		JsonContainerSize(value->val.binary.data) != 1)
+		return value;
+	source = pnstrdup(from->val.string.val, from->val.string.len);
+	if (strncmp(source, "params.", 7) == 0)
+		result = then_member(&run->parameters->root, source + 7);
+	else if (strcmp(source, "run.id") == 0)
+	{
+		result = palloc(sizeof(JsonbValue));
+		result->type = jbvNumeric;
+		result->val.numeric = int64_to_numeric(run->id);
+	}
+	else if (strcmp(source, "run.started_at") == 0)
+		result = time_value(run->started_at);
+	else if (strcmp(source, "run.since") == 0)
+		result = time_value(run->since);
+	if (result == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_PARAMETER),
+				 errmsg("run " INT64_FORMAT " has no \"%s\"", run->id, source)));
+	return result;
+}
+
+/* The parameters of the follower, mapped; NULL if it is given none. */
+static Jsonb *
+map_parameters(RunInfo *run, JsonbContainer *follower)
+{
+	JsonbValue *given = then_member(follower, "parameters");
+	JsonbParseState *state = NULL;
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue	v;
+
+	if (given == NULL)
+		return NULL;
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	it = JsonbIteratorInit(given->val.binary.data);
+	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			pushJsonbValue(&state, WJB_KEY, &v);
+		else if (token == WJB_VALUE)
+			pushJsonbValue(&state, WJB_VALUE, map_value(run, &v));
+	}
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+/* Start one follower; puts down an event, also when it cannot be started. */
+static void
+start_follower(RunInfo *run, JsonbContainer *follower)
+{
+	StoreSession session;
+	JsonbValue *name_value = then_member(follower, "name");
+	JsonbValue *settings = then_member(follower, "settings");
+	char	   *name = pnstrdup(name_value->val.string.val, name_value->val.string.len);
+	EventInfo	event = {.kind = "then"};
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	PG_TRY();
+	{
+		int64		id = start_run(name, map_parameters(run, follower),
+									   settings ? JsonbValueToJsonb(settings) : NULL,
+									   DT_NOBEGIN, NULL,
+									   psprintf("follows run " INT64_FORMAT, run->id), NULL);
+
+		PopActiveSnapshot();
+		ReleaseCurrentSubTransaction();
+		event.reason = psprintf("run " INT64_FORMAT " of \"%s\" follows", id, name);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		event.sqlstate = unpack_sql_state(error->sqlerrcode);
+		event.reason = psprintf("\"%s\" could not be started: %s", name, error->message);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+
+	store_begin(&session);
+	store_add_event(&session, run, &event);
+	store_end(&session);
+}
+
+/*
+ * The run has been completed, in the current transaction, by its owner: start
+ * what follows it.
+ */
+void
+follow_start(RunInfo *run)
+{
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue	v;
+
+	if (run->then == NULL)
+		return;
+	it = JsonbIteratorInit(&run->then->root);
+	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
+	{
+		if (token == WJB_ELEM)
+			start_follower(run, v.val.binary.data);
+	}
+}

@@ -1,0 +1,50 @@
+/*-------------------------------------------------------------------------
+ *
+ * parameters.h
+ *	  Parameters of a run: declared, given, read in the statement and the scope.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_SETTINGS_PARAMETERS_H
+#define BACKFILL_SETTINGS_PARAMETERS_H
+
+#include "datatype/timestamp.h"
+#include "utils/jsonb.h"
+
+/* The relations whose columns they seem to be. */
+#define PARAMETERS_GIVEN	"params"
+#define PARAMETERS_RUN		"run"
+
+/* One name that the statement and the scope may use. */
+typedef struct Parameter
+{
+	const char *relation;		/* "run" or "params" */
+	char	   *name;
+	Oid			type;
+	int32		typmod;
+	Datum		value;
+	bool		isnull;
+} Parameter;
+
+typedef struct Parameters
+{
+	int			n;
+	Parameter  *items;
+} Parameters;
+
+/* What a run says of itself; zero and null where there is no run. */
+typedef struct RunFacts
+{
+	int64		id;				/* 0 is null */
+	const char *name;
+	TimestampTz started_at;		/* DT_NOBEGIN is null */
+	TimestampTz since;			/* DT_NOBEGIN is -infinity */
+} RunFacts;
+
+extern void parameters_check(Jsonb *declaration);
+extern Jsonb *parameters_types(Jsonb *declaration);
+extern Jsonb *parameters_bind(Jsonb *declaration, Jsonb *given);
+extern Parameters *parameters_load(Jsonb *declaration, Jsonb *values,
+								   const RunFacts *facts);
+
+#endif							/* BACKFILL_SETTINGS_PARAMETERS_H */

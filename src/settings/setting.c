@@ -1,0 +1,429 @@
+/*-------------------------------------------------------------------------
+ *
+ * setting.c
+ *	  The values of settings: from JSON, to text, and what is wrong with them.
+ *
+ * What a value may be follows from the type of its setting; the error for one
+ * that may not names the setting and its limits.  Called by settings.c, which
+ * has the table of the settings.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "parser/parser.h"
+#include "utils/builtins.h"
+#include "utils/numeric.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/quantity.h"
+#include "settings/setting.h"
+#include "settings/window.h"
+
+/* Millionths as a decimal number. */
+static char *
+number_text(int64 millionths)
+{
+	char	   *text = psprintf("%.6f", millionths / 1000000.0);
+	char	   *end = text + strlen(text);
+
+	while (end[-1] == '0')
+		end--;
+	if (end[-1] == '.')
+		end--;
+	*end = '\0';
+	return text;
+}
+
+/* A value or limit of the setting as text, NULL where there is none. */
+char *
+setting_text(const Setting *setting, int64 value)
+{
+	switch (setting->type)
+	{
+		case SETTING_BOOL:
+			return pstrdup(value ? "true" : "false");
+		case SETTING_WORKERS:
+			if (value == 0)
+				return pstrdup("auto");
+			/* FALLTHROUGH */
+		case SETTING_INTEGER:
+		case SETTING_BYTES:
+			return psprintf(INT64_FORMAT, value);
+		case SETTING_INTERVAL:
+			return quantity_duration_text(value);
+		case SETTING_NUMBER:
+			return number_text(value);
+		default:
+			return NULL;
+	}
+}
+
+compat_noreturn static void
+bad_value(const Setting *setting, JsonbValue *value)
+{
+	StringInfoData allowed;
+
+	initStringInfo(&allowed);
+	switch (setting->type)
+	{
+		case SETTING_BOOL:
+			appendStringInfoString(&allowed, "The value must be true or false.");
+			break;
+		case SETTING_INTEGER:
+			appendStringInfo(&allowed, "The value must be an integer between %s and %s.",
+							 setting_text(setting, setting->min),
+							 setting_text(setting, setting->max));
+			break;
+		case SETTING_INTERVAL:
+			appendStringInfo(&allowed,
+							 "The value must be an interval between %s and %s, such as \"%s\".",
+							 setting_text(setting, setting->min),
+							 setting_text(setting, setting->max),
+							 setting->boot == 0 ? "30s" : setting_text(setting, setting->boot));
+			break;
+		case SETTING_WORKERS:
+			appendStringInfo(&allowed, "The value must be \"auto\", or an integer between %s and %s.",
+							 setting_text(setting, setting->min),
+							 setting_text(setting, setting->max));
+			break;
+		case SETTING_BYTES:
+			appendStringInfoString(&allowed,
+								   "The value must be a number of bytes, or a string such as \"64MB\".");
+			break;
+		case SETTING_ROW_RATE:
+			appendStringInfoString(&allowed,
+								   "The value must be a string such as \"3000 per 5 min\", over at least 100ms and at most 31d.");
+			break;
+		case SETTING_BYTE_RATE:
+			appendStringInfoString(&allowed,
+								   "The value must be a string such as \"20MB per second\", over at least 100ms and at most 31d.");
+			break;
+		case SETTING_WINDOWS:
+			appendStringInfoString(&allowed,
+								   "The value must be an array of objects, such as [{\"from\": \"22:00\", \"to\": \"06:00\", \"settings\": {\"nice\": 0}}].");
+			break;
+		case SETTING_SQL:
+			appendStringInfoString(&allowed,
+								   "The value must be a string that holds one SQL statement.");
+			break;
+		case SETTING_ENUM:
+			appendStringInfoString(&allowed, "The value must be one of ");
+			for (const char *const *word = setting->words; *word; word++)
+				appendStringInfo(&allowed, "%s\"%s\"",
+								 word == setting->words ? "" : ", ", *word);
+			appendStringInfoChar(&allowed, '.');
+			break;
+		case SETTING_NUMBER:
+			appendStringInfo(&allowed, "The value must be a number between %s and %s.",
+							 setting_text(setting, setting->min),
+							 setting_text(setting, setting->max));
+			break;
+		case SETTING_KEY:
+			appendStringInfoString(&allowed,
+								   "The value must be a string, a number, or an array of them, one for each of the first key columns.");
+			break;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid value for backfill setting \"%s\"", setting->name),
+			 errdetail_internal("%s", allowed.data)));
+}
+
+/* The text of a scalar, or NULL when it is none that may be a key value. */
+char *
+setting_scalar_text(JsonbValue *value)
+{
+	switch (value->type)
+	{
+		case jbvString:
+			return pnstrdup(value->val.string.val, value->val.string.len);
+		case jbvNumeric:
+			return DatumGetCString(DirectFunctionCall1(numeric_out,
+													   NumericGetDatum(value->val.numeric)));
+		case jbvBool:
+			return pstrdup(value->val.boolean ? "true" : "false");
+		default:
+			return NULL;
+	}
+}
+
+static int64
+bool_value(const Setting *setting, JsonbValue *value)
+{
+	char	   *text = setting_scalar_text(value);
+	bool		result;
+
+	if (text == NULL || value->type == jbvNumeric || !parse_bool(text, &result))
+		bad_value(setting, value);
+	return result;
+}
+
+static int64
+integer_value(const Setting *setting, JsonbValue *value)
+{
+	char	   *text;
+	char	   *end;
+	int64		result;
+
+	if (value->type != jbvNumeric)
+		bad_value(setting, value);
+	text = setting_scalar_text(value);
+	errno = 0;
+	result = strtoll(text, &end, 10);
+	if (errno != 0 || *end != '\0' || result < setting->min || result > setting->max)
+		bad_value(setting, value);
+	return result;
+}
+
+/* Milliseconds. */
+static int64
+interval_value(const Setting *setting, JsonbValue *value)
+{
+	char	   *text = setting_scalar_text(value);
+	double		ms;
+
+	if (text == NULL || value->type == jbvBool)
+		bad_value(setting, value);
+	if (setting->min == 0 && (strcmp(text, "0") == 0 || strcmp(text, "off") == 0))
+		return 0;
+	if (value->type != jbvString || !quantity_parse_duration(text, &ms) ||
+		ms < setting->min || ms > setting->max)
+		bad_value(setting, value);
+	return (int64) (ms + 0.5);
+}
+
+/* Millionths. */
+static int64
+number_value(const Setting *setting, JsonbValue *value)
+{
+	double		rate;
+
+	if (value->type != jbvNumeric)
+		bad_value(setting, value);
+	rate = DatumGetFloat8(DirectFunctionCall1(numeric_float8,
+											  NumericGetDatum(value->val.numeric)));
+	if (!(rate * 1000000 >= setting->min && rate * 1000000 <= setting->max))
+		bad_value(setting, value);
+	return (int64) (rate * 1000000 + 0.5);
+}
+
+static int64
+enum_value(const Setting *setting, JsonbValue *value)
+{
+	char	   *text = setting_scalar_text(value);
+
+	if (text == NULL)
+		bad_value(setting, value);
+	if (value->type == jbvBool)
+		text = value->val.boolean ? "on" : "off";
+	for (int i = 0; setting->words[i] != NULL; i++)
+	{
+		if (pg_strcasecmp(setting->words[i], text) == 0)
+			return i;
+	}
+	bad_value(setting, value);
+}
+
+/* A list of texts.  Numbers keep the digits that were written. */
+static List *
+key_value(const Setting *setting, JsonbValue *value)
+{
+	List	   *result = NIL;
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue	element;
+
+	if (value->type != jbvBinary)
+	{
+		char	   *text = setting_scalar_text(value);
+
+		if (text == NULL)
+			bad_value(setting, value);
+		return list_make1(text);
+	}
+	if (!JsonContainerIsArray(value->val.binary.data))
+		bad_value(setting, value);
+	it = JsonbIteratorInit(value->val.binary.data);
+	while ((token = JsonbIteratorNext(&it, &element, true)) != WJB_DONE)
+	{
+		char	   *text;
+
+		if (token != WJB_ELEM)
+			continue;
+		text = setting_scalar_text(&element);
+		if (text == NULL)
+			bad_value(setting, value);
+		result = lappend(result, text);
+	}
+	if (result == NIL)
+		bad_value(setting, value);
+	return result;
+}
+
+static int64
+workers_value(const Setting *setting, JsonbValue *value)
+{
+	if (value->type == jbvString && strcmp(setting_scalar_text(value), "auto") == 0)
+		return 0;
+	return integer_value(setting, value);
+}
+
+static int64
+bytes_value(const Setting *setting, JsonbValue *value)
+{
+	int64		bytes;
+
+	if (value->type == jbvNumeric)
+		return integer_value(setting, value);
+	if (value->type != jbvString)
+		bad_value(setting, value);
+	bytes = quantity_parse_bytes(setting_scalar_text(value));
+	if (bytes < setting->min || bytes > setting->max)
+		bad_value(setting, value);
+	return bytes;
+}
+
+static RateLimit
+rate_value(const Setting *setting, JsonbValue *value)
+{
+	RateLimit	limit;
+
+	if (value->type != jbvString ||
+		!quantity_parse_rate(setting_scalar_text(value), setting->type == SETTING_BYTE_RATE, &limit))
+		bad_value(setting, value);
+	return limit;
+}
+
+static List *
+windows_value(const Setting *setting, JsonbValue *value)
+{
+	if (value->type != jbvBinary || !JsonContainerIsArray(value->val.binary.data))
+		bad_value(setting, value);
+	return window_parse(value->val.binary.data);
+}
+
+/* Show the position in the text of the setting, not in the caller's command. */
+static void
+sql_error_callback(void *arg)
+{
+	int			position = geterrposition();
+
+	if (position > 0)
+	{
+		errposition(0);
+		internalerrposition(position);
+		internalerrquery((const char *) arg);
+	}
+}
+
+/* One statement; whether it can be executed is seen when it is. */
+static char *
+sql_value(const Setting *setting, JsonbValue *value)
+{
+	ErrorContextCallback callback;
+	char	   *text;
+	int			n;
+
+	if (value->type != jbvString)
+		bad_value(setting, value);
+	text = setting_scalar_text(value);
+	callback.callback = sql_error_callback;
+	callback.arg = text;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	n = list_length(raw_parser(text, RAW_PARSE_DEFAULT));
+	error_context_stack = callback.previous;
+	if (n != 1)
+		bad_value(setting, value);
+	return text;
+}
+
+/* Whether the values have a smallest and a largest. */
+bool
+setting_is_ranged(const Setting *setting)
+{
+	switch (setting->type)
+	{
+		case SETTING_INTEGER:
+		case SETTING_WORKERS:
+		case SETTING_INTERVAL:
+		case SETTING_NUMBER:
+		case SETTING_BYTES:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/* Put the default of the setting into its member. */
+void
+setting_set_default(const Setting *setting, RunSettings *result)
+{
+	char	   *member = (char *) result + setting->offset;
+
+	switch (setting->type)
+	{
+		case SETTING_KEY:
+		case SETTING_WINDOWS:
+			*(List **) member = NIL;
+			break;
+		case SETTING_SQL:
+			*(char **) member = NULL;
+			break;
+		case SETTING_ROW_RATE:
+		case SETTING_BYTE_RATE:
+			memset(member, 0, sizeof(RateLimit));
+			break;
+		default:
+			*(int64 *) member = setting->boot;
+	}
+}
+
+/* Check the value and, where result is given, put it into its member. */
+void
+setting_apply(const Setting *setting, JsonbValue *value, RunSettings *result)
+{
+	RunSettings scratch;
+	char	   *member = (char *) (result ? result : &scratch) + setting->offset;
+
+	switch (setting->type)
+	{
+		case SETTING_BOOL:
+			*(int64 *) member = bool_value(setting, value);
+			break;
+		case SETTING_INTEGER:
+			*(int64 *) member = integer_value(setting, value);
+			break;
+		case SETTING_WORKERS:
+			*(int64 *) member = workers_value(setting, value);
+			break;
+		case SETTING_INTERVAL:
+			*(int64 *) member = interval_value(setting, value);
+			break;
+		case SETTING_ENUM:
+			*(int64 *) member = enum_value(setting, value);
+			break;
+		case SETTING_NUMBER:
+			*(int64 *) member = number_value(setting, value);
+			break;
+		case SETTING_BYTES:
+			*(int64 *) member = bytes_value(setting, value);
+			break;
+		case SETTING_ROW_RATE:
+		case SETTING_BYTE_RATE:
+			*(RateLimit *) member = rate_value(setting, value);
+			break;
+		case SETTING_KEY:
+			*(List **) member = key_value(setting, value);
+			break;
+		case SETTING_WINDOWS:
+			*(List **) member = windows_value(setting, value);
+			break;
+		case SETTING_SQL:
+			*(char **) member = sql_value(setting, value);
+			break;
+	}
+}

@@ -1,0 +1,25 @@
+/*-------------------------------------------------------------------------
+ *
+ * allowance.h
+ *	  What a worker may begin, by the limits on rows and WAL.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_SHARED_ALLOWANCE_H
+#define BACKFILL_SHARED_ALLOWANCE_H
+
+extern int64 allowance_ask(bool has_scope, int64 *stride, TimestampTz *retry_at);
+extern void allowance_keep(int64 rows);
+extern void allowance_drop_next(void);
+extern void allowance_advance(void);
+extern bool allowance_reserve(int64 rows, bool indivisible, int64 *fitting,
+							  TimestampTz *retry_at);
+extern bool allowance_cover(int64 rows_scanned, int64 rows);
+extern void allowance_release(void);
+extern void allowance_attach(void);
+extern void allowance_wrote(int64 wal_bytes);
+extern int	allowance_measure(int64 rows_scanned, int64 rows_affected, int64 wal_bytes,
+							  int64 duration, bool has_scope);
+extern void allowance_settle(int64 rows_affected);
+
+#endif							/* BACKFILL_SHARED_ALLOWANCE_H */

@@ -1,0 +1,44 @@
+/*-------------------------------------------------------------------------
+ *
+ * size.h
+ *	  The batch size that leads to a batch time.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_SHARED_SIZE_H
+#define BACKFILL_SHARED_SIZE_H
+
+#define SIZE_SAMPLES 11
+
+/* What it is to lead to.  Times are in microseconds. */
+typedef struct SizeAim
+{
+	int64		start;			/* rows of the first batch */
+	int64		target;			/* 0: the size stays what it is */
+	int64		min;			/* rows */
+	int64		max;
+} SizeAim;
+
+/* One batch.  Plain data, for shared memory. */
+typedef struct SizeSample
+{
+	int64		rows;
+	double		cost;			/* microseconds a row */
+} SizeSample;
+
+typedef struct SizeControl
+{
+	SizeAim		aim;
+	int64		size;			/* rows of the next batch */
+	int64		stride;			/* rows of a step over an empty stretch, or 0 */
+	int			nsamples;
+	int			next;			/* sample to be overwritten */
+	SizeSample	samples[SIZE_SAMPLES];
+	int			pinned;			/* -1 at the least, 1 at the most, else 0 */
+} SizeControl;
+
+extern void size_aim(SizeControl *control, const SizeAim *aim, int64 found);
+extern int	size_note(SizeControl *control, int64 rows, int64 duration);
+extern void size_note_empty(SizeControl *control, int64 rows, int64 duration);
+
+#endif							/* BACKFILL_SHARED_SIZE_H */

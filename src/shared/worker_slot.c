@@ -1,0 +1,403 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker_slot.c
+ *	  The slots of workers.
+ *
+ * The scheduler reserves a slot, the worker attaches to it, and gives it back when
+ * it exits.  The segment, its lock and the rules are those of segment.c.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "signal.h"
+#include "storage/ipc.h"
+#include "utils/timestamp.h"
+
+#include "shared/segment.h"
+#include "shared/worker_slot.h"
+
+/* How often to look who waits for a batch that takes long. */
+#define YIELD_LOOK_MS		50
+#define YIELD_LOOK_MIN_MS	10
+
+/* Reserve a slot for a worker of the run; -1 when all are taken. */
+int
+worker_slot_reserve(Oid database, Oid owner, int64 run_id)
+{
+	int			slot = -1;
+	uint32		token;
+
+	if (!pg_strong_random(&token, sizeof(token)))
+		elog(ERROR, "could not generate a random number");
+
+	segment_lock(LW_EXCLUSIVE);
+	for (int i = 0; i < segment->nworkers; i++)
+	{
+		WorkerSlot *w = &segment_workers[i];
+
+		if (w->in_use)
+			continue;
+		memset(w, 0, sizeof(WorkerSlot));
+		w->number = i + 1;
+		w->in_use = true;
+		w->database = database;
+		w->owner = owner;
+		w->run_id = run_id;
+		w->token = segment->boot << 32 | token;
+		w->launched_at = w->state_since = GetCurrentTimestamp();
+		w->state = WORKER_STARTING;
+		slot = i;
+		break;
+	}
+	segment_unlock();
+	return slot;
+}
+
+/* Give back the slot of a worker that did not come to life. */
+void
+worker_slot_release(int slot, int64 token)
+{
+	segment_lock(LW_EXCLUSIVE);
+	if (segment_workers[slot].in_use && segment_workers[slot].token == token)
+		segment_workers[slot].in_use = false;
+	segment_unlock();
+}
+
+/*
+ * Whether the worker with that token has attached to the slot.  *alive says
+ * whether it still has the slot.
+ */
+bool
+worker_slot_is_attached(int slot, int64 token, bool *alive)
+{
+	bool		attached;
+
+	segment_lock(LW_SHARED);
+	*alive = segment_workers[slot].in_use && segment_workers[slot].token == token;
+	attached = *alive && segment_workers[slot].attached;
+	segment_unlock();
+	return attached;
+}
+
+/*
+ * Free the slots of workers of the database that were registered long ago and
+ * never came: whoever registered them may be gone, too.
+ */
+void
+worker_slot_release_lost(Oid database)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	segment_lock(LW_EXCLUSIVE);
+	for (int i = 0; i < segment->nworkers; i++)
+	{
+		if (segment_workers[i].in_use && !segment_workers[i].attached &&
+			segment_workers[i].database == database &&
+			TimestampDifferenceExceeds(segment_workers[i].launched_at, now, LOST_AFTER_MS))
+			segment_workers[i].in_use = false;
+	}
+	segment_unlock();
+}
+
+/* The token of the worker the slot is reserved for. */
+int64
+worker_slot_token(int slot)
+{
+	int64		token;
+
+	segment_lock(LW_SHARED);
+	token = segment_workers[slot].token;
+	segment_unlock();
+	return token;
+}
+
+/*
+ * The number of workers of the run, those not yet attached included.  Their
+ * tokens go to *tokens, in the current memory context, if that is not NULL.
+ */
+int
+worker_slot_count(Oid database, int64 run_id, int64 **tokens)
+{
+	int			n = 0;
+
+	if (tokens)
+		*tokens = palloc(sizeof(int64) * segment->nworkers);
+	segment_lock(LW_SHARED);
+	for (int i = 0; i < segment->nworkers; i++)
+	{
+		if (!segment_works_for(&segment_workers[i], database, run_id))
+			continue;
+		if (tokens)
+			(*tokens)[n] = segment_workers[i].token;
+		n++;
+	}
+	segment_unlock();
+	return n;
+}
+
+/* Cancel what the workers of the run are executing, but not their leaving. */
+void
+worker_slot_cancel(Oid database, int64 run_id)
+{
+	segment_lock(LW_SHARED);
+	for (int i = 0; i < segment->nworkers; i++)
+	{
+		if (segment_works_for(&segment_workers[i], database, run_id) && segment_workers[i].attached &&
+			segment_workers[i].state != WORKER_LEAVING)
+			kill(segment_workers[i].pid, SIGINT);
+	}
+	segment_unlock();
+}
+
+static void
+worker_exit(int code, Datum arg)
+{
+	WorkerSlot *w;
+
+	w = segment_my_worker();
+	if (w == NULL)
+		return;
+	segment_set_my_worker(-1);
+	segment_lock(LW_EXCLUSIVE);
+	w->in_use = false;
+	w->latch = NULL;
+
+	/* the slot may be what other runs, of any database, are waiting for */
+	segment_wake_schedulers();
+	segment_unlock();
+}
+
+/*
+ * The worker takes the slot it was started for and gets a copy of it.
+ * Returns false when the slot is not its own any more: it must exit.
+ */
+bool
+worker_slot_attach(int slot, int64 token, WorkerSlot *copy)
+{
+	bool		ok = false;
+
+	if (segment == NULL || slot < 0 || slot >= segment->nworkers)
+		return false;
+	segment_lock(LW_EXCLUSIVE);
+	if (segment_workers[slot].in_use && !segment_workers[slot].attached && segment_workers[slot].token == token)
+	{
+		WorkerSlot *w = &segment_workers[slot];
+
+		w->attached = true;
+		if (segment->first_worker_at == 0)
+			segment->first_worker_at = GetCurrentTimestamp();
+		w->pid = MyProcPid;
+		w->latch = MyLatch;
+		w->started_at = w->state_since = GetCurrentTimestamp();
+		w->state = WORKER_PREPARING;
+		*copy = *w;
+		ok = true;
+	}
+	segment_unlock();
+	if (ok)
+	{
+		segment_set_my_worker(slot);
+		before_shmem_exit(worker_exit, (Datum) 0);
+	}
+	return ok;
+}
+
+/*
+ * Whether the server came up after a crash a moment ago.  What brought it down
+ * may be a batch that nobody suspects yet.
+ */
+bool
+worker_slot_is_cautious(void)
+{
+	bool		cautious;
+
+	segment_lock(LW_SHARED);
+	cautious = !segment->clean_start &&
+		!TimestampDifferenceExceeds(segment->first_worker_at, GetCurrentTimestamp(),
+									CAUTION_MS);
+	segment_unlock();
+	return cautious;
+}
+
+/* Whether the row of the run has changed since the worker last read it. */
+bool
+worker_slot_noticed(void)
+{
+	bool		notified;
+
+	segment_lock(LW_SHARED);
+	notified = segment_my_worker()->notified;
+	segment_unlock();
+	return notified;
+}
+
+/* The worker is about to read the row of the run. */
+void
+worker_slot_take_notice(void)
+{
+	segment_lock(LW_EXCLUSIVE);
+	segment_my_worker()->notified = false;
+	segment_unlock();
+}
+
+/* How many workers of the same run have an earlier slot. */
+int
+worker_slot_rank(void)
+{
+	int			rank = 0;
+	WorkerSlot *me = segment_my_worker();
+
+	segment_lock(LW_SHARED);
+	for (WorkerSlot *w = segment_workers; w < me; w++)
+	{
+		if (segment_works_for(w, me->database, me->run_id))
+			rank++;
+	}
+	segment_unlock();
+	return rank;
+}
+
+/* The worker got as far as claiming batches. */
+void
+worker_slot_ready(void)
+{
+	WorkerSlot *w = segment_my_worker();
+	RunSlot    *run;
+
+	segment_lock(LW_EXCLUSIVE);
+	run = segment_find_run(w->database, w->run_id);
+	if (run)
+		run->ready++;
+	segment_unlock();
+}
+
+/* Show what the worker does. */
+void
+worker_slot_show(WorkerState state, int64 batch, int attempt)
+{
+	WorkerSlot *w = segment_my_worker();
+
+	segment_lock(LW_EXCLUSIVE);
+	w->state = state;
+	w->state_since = GetCurrentTimestamp();
+	w->batch = batch;
+	w->attempt = attempt;
+	segment_unlock();
+}
+
+/*
+ * Cancel the batch that the worker had in hand when its slot was copied, because
+ * another process waits for it.
+ */
+void
+worker_slot_yield(int slot, int64 token, int64 batch, pid_t to)
+{
+	WorkerSlot *w = &segment_workers[slot];
+
+	segment_lock(LW_EXCLUSIVE);
+	if (w->in_use && w->token == token && w->state == WORKER_RUNNING && w->batch == batch &&
+		w->yield_to == 0)
+	{
+		w->yield_to = to;
+		kill(w->pid, SIGINT);
+	}
+	segment_unlock();
+}
+
+/*
+ * Copies, in the current memory context, of the slots of workers that have been
+ * in their batch for longer than the yield_after of their run.  Returns their
+ * number.  *next is the number of milliseconds after which there may be more, or
+ * after which to look again for who waits for these; -1 without workers.
+ */
+int
+worker_slot_long_batches(Oid database, WorkerSlot **copies, long *next)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			n = 0;
+
+	*copies = palloc(sizeof(WorkerSlot) * segment->nworkers);
+	*next = -1;
+	segment_lock(LW_SHARED);
+	for (int i = 0; i < segment->nworkers; i++)
+	{
+		WorkerSlot *w = &segment_workers[i];
+		RunSlot    *run;
+		int64		yield_after;
+		int64		left;
+
+		if (!w->in_use || w->database != database)
+			continue;
+		run = segment_find_run(w->database, w->run_id);
+		yield_after = run ? run->pace.pace.yield_after : 0;
+		if (yield_after == 0)
+			continue;
+
+		/* what begins now cannot have taken long before that time */
+		left = w->state != WORKER_RUNNING ? yield_after :
+			yield_after - (now - w->state_since) / 1000;
+		if (left <= 0)
+		{
+			(*copies)[n] = *w;
+			(*copies)[n++].yield_after = yield_after;
+			left = Max(Min(yield_after / 2, YIELD_LOOK_MS), YIELD_LOOK_MIN_MS);
+		}
+		*next = *next < 0 ? (long) left : Min(*next, (long) left);
+	}
+	segment_unlock();
+	return n;
+}
+
+/* The process that the batch in hand was cancelled for, or 0. */
+pid_t
+worker_slot_take_yield(void)
+{
+	WorkerSlot *w = segment_my_worker();
+	pid_t		to;
+
+	/* every batch asks, and hardly ever has one to give way */
+	if (w->yield_to == 0)
+		return 0;
+	segment_lock(LW_EXCLUSIVE);
+	to = w->yield_to;
+	w->yield_to = 0;
+	segment_unlock();
+	return to;
+}
+
+/* A batch is committed: count it. */
+void
+worker_slot_done(int64 rows_scanned, int64 rows_affected)
+{
+	WorkerSlot *w = segment_my_worker();
+	RunSlot    *run;
+
+	segment_lock(LW_EXCLUSIVE);
+	w->batches++;
+	w->rows_scanned += rows_scanned;
+	w->rows_affected += rows_affected;
+	run = segment_find_run(w->database, w->run_id);
+	if (run)
+		run->rows_scanned += rows_scanned;
+	segment_unlock();
+}
+
+/* Copies of all slots of the database's workers, in the current context. */
+int
+worker_slot_copy(Oid database, WorkerSlot **copies)
+{
+	int			n = 0;
+
+	*copies = palloc(sizeof(WorkerSlot) * segment->nworkers);
+	segment_lock(LW_SHARED);
+	for (int i = 0; i < segment->nworkers; i++)
+	{
+		if (!segment_workers[i].in_use || segment_workers[i].database != database)
+			continue;
+		(*copies)[n++] = segment_workers[i];
+	}
+	segment_unlock();
+	return n;
+}

@@ -1,0 +1,33 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker_slot.h
+ *	  The slots of workers.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_SHARED_WORKER_SLOT_H
+#define BACKFILL_SHARED_WORKER_SLOT_H
+
+#include "shared/segment.h"
+
+extern int	worker_slot_reserve(Oid database, Oid owner, int64 run_id);
+extern void worker_slot_release(int slot, int64 token);
+extern bool worker_slot_is_attached(int slot, int64 token, bool *alive);
+extern void worker_slot_release_lost(Oid database);
+extern int64 worker_slot_token(int slot);
+extern int	worker_slot_count(Oid database, int64 run_id, int64 **tokens);
+extern void worker_slot_cancel(Oid database, int64 run_id);
+extern bool worker_slot_attach(int slot, int64 token, WorkerSlot *copy);
+extern bool worker_slot_is_cautious(void);
+extern bool worker_slot_noticed(void);
+extern void worker_slot_take_notice(void);
+extern int	worker_slot_rank(void);
+extern void worker_slot_ready(void);
+extern void worker_slot_show(WorkerState state, int64 batch, int attempt);
+extern void worker_slot_yield(int slot, int64 token, int64 batch, pid_t to);
+extern int	worker_slot_long_batches(Oid database, WorkerSlot **copies, long *next);
+extern pid_t worker_slot_take_yield(void);
+extern void worker_slot_done(int64 rows_scanned, int64 rows_affected);
+extern int	worker_slot_copy(Oid database, WorkerSlot **copies);
+
+#endif							/* BACKFILL_SHARED_WORKER_SLOT_H */

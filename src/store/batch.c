@@ -1,0 +1,542 @@
+/*-------------------------------------------------------------------------
+ *
+ * batch.c
+ *	  The rows of batches.
+ *
+ * Called between store_begin and store_end; results are in the memory context that
+ * was current at store_begin.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "store/batch.h"
+#include "store/store.h"
+
+static Sql sql_last_batch = {
+	"SELECT number, end_key FROM backfill.batch WHERE run_id = $1 AND part = 0 "
+	" ORDER BY number DESC, part DESC LIMIT 1",
+	1, {INT8OID}
+};
+
+/* Number and end of the batch claimed last; false when there is none. */
+bool
+store_last_batch(StoreSession *session, int64 run_id, int64 *number,
+				   ArrayType **end_key)
+{
+	Datum		args[] = {Int64GetDatum(run_id)};
+
+	if (store_sql(&sql_last_batch, args, NULL) == 0)
+		return false;
+	*number = DatumGetInt64(store_column(0, 1, NULL));
+	*end_key = store_varlena(session, 0, 2);
+	return true;
+}
+
+static Sql sql_insert_batch = {
+	"INSERT INTO backfill.batch (run_id, number, start_key, end_key, "
+	"       start_inclusive, status, rows_scanned, token, worker, pid) "
+	"VALUES ($1, $2, $3, $4, $5, 'running', $6, $7, $8, $9)",
+	9, {INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID, BOOLOID, INT8OID, INT8OID, INT4OID, INT4OID}
+};
+
+/* Insert a batch that this process has claimed. */
+void
+store_insert_batch(StoreSession *session, int64 run_id, const BatchInfo *batch,
+					 int64 token, int worker)
+{
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		Int64GetDatum(batch->number),
+		PointerGetDatum(batch->start_key),
+		PointerGetDatum(batch->end_key),
+		BoolGetDatum(batch->start_inclusive),
+		Int64GetDatum(batch->rows_scanned),
+		Int64GetDatum(token),
+		Int32GetDatum(worker),
+		Int32GetDatum(MyProcPid)
+	};
+
+	store_sql(&sql_insert_batch, args, NULL);
+}
+
+static Sql sql_take_pending = {
+	"UPDATE backfill.batch SET status = 'running', attempt = attempt + 1, "
+	"       token = $2, worker = $5, pid = $3, retry_at = NULL "
+	" WHERE run_id = $1 AND (number, part) = ("
+	"   SELECT number, part FROM backfill.batch "
+	"    WHERE " STORE_OPEN_BATCHES " AND status = 'pending' AND crashes < $4 "
+	"      AND (retry_at IS NULL OR retry_at <= $6) "
+	"    ORDER BY number, CASE WHEN error IS NULL THEN -part ELSE part END LIMIT 1) "
+	"RETURNING number, start_key, end_key, start_inclusive, attempt, crashes, "
+	"          rows_scanned, part, error IS NOT NULL, tries",
+	6, {INT8OID, INT8OID, INT4OID, INT4OID, INT4OID, TIMESTAMPTZOID}
+};
+
+/*
+ * Claim the first pending batch that is due and has brought down fewer workers
+ * than given; NULL when there is none.  The caller holds the claim lock.
+ */
+BatchInfo *
+store_take_pending(StoreSession *session, int64 run_id, int64 token,
+					 int worker, int crashes_below)
+{
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		Int64GetDatum(token),
+		Int32GetDatum(MyProcPid),
+		Int32GetDatum(crashes_below),
+		Int32GetDatum(worker),
+		TimestampTzGetDatum(GetCurrentTimestamp())
+	};
+	BatchInfo  *batch;
+
+	if (store_sql(&sql_take_pending, args, NULL) == 0)
+		return NULL;
+	batch = MemoryContextAllocZero(session->caller, sizeof(BatchInfo));
+	batch->number = DatumGetInt64(store_column(0, 1, NULL));
+	batch->start_key = store_varlena(session, 0, 2);
+	batch->end_key = store_varlena(session, 0, 3);
+	batch->start_inclusive = DatumGetBool(store_column(0, 4, NULL));
+	batch->attempt = DatumGetInt32(store_column(0, 5, NULL));
+	batch->crashes = DatumGetInt32(store_column(0, 6, NULL));
+	batch->rows_scanned = DatumGetInt64(store_column(0, 7, NULL));
+	batch->part = DatumGetInt32(store_column(0, 8, NULL));
+	batch->had_error = DatumGetBool(store_column(0, 9, NULL));
+	batch->tries = DatumGetInt32(store_column(0, 10, NULL));
+	return batch;
+}
+
+static Sql sql_pending_due = {
+	"SELECT min(coalesce(retry_at, '-infinity')) FROM backfill.batch "
+	" WHERE " STORE_OPEN_BATCHES " AND status = 'pending' AND crashes < $2",
+	2, {INT8OID, INT4OID}
+};
+
+/*
+ * When the first pending batch is due that brought down fewer workers than
+ * given: DT_NOBEGIN for at once, DT_NOEND if there is none.
+ */
+TimestampTz
+store_pending_due(StoreSession *session, int64 run_id, int crashes_below)
+{
+	Datum		args[] = {Int64GetDatum(run_id), Int32GetDatum(crashes_below)};
+	bool		isnull;
+	Datum		due;
+
+	store_sql(&sql_pending_due, args, NULL);
+	due = store_column(0, 1, &isnull);
+	return isnull ? DT_NOEND : DatumGetTimestampTz(due);
+}
+
+static Sql sql_complete_batch = {
+	"UPDATE backfill.batch SET status = 'completed', rows_affected = $4, "
+	"       wal_bytes = $5, started_at = $6, finished_at = $7, "
+	"       duration = $7 - $6, attempt = $8 "
+	" WHERE run_id = $1 AND number = $2 AND part = $9 "
+	"   AND status = 'running' AND token = $3",
+	9, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID}
+};
+
+/*
+ * Mark the batch completed.  Returns false when it is not this worker's any
+ * more: the transaction must then be rolled back.
+ */
+bool
+store_complete_batch(StoreSession *session, int64 run_id, const BatchInfo *batch,
+					   int64 token, const BatchResult *result)
+{
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		Int64GetDatum(batch->number),
+		Int64GetDatum(token),
+		Int64GetDatum(result->rows_affected),
+		Int64GetDatum(result->wal_bytes),
+		TimestampTzGetDatum(result->started_at),
+		TimestampTzGetDatum(result->finished_at),
+		Int32GetDatum(batch->attempt),
+		Int32GetDatum(batch->part)
+	};
+
+	return store_sql(&sql_complete_batch, args, NULL) == 1;
+}
+
+static Sql sql_give_back_batch = {
+	"UPDATE backfill.batch SET status = $4, error = coalesce($5, error), "
+	"       finished_at = CASE WHEN $4 = 'pending' THEN NULL ELSE now() END "
+	" WHERE run_id = $1 AND number = $2 AND part = $6 "
+	"   AND status = 'running' AND token = $3",
+	6, {INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID, INT4OID}
+};
+
+/* Let go of a batch that was not done, with the status given. */
+bool
+store_give_back_batch(StoreSession *session, int64 run_id, const BatchInfo *batch,
+						int64 token, const char *status, const char *error)
+{
+	char		nulls[] = "      ";
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		Int64GetDatum(batch->number),
+		Int64GetDatum(token),
+		CStringGetTextDatum(status),
+		store_text_or_null(error, &nulls[4]),
+		Int32GetDatum(batch->part)
+	};
+
+	return store_sql(&sql_give_back_batch, args, nulls) == 1;
+}
+
+static Sql sql_retry_batch = {
+	"UPDATE backfill.batch SET status = 'pending', tries = $6, retry_at = $7, error = $4 "
+	" WHERE run_id = $1 AND number = $2 AND part = $5 "
+	"   AND status = 'running' AND token = $3",
+	7, {INT8OID, INT8OID, INT8OID, TEXTOID, INT4OID, INT4OID, TIMESTAMPTZOID}
+};
+
+/* Let go of the batch until it is tried again, at that time. */
+void
+store_retry_batch(StoreSession *session, int64 run_id, const BatchInfo *batch,
+					int64 token, TimestampTz retry_at, const char *error)
+{
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		Int64GetDatum(batch->number),
+		Int64GetDatum(token),
+		CStringGetTextDatum(error),
+		Int32GetDatum(batch->part),
+		Int32GetDatum(batch->tries),
+		TimestampTzGetDatum(retry_at)
+	};
+
+	store_sql(&sql_retry_batch, args, NULL);
+}
+
+static Sql sql_recover_batches = {
+	"UPDATE backfill.batch SET status = 'pending', "
+	"       crashes = crashes + CASE WHEN token >> 32 <> $3 AND $4 THEN 0 ELSE 1 END, "
+	"       error = CASE WHEN token >> 32 <> $3 AND $4 THEN error "
+	"               ELSE 'the worker that had the batch in hand died' END "
+	" WHERE " STORE_OPEN_BATCHES " AND status = 'running' AND NOT token = ANY ($2) "
+	"RETURNING number, crashes",
+	4, {INT8OID, INT8ARRAYOID, INT8OID, BOOLOID}
+};
+
+/*
+ * Make running batches pending whose worker is none of the living.  It counts
+ * as a crash, except for workers that ended with the server in good order: in
+ * an earlier life of it, if the present one (boot) began cleanly.  Returns
+ * their number; *worst and *crashes tell of the one that brought down most.
+ */
+int
+store_recover_batches(StoreSession *session, int64 run_id, int64 *tokens,
+						int ntokens, int64 boot, bool clean_start,
+						int64 *worst, int *crashes)
+{
+	Datum	   *elements = palloc(sizeof(Datum) * Max(ntokens, 1));
+	Datum		args[4];
+	uint64		n;
+
+	for (int i = 0; i < ntokens; i++)
+		elements[i] = Int64GetDatum(tokens[i]);
+	args[0] = Int64GetDatum(run_id);
+	args[1] = PointerGetDatum(construct_array(elements, ntokens, INT8OID,
+											  sizeof(int64), FLOAT8PASSBYVAL,
+											  TYPALIGN_DOUBLE));
+	args[2] = Int64GetDatum(boot);
+	args[3] = BoolGetDatum(clean_start);
+	n = store_sql(&sql_recover_batches, args, NULL);
+	*worst = 0;
+	*crashes = 0;
+	for (uint64 i = 0; i < n; i++)
+	{
+		int			c = DatumGetInt32(store_column(i, 2, NULL));
+
+		if (c > *crashes)
+		{
+			*crashes = c;
+			*worst = DatumGetInt64(store_column(i, 1, NULL));
+		}
+	}
+	return (int) n;
+}
+
+static Sql sql_reopen_batches = {
+	"UPDATE backfill.batch SET status = 'pending', crashes = 0, tries = 0, "
+	"       retry_at = NULL, finished_at = NULL "
+	" WHERE " STORE_OPEN_BATCHES " AND NOT skipped "
+	"   AND (status IN ('failed', 'stopped') "
+	"        OR status = 'pending' AND (crashes > 0 OR tries > 0))",
+	1, {INT8OID}
+};
+
+/* Have the batches that failed or were stopped done again. */
+int64
+store_reopen_batches(StoreSession *session, int64 run_id)
+{
+	Datum		args[] = {Int64GetDatum(run_id)};
+
+	return (int64) store_sql(&sql_reopen_batches, args, NULL);
+}
+
+static Sql sql_open_batches = {
+	"SELECT count(*), count(*) FILTER (WHERE retry_at IS NULL OR retry_at <= $2) "
+	"  FROM backfill.batch "
+	" WHERE " STORE_OPEN_BATCHES " AND status <> 'completed' AND NOT skipped",
+	2, {INT8OID, TIMESTAMPTZOID}
+};
+
+/*
+ * The number of batches that were claimed and are not completed; that of those
+ * that need not wait to be tried again goes to *due, unless that is NULL.
+ */
+int64
+store_open_batches(StoreSession *session, int64 run_id, int64 *due)
+{
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		TimestampTzGetDatum(GetCurrentTimestamp())
+	};
+
+	store_sql(&sql_open_batches, args, NULL);
+	if (due)
+		*due = DatumGetInt64(store_column(0, 2, NULL));
+	return DatumGetInt64(store_column(0, 1, NULL));
+}
+
+/* ---- dividing and skipping ---- */
+
+static Sql sql_shrink_batch = {
+	"UPDATE backfill.batch SET start_key = $5, start_inclusive = false, "
+	"       rows_scanned = $6, status = 'pending', token = NULL, "
+	"       error = coalesce($7, error), tries = 0 "
+	" WHERE run_id = $1 AND number = $2 AND part = $3 "
+	"   AND status = 'running' AND token = $4",
+	7, {INT8OID, INT8OID, INT4OID, INT8OID, TEXTARRAYOID, INT8OID, TEXTOID}
+};
+
+/*
+ * Let go of the batch in hand but for its last rows, those after start: parts
+ * for the others are to follow.  Returns false if it is another worker's now.
+ */
+bool
+store_shrink_batch(StoreSession *session, int64 run_id, const BatchInfo *batch,
+					 int64 token, ArrayType *start, int64 rows, const char *error)
+{
+	char		nulls[] = "       ";
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		Int64GetDatum(batch->number),
+		Int32GetDatum(batch->part),
+		Int64GetDatum(token),
+		PointerGetDatum(start),
+		Int64GetDatum(rows),
+		store_text_or_null(error, &nulls[6])
+	};
+
+	return store_sql(&sql_shrink_batch, args, nulls) == 1;
+}
+
+static Sql sql_insert_part = {
+	"INSERT INTO backfill.batch (run_id, number, part, start_key, end_key, "
+	"       start_inclusive, status, rows_scanned, error) "
+	"SELECT $1, $2, max(part) + 1, $3, $4, $5, 'pending', $6, $7 "
+	"  FROM backfill.batch WHERE run_id = $1 AND number = $2",
+	7, {INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID, BOOLOID, INT8OID, TEXTOID}
+};
+
+/*
+ * Insert a part of a batch that is divided, pending; error may be NULL.  Needs the
+ * claim lock.
+ */
+void
+store_insert_part(StoreSession *session, int64 run_id, const BatchInfo *part,
+					const char *error)
+{
+	char		nulls[] = "       ";
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		Int64GetDatum(part->number),
+		PointerGetDatum(part->start_key),
+		PointerGetDatum(part->end_key),
+		BoolGetDatum(part->start_inclusive),
+		Int64GetDatum(part->rows_scanned),
+		store_text_or_null(error, &nulls[6])
+	};
+
+	store_sql(&sql_insert_part, args, nulls);
+}
+
+static Sql sql_skip_batch = {
+	"UPDATE backfill.batch SET status = 'failed', skipped = true, error = $5, "
+	"       finished_at = $6, attempt = $7 "
+	" WHERE run_id = $1 AND number = $2 AND part = $3 "
+	"   AND status = 'running' AND token = $4",
+	7, {INT8OID, INT8OID, INT4OID, INT8OID, TEXTOID, TIMESTAMPTZOID, INT4OID}
+};
+
+static Sql sql_store_error = {
+	"INSERT INTO backfill.error AS e (run_id, number, part, key, sqlstate, message, "
+	"       detail, context, schema_name, table_name, column_name, "
+	"       constraint_name, first_at, last_at) "
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13) "
+	"ON CONFLICT (run_id, number, part) DO UPDATE SET sqlstate = excluded.sqlstate, "
+	"       message = excluded.message, detail = excluded.detail, "
+	"       context = excluded.context, schema_name = excluded.schema_name, "
+	"       table_name = excluded.table_name, column_name = excluded.column_name, "
+	"       constraint_name = excluded.constraint_name, "
+	"       attempts = e.attempts + 1, last_at = excluded.last_at, resolved_at = NULL",
+	13, {INT8OID, INT8OID, INT4OID, TEXTARRAYOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
+	TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
+};
+
+/*
+ * Leave the batch in hand, the row with that key, out, because of the error.  Returns false if it is
+ * another worker's now.
+ */
+bool
+store_skip_batch(StoreSession *session, int64 run_id, const BatchInfo *batch,
+				   ArrayType *key, int64 token, const ErrorData *error)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	char		nulls[] = "             ";
+	Datum		skip[] = {
+		Int64GetDatum(run_id),
+		Int64GetDatum(batch->number),
+		Int32GetDatum(batch->part),
+		Int64GetDatum(token),
+		CStringGetTextDatum(error->message),
+		TimestampTzGetDatum(now),
+		Int32GetDatum(batch->attempt)
+	};
+	Datum		store[] = {
+		Int64GetDatum(run_id),
+		Int64GetDatum(batch->number),
+		Int32GetDatum(batch->part),
+		PointerGetDatum(key),
+		CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)),
+		store_text_or_null(error->message, &nulls[5]),
+		store_text_or_null(error->detail, &nulls[6]),
+		store_text_or_null(error->context, &nulls[7]),
+		store_text_or_null(error->schema_name, &nulls[8]),
+		store_text_or_null(error->table_name, &nulls[9]),
+		store_text_or_null(error->column_name, &nulls[10]),
+		store_text_or_null(error->constraint_name, &nulls[11]),
+		TimestampTzGetDatum(now)
+	};
+
+	if (store_sql(&sql_skip_batch, skip, NULL) != 1)
+		return false;
+	store_sql(&sql_store_error, store, nulls);
+	return true;
+}
+
+static Sql sql_resolve_error = {
+	"UPDATE backfill.error SET resolved_at = $4 "
+	" WHERE run_id = $1 AND number = $2 AND part = $3 AND resolved_at IS NULL",
+	4, {INT8OID, INT8OID, INT4OID, TIMESTAMPTZOID}
+};
+
+/* The batch, skipped before, has succeeded. */
+void
+store_resolve_error(StoreSession *session, int64 run_id, const BatchInfo *batch)
+{
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		Int64GetDatum(batch->number),
+		Int32GetDatum(batch->part),
+		TimestampTzGetDatum(GetCurrentTimestamp())
+	};
+
+	store_sql(&sql_resolve_error, args, NULL);
+}
+
+static Sql sql_error_counts = {
+	"SELECT (SELECT count(*) FROM backfill.error e "
+	"         WHERE e.run_id = r.id AND e.resolved_at IS NULL "
+	"           AND e.last_at >= coalesce(r.resumed_at, r.created_at)), "
+	"       r.rows_affected - r.resumed_rows "
+	"       + coalesce((SELECT sum(b.rows_affected) FROM backfill.batch b "
+	"                    WHERE b.run_id = r.id AND b.number > r.rollup_number "
+	"                      AND b.status = 'completed'), 0)::bigint "
+	"  FROM backfill.run r WHERE r.id = $1",
+	1, {INT8OID}
+};
+
+/* How many rows were skipped and how many succeeded since the last resume. */
+void
+store_error_counts(StoreSession *session, int64 run_id, int64 *errors, int64 *rows)
+{
+	Datum		args[] = {Int64GetDatum(run_id)};
+
+	*errors = *rows = 0;
+	if (store_sql(&sql_error_counts, args, NULL) == 0)
+		return;
+	*errors = DatumGetInt64(store_column(0, 1, NULL));
+	*rows = DatumGetInt64(store_column(0, 2, NULL));
+}
+
+static Sql sql_mark_resumed = {
+	"UPDATE backfill.run SET resumed_at = $2, resumed_rows = rows_affected "
+	"       + coalesce((SELECT sum(b.rows_affected) FROM backfill.batch b "
+	"                    WHERE " STORE_OPEN_BATCHES " AND b.status = 'completed'), 0)::bigint "
+	" WHERE id = $1",
+	2, {INT8OID, TIMESTAMPTZOID}
+};
+
+/* Errors count from now on. */
+void
+store_mark_resumed(StoreSession *session, int64 run_id)
+{
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		TimestampTzGetDatum(GetCurrentTimestamp())
+	};
+
+	store_sql(&sql_mark_resumed, args, NULL);
+}
+
+static Sql sql_reopen_skipped = {
+	"UPDATE backfill.batch SET status = 'pending', skipped = false, crashes = 0, "
+	"       tries = 0, finished_at = NULL WHERE run_id = $1 AND skipped",
+	1, {INT8OID}
+};
+
+static Sql sql_recount = {
+	"UPDATE backfill.run r SET rollup_number = s.number, batches = s.batches, "
+	"       rows_scanned = s.rows_scanned, rows_affected = s.rows_affected, "
+	"       wal_bytes = s.wal_bytes, verified = false "
+	"  FROM (SELECT f.number - 1 AS number, count(b.number) AS batches, "
+	"               coalesce(sum(b.rows_scanned), 0) AS rows_scanned, "
+	"               coalesce(sum(b.rows_affected), 0) AS rows_affected, "
+	"               coalesce(sum(b.wal_bytes), 0) AS wal_bytes "
+	"          FROM (SELECT min(number) AS number FROM backfill.batch "
+	"                 WHERE run_id = $1 AND status <> 'completed') f "
+	"          LEFT JOIN backfill.batch b ON b.run_id = $1 "
+	"               AND b.number < f.number AND b.status = 'completed' "
+	"         GROUP BY f.number) s "
+	" WHERE r.id = $1 AND s.number IS NOT NULL",
+	1, {INT8OID}
+};
+
+/*
+ * Have the skipped batches done again.  Returns their number.  The sums in the
+ * row of the run go back to before the first of them.
+ */
+int64
+store_reopen_skipped(StoreSession *session, int64 run_id)
+{
+	Datum		args[] = {Int64GetDatum(run_id)};
+	int64		n = (int64) store_sql(&sql_reopen_skipped, args, NULL);
+
+	if (n > 0)
+		store_sql(&sql_recount, args, NULL);
+	return n;
+}

@@ -1,0 +1,84 @@
+/*-------------------------------------------------------------------------
+ *
+ * batch.h
+ *	  The rows of batches.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_STORE_BATCH_H
+#define BACKFILL_STORE_BATCH_H
+
+#include "datatype/timestamp.h"
+#include "utils/array.h"
+
+#include "store/store.h"
+
+/* A batch in hand. */
+typedef struct BatchInfo
+{
+	int64		number;
+	int			part;
+	ArrayType  *start_key;
+	ArrayType  *end_key;
+	bool		start_inclusive;
+	int			attempt;
+	int			crashes;
+	bool		had_error;		/* it may stand in backfill_errors */
+	bool		announced;		/* the hooks for "running" were called */
+	int			tries;			/* that met an error that may go away */
+	int64		rows_scanned;
+	int64		rows_in_scope;	/* at most, as far as is known; not kept in the table */
+} BatchInfo;
+
+/* A batch that brought its worker down so often fails the run. */
+#define BATCH_CRASHES_FATAL		3
+/* One that did so often is only run while no other such batch is. */
+#define BATCH_CRASHES_SUSPECT	1
+
+/* What a completed batch did. */
+typedef struct BatchResult
+{
+	int64		rows_affected;
+	int64		wal_bytes;
+	TimestampTz started_at;
+	TimestampTz finished_at;
+} BatchResult;
+
+extern bool store_last_batch(StoreSession *session, int64 run_id, int64 *number,
+							 ArrayType **end_key);
+extern void store_insert_batch(StoreSession *session, int64 run_id,
+							   const BatchInfo *batch, int64 token, int worker);
+extern BatchInfo *store_take_pending(StoreSession *session, int64 run_id, int64 token,
+									 int worker, int crashes_below);
+extern TimestampTz store_pending_due(StoreSession *session, int64 run_id,
+									 int crashes_below);
+extern bool store_complete_batch(StoreSession *session, int64 run_id,
+								 const BatchInfo *batch, int64 token,
+								 const BatchResult *result);
+extern bool store_give_back_batch(StoreSession *session, int64 run_id,
+								  const BatchInfo *batch, int64 token,
+								  const char *status, const char *error);
+extern void store_retry_batch(StoreSession *session, int64 run_id,
+							  const BatchInfo *batch, int64 token, TimestampTz retry_at,
+							  const char *error);
+extern int	store_recover_batches(StoreSession *session, int64 run_id, int64 *tokens,
+								  int ntokens, int64 boot, bool clean_start,
+								  int64 *worst, int *crashes);
+extern int64 store_reopen_batches(StoreSession *session, int64 run_id);
+extern int64 store_open_batches(StoreSession *session, int64 run_id, int64 *due);
+extern bool store_shrink_batch(StoreSession *session, int64 run_id,
+							   const BatchInfo *batch, int64 token, ArrayType *start,
+							   int64 rows, const char *error);
+extern void store_insert_part(StoreSession *session, int64 run_id,
+							  const BatchInfo *part, const char *error);
+extern bool store_skip_batch(StoreSession *session, int64 run_id,
+							 const BatchInfo *batch, ArrayType *key, int64 token,
+							 const ErrorData *error);
+extern void store_resolve_error(StoreSession *session, int64 run_id,
+								const BatchInfo *batch);
+extern void store_error_counts(StoreSession *session, int64 run_id, int64 *errors,
+							   int64 *rows);
+extern void store_mark_resumed(StoreSession *session, int64 run_id);
+extern int64 store_reopen_skipped(StoreSession *session, int64 run_id);
+
+#endif							/* BACKFILL_STORE_BATCH_H */

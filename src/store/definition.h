@@ -1,0 +1,40 @@
+/*-------------------------------------------------------------------------
+ *
+ * definition.h
+ *	  The rows of definitions.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_STORE_DEFINITION_H
+#define BACKFILL_STORE_DEFINITION_H
+
+#include "datatype/timestamp.h"
+#include "utils/jsonb.h"
+
+#include "store/store.h"
+
+/* A row of backfill.definition.  Texts that may be null are NULL then. */
+typedef struct DefinitionInfo
+{
+	char	   *name;
+	Oid			owner;
+	Oid			target;
+	char	   *statement;
+	char	   *scope;
+	char	   *key;
+	Jsonb	   *parameters;		/* declared */
+	Jsonb	   *settings;
+	char	   *search_path;
+	char	   *description;
+	char	   *finish;
+	Jsonb	   *then;			/* NULL for none */
+} DefinitionInfo;
+
+extern DefinitionInfo *store_load_definition(StoreSession *session, const char *name);
+extern void store_store_definition(StoreSession *session, const DefinitionInfo *def);
+extern bool store_lock_definition(StoreSession *session, const char *name);
+extern void store_delete_definition(StoreSession *session, const char *name);
+extern TimestampTz store_last_started(StoreSession *session, const DefinitionInfo *def);
+extern bool store_then_reaches(StoreSession *session, Jsonb *then, const char *name);
+
+#endif							/* BACKFILL_STORE_DEFINITION_H */

@@ -1,0 +1,704 @@
+/*-------------------------------------------------------------------------
+ *
+ * run.c
+ *	  The rows of runs.
+ *
+ * Called between store_begin and store_end; results are in the memory context that
+ * was current at store_begin.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "store/definition.h"
+#include "store/run.h"
+#include "store/status.h"
+#include "store/store.h"
+
+#define RUN_COLUMNS \
+	"id, name, status, requested, immediate, owner::oid, " \
+	"backfill.is_local(database, system_identifier), target::oid, statement, " \
+	"scope, key, settings, search_path, start_at, key_types, start_key, " \
+	"end_key, wait_reason, parameters, parameter_types, finish, finish_step, " \
+	"verified, started_at, since, requested_by, request_reason, error, sqlstate, " \
+	"rollup_number, \"then\", \"after\", batch_size, throttled_by"
+
+/* A run that is not over, or is to begin again. */
+#define ACTIVE \
+	"(status IN ('pending', 'enqueued', 'running', 'paused') OR requested = 'enqueued') " \
+	"AND backfill.is_local(database, system_identifier)"
+
+/* Not a run that waits for that one. */
+#define NOT_WAITING_FOR(id) \
+	"(status <> 'pending' OR \"after\" IS NULL OR " id " <> ALL (\"after\"))"
+
+/* ---- finding runs ---- */
+
+/* One of the queries for the number of a run, or 0. */
+static int64
+find_run(Sql *sql, Datum *args, const char *nulls)
+{
+	bool		isnull;
+	Datum		value;
+
+	store_sql(sql, args, nulls);
+	value = store_column(0, 1, &isnull);
+	return isnull ? 0 : DatumGetInt64(value);
+}
+
+static Sql sql_find_active_run = {
+	"SELECT min(id) FROM backfill.run "
+	" WHERE name = $1 AND " ACTIVE,
+	1, {TEXTOID}
+};
+
+/* The id of the oldest run of the definition that has not ended, or 0. */
+int64
+store_find_active_run(StoreSession *session, const char *name)
+{
+	Datum		args[] = {CStringGetTextDatum(name)};
+
+	return find_run(&sql_find_active_run, args, NULL);
+}
+
+static Sql sql_find_equal_run = {
+	"SELECT min(id) FROM backfill.run "
+	" WHERE name = $1 AND parameters = $2 AND id <> $3 AND owner = $4::regrole "
+	"   AND ($5 IS NULL OR id <> ALL ($5)) AND " NOT_WAITING_FOR("$3") " AND " ACTIVE,
+	5, {TEXTOID, JSONBOID, INT8OID, OIDOID, INT8ARRAYOID}
+};
+
+/*
+ * The owner's oldest active run of the definition with equal parameters, or 0.
+ * The run "except" and those in "after", which may be NULL, do not count.
+ */
+int64
+store_find_equal_run(StoreSession *session, const char *name, Oid owner,
+					   Jsonb *parameters, ArrayType *after, int64 except)
+{
+	Datum		args[] = {
+		CStringGetTextDatum(name),
+		JsonbPGetDatum(parameters),
+		Int64GetDatum(except),
+		ObjectIdGetDatum(owner),
+		PointerGetDatum(after)
+	};
+
+	return find_run(&sql_find_equal_run, args, after ? "     " : "    n");
+}
+
+static Sql sql_find_target_run = {
+	"SELECT min(id) FROM backfill.run "
+	" WHERE (target = $1::regclass "
+	"        OR target IN (SELECT relid FROM pg_partition_tree($1::regclass)) "
+	"        OR target IN (SELECT relid FROM pg_partition_ancestors($1::regclass) AS relid)) "
+	"   AND id <> $2 AND ($3 IS NULL OR id <> ALL ($3)) "
+	"   AND " NOT_WAITING_FOR("$2") " AND " ACTIVE,
+	3, {OIDOID, INT8OID, INT8ARRAYOID}
+};
+
+/* The oldest active run on the table, a partition or a parent of it, or 0; likewise. */
+int64
+store_find_target_run(StoreSession *session, Oid target, ArrayType *after, int64 except)
+{
+	Datum		args[] = {
+		ObjectIdGetDatum(target),
+		Int64GetDatum(except),
+		PointerGetDatum(after)
+	};
+
+	return find_run(&sql_find_target_run, args, after ? "   " : "  n");
+}
+
+/* ---- runs ---- */
+
+static Sql sql_insert_run = {
+	"INSERT INTO backfill.run (name, status, owner, started_by, database, "
+	"       system_identifier, target, statement, scope, key, settings, "
+	"       search_path, start_at, parameters, parameter_types, finish, "
+	"       \"then\", \"after\") "
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, "
+	"       $17, $18) RETURNING id",
+	18, {TEXTOID, TEXTOID, OIDOID, OIDOID, OIDOID, INT8OID, OIDOID, TEXTOID,
+	TEXTOID, TEXTOID, JSONBOID, TEXTOID, TIMESTAMPTZOID, JSONBOID, JSONBOID, TEXTOID,
+	JSONBOID, INT8ARRAYOID}
+};
+
+/* Insert a run of the definition.  Returns its id. */
+int64
+store_insert_run(StoreSession *session, const DefinitionInfo *def,
+				   Oid started_by, Jsonb *parameters, Jsonb *parameter_types,
+				   Jsonb *settings, RunStatus status, TimestampTz start_at,
+				   ArrayType *after)
+{
+	char		nulls[] = "                  ";
+	Datum		args[] = {
+		CStringGetTextDatum(def->name),
+		CStringGetTextDatum(status_name(status)),
+		ObjectIdGetDatum(def->owner),
+		ObjectIdGetDatum(started_by),
+		ObjectIdGetDatum(MyDatabaseId),
+		Int64GetDatum((int64) GetSystemIdentifier()),
+		ObjectIdGetDatum(def->target),
+		CStringGetTextDatum(def->statement),
+		store_text_or_null(def->scope, &nulls[8]),
+		store_text_or_null(def->key, &nulls[9]),
+		JsonbPGetDatum(settings),
+		CStringGetTextDatum(def->search_path),
+		TimestampTzGetDatum(start_at),
+		JsonbPGetDatum(parameters),
+		JsonbPGetDatum(parameter_types),
+		store_text_or_null(def->finish, &nulls[15]),
+		PointerGetDatum(def->then),
+		PointerGetDatum(after)
+	};
+
+	if (def->then == NULL)
+		nulls[16] = 'n';
+	if (after == NULL)
+		nulls[17] = 'n';
+
+	if (TIMESTAMP_IS_NOBEGIN(start_at))
+		nulls[12] = 'n';
+	store_sql(&sql_insert_run, args, nulls);
+	return DatumGetInt64(store_column(0, 1, NULL));
+}
+
+/* A time, DT_NOBEGIN if null. */
+static TimestampTz
+read_time(int row, int column)
+{
+	bool		isnull;
+	Datum		value = store_column(row, column, &isnull);
+
+	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
+}
+
+static RunInfo *
+read_run(StoreSession *session, int row)
+{
+	RunInfo    *run = MemoryContextAllocZero(session->caller, sizeof(RunInfo));
+	char	   *requested;
+	Datum		batch_size;
+	bool		isnull;
+
+	run->id = DatumGetInt64(store_column(row, 1, NULL));
+	run->name = store_text(session, row, 2);
+	run->status = status_from_name(store_text(session, row, 3));
+	requested = store_text(session, row, 4);
+	run->is_requested = requested != NULL;
+	if (requested)
+		run->requested = status_from_name(requested);
+	run->immediate = DatumGetBool(store_column(row, 5, NULL));
+	run->owner = DatumGetObjectId(store_column(row, 6, NULL));
+	run->is_local = DatumGetBool(store_column(row, 7, NULL));
+	run->target = DatumGetObjectId(store_column(row, 8, NULL));
+	run->statement = store_text(session, row, 9);
+	run->scope = store_text(session, row, 10);
+	run->key = store_text(session, row, 11);
+	run->settings = store_varlena(session, row, 12);
+	run->search_path = store_text(session, row, 13);
+	run->start_at = read_time(row, 14);
+	run->key_types = store_varlena(session, row, 15);
+	run->start_key = store_varlena(session, row, 16);
+	run->end_key = store_varlena(session, row, 17);
+	run->wait_reason = store_text(session, row, 18);
+	run->parameters = store_varlena(session, row, 19);
+	run->parameter_types = store_varlena(session, row, 20);
+	run->finish = store_text(session, row, 21);
+	run->finish_step = DatumGetInt32(store_column(row, 22, NULL));
+	run->verified = DatumGetBool(store_column(row, 23, NULL));
+	run->started_at = read_time(row, 24);
+	run->since = read_time(row, 25);
+	run->requested_by = store_text(session, row, 26);
+	run->request_reason = store_text(session, row, 27);
+	run->error = store_text(session, row, 28);
+	run->sqlstate = store_text(session, row, 29);
+	run->rollup_number = DatumGetInt64(store_column(row, 30, NULL));
+	run->then = store_varlena(session, row, 31);
+	run->after = store_varlena(session, row, 32);
+	batch_size = store_column(row, 33, &isnull);
+	run->batch_size = isnull ? 0 : DatumGetInt64(batch_size);
+	run->throttled_by = store_text(session, row, 34);
+	return run;
+}
+
+static Sql sql_lock_run = {
+	"SELECT " RUN_COLUMNS " FROM backfill.run WHERE id = $1 FOR NO KEY UPDATE",
+	1, {INT8OID}
+};
+
+static Sql sql_load_run = {
+	"SELECT " RUN_COLUMNS " FROM backfill.run WHERE id = $1",
+	1, {INT8OID}
+};
+
+/* The run with that id, or NULL; locked on demand. */
+RunInfo *
+store_load_run(StoreSession *session, int64 id, bool for_update)
+{
+	Datum		args[] = {Int64GetDatum(id)};
+
+	if (store_sql(for_update ? &sql_lock_run : &sql_load_run, args, NULL) == 0)
+		return NULL;
+	return read_run(session, 0);
+}
+
+static Sql sql_try_run = {
+	"SELECT " RUN_COLUMNS " FROM backfill.run WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED",
+	1, {INT8OID}
+};
+
+/* The same, locked; NULL also when somebody else has it locked. */
+RunInfo *
+store_try_run(StoreSession *session, int64 id)
+{
+	Datum		args[] = {Int64GetDatum(id)};
+
+	return store_sql(&sql_try_run, args, NULL) == 0 ? NULL : read_run(session, 0);
+}
+
+static List *
+read_runs(StoreSession *session, Sql *sql)
+{
+	uint64		n = store_sql(sql, NULL, NULL);
+	List	   *result = NIL;
+	MemoryContext old;
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		RunInfo    *run = read_run(session, i);
+
+		old = MemoryContextSwitchTo(session->caller);
+		result = lappend(result, run);
+		MemoryContextSwitchTo(old);
+	}
+	return result;
+}
+
+static Sql sql_active_runs = {
+	"SELECT " RUN_COLUMNS " FROM backfill.run "
+	" WHERE (status IN ('pending', 'enqueued', 'running') OR requested IS NOT NULL) "
+	"   AND backfill.is_local(database, system_identifier) ORDER BY id",
+	0
+};
+
+/* The runs of this database that the scheduler has to look after. */
+List *
+store_active_runs(StoreSession *session)
+{
+	return read_runs(session, &sql_active_runs);
+}
+
+static Sql sql_control_runs = {
+	"SELECT " RUN_COLUMNS " FROM backfill.run "
+	" WHERE status IN ('pending', 'enqueued', 'running', 'paused') "
+	" ORDER BY id",
+	0
+};
+
+/* The runs that can be stopped, those of copies included. */
+List *
+store_control_runs(StoreSession *session)
+{
+	return read_runs(session, &sql_control_runs);
+}
+
+static Sql sql_delete_errors = {
+	"DELETE FROM backfill.error WHERE run_id = $1",
+	1, {INT8OID}
+};
+
+static Sql sql_delete_batches = {
+	"DELETE FROM backfill.batch WHERE run_id = $1",
+	1, {INT8OID}
+};
+
+static Sql sql_delete_run = {
+	"DELETE FROM backfill.run WHERE id = $1",
+	1, {INT8OID}
+};
+
+/* Delete a run with its batches. */
+void
+store_delete_run(StoreSession *session, int64 id)
+{
+	Datum		args[] = {Int64GetDatum(id)};
+
+	store_sql(&sql_delete_errors, args, NULL);
+	store_sql(&sql_delete_batches, args, NULL);
+	store_sql(&sql_delete_run, args, NULL);
+}
+
+static Sql sql_set_status = {
+	"UPDATE backfill.run r SET status = $2, requested = NULL, immediate = false, "
+	"       requested_by = NULL, request_reason = NULL, closings = 0, "
+	"       wait_reason = NULL, "
+	"       throttled_by = CASE WHEN $2 = 'running' THEN throttled_by END, "
+	"       throttled_since = CASE WHEN $2 = 'running' THEN throttled_since END, "
+	"       throttle_times = CASE WHEN throttled_by IS NULL OR $2 = 'running' THEN throttle_times "
+	"                        ELSE " STORE_THROTTLED_UNTIL("$3") " END, "
+	"       started_at = CASE WHEN $2 = 'running' THEN coalesce(started_at, $3) ELSE started_at END, "
+	"       since = CASE WHEN $2 = 'running' AND started_at IS NULL "
+	"               THEN (SELECT max(p.started_at) FROM backfill.run p "
+	"                      WHERE p.name = r.name AND p.owner = r.owner "
+	"                        AND p.status = 'completed') ELSE since END, "
+	"       finished_at = CASE WHEN $2 IN ('completed', 'failed', 'stopped') THEN $3 END, "
+	"       rows_total = CASE WHEN $2 = 'completed' THEN rows_scanned ELSE rows_total END, "
+	"       sqlstate = CASE WHEN $2 = 'failed' THEN sqlstate END, "
+	"       error = CASE WHEN $2 = 'failed' THEN error END, "
+	"       error_detail = CASE WHEN $2 = 'failed' THEN error_detail END, "
+	"       error_hint = CASE WHEN $2 = 'failed' THEN error_hint END, "
+	"       error_context = CASE WHEN $2 = 'failed' THEN error_context END "
+	" WHERE id = $1",
+	3, {INT8OID, TEXTOID, TIMESTAMPTZOID}
+};
+
+/* Set the status, with the times that go with it; clears any request. */
+void
+store_set_status(StoreSession *session, int64 id, RunStatus status)
+{
+	Datum		args[] = {
+		Int64GetDatum(id),
+		CStringGetTextDatum(status_name(status)),
+		TimestampTzGetDatum(GetCurrentTimestamp())
+	};
+
+	store_sql(&sql_set_status, args, NULL);
+}
+
+static Sql sql_request = {
+	"UPDATE backfill.run SET requested = $2, immediate = $3, requested_by = $4, "
+	"       request_reason = $5, "
+	"       wait_reason = CASE WHEN $2 IS NOT NULL THEN wait_reason END WHERE id = $1",
+	5, {INT8OID, TEXTOID, BOOLOID, TEXTOID, TEXTOID}
+};
+
+/*
+ * Ask for a status that the run takes when its workers have let go.  The role
+ * that asks, and how it does, go with it; NULL for backfill itself.
+ */
+void
+store_request(StoreSession *session, int64 id, RunStatus requested, bool immediate,
+				const char *role, const char *reason)
+{
+	char		nulls[] = "     ";
+	Datum		args[] = {
+		Int64GetDatum(id),
+		CStringGetTextDatum(status_name(requested)),
+		BoolGetDatum(immediate),
+		store_text_or_null(role, &nulls[3]),
+		store_text_or_null(reason, &nulls[4])
+	};
+
+	store_sql(&sql_request, args, nulls);
+}
+
+void
+store_cancel_request(StoreSession *session, int64 id)
+{
+	Datum		args[] = {Int64GetDatum(id), (Datum) 0, BoolGetDatum(false), (Datum) 0, (Datum) 0};
+
+	store_sql(&sql_request, args, " n nn");
+}
+
+static Sql sql_set_error = {
+	"UPDATE backfill.run SET sqlstate = $2, error = $3, error_detail = $4, "
+	"       error_hint = $5, error_context = $6 WHERE id = $1",
+	6, {INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}
+};
+
+/* Remember what fails the run. */
+void
+store_set_error(StoreSession *session, int64 id, const RunError *error)
+{
+	char		nulls[] = "      ";
+	Datum		args[] = {
+		Int64GetDatum(id),
+		store_text_or_null(error->sqlstate, &nulls[1]),
+		store_text_or_null(error->message, &nulls[2]),
+		store_text_or_null(error->detail, &nulls[3]),
+		store_text_or_null(error->hint, &nulls[4]),
+		store_text_or_null(error->context, &nulls[5])
+	};
+
+	store_sql(&sql_set_error, args, nulls);
+}
+
+static Sql sql_adopt_run = {
+	"UPDATE backfill.run SET database = $2, system_identifier = $3 WHERE id = $1",
+	3, {INT8OID, OIDOID, INT8OID}
+};
+
+/* Make the run one of this database. */
+void
+store_adopt_run(StoreSession *session, int64 id)
+{
+	Datum		args[] = {
+		Int64GetDatum(id),
+		ObjectIdGetDatum(MyDatabaseId),
+		Int64GetDatum((int64) GetSystemIdentifier())
+	};
+
+	store_sql(&sql_adopt_run, args, NULL);
+}
+
+static Sql sql_set_settings = {
+	"UPDATE backfill.run SET batch_size = CASE WHEN settings -> 'batch_size' "
+	"       IS NOT DISTINCT FROM $2 -> 'batch_size' THEN batch_size END, "
+	"       settings = $2 WHERE id = $1",
+	2, {INT8OID, JSONBOID}
+};
+
+void
+store_set_settings(StoreSession *session, int64 id, Jsonb *settings)
+{
+	Datum		args[] = {Int64GetDatum(id), JsonbPGetDatum(settings)};
+
+	store_sql(&sql_set_settings, args, NULL);
+}
+
+static Sql sql_set_wait_reason = {
+	"UPDATE backfill.run SET wait_reason = $2 "
+	" WHERE id = $1 AND wait_reason IS DISTINCT FROM $2",
+	2, {INT8OID, TEXTOID}
+};
+
+/* Say why the run does not move; NULL when it does. */
+void
+store_set_wait_reason(StoreSession *session, int64 id, const char *reason)
+{
+	char		nulls[] = "  ";
+	Datum		args[] = {Int64GetDatum(id), store_text_or_null(reason, &nulls[1])};
+
+	store_sql(&sql_set_wait_reason, args, nulls);
+}
+
+static Sql sql_set_ends = {
+	"UPDATE backfill.run SET key_names = $2, start_key = $3, end_key = $4, "
+	"       rows_total = $5, key_types = $6, wait_reason = NULL WHERE id = $1",
+	6, {INT8OID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8OID, TEXTARRAYOID}
+};
+
+/* Remember the ends of the walk. */
+void
+store_set_ends(StoreSession *session, int64 id, ArrayType *key_names,
+				 ArrayType *key_types, ArrayType *start_key, ArrayType *end_key, double rows_total)
+{
+	Datum		args[] = {
+		Int64GetDatum(id),
+		PointerGetDatum(key_names),
+		PointerGetDatum(start_key),
+		PointerGetDatum(end_key),
+		Int64GetDatum((int64) rows_total),
+		PointerGetDatum(key_types)
+	};
+
+	store_sql(&sql_set_ends, args, NULL);
+}
+
+static Sql sql_rollup = {
+	"WITH first_open AS ("
+	"  SELECT min(number) AS number FROM backfill.batch "
+	"   WHERE " STORE_OPEN_BATCHES " AND status <> 'completed' AND NOT skipped), "
+	"ended AS ("
+	"  SELECT max(b.number) AS number, count(b.number) FILTER (WHERE NOT skipped) AS batches, "
+	"         coalesce(sum(b.rows_scanned) FILTER (WHERE NOT skipped), 0) AS rows_scanned, "
+	"         coalesce(sum(b.rows_affected) FILTER (WHERE NOT skipped), 0) AS rows_affected, "
+	"         coalesce(sum(b.wal_bytes) FILTER (WHERE NOT skipped), 0) AS wal_bytes "
+	"    FROM backfill.batch b CROSS JOIN first_open f "
+	"   WHERE b.run_id = $1 "
+	"     AND b.number > (SELECT rollup_number FROM backfill.run WHERE id = $1) "
+	"     AND (f.number IS NULL OR b.number < f.number)) "
+	"UPDATE backfill.run r SET rollup_number = e.number, "
+	"       batches = r.batches + e.batches, "
+	"       rows_scanned = r.rows_scanned + e.rows_scanned, "
+	"       rows_affected = r.rows_affected + e.rows_affected, "
+	"       wal_bytes = r.wal_bytes + e.wal_bytes "
+	"  FROM ended e WHERE r.id = $1 AND e.number IS NOT NULL",
+	1, {INT8OID}
+};
+
+/* Add the batches that have ended up in the row of the run. */
+void
+store_rollup(StoreSession *session, int64 id)
+{
+	Datum		args[] = {Int64GetDatum(id)};
+
+	store_sql(&sql_rollup, args, NULL);
+}
+
+static Sql sql_progress = {
+	"SELECT name, status, coalesce(wait_reason, 'throttled by ' || throttled_by), "
+	"       sqlstate, error, error_detail, error_hint, "
+	"       progress::text, eta::text, rows_scanned, rows_total, rows_per_second, "
+	"       owner::oid "
+	"  FROM backfill.run_progress WHERE id = $1",
+	1, {INT8OID}
+};
+
+/* What backfill_wait prints, or NULL when there is no such run. */
+RunProgress *
+store_progress(StoreSession *session, int64 id)
+{
+	Datum		args[] = {Int64GetDatum(id)};
+	RunProgress *p;
+	bool		isnull;
+
+	if (store_sql(&sql_progress, args, NULL) == 0)
+		return NULL;
+	p = MemoryContextAllocZero(session->caller, sizeof(RunProgress));
+	p->name = store_text(session, 0, 1);
+	p->status = status_from_name(store_text(session, 0, 2));
+	p->wait_reason = store_text(session, 0, 3);
+	p->sqlstate = store_text(session, 0, 4);
+	p->error = store_text(session, 0, 5);
+	p->error_detail = store_text(session, 0, 6);
+	p->error_hint = store_text(session, 0, 7);
+	p->progress = store_text(session, 0, 8);
+	p->eta = store_text(session, 0, 9);
+	p->rows_scanned = DatumGetInt64(store_column(0, 10, NULL));
+	p->rows_total = DatumGetInt64(store_column(0, 11, &isnull));
+	if (isnull)
+		p->rows_total = -1;
+	p->rows_per_second = DatumGetFloat8(store_column(0, 12, &isnull));
+	if (isnull)
+		p->rows_per_second = -1;
+	p->owner = DatumGetObjectId(store_column(0, 13, NULL));
+	return p;
+}
+
+static Sql sql_set_remaining = {
+	"UPDATE backfill.run SET rows_remaining = $2, verified = $3 WHERE id = $1",
+	3, {INT8OID, INT8OID, BOOLOID}
+};
+
+/* What the verification found, and whether the run has passed it. */
+void
+store_set_remaining(StoreSession *session, int64 id, int64 rows, bool verified)
+{
+	Datum		args[] = {Int64GetDatum(id), Int64GetDatum(rows), BoolGetDatum(verified)};
+
+	store_sql(&sql_set_remaining, args, NULL);
+}
+
+static Sql sql_set_finish_step = {
+	"UPDATE backfill.run SET finish_step = $2 WHERE id = $1",
+	2, {INT8OID, INT4OID}
+};
+
+/* So many statements of "finish" are done. */
+void
+store_set_finish_step(StoreSession *session, int64 id, int step)
+{
+	Datum		args[] = {Int64GetDatum(id), Int32GetDatum(step)};
+
+	store_sql(&sql_set_finish_step, args, NULL);
+}
+
+/* A number from the view of runs; 0 when there is no such run. */
+static int64
+run_number(Sql *sql, int64 id)
+{
+	Datum		args[] = {Int64GetDatum(id)};
+
+	return store_sql(sql, args, NULL) == 0 ? 0 :
+		DatumGetInt64(store_column(0, 1, NULL));
+}
+
+static Sql sql_run_rows = {
+	"SELECT rows_affected FROM backfill.run_progress WHERE id = $1",
+	1, {INT8OID}
+};
+
+/* The rows that the run has processed so far. */
+int64
+store_run_rows(StoreSession *session, int64 id)
+{
+	return run_number(&sql_run_rows, id);
+}
+
+static Sql sql_run_errors = {
+	"SELECT errors FROM backfill.run_progress WHERE id = $1",
+	1, {INT8OID}
+};
+
+/* The rows that failed in the run, were skipped, and are not resolved. */
+int64
+store_run_errors(StoreSession *session, int64 id)
+{
+	return run_number(&sql_run_errors, id);
+}
+
+static Sql sql_note_closing = {
+	"UPDATE backfill.run SET closing_boot = $3, closings = CASE WHEN NOT $2 THEN 0 "
+	"       WHEN closing_boot IS DISTINCT FROM $3 AND $4 THEN 1 ELSE closings + 1 END "
+	" WHERE id = $1 RETURNING closings",
+	4, {INT8OID, BOOLOID, INT8OID, BOOLOID}
+};
+
+/*
+ * The owner's code is about to run at the end of the run, or has run in good
+ * order.  Returns how many workers have begun with it and have not been heard
+ * of since.  Those that ended with the server in good order do not count.
+ */
+int
+store_note_closing(StoreSession *session, int64 id, bool begins, int64 boot,
+					 bool clean_start)
+{
+	Datum		args[] = {
+		Int64GetDatum(id),
+		BoolGetDatum(begins),
+		Int64GetDatum(boot),
+		BoolGetDatum(clean_start)
+	};
+
+	return store_sql(&sql_note_closing, args, NULL) == 0 ? 0 :
+		DatumGetInt32(store_column(0, 1, NULL));
+}
+
+/* ---- dependencies ---- */
+
+static Sql sql_unmet_dependency = {
+	"SELECT a.id, p.status FROM unnest($1) a(id) LEFT JOIN backfill.run p ON p.id = a.id "
+	" WHERE p.status IS DISTINCT FROM 'completed' OR p.requested IS NOT NULL "
+	" ORDER BY p.status IN ('failed', 'stopped') DESC, a.id LIMIT 1",
+	1, {INT8ARRAYOID}
+};
+
+/*
+ * The first of the runs that is not completed, one that has ended badly before
+ * one that is still active; 0 if all are.  Its status goes to *status, NULL if
+ * it was deleted.
+ */
+int64
+store_unmet_dependency(StoreSession *session, ArrayType *after, char **status)
+{
+	Datum		args[] = {PointerGetDatum(after)};
+
+	if (store_sql(&sql_unmet_dependency, args, NULL) == 0)
+		return 0;
+	*status = store_text(session, 0, 2);
+	return DatumGetInt64(store_column(0, 1, NULL));
+}
+
+static Sql sql_find_dependent = {
+	"SELECT min(id) FROM backfill.run WHERE $1 = ANY (\"after\") AND status = 'pending'",
+	1, {INT8OID}
+};
+
+/* A run that waits for this one, or 0. */
+int64
+store_find_dependent(StoreSession *session, int64 id)
+{
+	Datum		args[] = {Int64GetDatum(id)};
+
+	return find_run(&sql_find_dependent, args, NULL);
+}

@@ -1,0 +1,129 @@
+/*-------------------------------------------------------------------------
+ *
+ * run.h
+ *	  The rows of runs.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_STORE_RUN_H
+#define BACKFILL_STORE_RUN_H
+
+#include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
+#include "utils/array.h"
+#include "utils/jsonb.h"
+
+#include "store/definition.h"
+#include "store/status.h"
+#include "store/store.h"
+
+/* Every statement of "finish" is done. */
+#define FINISH_DONE (-1)
+
+/* A row of backfill.run. */
+typedef struct RunInfo
+{
+	int64		id;
+	char	   *name;
+	RunStatus	status;
+	bool		is_requested;
+	RunStatus	requested;
+	bool		immediate;
+	Oid			owner;
+	bool		is_local;		/* belongs to this database and system */
+	Oid			target;
+	char	   *statement;
+	char	   *scope;
+	char	   *key;
+	Jsonb	   *parameters;		/* values */
+	Jsonb	   *parameter_types;
+	Jsonb	   *settings;
+	char	   *search_path;
+	char	   *finish;
+	int			finish_step;	/* statements of it that are done, or FINISH_DONE */
+	bool		verified;
+	Jsonb	   *then;			/* NULL for none */
+	ArrayType  *after;			/* NULL for none */
+	TimestampTz start_at;		/* DT_NOBEGIN if null */
+	TimestampTz started_at;		/* likewise */
+	TimestampTz since;			/* likewise */
+	int64		rollup_number;	/* batches up to it are added up in the row */
+	ArrayType  *key_types;		/* NULL until the ends are known */
+	ArrayType  *start_key;		/* NULL until the ends are known */
+	ArrayType  *end_key;
+	char	   *wait_reason;
+	char	   *requested_by;	/* NULL if backfill itself asked */
+	char	   *request_reason;
+	char	   *error;			/* of a run that failed or is to */
+	char	   *sqlstate;
+	int64		batch_size;		/* that was found for it, or 0 */
+	char	   *throttled_by;	/* NULL if it is not */
+} RunInfo;
+
+/* An error as a run remembers it. */
+typedef struct RunError
+{
+	const char *sqlstate;
+	const char *message;
+	const char *detail;
+	const char *hint;
+	const char *context;
+} RunError;
+
+/* Progress of a run as backfill_wait prints it. */
+typedef struct RunProgress
+{
+	char	   *name;
+	RunStatus	status;
+	char	   *wait_reason;
+	char	   *sqlstate;
+	char	   *error;
+	char	   *error_detail;
+	char	   *error_hint;
+	char	   *progress;
+	char	   *eta;
+	int64		rows_scanned;
+	int64		rows_total;		/* -1 while unknown */
+	double		rows_per_second;	/* -1 while unknown */
+	Oid			owner;
+} RunProgress;
+
+extern int64 store_find_active_run(StoreSession *session, const char *name);
+extern int64 store_find_equal_run(StoreSession *session, const char *name, Oid owner,
+								  Jsonb *parameters, ArrayType *after, int64 except);
+extern int64 store_find_target_run(StoreSession *session, Oid target, ArrayType *after,
+								   int64 except);
+extern int64 store_insert_run(StoreSession *session, const DefinitionInfo *def,
+							  Oid started_by, Jsonb *parameters, Jsonb *parameter_types,
+							  Jsonb *settings, RunStatus status, TimestampTz start_at,
+							  ArrayType *after);
+extern RunInfo *store_load_run(StoreSession *session, int64 id, bool for_update);
+extern RunInfo *store_try_run(StoreSession *session, int64 id);
+extern List *store_active_runs(StoreSession *session);
+extern List *store_control_runs(StoreSession *session);
+extern void store_delete_run(StoreSession *session, int64 id);
+extern void store_set_status(StoreSession *session, int64 id, RunStatus status);
+extern void store_request(StoreSession *session, int64 id, RunStatus requested,
+						  bool immediate, const char *role, const char *reason);
+extern void store_cancel_request(StoreSession *session, int64 id);
+extern void store_set_error(StoreSession *session, int64 id, const RunError *error);
+extern void store_adopt_run(StoreSession *session, int64 id);
+extern void store_set_settings(StoreSession *session, int64 id, Jsonb *settings);
+extern void store_set_wait_reason(StoreSession *session, int64 id, const char *reason);
+extern void store_set_ends(StoreSession *session, int64 id, ArrayType *key_names,
+						   ArrayType *key_types, ArrayType *start_key,
+						   ArrayType *end_key, double rows_total);
+extern void store_rollup(StoreSession *session, int64 id);
+extern RunProgress *store_progress(StoreSession *session, int64 id);
+extern void store_set_remaining(StoreSession *session, int64 id, int64 rows,
+								bool verified);
+extern void store_set_finish_step(StoreSession *session, int64 id, int step);
+extern int64 store_run_rows(StoreSession *session, int64 id);
+extern int64 store_run_errors(StoreSession *session, int64 id);
+extern int	store_note_closing(StoreSession *session, int64 id, bool begins, int64 boot,
+							   bool clean_start);
+extern int64 store_unmet_dependency(StoreSession *session, ArrayType *after,
+									char **status);
+extern int64 store_find_dependent(StoreSession *session, int64 id);
+
+#endif							/* BACKFILL_STORE_RUN_H */

@@ -1,0 +1,230 @@
+/*-------------------------------------------------------------------------
+ *
+ * store.c
+ *	  Being the owner of the extension, and running a text.
+ *
+ * Every SQL text against our own tables stands in this folder, beside the function
+ * that runs it, and nowhere else.  It runs as the owner of the extension, in a
+ * security-restricted operation, with search_path pinned, for exactly the time
+ * between store_begin and store_end; an error in between restores everything with
+ * the transaction.  No user code can run in that time: the tables have no triggers,
+ * rules or policies, and nobody else may add any.
+ *
+ * Every statement reads with the newest snapshot, whatever the isolation level of
+ * the transaction: the claim at the end of a REPEATABLE READ batch must see what
+ * other workers have claimed since it began.
+ *
+ * The plans are kept for the life of the process.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "storage/proc.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "store/store.h"
+
+static Oid	extension_owner = InvalidOid;
+static LocalTransactionId locked_in = InvalidLocalTransactionId;
+
+/* ---- who we are ---- */
+
+/* OID and owner of the extension, or InvalidOid. */
+static Oid
+find_extension(Oid *owner)
+{
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			result = InvalidOid;
+
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum("backfill"));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		result = ((Form_pg_extension) GETSTRUCT(tuple))->oid;
+		*owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
+/*
+ * Lock the extension against being dropped until the end of the transaction.
+ * DROP EXTENSION locks it first too, then its tables: whoever locks in this
+ * order never deadlocks with it.  Returns false when there is no extension.
+ */
+bool
+store_lock_extension(void)
+{
+	Oid			extension;
+	Oid			owner;
+
+	if (locked_in == compat_my_lxid() && !IsSubTransaction())
+		return true;
+	for (;;)
+	{
+		extension = find_extension(&owner);
+		if (!OidIsValid(extension))
+			return false;
+		LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+		if (find_extension(&owner) == extension)
+			break;
+		UnlockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+	}
+	extension_owner = owner;
+
+	/* a lock taken in a subtransaction may be gone before the transaction is */
+	if (!IsSubTransaction())
+		locked_in = compat_my_lxid();
+	return true;
+}
+
+/*
+ * Become the owner of the extension.  Results go to what is the current memory
+ * context now.  Raises an error when the extension is gone.
+ */
+void
+store_begin(StoreSession *session)
+{
+	static const char path[] = "pg_catalog, pg_temp";
+
+	if (!store_lock_extension())
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("extension \"backfill\" does not exist")));
+	session->caller = CurrentMemoryContext;
+	GetUserIdAndSecContext(&session->saved_userid, &session->saved_context);
+	SetUserIdAndSecContext(extension_owner, session->saved_context |
+						   SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	session->nest = NewGUCNestLevel();
+	if (strcmp(GetConfigOption("search_path", false, false), path) != 0)
+		(void) set_config_option("search_path", path, PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	SPI_connect();
+
+	/* long values of the rows that are read are fetched after the query */
+	PushActiveSnapshot(GetLatestSnapshot());
+}
+
+/* Become again who we were. */
+void
+store_end(StoreSession *session)
+{
+	PopActiveSnapshot();
+	SPI_finish();
+	AtEOXact_GUC(false, session->nest);
+	SetUserIdAndSecContext(session->saved_userid, session->saved_context);
+}
+
+/* ---- running SQL ---- */
+
+static SPIPlanPtr
+get_plan(Sql *sql)
+{
+	if (sql->plan == NULL)
+	{
+		SPIPlanPtr	plan = SPI_prepare(sql->text, sql->nargs, sql->types);
+
+		if (plan == NULL)
+			elog(ERROR, "could not prepare \"%s\": %s", sql->text,
+				 SPI_result_code_string(SPI_result));
+		SPI_keepplan(plan);
+		sql->plan = plan;
+	}
+	return sql->plan;
+}
+
+/* Run one of the texts; nulls as for SPI, or NULL.  Returns the row count. */
+uint64
+store_sql(Sql *sql, Datum *values, const char *nulls)
+{
+	int			rc = SPI_execute_snapshot(get_plan(sql), values, nulls,
+										  GetLatestSnapshot(), InvalidSnapshot,
+										  false, true, 0);
+
+	if (rc < 0)
+		elog(ERROR, "could not execute \"%s\": %s", sql->text,
+			 SPI_result_code_string(rc));
+	return SPI_processed;
+}
+
+/* A column of a result row; *isnull may be NULL where null is an error. */
+Datum
+store_column(int row, int column, bool *isnull)
+{
+	bool		null;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
+									  column, &null);
+
+	if (isnull)
+		*isnull = null;
+	else if (null)
+		elog(ERROR, "unexpected null in column %d", column);
+	return value;
+}
+
+/* A text column, copied into the caller's memory context, or NULL. */
+char *
+store_text(StoreSession *session, int row, int column)
+{
+	bool		isnull;
+	Datum		value = store_column(row, column, &isnull);
+	char	   *result;
+	MemoryContext old;
+
+	if (isnull)
+		return NULL;
+	old = MemoryContextSwitchTo(session->caller);
+	result = TextDatumGetCString(value);
+	MemoryContextSwitchTo(old);
+	return result;
+}
+
+/* Any varlena column, detoasted and copied likewise, or NULL. */
+void *
+store_varlena(StoreSession *session, int row, int column)
+{
+	bool		isnull;
+	Datum		value = store_column(row, column, &isnull);
+	void	   *result;
+	MemoryContext old;
+
+	if (isnull)
+		return NULL;
+	old = MemoryContextSwitchTo(session->caller);
+	result = PG_DETOAST_DATUM_COPY(value);
+	MemoryContextSwitchTo(old);
+	return result;
+}
+
+Datum
+store_text_or_null(const char *text, char *null)
+{
+	*null = text ? ' ' : 'n';
+	return text ? CStringGetTextDatum(text) : (Datum) 0;
+}

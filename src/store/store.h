@@ -1,0 +1,52 @@
+/*-------------------------------------------------------------------------
+ *
+ * store.h
+ *	  Being the owner of the extension, and running a text.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_STORE_STORE_H
+#define BACKFILL_STORE_STORE_H
+
+#include "executor/spi.h"
+
+#define STORE_MAX_ARGS 18
+
+/* One SQL text, beside the function that runs it; prepared when it first does. */
+typedef struct Sql
+{
+	const char *text;
+	int			nargs;
+	Oid			types[STORE_MAX_ARGS];
+	SPIPlanPtr	plan;
+} Sql;
+
+/* The time for which the run was throttled until then, by reason, in seconds. */
+#define STORE_THROTTLED_UNTIL(then) \
+	"jsonb_set(throttle_times, ARRAY[split_part(throttled_by, ':', 1)], " \
+	"to_jsonb(round(coalesce((throttle_times ->> split_part(throttled_by, ':', 1))::numeric, 0) " \
+	"+ extract(epoch FROM " then " - throttled_since), 3)))"
+
+/* Batches that may not have ended are those after the ones added up. */
+#define STORE_OPEN_BATCHES \
+	"run_id = $1 AND number > (SELECT rollup_number FROM backfill.run WHERE id = $1)"
+
+/* Between store_begin and store_end we are the extension's owner. */
+typedef struct StoreSession
+{
+	Oid			saved_userid;
+	int			saved_context;
+	int			nest;
+	MemoryContext caller;		/* where results go */
+} StoreSession;
+
+extern bool store_lock_extension(void);
+extern void store_begin(StoreSession *session);
+extern void store_end(StoreSession *session);
+extern uint64 store_sql(Sql *sql, Datum *values, const char *nulls);
+extern Datum store_column(int row, int column, bool *isnull);
+extern char *store_text(StoreSession *session, int row, int column);
+extern void *store_varlena(StoreSession *session, int row, int column);
+extern Datum store_text_or_null(const char *text, char *null);
+
+#endif							/* BACKFILL_STORE_STORE_H */

@@ -1,0 +1,40 @@
+/*-------------------------------------------------------------------------
+ *
+ * bounds.h
+ *	  Searches along the key: the ends of a walk, the next range.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_WALK_BOUNDS_H
+#define BACKFILL_WALK_BOUNDS_H
+
+#include "nodes/pg_list.h"
+#include "utils/snapshot.h"
+
+#include "settings/parameters.h"
+#include "walk/statement.h"
+#include "walk/walk.h"
+
+typedef struct Bounds Bounds;
+
+extern Statement *bounds_prepare_query(Walk *walk, const WalkRange *range,
+									   const char *scope, const Parameters *parameters,
+									   const char *others, bool descending,
+									   const char *limit);
+extern Statement *bounds_prepare_row(Walk *walk, bool start_inclusive,
+									 const char *scope, const Parameters *parameters);
+extern Statement *bounds_prepare_count(Walk *walk, bool start_inclusive,
+									   const char *scope, const Parameters *parameters);
+extern bool bounds_find_ends(Walk *walk, List *from, List *to, int64 limit,
+							 const char *scope, const Parameters *parameters,
+							 Datum *start, Datum *end, double *rows_total);
+extern Bounds *bounds_prepare(Walk *walk);
+extern void bounds_drop(Bounds *bounds);
+extern Statement *bounds_end_query(Bounds *bounds, bool start_inclusive);
+extern int64 bounds_count(Walk *walk, Bounds *bounds, const Datum *start,
+						  bool start_inclusive, const Datum *end, Snapshot snapshot);
+extern int64 bounds_next_end(Walk *walk, Bounds *bounds, const Datum *start,
+							 bool start_inclusive, const Datum *last, int64 size,
+							 Snapshot snapshot, Datum *end, bool *at_end);
+
+#endif							/* BACKFILL_WALK_BOUNDS_H */

@@ -1,0 +1,93 @@
+/*-------------------------------------------------------------------------
+ *
+ * count.c
+ *	  Counting the rows of a walk that are in scope.
+ *
+ * The rows between two keys are counted along the key in stretches, so that a worker
+ * can do each in a transaction of its own and keeps no snapshot for hours.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+
+#include "settings/parameters.h"
+#include "walk/bounds.h"
+#include "walk/count.h"
+#include "walk/key.h"
+#include "walk/statement.h"
+#include "walk/walk.h"
+
+/* Rows of the table in one stretch. */
+#define STRETCH_ROWS 50000
+
+/*
+ * Prepare the count, in the current memory context, in which what it works with
+ * must live as well.
+ */
+Count *
+count_begin(Walk *walk, Bounds *bounds, ArrayType *start_key, ArrayType *end_key,
+			const char *scope, const Parameters *parameters)
+{
+	Count *v = palloc0(sizeof(Count));
+
+	v->context = CurrentMemoryContext;
+	v->walk = walk;
+	v->bounds = bounds;
+	v->parameters = parameters;
+	v->start_key = DatumGetArrayTypePCopy(PointerGetDatum(start_key));
+	v->end_key = DatumGetArrayTypePCopy(PointerGetDatum(end_key));
+	v->start_inclusive = true;
+	v->done = key_is_empty(end_key);
+	for (int inclusive = 0; inclusive < 2; inclusive++)
+	{
+		v->count[inclusive] = bounds_prepare_count(walk, inclusive != 0, scope,
+												   parameters);
+		statement_keep(v->count[inclusive]);
+	}
+	return v;
+}
+
+/* Count the next stretch, in the current transaction. */
+void
+count_step(Count *v)
+{
+	Datum		start[INDEX_MAX_KEYS];
+	Datum		end[INDEX_MAX_KEYS];
+	Datum		last[INDEX_MAX_KEYS];
+	bool		at_end;
+	ParamListInfo params;
+	Datum		count;
+	MemoryContext old;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	key_from_text(v->walk, v->start_key, start);
+	key_from_text(v->walk, v->end_key, last);
+	(void) bounds_next_end(v->walk, v->bounds, start, v->start_inclusive, last,
+						   STRETCH_ROWS, GetActiveSnapshot(), end, &at_end);
+	params = statement_params(v->walk, v->parameters);
+	walk_set_start(v->walk, params, start);
+	walk_set_end(v->walk, params, end);
+	if (statement_fetch(v->count[v->start_inclusive], params, GetActiveSnapshot(), 1, &count))
+		v->rows += DatumGetInt64(count);
+	old = MemoryContextSwitchTo(v->context);
+	pfree(v->start_key);
+	v->start_key = key_to_text(v->walk, end);
+	MemoryContextSwitchTo(old);
+	v->start_inclusive = false;
+	v->done = at_end || key_is_last(v->start_key, v->end_key);
+	PopActiveSnapshot();
+}
+
+/* The count is over: let go of its plans. */
+void
+count_end(Count *v)
+{
+	for (int inclusive = 0; inclusive < 2; inclusive++)
+		statement_drop(v->count[inclusive]);
+}

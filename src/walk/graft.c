@@ -1,0 +1,608 @@
+/*-------------------------------------------------------------------------
+ *
+ * graft.c
+ *	  The relation "batch", grafted into a raw statement.
+ *
+ * The statement is parsed by raw_parser and "batch" is grafted into the raw
+ * parse tree:
+ *
+ * - a common table expression "batch", not materialized, that selects the rows
+ *	 of the target in the key range and in scope.  PostgreSQL's own resolution
+ *	 of names then serves every read of it, aliases and shadowing included.
+ * - where batch itself is updated or deleted from, the target in its place,
+ *	 with the same condition added.
+ *
+ * The condition is a placeholder: a column reference that no user can write,
+ * because its location is unknown.  While the tree is analysed, a hook of the
+ * parser puts the real condition there: the comparison of the key with
+ * parameters, built by walk.c, and the scope, transformed in a namespace that
+ * holds nothing but the target under the name "batch".  So neither a join in
+ * the statement nor a common table expression of the user can make a name in
+ * the scope ambiguous or capture it, and the plan cache does the same again
+ * when it has to analyse the statement anew after a change of the table.
+ *
+ * Nothing is ever spliced into the text.  Positions in error messages are
+ * therefore positions in the user's own text; a context callback turns them
+ * into an internal query, because the text is not the top-level one.
+ *
+ * Our own queries about the target go the same way, with the placeholder in
+ * their text and "$1" for the number that goes with the range.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/executor.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/analyze.h"
+#include "parser/parse_coerce.h"
+#include "parser/parse_expr.h"
+#include "parser/parse_node.h"
+#include "parser/parse_relation.h"
+#include "parser/parser.h"
+#include "parser/parsetree.h"
+#include "tcop/tcopprot.h"
+#include "tcop/utility.h"
+#include "utils/datum.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/plancache.h"
+#include "utils/portal.h"
+#include "utils/snapmgr.h"
+
+#include "base/compat.h"
+#include "base/nearest.h"
+#include "base/position.h"
+#include "settings/parameters.h"
+#include "walk/graft.h"
+#include "walk/walk.h"
+
+#define BATCH "batch"
+
+/* ---- the scope ---- */
+
+/* A bare "*", which the grammar takes for a whole target list. */
+static bool
+is_star(Node *node)
+{
+	return IsA(node, ColumnRef) && IsA(llast(((ColumnRef *) node)->fields), A_Star);
+}
+
+/*
+ * Parse the scope alone, as an expression.  What closes a parenthesis that it
+ * did not open is then a syntax error like any other.
+ */
+static Node *
+parse_scope(const char *text)
+{
+	PositionText context = {"scope", text};
+	ErrorContextCallback callback;
+	SelectStmt *select;
+	ResTarget  *target;
+	List	   *raw;
+
+	callback.callback = position_error_callback;
+	callback.arg = &context;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+
+	raw = raw_parser(text, RAW_PARSE_PLPGSQL_EXPR);
+	select = castNode(SelectStmt, linitial_node(RawStmt, raw)->stmt);
+	target = list_length(select->targetList) == 1 ?
+		linitial_node(ResTarget, select->targetList) : NULL;
+	if (target == NULL || target->name != NULL || is_star(target->val) ||
+		target->indirection != NIL ||
+		select->distinctClause || select->fromClause || select->whereClause ||
+		select->groupClause || select->havingClause || select->windowClause ||
+		select->sortClause || select->limitCount || select->limitOffset ||
+		select->lockingClause)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("the scope of a backfill must be one expression"),
+				 errdetail("The scope is \"%s\".", text),
+				 errhint("Write a condition as it would stand after WHERE, such as \"cell_e164 IS NULL\".")));
+
+	error_context_stack = callback.previous;
+	return target->val;
+}
+
+/* Locations in the scope's text mean nothing in that of the statement. */
+static bool
+forget_locations(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Const))
+		((Const *) node)->location = -1;
+	else if (IsA(node, Query))
+		return query_tree_walker((Query *) node, forget_locations, context, 0);
+	return expression_tree_walker(node, forget_locations, context);
+}
+
+/*
+ * The scope, analysed, about the columns of the target.  While it is
+ * transformed the parse state knows the target alone, under the name "batch".
+ */
+static Node *
+transform_scope(Graft *graft, ParseState *pstate, ParseNamespaceItem *nsitem)
+{
+	PositionText context = {"scope", graft->scope_text};
+	ErrorContextCallback callback;
+	ParseState	saved = *pstate;
+	ParseNamespaceItem *item = palloc(sizeof(ParseNamespaceItem));
+	Node	   *result;
+
+	callback.callback = position_error_callback;
+	callback.arg = &context;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+
+	*item = *nsitem;
+	item->p_names = makeAlias(BATCH, nsitem->p_names->colnames);
+	item->p_rel_visible = item->p_cols_visible = true;
+	item->p_lateral_only = false;
+	item->p_lateral_ok = true;
+
+	pstate->p_namespace = list_make1(item);
+	pstate->p_ctenamespace = NIL;
+	pstate->p_future_ctes = NIL;
+	pstate->p_parent_cte = NULL;
+	pstate->parentParseState = NULL;
+	pstate->p_sourcetext = graft->scope_text;
+
+	result = transformExpr(pstate, copyObject(graft->scope), EXPR_KIND_WHERE);
+	result = coerce_to_boolean(pstate, result, "the scope of a backfill");
+	forget_locations(result, NULL);
+
+	pstate->p_namespace = saved.p_namespace;
+	pstate->p_ctenamespace = saved.p_ctenamespace;
+	pstate->p_future_ctes = saved.p_future_ctes;
+	pstate->p_parent_cte = saved.p_parent_cte;
+	pstate->parentParseState = saved.parentParseState;
+	pstate->p_sourcetext = saved.p_sourcetext;
+
+	error_context_stack = callback.previous;
+	return result;
+}
+
+/* ---- the parser's hooks ---- */
+
+/* Whether the reference is our placeholder: any that is written has a location. */
+static bool
+is_placeholder(ColumnRef *cref)
+{
+	Node	   *name = linitial(cref->fields);
+
+	return cref->location < 0 &&
+		list_length(cref->fields) == 1 && IsA(name, String) &&
+		strcmp(strVal(name), "backfill range") == 0;
+}
+
+/* Put the condition of the range in the place of the placeholder. */
+static Node *
+columnref_hook(ParseState *pstate, ColumnRef *cref)
+{
+	Graft	   *graft = (Graft *) pstate->p_ref_hook_state;
+	ParseNamespaceItem *nsitem;
+	Node	   *range;
+	List	   *quals = NIL;
+
+	if (!is_placeholder(cref))
+		return NULL;
+	nsitem = pstate->p_target_nsitem ? pstate->p_target_nsitem :
+		(ParseNamespaceItem *) linitial(pstate->p_namespace);
+
+	/* the target is grafted by name, and meanwhile the name may be another's */
+	if (nsitem->p_rte->relid != graft->walk->target)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table %s is not the target of the backfill any more",
+						graft->walk->target_name)));
+
+	range = walk_range_expr(graft->walk, &graft->range, pstate, nsitem);
+	if (range)
+		quals = lappend(quals, range);
+	if (graft->scope)
+		quals = lappend(quals, transform_scope(graft, pstate, nsitem));
+	return quals == NIL ? makeBoolConst(true, false) :
+		(Node *) make_ands_explicit(quals);
+}
+
+/* "$1" is the number in our own queries; a user has no such parameters. */
+static Node *
+paramref_hook(ParseState *pstate, ParamRef *pref)
+{
+	Graft	   *graft = (Graft *) pstate->p_ref_hook_state;
+
+	if (graft->own && pref->number == 1)
+		return walk_number_param(graft->walk);
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_PARAMETER),
+			 errmsg("there is no parameter $%d", pref->number),
+			 parser_errposition(pstate, pref->location)));
+}
+
+compat_noreturn static void
+unknown_parameter(const Parameters *parameters, ParseState *pstate, ColumnRef *cref,
+				  const char *relation, const char *name)
+{
+	const char **names = palloc(sizeof(char *) * (parameters->n + 1));
+	const char *nearest;
+	int			n = 0;
+
+	for (int i = 0; i < parameters->n; i++)
+	{
+		if (strcmp(parameters->items[i].relation, relation) == 0)
+			names[n++] = parameters->items[i].name;
+	}
+	nearest = nearest_name(name, names, n);
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_PARAMETER),
+			 strcmp(relation, PARAMETERS_RUN) == 0 ?
+			 errmsg("a backfill has no \"run.%s\"", name) :
+			 errmsg("the backfill declares no parameter \"%s\"", name),
+			 nearest ? errhint("Perhaps you meant \"%s.%s\".", relation, nearest) :
+			 strcmp(relation, PARAMETERS_RUN) == 0 ?
+			 errhint("There are run.id, run.name, run.started_at and run.since.") :
+			 errhint("Declare it in \"parameters\" of backfill_define."),
+			 parser_errposition(pstate, cref->location)));
+}
+
+/*
+ * For the hook behind the parser's own resolution, which has found nothing: the
+ * Param node that the reference means, or NULL if it is none of ours.  A table
+ * or an alias of the name keeps it, also when it has no such column.
+ */
+static Node *
+parameter_reference(const Parameters *parameters, Walk *walk, ParseState *pstate,
+					 ColumnRef *cref)
+{
+	char	   *relation;
+	char	   *name;
+	int			levels;
+
+	if (parameters == NULL || list_length(cref->fields) != 2 ||
+		!IsA(linitial(cref->fields), String))
+		return NULL;
+	relation = strVal(linitial(cref->fields));
+	if (strcmp(relation, PARAMETERS_GIVEN) != 0 && strcmp(relation, PARAMETERS_RUN) != 0)
+		return NULL;
+	if (refnameNamespaceItem(pstate, NULL, relation, cref->location, &levels) != NULL)
+		return NULL;
+	if (!IsA(lsecond(cref->fields), String))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("\"%s.*\" cannot be used in a backfill", relation),
+				 errhint("Name each parameter."),
+				 parser_errposition(pstate, cref->location)));
+	name = strVal(lsecond(cref->fields));
+	for (int i = 0; i < parameters->n; i++)
+	{
+		Parameter  *parameter = &parameters->items[i];
+
+		if (strcmp(parameter->relation, relation) == 0 && strcmp(parameter->name, name) == 0)
+			return (Node *) walk_param(2 * walk->nkeys + 2 + i, parameter->type,
+									   parameter->typmod);
+	}
+	unknown_parameter(parameters, pstate, cref, relation, name);
+}
+
+/* What the parser does not know may be a parameter of the run. */
+static Node *
+unknown_columnref_hook(ParseState *pstate, ColumnRef *cref, Node *var)
+{
+	Graft	   *graft = (Graft *) pstate->p_ref_hook_state;
+
+	return var ? NULL : parameter_reference(graft->parameters, graft->walk, pstate, cref);
+}
+
+void
+graft_parser_setup(ParseState *pstate, void *arg)
+{
+	pstate->p_ref_hook_state = arg;
+	pstate->p_post_columnref_hook = unknown_columnref_hook;
+	pstate->p_pre_columnref_hook = columnref_hook;
+	pstate->p_paramref_hook = paramref_hook;
+}
+
+/* ---- grafting ---- */
+
+static Node *
+make_placeholder(void)
+{
+	ColumnRef  *cref = makeNode(ColumnRef);
+
+	cref->fields = list_make1(makeString(pstrdup("backfill range")));
+	cref->location = -1;
+	return (Node *) cref;
+}
+
+/* The WITH clause that defines batch, from a template. */
+static WithClause *
+make_batch_with(Walk *walk)
+{
+	char	   *template = psprintf("WITH batch AS NOT MATERIALIZED (SELECT * FROM %s AS batch) SELECT",
+									walk->target_name);
+	List	   *raw = raw_parser(template, RAW_PARSE_DEFAULT);
+	SelectStmt *outer = castNode(SelectStmt, linitial_node(RawStmt, raw)->stmt);
+	CommonTableExpr *cte = linitial_node(CommonTableExpr, outer->withClause->ctes);
+	SelectStmt *inner = castNode(SelectStmt, cte->ctequery);
+
+	inner->whereClause = make_placeholder();
+	linitial_node(RangeVar, inner->fromClause)->location = -1;
+	cte->location = -1;
+	outer->withClause->location = -1;
+	return outer->withClause;
+}
+
+static bool
+is_batch(RangeVar *relation)
+{
+	return relation->catalogname == NULL && relation->schemaname == NULL &&
+		strcmp(relation->relname, BATCH) == 0;
+}
+
+/* The target in the place of batch, under the user's alias or "batch". */
+static RangeVar *
+make_target(Walk *walk, RangeVar *batch)
+{
+	char	   *template = psprintf("TABLE %s", walk->target_name);
+	List	   *raw = raw_parser(template, RAW_PARSE_DEFAULT);
+	SelectStmt *select = castNode(SelectStmt, linitial_node(RawStmt, raw)->stmt);
+	RangeVar   *target = linitial_node(RangeVar, select->fromClause);
+
+	target->alias = batch->alias ? batch->alias : makeAlias(BATCH, NIL);
+	target->inh = batch->inh;
+	target->location = batch->location;
+	return target;
+}
+
+static Node *
+add_condition(Node *where)
+{
+	if (where == NULL)
+		return make_placeholder();
+	return (Node *) makeBoolExpr(AND_EXPR, list_make2(where, make_placeholder()), -1);
+}
+
+compat_noreturn static void
+refuse_statement(const char *message, const char *hint, int location)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("%s", message),
+			 hint ? errhint("%s", hint) : 0,
+			 location >= 0 ? errposition(location + 1) : 0));
+}
+
+/* State of the walk over a raw tree. */
+typedef struct GraftContext
+{
+	Walk	   *walk;
+	const char *text;
+	bool		found;			/* batch is updated or deleted from */
+	bool		read;			/* batch, or something of that name, is read */
+} GraftContext;
+
+/* The position of a byte offset in the text, in characters. */
+static int
+text_location(const char *text, int location)
+{
+	return location < 0 ? -1 : pg_mbstrlen_with_len(text, location);
+}
+
+/* Replace batch by the target wherever it is updated or deleted from. */
+static bool
+graft_walker(Node *node, GraftContext *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, UpdateStmt) && is_batch(((UpdateStmt *) node)->relation))
+	{
+		UpdateStmt *update = (UpdateStmt *) node;
+
+		if (update->whereClause && IsA(update->whereClause, CurrentOfExpr))
+			refuse_statement("WHERE CURRENT OF cannot be used with \"batch\"", NULL, -1);
+		update->relation = make_target(context->walk, update->relation);
+		update->whereClause = add_condition(update->whereClause);
+		context->found = true;
+	}
+	else if (IsA(node, DeleteStmt) && is_batch(((DeleteStmt *) node)->relation))
+	{
+		DeleteStmt *delete = (DeleteStmt *) node;
+
+		if (delete->whereClause && IsA(delete->whereClause, CurrentOfExpr))
+			refuse_statement("WHERE CURRENT OF cannot be used with \"batch\"", NULL, -1);
+		delete->relation = make_target(context->walk, delete->relation);
+		delete->whereClause = add_condition(delete->whereClause);
+		context->found = true;
+	}
+	else if (IsA(node, InsertStmt) && is_batch(((InsertStmt *) node)->relation))
+		refuse_statement("cannot insert into \"batch\"",
+						 "Insert into the table itself, by its name.",
+						 text_location(context->text, ((InsertStmt *) node)->relation->location));
+	else if (IsA(node, MergeStmt) && is_batch(((MergeStmt *) node)->relation))
+		refuse_statement("cannot merge into \"batch\"",
+						 "Use UPDATE batch ... FROM, or MERGE INTO another table USING batch.",
+						 text_location(context->text, ((MergeStmt *) node)->relation->location));
+	else if (IsA(node, RangeVar) && is_batch((RangeVar *) node))
+		context->read = true;
+	return raw_expression_tree_walker(node, graft_walker, context);
+}
+
+/* Where the statement keeps its WITH clause; NULL if it is not about data. */
+static WithClause **
+with_clause_of(Node *stmt)
+{
+	switch (nodeTag(stmt))
+	{
+		case T_SelectStmt:
+			{
+				SelectStmt *leaf = (SelectStmt *) stmt;
+
+				while (leaf->op != SETOP_NONE)
+					leaf = leaf->larg;
+				return leaf->intoClause ? NULL : &((SelectStmt *) stmt)->withClause;
+			}
+		case T_InsertStmt:
+			return &((InsertStmt *) stmt)->withClause;
+		case T_UpdateStmt:
+			return &((UpdateStmt *) stmt)->withClause;
+		case T_DeleteStmt:
+			return &((DeleteStmt *) stmt)->withClause;
+		case T_MergeStmt:
+			return &((MergeStmt *) stmt)->withClause;
+		default:
+			return NULL;
+	}
+}
+
+/* Raises an error if the user's WITH clause has a "batch" of its own. */
+static void
+check_with_names(WithClause *with, const char *text)
+{
+	ListCell   *lc;
+
+	foreach(lc, with->ctes)
+	{
+		CommonTableExpr *cte = lfirst_node(CommonTableExpr, lc);
+
+		if (strcmp(cte->ctename, BATCH) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_DUPLICATE_ALIAS),
+					 errmsg("WITH query name \"batch\" is taken by the relation of the backfill"),
+					 errhint("Give the WITH query another name."),
+					 errposition(text_location(text, cte->location) + 1)));
+	}
+}
+
+/*
+ * Graft batch into one raw statement, in place.  Returns whether it is updated
+ * or deleted from; whether it is read shows only after the analysis.
+ */
+bool
+graft_into(RawStmt *raw, Walk *walk, const char *text)
+{
+	GraftContext context = {walk, text, false, false};
+	WithClause **with = with_clause_of(raw->stmt);
+	WithClause *ours;
+
+	if (with == NULL)
+		refuse_statement(psprintf("%s cannot be the statement of a backfill",
+								  IsA(raw->stmt, SelectStmt) ? "SELECT INTO" :
+								  GetCommandTagName(CreateCommandTag(raw->stmt))),
+						 "Use SELECT, INSERT, UPDATE, DELETE or MERGE about the relation \"batch\".",
+						 text_location(text, raw->stmt_location +
+									   strspn(text + Max(raw->stmt_location, 0), " \t\r\n")));
+
+	graft_walker(raw->stmt, &context);
+
+	if (*with && (context.read || context.found))
+		check_with_names(*with, text);
+
+	/* a rule may rewrite the statement into several, and WITH forbids that */
+	if (!context.read)
+		return context.found;
+
+	ours = make_batch_with(walk);
+	if (*with == NULL)
+		*with = ours;
+	else
+		(*with)->ctes = lcons(linitial(ours->ctes), (*with)->ctes);
+	return context.found;
+}
+
+/* Raises an error if the list of new values has one for a column of the key. */
+static void
+check_new_values(List *targetlist, Walk *walk)
+{
+	ListCell   *lc;
+
+	foreach(lc, targetlist)
+	{
+		TargetEntry *entry = lfirst_node(TargetEntry, lc);
+
+		for (int i = 0; i < walk->nkeys && !entry->resjunk; i++)
+		{
+			if (entry->resno == walk->columns[i].attno)
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("the statement of a backfill cannot change the key column \"%s\"",
+								walk->columns[i].name),
+						 errdetail("The row would move to where the walk comes again."),
+						 errhint("Name another unique index in \"key\".")));
+		}
+	}
+}
+
+/* Raises an error if the query, or one in its WITH, changes the key. */
+void
+graft_check_key(Query *query, Walk *walk)
+{
+	ListCell   *lc;
+
+	foreach(lc, query->cteList)
+	{
+		CommonTableExpr *cte = lfirst_node(CommonTableExpr, lc);
+
+		if (IsA(cte->ctequery, Query))
+			graft_check_key((Query *) cte->ctequery, walk);
+	}
+	if (query->resultRelation == 0 ||
+		rt_fetch(query->resultRelation, query->rtable)->relid != walk->target)
+		return;
+	if (query->commandType == CMD_UPDATE)
+		check_new_values(query->targetList, walk);
+	if (query->onConflict)
+		check_new_values(query->onConflict->onConflictSet, walk);
+	foreach(lc, query->mergeActionList)
+	{
+		MergeAction *action = lfirst_node(MergeAction, lc);
+
+		if (action->commandType == CMD_UPDATE)
+			check_new_values(action->targetList, walk);
+	}
+}
+
+/* Whether an analysed statement reads batch. */
+bool
+graft_is_read(List *queries)
+{
+	ListCell   *lc,
+			   *lc2;
+
+	foreach(lc, queries)
+	{
+		foreach(lc2, lfirst_node(Query, lc)->cteList)
+		{
+			CommonTableExpr *cte = lfirst_node(CommonTableExpr, lc2);
+
+			if (strcmp(cte->ctename, BATCH) == 0 && cte->cterefcount > 0)
+				return true;
+		}
+	}
+	return false;
+}
+
+/* The graft for one use of the walk; in the current memory context. */
+Graft *
+graft_make(Walk *walk, const WalkRange *range, const char *scope,
+		   const Parameters *parameters, bool own)
+{
+	Graft	   *graft = palloc0(sizeof(Graft));
+
+	graft->walk = walk;
+	graft->range = *range;
+	graft->own = own;
+	graft->parameters = parameters;
+	if (scope)
+	{
+		graft->scope = parse_scope(scope);
+		graft->scope_text = pstrdup(scope);
+	}
+	return graft;
+}

@@ -1,0 +1,187 @@
+/*-------------------------------------------------------------------------
+ *
+ * key.c
+ *	  Keys as texts.
+ *
+ * The keys of a run are kept in the tables as arrays of texts, one for each column.
+ * Some types print and read differently under different server parameters
+ * (DateStyle and others); for those, both directions run with the parameters
+ * pinned.  An input or output function is the type's own, and runs with the rights
+ * of the session's user, the owner of the run.
+ *
+ * A walk over no rows has ends without columns.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/nbtree.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/catalog.h"
+#include "catalog/dependency.h"
+#include "catalog/index.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_operator.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "commands/trigger.h"
+#include "executor/instrument.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/parse_coerce.h"
+#include "parser/parse_relation.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "storage/pmsignal.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/ps_status.h"
+#include "utils/rel.h"
+#include "utils/ruleutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+
+#include "base/pin.h"
+#include "walk/key.h"
+#include "walk/walk.h"
+
+/* ---- to and from text ---- */
+
+/* Before keys are turned into text or back, if the key's types may care. */
+static int
+pin_walk(Walk *walk)
+{
+	return walk->pin ? pin_begin(true) : 0;
+}
+
+static void
+unpin_walk(Walk *walk, int nest)
+{
+	if (walk->pin)
+		pin_end(nest);
+}
+
+/* The key as an array of texts, in the current memory context. */
+ArrayType *
+key_to_text(Walk *walk, const Datum *key)
+{
+	Datum		texts[INDEX_MAX_KEYS];
+	int			nest = pin_walk(walk);
+
+	for (int i = 0; i < walk->nkeys; i++)
+		texts[i] = CStringGetTextDatum(OutputFunctionCall(&walk->columns[i].output, key[i]));
+	unpin_walk(walk, nest);
+	return construct_array(texts, walk->nkeys, TEXTOID, -1, false, TYPALIGN_INT);
+}
+
+/* The other way round. */
+void
+key_from_text(Walk *walk, ArrayType *array, Datum *key)
+{
+	Datum	   *elements;
+	bool	   *nulls;
+	int			n;
+	int			nest;
+
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &n);
+	if (n != walk->nkeys)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the key of table %s has changed since the run began",
+						walk->target_name)));
+	nest = pin_walk(walk);
+	for (int i = 0; i < n; i++)
+		key[i] = InputFunctionCall(&walk->columns[i].input,
+								   TextDatumGetCString(elements[i]),
+								   walk->columns[i].ioparam, -1);
+	unpin_walk(walk, nest);
+}
+
+/* Parse a bound, which the setting of that name gives, into the first columns of the key. */
+int
+key_read_bound(Walk *walk, const char *name, List *texts, Datum *key)
+{
+	int			n = 0;
+	int			nest;
+	ListCell   *lc;
+
+	if (list_length(texts) > walk->nkeys)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("backfill setting \"%s\" has %d values, but the key has %d columns",
+						name, list_length(texts), walk->nkeys)));
+	nest = pin_walk(walk);
+	foreach(lc, texts)
+	{
+		key[n] = InputFunctionCall(&walk->columns[n].input, (char *) lfirst(lc),
+								   walk->columns[n].ioparam, -1);
+		n++;
+	}
+	unpin_walk(walk, nest);
+	return n;
+}
+
+/* Raises an error unless the bounds that the settings give fit the key. */
+void
+key_check_bounds(Walk *walk, List *from, List *to)
+{
+	Datum		key[INDEX_MAX_KEYS];
+
+	key_read_bound(walk, "from", from, key);
+	key_read_bound(walk, "to", to, key);
+}
+
+/* ---- texts ---- */
+
+/* A walk without rows has ends without columns. */
+bool
+key_is_empty(ArrayType *key)
+{
+	return ArrayGetNItems(ARR_NDIM(key), ARR_DIMS(key)) == 0;
+}
+
+/* Whether the key, as text, is the last one of the walk. */
+bool
+key_is_last(ArrayType *key, ArrayType *last)
+{
+	return VARSIZE(key) == VARSIZE(last) && memcmp(key, last, VARSIZE(key)) == 0;
+}
+
+/* The columns of a key, as the view backfill_batches shows them. */
+static char *
+key_text(ArrayType *key)
+{
+	StringInfoData buf;
+	Datum	   *texts;
+	bool	   *nulls;
+	int			n;
+
+	deconstruct_array(key, TEXTOID, -1, false, TYPALIGN_INT, &texts, &nulls, &n);
+	initStringInfo(&buf);
+	for (int i = 0; i < n; i++)
+		appendStringInfo(&buf, "%s%s", i > 0 ? "," : "", TextDatumGetCString(texts[i]));
+	return buf.data;
+}
+
+/* A range, likewise. */
+char *
+key_range_text(ArrayType *start, bool start_inclusive, ArrayType *end)
+{
+	return psprintf("%c%s .. %s]", start_inclusive ? '[' : '(', key_text(start), key_text(end));
+}

@@ -1,0 +1,579 @@
+/*-------------------------------------------------------------------------
+ *
+ * statement.c
+ *	  The user's statement about the relation "batch", and our own queries.
+ *
+ * What is grafted into the statement is the affair of graft.c.  Here the
+ * statements are analysed, kept in the plan cache, planned and run.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/analyze.h"
+#include "parser/parse_coerce.h"
+#include "parser/parse_expr.h"
+#include "parser/parse_node.h"
+#include "parser/parse_relation.h"
+#include "parser/parse_type.h"
+#include "parser/parser.h"
+#include "parser/parsetree.h"
+#include "tcop/tcopprot.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/plancache.h"
+#include "utils/portal.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/typcache.h"
+
+#include "base/compat.h"
+#include "base/position.h"
+#include "settings/parameters.h"
+#include "walk/graft.h"
+#include "walk/statement.h"
+#include "walk/walk.h"
+
+struct Statement
+{
+	const char *text;
+	Graft	   *graft;
+	List	   *sources;		/* CachedPlanSource, one a statement */
+};
+
+/* A receiver that keeps the last row. */
+typedef struct LastRow
+{
+	DestReceiver pub;
+	MemoryContext context;
+	int			ncolumns;
+	Datum	   *values;
+	bool		found;
+} LastRow;
+
+/* A receiver that hands each row on. */
+typedef struct EachRow
+{
+	DestReceiver pub;
+	StatementRow function;
+	void	   *arg;
+} EachRow;
+
+/* ---- preparing ---- */
+
+/*
+ * One plan serves every batch where nothing depends on the values of the key:
+ * a range of one table without children.  Elsewhere the plan cache decides.
+ */
+static int
+choose_cursor_options(List *queries, Walk *walk)
+{
+	Query	   *query = list_length(queries) == 1 ? linitial_node(Query, queries) : NULL;
+
+	if (query && !walk->has_children && !query->hasSubLinks &&
+		!query->hasModifyingCTE && list_length(query->rtable) == 1)
+		return CURSOR_OPT_GENERIC_PLAN;
+	return 0;
+}
+
+static CachedPlanSource *
+make_source(RawStmt *raw, const char *text, Graft *graft, List **queries)
+{
+	CachedPlanSource *source = CreateCachedPlan(raw, text, CreateCommandTag(raw->stmt));
+
+	*queries = pg_analyze_and_rewrite_withcb(raw, text, graft_parser_setup, graft, NULL);
+	CompleteCachedPlan(source, *queries, NULL, NULL, 0, graft_parser_setup, graft,
+					   graft->own ? CURSOR_OPT_GENERIC_PLAN :
+					   choose_cursor_options(*queries, graft->walk),
+					   false);
+	return source;
+}
+
+/* Analyse each statement of the text with batch grafted in. */
+static List *
+prepare_sources(const char *text, Graft *graft)
+{
+	List	   *sources = NIL;
+	bool		mentioned = false;
+	List	   *raws = raw_parser(text, RAW_PARSE_DEFAULT);
+	ListCell   *lc,
+			   *lc2;
+
+	if (raws == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the statement of a backfill cannot be empty"),
+				 errhint("Write for example \"UPDATE batch SET ...\".")));
+	foreach(lc, raws)
+	{
+		RawStmt    *raw = lfirst_node(RawStmt, lc);
+		List	   *queries;
+
+		if (graft_into(raw, graft->walk, text))
+			mentioned = true;
+		sources = lappend(sources, make_source(raw, text, graft, &queries));
+		if (graft_is_read(queries))
+			mentioned = true;
+		foreach(lc2, queries)
+			graft_check_key(lfirst_node(Query, lc2), graft->walk);
+	}
+	if (!mentioned)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the statement of a backfill must refer to the relation \"batch\""),
+				 errdetail("It would do the same again in every batch."),
+				 errhint("Write for example \"UPDATE batch SET ...\" instead of naming the table.")));
+	return sources;
+}
+
+/*
+ * Prepare the user's text, one statement or several, for batches whose range
+ * includes its start or not.  Names are resolved under the current
+ * search_path, with the current user's rights.  The result lives in the
+ * current memory context.  Errors point into the text or into the scope.
+ */
+Statement *
+statement_prepare(const char *text, Walk *walk, const char *scope,
+				  const Parameters *parameters, bool start_inclusive)
+{
+	WalkRange	range = {walk->nkeys, start_inclusive, walk->nkeys};
+	Statement  *statement = palloc0(sizeof(Statement));
+	PositionText context = {"statement", text};
+	ErrorContextCallback callback;
+
+	statement->text = pstrdup(text);
+	statement->graft = graft_make(walk, &range, scope, parameters, false);
+
+	callback.callback = position_error_callback;
+	callback.arg = &context;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	statement->sources = prepare_sources(statement->text, statement->graft);
+	PopActiveSnapshot();
+	error_context_stack = callback.previous;
+	return statement;
+}
+
+/*
+ * Prepare one of our own queries, with STATEMENT_RANGE in its text where the
+ * condition of the range, and of the scope if given, belongs.
+ */
+Statement *
+statement_prepare_own(const char *text, Walk *walk, const WalkRange *range,
+					  const char *scope, const Parameters *parameters)
+{
+	Statement  *statement = palloc0(sizeof(Statement));
+	List	   *raws = raw_parser(text, RAW_PARSE_DEFAULT);
+	SelectStmt *select = castNode(SelectStmt, linitial_node(RawStmt, raws)->stmt);
+	List	   *queries;
+
+	castNode(ColumnRef, select->whereClause)->location = -1;
+	statement->text = pstrdup(text);
+	statement->graft = graft_make(walk, range, scope, parameters, true);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	statement->sources = list_make1(make_source(linitial_node(RawStmt, raws),
+												statement->text,
+												statement->graft, &queries));
+	PopActiveSnapshot();
+	return statement;
+}
+
+/* Let the plans live, and follow changes of the tables, until the end. */
+void
+statement_keep(Statement *statement)
+{
+	ListCell   *lc;
+
+	foreach(lc, statement->sources)
+		SaveCachedPlan((CachedPlanSource *) lfirst(lc));
+}
+
+/* The statement is not needed any more. */
+void
+statement_drop(Statement *statement)
+{
+	ListCell   *lc;
+
+	foreach(lc, statement->sources)
+		DropCachedPlan((CachedPlanSource *) lfirst(lc));
+}
+
+/* Whether there are several statements, which need one snapshot. */
+bool
+statement_is_multiple(Statement *statement)
+{
+	return list_length(statement->sources) > 1;
+}
+
+/* ---- planning and running ---- */
+
+static bool
+has_valid_plan(CachedPlanSource *source)
+{
+	return source->is_valid && source->gplan && source->gplan->is_valid;
+}
+
+/*
+ * A plan, counted for nobody: the caller hands it to a portal or releases it.
+ * Our own queries follow the index whatever the planner thinks of it, because
+ * what it knows of the table may be hours old.
+ */
+static CachedPlan *
+get_plan(Statement *statement, CachedPlanSource *source, ParamListInfo params)
+{
+	CachedPlan *plan;
+	int			nest = 0;
+
+	if (statement->graft->own && !has_valid_plan(source))
+	{
+		static const char *const avoided[] = {
+			"enable_seqscan", "enable_bitmapscan", "enable_sort"
+		};
+
+		nest = NewGUCNestLevel();
+		for (int i = 0; i < lengthof(avoided); i++)
+			(void) set_config_option(avoided[i], "off", PGC_USERSET, PGC_S_SESSION,
+									 GUC_ACTION_SAVE, true, 0, false);
+	}
+	PushActiveSnapshot(GetTransactionSnapshot());
+	plan = GetCachedPlan(source, params, NULL, NULL);
+	PopActiveSnapshot();
+	if (nest > 0)
+		AtEOXact_GUC(true, nest);
+	return plan;
+}
+
+/* Run one source to its end.  Returns the rows processed. */
+static uint64
+run_source(Statement *statement, CachedPlanSource *source, ParamListInfo params,
+		   Snapshot snapshot, DestReceiver *dest)
+{
+	CachedPlan *plan = get_plan(statement, source, params);
+	Portal		portal = CreateNewPortal();
+	QueryCompletion qc;
+
+	portal->visible = false;
+	PortalDefineQuery(portal, NULL, statement->text, source->commandTag,
+					  plan->stmt_list, plan);
+	PortalStart(portal, params, 0, snapshot);
+	InitializeQueryCompletion(&qc);
+	compat_portal_run(portal, dest, &qc);
+	PortalDrop(portal, false);
+	return qc.nprocessed;
+}
+
+/* The query of the user's that is running, once statement_watch was called. */
+static QueryDesc *running_query = NULL;
+
+static bool is_watching = false;
+static ExecutorStart_hook_type next_executor_start = NULL;
+static ExecutorEnd_hook_type next_executor_end = NULL;
+
+/* Remember the outermost query: those within it come later. */
+static void
+remember_query(QueryDesc *desc, int eflags)
+{
+	if (next_executor_start)
+		next_executor_start(desc, eflags);
+	else
+		standard_ExecutorStart(desc, eflags);
+	if (is_watching && running_query == NULL)
+		running_query = desc;
+}
+
+/* Forget the outermost query when it ends. */
+static void
+forget_query(QueryDesc *desc)
+{
+	if (running_query == desc)
+		running_query = NULL;
+	if (next_executor_end)
+		next_executor_end(desc);
+	else
+		standard_ExecutorEnd(desc);
+}
+
+/*
+ * Before statements of the user's are run: from now on, in this process, know
+ * how far they get.
+ */
+void
+statement_watch(void)
+{
+	static bool installed = false;
+
+	running_query = NULL;
+	is_watching = false;
+	if (installed)
+		return;
+	next_executor_start = ExecutorStart_hook;
+	ExecutorStart_hook = remember_query;
+	next_executor_end = ExecutorEnd_hook;
+	ExecutorEnd_hook = forget_query;
+	installed = true;
+}
+
+/*
+ * While a statement of the user's is running or raising an error: the rows that
+ * it has processed.  -1 if that is not known.
+ */
+int64
+statement_progress(void)
+{
+	return is_watching && running_query && running_query->estate ?
+		(int64) running_query->estate->es_processed : -1;
+}
+
+/*
+ * Run the user's statements with the key range in params, in the current
+ * transaction.  Returns the rows processed: of several statements, the most
+ * that one of them processed.
+ */
+uint64
+statement_execute(Statement *statement, ParamListInfo params)
+{
+	uint64		most = 0;
+	ListCell   *lc;
+
+	foreach(lc, statement->sources)
+	{
+		uint64		rows;
+
+		CHECK_FOR_INTERRUPTS();
+		running_query = NULL;
+		is_watching = true;
+		rows = run_source(statement, (CachedPlanSource *) lfirst(lc), params,
+						  InvalidSnapshot, None_Receiver);
+		is_watching = false;
+		most = Max(most, rows);
+		CommandCounterIncrement();
+	}
+	return most;
+}
+
+static bool
+last_row_receive(TupleTableSlot *slot, DestReceiver *self)
+{
+	LastRow    *last = (LastRow *) self;
+	MemoryContext old = MemoryContextSwitchTo(last->context);
+
+	slot_getallattrs(slot);
+	for (int i = 0; i < last->ncolumns; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(slot->tts_tupleDescriptor, i);
+
+		if (slot->tts_isnull[i])
+			elog(ERROR, "unexpected null in column %d", i + 1);
+		last->values[i] = datumCopy(slot->tts_values[i], att->attbyval, att->attlen);
+	}
+	MemoryContextSwitchTo(old);
+	last->found = true;
+	return true;
+}
+
+static void
+last_row_startup(DestReceiver *self, int operation, TupleDesc typeinfo)
+{
+}
+
+static void
+last_row_shutdown(DestReceiver *self)
+{
+}
+
+/*
+ * Run one of our own queries with the snapshot, or the transaction's if that
+ * is NULL.  Puts the last row into values, in the current memory context, and
+ * returns whether there was one.
+ */
+bool
+statement_fetch(Statement *statement, ParamListInfo params, Snapshot snapshot,
+				int ncolumns, Datum *values)
+{
+	LastRow		last = {
+		.pub = {
+			.receiveSlot = last_row_receive,
+			.rStartup = last_row_startup,
+			.rShutdown = last_row_shutdown,
+			.rDestroy = last_row_shutdown,
+			.mydest = DestNone
+		},
+		.context = CurrentMemoryContext,
+		.ncolumns = ncolumns,
+		.values = values,
+		.found = false
+	};
+
+	(void) run_source(statement, linitial(statement->sources), params, snapshot,
+					  &last.pub);
+	return last.found;
+}
+
+static bool
+each_row_receive(TupleTableSlot *slot, DestReceiver *self)
+{
+	EachRow    *each = (EachRow *) self;
+
+	slot_getallattrs(slot);
+	each->function(slot, each->arg);
+	return true;
+}
+
+/*
+ * Run one of our own queries with the snapshot, or the transaction's if that
+ * is NULL, and the function for each row, in a short-lived memory context.
+ */
+void
+statement_each_row(Statement *statement, ParamListInfo params, Snapshot snapshot,
+				   StatementRow function, void *arg)
+{
+	EachRow		each = {
+		.pub = {
+			.receiveSlot = each_row_receive,
+			.rStartup = last_row_startup,
+			.rShutdown = last_row_shutdown,
+			.rDestroy = last_row_shutdown,
+			.mydest = DestNone
+		},
+		.function = function,
+		.arg = arg
+	};
+
+	(void) run_source(statement, linitial(statement->sources), params, snapshot,
+					  &each.pub);
+}
+
+/* The queries, analysed and rewritten, of all statements; copies. */
+List *
+statement_queries(Statement *statement)
+{
+	List	   *queries = NIL;
+	ListCell   *lc;
+
+	foreach(lc, statement->sources)
+		queries = list_concat(queries,
+							  copyObject(((CachedPlanSource *) lfirst(lc))->query_list));
+	return queries;
+}
+
+/*
+ * Plan the statements one after the other as they would be for an execution,
+ * and hand each plan to the function, which may execute it.
+ */
+void
+statement_each_plan(Statement *statement, ParamListInfo params,
+					StatementPlan function, void *arg)
+{
+	ListCell   *lc,
+			   *lc2;
+
+	foreach(lc, statement->sources)
+	{
+		CachedPlan *plan;
+
+		CHECK_FOR_INTERRUPTS();
+		plan = get_plan(statement, (CachedPlanSource *) lfirst(lc), params);
+		foreach(lc2, plan->stmt_list)
+		{
+			function(lfirst_node(PlannedStmt, lc2), statement->text, params, arg);
+			CommandCounterIncrement();
+		}
+		ReleaseCachedPlan(plan, NULL);
+	}
+}
+
+/* The rows that the planner expects one of our own queries to return. */
+double
+statement_estimate(const char *text, Walk *walk, const WalkRange *range,
+				   ParamListInfo params)
+{
+	Statement  *statement = statement_prepare_own(text, walk, range, NULL, NULL);
+	CachedPlanSource *source = linitial(statement->sources);
+	CachedPlan *plan;
+	double		rows;
+
+	source->cursor_options = CURSOR_OPT_CUSTOM_PLAN;
+	plan = get_plan(statement, source, params);
+	rows = linitial_node(PlannedStmt, plan->stmt_list)->planTree->plan_rows;
+	ReleaseCachedPlan(plan, NULL);
+	return rows;
+}
+
+/*
+ * Plan the statement and have the executor check the current user's rights
+ * without running anything, so that mistakes show when it is defined.
+ */
+void
+statement_check(Statement *statement)
+{
+	PositionText context = {"statement", statement->text};
+	ErrorContextCallback callback;
+	ListCell   *lc,
+			   *lc2;
+
+	callback.callback = position_error_callback;
+	callback.arg = &context;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+
+	foreach(lc, statement->sources)
+	{
+		CachedPlan *plan = get_plan(statement, (CachedPlanSource *) lfirst(lc), NULL);
+
+		PushActiveSnapshot(GetTransactionSnapshot());
+		foreach(lc2, plan->stmt_list)
+		{
+			PlannedStmt *stmt = lfirst_node(PlannedStmt, lc2);
+			QueryDesc  *desc;
+
+			if (stmt->commandType == CMD_UTILITY)
+				continue;
+			desc = CreateQueryDesc(stmt, statement->text, GetActiveSnapshot(),
+								   InvalidSnapshot, None_Receiver,
+								   statement_params(statement->graft->walk,
+												   statement->graft->parameters),
+								   NULL, 0);
+			ExecutorStart(desc, EXEC_FLAG_EXPLAIN_ONLY);
+			ExecutorEnd(desc);
+			FreeQueryDesc(desc);
+		}
+		PopActiveSnapshot();
+		ReleaseCachedPlan(plan, NULL);
+	}
+	error_context_stack = callback.previous;
+}
+
+/* ---- parameters ---- */
+
+/* The parameters' values behind those of the walk, whose own are null. */
+ParamListInfo
+statement_params(Walk *walk, const Parameters *parameters)
+{
+	int			first = 2 * walk->nkeys + 1;
+	ParamListInfo list = walk_make_params(walk, parameters->n);
+
+	for (int i = 0; i < parameters->n; i++)
+	{
+		list->params[first + i].value = parameters->items[i].value;
+		list->params[first + i].isnull = parameters->items[i].isnull;
+		list->params[first + i].pflags = PARAM_FLAG_CONST;
+		list->params[first + i].ptype = parameters->items[i].type;
+	}
+	return list;
+}

@@ -1,0 +1,53 @@
+/*-------------------------------------------------------------------------
+ *
+ * statement.h
+ *	  The user's statement about the relation "batch", and our own queries.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_WALK_STATEMENT_H
+#define BACKFILL_WALK_STATEMENT_H
+
+#include "executor/tuptable.h"
+#include "nodes/params.h"
+#include "nodes/plannodes.h"
+#include "utils/snapshot.h"
+
+#include "settings/parameters.h"
+#include "walk/walk.h"
+
+/* Where one of our own queries wants the condition of the range. */
+#define STATEMENT_RANGE		"\"backfill range\""
+
+typedef struct Statement Statement;
+
+/* What is done with a row of a query, or with a plan. */
+typedef void (*StatementRow) (TupleTableSlot *slot, void *arg);
+
+typedef void (*StatementPlan) (PlannedStmt *plan, const char *text,
+							   ParamListInfo params, void *arg);
+
+extern Statement *statement_prepare(const char *text, Walk *walk, const char *scope,
+									const Parameters *parameters, bool start_inclusive);
+extern Statement *statement_prepare_own(const char *text, Walk *walk,
+										const WalkRange *range, const char *scope,
+										const Parameters *parameters);
+extern void statement_keep(Statement *statement);
+extern void statement_drop(Statement *statement);
+extern bool statement_is_multiple(Statement *statement);
+extern void statement_watch(void);
+extern int64 statement_progress(void);
+extern uint64 statement_execute(Statement *statement, ParamListInfo params);
+extern bool statement_fetch(Statement *statement, ParamListInfo params,
+							Snapshot snapshot, int ncolumns, Datum *values);
+extern void statement_each_row(Statement *statement, ParamListInfo params,
+							   Snapshot snapshot, StatementRow function, void *arg);
+extern List *statement_queries(Statement *statement);
+extern void statement_each_plan(Statement *statement, ParamListInfo params,
+								StatementPlan function, void *arg);
+extern double statement_estimate(const char *text, Walk *walk, const WalkRange *range,
+								 ParamListInfo params);
+extern void statement_check(Statement *statement);
+extern ParamListInfo statement_params(Walk *walk, const Parameters *parameters);
+
+#endif							/* BACKFILL_WALK_STATEMENT_H */

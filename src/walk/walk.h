@@ -1,0 +1,75 @@
+/*-------------------------------------------------------------------------
+ *
+ * walk.h
+ *	  The key of a walk, and ranges of it as conditions.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_WALK_WALK_H
+#define BACKFILL_WALK_WALK_H
+
+#include "nodes/params.h"
+#include "parser/parse_node.h"
+#include "utils/array.h"
+
+/* One column of the key. */
+typedef struct WalkColumn
+{
+	char	   *name;
+	AttrNumber	attno;
+	Oid			type;			/* of the column */
+	Oid			argtype;		/* that the operators of the index take */
+	Oid			collation;		/* of the index, or InvalidOid */
+	Oid			column_collation;
+	Oid			opfamily;
+	Oid			opcintype;
+	bool		nulls_first;	/* in an ascending scan of the index */
+	FmgrInfo	output;
+	FmgrInfo	input;
+	Oid			ioparam;
+	int16		typlen;
+	bool		typbyval;
+} WalkColumn;
+
+/* A table and the unique index along which it is walked. */
+typedef struct Walk
+{
+	Oid			target;
+	Oid			index;
+	char	   *target_name;	/* qualified and quoted */
+	bool		has_children;	/* partitions or inheritance children */
+	bool		may_repeat;		/* children may have the same key again */
+	bool		descending;
+	bool		pin;			/* key texts depend on parameters */
+	int			nkeys;
+	WalkColumn	columns[INDEX_MAX_KEYS];
+} Walk;
+
+/*
+ * Which key columns bound a range, in the direction of the walk.  The
+ * parameters are numbered alike in every query: 1 to nkeys is where the range
+ * starts, nkeys + 1 to 2 * nkeys where it ends, one more for a number.
+ */
+typedef struct WalkRange
+{
+	int			nstart;			/* leading key columns compared, 0 for no start */
+	bool		start_inclusive;
+	int			nend;			/* likewise; the end is always inclusive */
+} WalkRange;
+
+extern Walk *walk_open(Oid target, const char *key, bool descending);
+extern ArrayType *walk_key_types(Walk *walk);
+extern void walk_check_key_types(Walk *walk, ArrayType *types);
+extern void walk_check_index(Walk *walk);
+extern Param *walk_param(int number, Oid type, int32 typmod);
+extern Node *walk_number_param(Walk *walk);
+extern Node *walk_range_expr(Walk *walk, const WalkRange *range, ParseState *pstate,
+							 ParseNamespaceItem *nsitem);
+extern ParamListInfo walk_make_params(Walk *walk, int others);
+extern void walk_set_columns(Walk *walk, ParamListInfo params, int first,
+							 const Datum *key, int n);
+extern void walk_set_number(Walk *walk, ParamListInfo params, int64 number);
+extern void walk_set_start(Walk *walk, ParamListInfo params, const Datum *key);
+extern void walk_set_end(Walk *walk, ParamListInfo params, const Datum *key);
+
+#endif							/* BACKFILL_WALK_WALK_H */
