@@ -1,102 +1,30 @@
-# Every example of the documentation works, and the reference is complete.
-#
-# The ```sql blocks of README.md and doc/*.md run in their order, each page in
-# a database of its own that has nothing but what the page makes.  A block
-# that is marked
-#   ```sql no-run          is not run
-#   ```sql error=42P01     must fail with that SQLSTATE
-# and a comment "<!-- sql ... -->" is SQL that runs but is not shown.
+# The reference is complete: every function, view, setting, preset, parameter,
+# status, event, lock and SQLSTATE that the catalog or the sources have stands in
+# a page of doc/reference/, with its types, defaults and limits.
 
 use strict;
 use warnings;
 
+use BackfillDoc;
 use BackfillTest;
-use Cwd qw(abs_path);
-use File::Basename qw(basename dirname);
+use File::Basename qw(basename);
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $tree = abs_path(dirname(__FILE__) . '/../..');
-my @pages = ("$tree/README.md", sort glob("$tree/doc/*.md"));
 my $node = make_node('main');
+my @pages = map { @$_ } grep { $_->[0] =~ m{/reference/} } books();
+my @sources = sources();
 
-# The blocks of a page: line, mark (empty, "hidden", "error=..."), text.
-sub blocks
-{
-	my ($file) = @_;
-	my @blocks;
-	my $block;
-	my $line = 0;
+# --- What is read ------------------------------------------------------------
 
-	foreach my $text (split(/^/, slurp_file($file)))
-	{
-		$line++;
-		if (!$block)
-		{
-			if ($text =~ /^```(\S*)\s*(.*?)\s*$/)
-			{
-				$block = { line => $line, end => '```', language => $1, mark => $2, text => '' };
-			}
-			elsif ($text =~ /^<!-- sql$/)
-			{
-				$block = { line => $line, end => '-->', language => 'sql', mark => '', text => '' };
-			}
-		}
-		elsif ($text =~ /^\Q$block->{end}\E\s*$/)
-		{
-			push @blocks, $block;
-			$block = undef;
-		}
-		else
-		{
-			$block->{text} .= $text;
-		}
-	}
-	die "$file: a block is not closed" if $block;
-	return @blocks;
-}
+is(join(' ', map { page_name($_) } @sources),
+	join(' ', sort map { page_name($_) } glob("$tree/src/*.[ch] $tree/src/*/*.[ch]")),
+	'the sources are where the Makefile looks for them');
+cmp_ok(scalar @sources, '>=', 80, 'all of them are read');
+diag(sprintf('read %d pages of the reference, %d sources', scalar @pages, scalar @sources));
 
-# --- The examples ------------------------------------------------------------
-
-foreach my $page (@pages)
-{
-	my $name = basename($page);
-	my @sql = grep { $_->{language} eq 'sql' } blocks($page);
-	my $db = 'doc_' . lc($name =~ s/\W/_/gr);
-
-	foreach my $block (@sql)
-	{
-		like($block->{mark}, qr/^(no-run|error=[0-9A-Z]{5})?$/, "$name:$block->{line}: a known mark");
-	}
-	my @run = grep { $_->{mark} ne 'no-run' } @sql;
-	next unless @run;
-	$node->safe_psql('postgres', "CREATE DATABASE $db");
-	foreach my $block (@run)
-	{
-		my ($expected) = $block->{mark} =~ /^error=(.*)/;
-		my ($out, $err, $timed_out) = ('', '', 0);
-		my $rc = $node->psql(
-			$db, $block->{text},
-			stdout => \$out, stderr => \$err,
-			timeout => 120, timed_out => \$timed_out,
-			extra_params => $expected ? [ '-v', 'VERBOSITY=sqlstate' ] : []);
-
-		$err = "no answer for two minutes\n$err" if $timed_out;
-		if ($expected)
-		{
-			my ($got) = $err =~ /ERROR:\s+([0-9A-Z]{5})/;
-			is($got, $expected, "$name:$block->{line}: fails as it says") or diag("$out\n$err");
-		}
-		else
-		{
-			is($rc, 0, "$name:$block->{line}: works") or diag("$block->{text}\n$out\n$err");
-		}
-	}
-}
-
-# --- The reference -----------------------------------------------------------
-
-my $reference = slurp_file("$tree/doc/reference.md");
+my $reference = join("\n", map { slurp_file($_) } @pages);
+my $source = join('', map { slurp_file($_) } @sources);
 
 # The text below a heading, to the next heading of the same or a higher level.
 sub section
@@ -194,7 +122,7 @@ foreach my $setting (@settings)
 my %type_of = map { $_->[0] => $_->[1] } @settings;
 my %default_of = map { $_->[0] => $_->[2] } @settings;
 my (%preset, %preset_of);
-foreach my $value (slurp_file("$tree/src/settings.c") =~ /^\s*(\{PRESET_\w+, "\w+", \d+\})/mg)
+foreach my $value ($source =~ /^\s*(\{PRESET_\w+, "\w+", \d+\})/mg)
 {
 	my ($word, $name, $number) = $value =~ /PRESET_(\w+), "(\w+)", (\d+)/;
 	my $unit = $number == 0 ? '' : $number % 1000 ? 'ms' : 's';
@@ -231,8 +159,7 @@ foreach my $status (@statuses)
 }
 
 # Kinds of events, states of workers, classes of locks, keys of the payload of
-# a notification, wait events and SQLSTATEs, as the source has them.
-my $source = join('', map { slurp_file($_) } glob("$tree/src/*.c"));
+# a notification, wait events and SQLSTATEs, as the sources have them.
 my @kinds = sort keys %{ { map { $_ => 1 } $source =~ /\.kind = "(\w+)"/g } };
 cmp_ok(scalar @kinds, '>', 5, 'the source has kinds of events');
 my @documented_kinds = section('backfill_events') =~ /^\| `(\w+)` \| [^|]+ \|$/mg;
@@ -248,7 +175,7 @@ foreach my $state (@states)
 	like($state_row, qr/`$state`/, "reference: the state \"$state\" of a worker");
 }
 
-my %classes = reverse $source =~ /^#define (LOCK_CLASS_\w+)\s+(\d+)$/mg;
+my %classes = reverse $source =~ /\b(LOCK_CLASS_\w+)[\s=]+(\d+)\b/g;
 cmp_ok(scalar keys %classes, '>', 2, 'the source has classes of locks');
 foreach my $class (sort keys %classes)
 {
@@ -279,7 +206,7 @@ SKIP:
 	my %state_of = reverse %codes;
 	my @missing;
 
-	foreach my $file (glob("$tree/src/*.c"))
+	foreach my $file (@sources)
 	{
 		foreach my $macro (slurp_file($file) =~ /errcode\((ERRCODE_\w+)\)/g)
 		{
@@ -288,23 +215,6 @@ SKIP:
 		}
 	}
 	is(join("\n", @missing), '', 'reference: every SQLSTATE that the source raises');
-}
-
-# Links between the pages.
-foreach my $page (@pages, "$tree/CHANGELOG.md")
-{
-	my $text = slurp_file($page);
-	foreach my $link ($text =~ /\]\(([^)\s]+)\)/g)
-	{
-		next if $link =~ /^https?:/;
-		my ($file, $anchor) = split(/#/, $link, 2);
-		my $to = $file eq '' ? $page : dirname($page) . "/$file";
-		ok(-e $to, basename($page) . ": $link exists") or next;
-		next unless defined $anchor;
-		my %anchors = map { my $a = lc $_; $a =~ s/[^\w\- ]//g; $a =~ s/ /-/g; $a => 1 }
-		  slurp_file($to) =~ /^#+ (.*)$/mg;
-		ok($anchors{$anchor}, basename($page) . ": $link has its heading");
-	}
 }
 
 $node->stop;
