@@ -55,7 +55,7 @@ else
 .PHONY: all install installcheck clean
 all install installcheck:
 	@echo "The server's development files are missing$(if $(PG_CONFIG), for $(PG_CONFIG))." >&2
-	@test/lib.sh missing build >&2
+	@scripts/lib.sh missing build >&2
 	@exit 1
 clean:
 	rm -f backfill.so src/*.o $(EXTRA_CLEAN)

@@ -233,7 +233,7 @@ enter()
 
 	need_packages "$what"
 	copy_tree "$tree" "$work/tree"
-	gcc -o "$work/reaper" "$tree/test/reaper.c"
+	gcc -o "$work/reaper" "$tree/scripts/reaper.c"
 	if [ "$(id -u)" = 0 ]; then
 		user=postgres
 		id "$user" >/dev/null 2>&1 || user=nobody
@@ -277,7 +277,7 @@ private_install()				# DIR [MAKE-ARGUMENT ...]
 {
 	local dir=$1 log=$work/build.log
 	shift
-	"$tree/test/private-install.sh" "$PG_CONFIG" "$dir" "$@" >"$log" 2>&1 || {
+	"$tree/scripts/private-install.sh" "$PG_CONFIG" "$dir" "$@" >"$log" 2>&1 || {
 		cat "$log" >&2
 		die "The build failed."
 	}
