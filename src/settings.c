@@ -19,7 +19,9 @@
 #include "funcapi.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/tuplestore.h"
 
+#include "compat.h"
 #include "duration.h"
 #include "nearest.h"
 #include "setting.h"
