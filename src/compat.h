@@ -16,6 +16,7 @@
 #include "catalog/pg_database.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_publication.h"
+#include "catalog/pg_type.h"
 #include "commands/explain.h"
 #include "executor/executor.h"
 #include "executor/instrument.h"
@@ -215,6 +216,13 @@ typedef Instrumentation CompatNodeInstrumentation;
 #else
 #define compat_publications(relid) GetRelationPublications(relid)
 #define compat_publications_of_all(root) ((void) (root), GetAllTablesPublications())
+#endif
+
+/* The type of databases by name came with 19. */
+#if PG_VERSION_NUM >= 190000
+#define COMPAT_REGDATABASEOID REGDATABASEOID
+#else
+#define COMPAT_REGDATABASEOID InvalidOid
 #endif
 
 /*

@@ -344,6 +344,7 @@ is_object_name(Oid type)
 		case REGCONFIGOID:
 		case REGDICTIONARYOID:
 		case REGCOLLATIONOID:
+		case COMPAT_REGDATABASEOID:
 			return true;
 		default:
 			return false;
