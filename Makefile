@@ -4,6 +4,7 @@
 #   make installcheck       regression tests against a running server that has
 #                           backfill in shared_preload_libraries
 #   make test               every test, on throw-away clusters
+#   make test-matrix        the quick tests on every version of PostgreSQL
 #   make demo               the product in two minutes, in a throw-away cluster
 #   make bench              figures, as ratios of paired runs
 #   make dist               the archive for PGXN
@@ -35,7 +36,8 @@ ISOLATION_OPTS = --load-extension=backfill --inputdir=test \
 
 # Headers a source includes: -MMD writes them beside the object, read back below.
 PG_CPPFLAGS = -Isrc -MMD -MP
-PG_CFLAGS = -std=gnu11 -Wall -Wextra -Werror -Wno-unused-parameter \
+# 19 is C11 or later by itself, and its headers fit the standard it was built to.
+PG_CFLAGS = $(if $(filter 15 16 17 18,$(MAJORVERSION)),-std=gnu11) -Wall -Wextra -Werror -Wno-unused-parameter \
 	-Wno-sign-compare -Wno-missing-field-initializers
 ifeq ($(NEGATIVE_CONTROL),1)
 # A build that is wrong on purpose: the exactly-once tests must fail on it.
@@ -55,15 +57,17 @@ else
 .PHONY: all install installcheck clean
 all install installcheck:
 	@echo "The server's development files are missing$(if $(PG_CONFIG), for $(PG_CONFIG))." >&2
-	@test/lib.sh missing build >&2
+	@scripts/lib.sh missing build >&2
 	@exit 1
 clean:
 	rm -f backfill.so src/*.o src/*/*.o $(EXTRA_CLEAN)
 endif
 
-.PHONY: test demo bench dist
+.PHONY: test test-matrix demo bench dist
 test:
 	@PG_CONFIG='$(PG_CONFIG)' test/run.sh
+test-matrix:
+	@PG_CONFIG='$(PG_CONFIG)' scripts/matrix.sh
 demo:
 	@PG_CONFIG='$(PG_CONFIG)' demo/demo.sh
 bench:

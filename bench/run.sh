@@ -12,8 +12,8 @@
 #   BENCH_PAIRS=5         pairs
 #   BENCH="update loop batch memory hidden errors hooks explain size governor foreground"   which figures
 
-# shellcheck source=test/lib.sh
-. "$(dirname "$0")/../test/lib.sh"
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/../scripts/lib.sh"
 enter build "$@"
 
 rows=${BENCH_ROWS:-4000000}

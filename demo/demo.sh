@@ -4,8 +4,8 @@
 # of a busy table is filled in the background, the whole server is killed hard
 # in the middle, and every row has still been changed exactly once.
 
-# shellcheck source=test/lib.sh
-. "$(dirname "$0")/../test/lib.sh"
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/../scripts/lib.sh"
 enter build "$@"
 
 started=$SECONDS

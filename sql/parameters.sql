@@ -78,8 +78,11 @@ SELECT type::regtype, unnest(literals) FROM (VALUES
 	('int4range', ARRAY['[1,5)', 'empty', '(,)']), ('int8range', ARRAY['[1,)']), ('numrange', ARRAY['(0.10,1.5]']), ('daterange', ARRAY['[2026-02-03,2026-03-04)']), ('tsrange', ARRAY['["2026-02-03 04:05:06.789",infinity]']),
 	('tstzrange', ARRAY['["2026-02-03 04:05:06","2026-03-04 04:05:06")', '[,]']),
 	('int4multirange', ARRAY['{[1,5),[7,9)}', '{}']), ('int8multirange', ARRAY['{[1,)}']), ('nummultirange', ARRAY['{(0.10,1.5],[2,2]}']), ('datemultirange', ARRAY['{[2026-02-03,2026-03-04)}']),
-	('tsmultirange', ARRAY['{["2026-02-03 04:05:06",infinity]}']), ('tstzmultirange', ARRAY['{["2026-02-03 04:05:06","2026-03-04 04:05:06")}'])
-) v(type, literals);
+	('tsmultirange', ARRAY['{["2026-02-03 04:05:06",infinity]}']), ('tstzmultirange', ARRAY['{["2026-02-03 04:05:06","2026-03-04 04:05:06")}']),
+	-- since 19
+	('oid8', ARRAY['18446744073709551615']), ('regdatabase', ARRAY[quote_ident(current_database()), '-'])
+) v(type, literals)
+WHERE to_regtype(type) IS NOT NULL;
 -- a server may be built without XML
 DO $$
 BEGIN
@@ -233,6 +236,11 @@ BEGIN
 	END;
 	IF runs <> (SELECT count(*) FROM backfill_runs) THEN
 		RETURN 'A RUN WAS STARTED';
+	END IF;
+	-- 19 says the same in two sentences
+	IF detail = 'No operator of that name accepts the given argument types.' THEN
+		detail := NULL;
+		hint := 'No operator matches the given name and argument types. ' || hint;
 	END IF;
 	RETURN format('%s %s', state, message) || coalesce(' | ' || nullif(detail, ''), '') || coalesce(' | ' || nullif(hint, ''), '')
 		|| coalesce(' | ' || substring(context FROM 'parameter "[^"]*" of the backfill'), '');

@@ -10,8 +10,8 @@
 #   PROVE_FLAGS=-v      further flags for prove
 #   BACKFILL_FULL=1     the long tests in full length
 
-# shellcheck source=test/lib.sh
-. "$(dirname "$0")/lib.sh"
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/../scripts/lib.sh"
 enter test "$@"
 
 passed=0 failed=0 skipped=0

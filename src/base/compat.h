@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * compat.h
- *	  What differs between the server versions 15 to 18.
+ *	  What differs between the server versions 15 to 19.
  *
  * Nothing else in the extension asks for the server's version: a difference
  * gets a name here, after what it does, and the name is used everywhere.
@@ -15,8 +15,11 @@
 #include "access/transam.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_publication.h"
+#include "catalog/pg_type.h"
 #include "commands/explain.h"
 #include "executor/executor.h"
+#include "executor/instrument.h"
 #include "parser/parse_type.h"
 #include "postmaster/bgworker.h"
 #include "storage/proc.h"
@@ -25,6 +28,7 @@
 #include "tcop/pquery.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
+#include "utils/jsonb.h"
 #include "utils/rel.h"
 #include "utils/wait_event.h"
 #if PG_VERSION_NUM >= 180000
@@ -32,8 +36,8 @@
 #include "commands/explain_state.h"
 #endif
 
-#if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
-#error "backfill supports PostgreSQL 15 to 18"
+#if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 200000
+#error "backfill supports PostgreSQL 15 to 19"
 #endif
 
 /* Named wait events for extensions came with 17. */
@@ -190,6 +194,52 @@ compat_parse_type(const char *text, Oid *type, int32 *typmod)
 #define compat_noreturn pg_noreturn
 #else
 #define compat_noreturn pg_attribute_noreturn()
+#endif
+
+/* A handler of 19 takes a second argument, which SIG_IGN has not. */
+#if PG_VERSION_NUM < 190000
+#define PG_SIG_IGN	SIG_IGN
+#endif
+
+/* 19 counts rows in a kind of instrumentation that only nodes of a plan have. */
+#if PG_VERSION_NUM >= 190000
+typedef NodeInstrumentation CompatNodeInstrumentation;
+#else
+typedef Instrumentation CompatNodeInstrumentation;
+#endif
+
+/* Since 19 a publication of all tables may except some; partitions follow their root. */
+#if PG_VERSION_NUM >= 190000
+#define compat_publications(relid) GetRelationIncludedPublications(relid)
+#define compat_publications_of_all(root) \
+	list_difference_oid(GetAllTablesPublications(), GetRelationExcludedPublications(root))
+#else
+#define compat_publications(relid) GetRelationPublications(relid)
+#define compat_publications_of_all(root) ((void) (root), GetAllTablesPublications())
+#endif
+
+/* The type of databases by name came with 19. */
+#if PG_VERSION_NUM >= 190000
+#define COMPAT_REGDATABASEOID REGDATABASEOID
+#else
+#define COMPAT_REGDATABASEOID InvalidOid
+#endif
+
+/*
+ * 19 keeps the result of pushJsonbValue in the state, where others return it.
+ * The name stays, so that a jsonb is built here as in any extension.
+ */
+#if PG_VERSION_NUM >= 190000
+static inline JsonbValue *
+compat_push_jsonb(JsonbParseState **state, JsonbIteratorToken token, JsonbValue *value)
+{
+	JsonbInState all = {.parseState = *state};
+
+	pushJsonbValue(&all, token, value);
+	*state = all.parseState;
+	return all.result;
+}
+#define pushJsonbValue compat_push_jsonb
 #endif
 
 /* 18 wants a name and a version in the magic block. */

@@ -383,6 +383,7 @@ advise_publications(StringInfo out, Relation rel, TableEffect *change)
 	List	   *relids = list_concat(list_make1_oid(change->relid),
 									 rel->rd_rel->relispartition ?
 									 get_partition_ancestors(change->relid) : NIL);
+	Oid			root = llast_oid(relids);
 	StringInfoData names;
 	ListCell   *lc;
 
@@ -394,10 +395,10 @@ advise_publications(StringInfo out, Relation rel, TableEffect *change)
 	{
 		Oid			relid = lfirst_oid(lc);
 
-		oids = list_concat_unique_oid(oids, GetRelationPublications(relid));
+		oids = list_concat_unique_oid(oids, compat_publications(relid));
 		oids = list_concat_unique_oid(oids, GetSchemaPublications(get_rel_namespace(relid)));
 	}
-	oids = list_concat_unique_oid(oids, GetAllTablesPublications());
+	oids = list_concat_unique_oid(oids, compat_publications_of_all(root));
 	foreach(lc, oids)
 	{
 		Publication *publication = GetPublication(lfirst_oid(lc));

@@ -108,7 +108,7 @@ collect_counts(PlanState *node, void *context)
 		ResultRelInfo *target = modify->rootResultRelInfo ?
 			modify->rootResultRelInfo : modify->resultRelInfo;
 		Oid			relid = RelationGetRelid(target->ri_RelationDesc);
-		Instrumentation *source = outerPlanState(node)->instrument;
+		CompatNodeInstrumentation *source = outerPlanState(node)->instrument;
 
 		InstrEndLoop(source);
 		if (modify->operation == CMD_MERGE)

@@ -24,7 +24,9 @@
 #include "utils/datum.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/tuplestore.h"
 
+#include "base/compat.h"
 #include "definition/definition.h"
 #include "rehearsal/frame.h"
 #include "rehearsal/plan.h"

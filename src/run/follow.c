@@ -19,6 +19,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/compat.h"
 #include "definition/then.h"
 #include "run/follow.h"
 #include "run/start.h"

@@ -260,6 +260,18 @@ rethrow_with_name(const char *name, MemoryContext context)
 	ReThrowError(error);
 }
 
+/* The object {"value": ...}. */
+static Jsonb *
+in_object(JsonbValue *value)
+{
+	JsonbParseState *state = NULL;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	pushJsonbValue(&state, WJB_KEY, string_value("value"));
+	pushJsonbValue(&state, WJB_VALUE, value);
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
 /*
  * A JSON value as one of the type declared.  Raises what its input raises,
  * which may be our own doing or that of a domain's check.
@@ -267,19 +279,15 @@ rethrow_with_name(const char *name, MemoryContext context)
 static Datum
 read_value(const Declared *declared, JsonbValue *value, bool *isnull)
 {
-	JsonbParseState *state = NULL;
 	MemoryContext context = CurrentMemoryContext;
 	Datum		result = (Datum) 0;
 
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	pushJsonbValue(&state, WJB_KEY, string_value("value"));
-	pushJsonbValue(&state, WJB_VALUE, value);
 	PG_TRY();
 	{
 		result = query_value(psprintf("SELECT r.value FROM pg_catalog.jsonb_to_record($1) AS r(value %s)",
 									  declared->type_text),
 							 JSONBOID,
-							 JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL))),
+							 JsonbPGetDatum(in_object(value)),
 							 isnull);
 	}
 	PG_CATCH();
@@ -332,6 +340,7 @@ is_object_name(Oid type)
 		case REGCONFIGOID:
 		case REGDICTIONARYOID:
 		case REGCOLLATIONOID:
+		case COMPAT_REGDATABASEOID:
 			return true;
 		default:
 			return false;

@@ -48,7 +48,7 @@ setting_text(const Setting *setting, int64 value)
 		case SETTING_WORKERS:
 			if (value == 0)
 				return pstrdup("auto");
-			/* FALLTHROUGH */
+			return psprintf(INT64_FORMAT, value);
 		case SETTING_INTEGER:
 		case SETTING_BYTES:
 			return psprintf(INT64_FORMAT, value);

@@ -19,7 +19,9 @@
 #include "funcapi.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/tuplestore.h"
 
+#include "base/compat.h"
 #include "base/nearest.h"
 #include "base/quantity.h"
 #include "settings/setting.h"

@@ -27,6 +27,7 @@
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/formatting.h"
+#include "utils/tuplestore.h"
 
 #include "base/compat.h"
 #include "base/nearest.h"

@@ -62,6 +62,18 @@ packaged_server()
 
 pgconf() { "$PG_CONFIG" "--$1" 2>/dev/null || true; }
 
+# Whether a kind of tests is among those that this is for.
+kind_wanted()					# build|test KIND
+{
+	[ "$1" = test ] && [[ " ${TESTS:-regress isolation tap pgtap} " == *" $2 "* ]]
+}
+
+# Whether the distribution has a package, as far as the lists here tell.
+offered() { have apt-cache && apt-cache show "$1" >/dev/null 2>&1; }
+
+# Whether these lists have just been read.
+lists_read=false
+
 # Packages that $1 (build or test) needs and that are not there.  What counts is
 # the file that is needed, not the package: a server may come from elsewhere.
 missing_packages()
@@ -80,11 +92,12 @@ missing_packages()
 		{ [ -n "$PG_CONFIG" ] && [ -f "$(pgconf pgxs)" ] &&
 			[ -f "$(pgconf includedir-server)/postgres.h" ]; } ||
 			echo "postgresql-server-dev-$v"
-		[ "$1" != test ] || [ -f "$(pgconf sharedir)/extension/pgtap.control" ] ||
+		# Not every server has a package of these; their tests skip then.
+		! kind_wanted "$1" pgtap || [ -f "$(pgconf sharedir)/extension/pgtap.control" ] ||
+			{ $lists_read && ! offered "postgresql-$v-pgtap"; } ||
 			echo "postgresql-$v-pgtap"
-		# Not every server has a package of this one; its test skips then.
-		[ "$1" != test ] || [ -f "$(pgconf sharedir)/extension/pg_cron.control" ] ||
-			! { have apt-cache && apt-cache show "postgresql-$v-cron" >/dev/null 2>&1; } ||
+		! kind_wanted "$1" tap || [ -f "$(pgconf sharedir)/extension/pg_cron.control" ] ||
+			! offered "postgresql-$v-cron" ||
 			echo "postgresql-$v-cron"
 	fi
 	if [ "$1" = test ]; then
@@ -120,7 +133,8 @@ need_packages()
 				"${root[@]}" sh -c 'printf "#!/bin/sh\nexit 101\n" >"$0" && chmod +x "$0"' \
 					/usr/sbin/policy-rc.d
 			fi
-			"${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq update >&2 || true
+			"${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq update >&2 &&
+				lists_read=true
 			# The lists may be new: ask again which version is meant.
 			# shellcheck disable=SC2046
 			"${root[@]}" env DEBIAN_FRONTEND=noninteractive \
@@ -233,7 +247,7 @@ enter()
 
 	need_packages "$what"
 	copy_tree "$tree" "$work/tree"
-	gcc -o "$work/reaper" "$tree/test/reaper.c"
+	gcc -o "$work/reaper" "$tree/scripts/reaper.c"
 	if [ "$(id -u)" = 0 ]; then
 		user=postgres
 		id "$user" >/dev/null 2>&1 || user=nobody
@@ -277,7 +291,7 @@ private_install()				# DIR [MAKE-ARGUMENT ...]
 {
 	local dir=$1 log=$work/build.log
 	shift
-	"$tree/test/private-install.sh" "$PG_CONFIG" "$dir" "$@" >"$log" 2>&1 || {
+	"$tree/scripts/private-install.sh" "$PG_CONFIG" "$dir" "$@" >"$log" 2>&1 || {
 		cat "$log" >&2
 		die "The build failed."
 	}
