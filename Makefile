@@ -35,8 +35,10 @@ ISOLATION_OPTS = --load-extension=backfill --inputdir=test \
 
 # Headers a source includes: -MMD writes them to src/*.d, read back below.
 PG_CPPFLAGS = -Isrc -MMD -MP
-PG_CFLAGS = -std=gnu11 -Wall -Wextra -Werror -Wno-unused-parameter \
-	-Wno-sign-compare -Wno-missing-field-initializers
+# Nothing leaves the library but what is marked PGDLLEXPORT: see src/compat.h.
+# From 16 on PGXS says so itself.
+PG_CFLAGS = -std=gnu11 -fvisibility=hidden -Wall -Wextra -Werror \
+	-Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
 ifeq ($(NEGATIVE_CONTROL),1)
 # A build that is wrong on purpose: the exactly-once tests must fail on it.
 PG_CPPFLAGS += -DBACKFILL_NEGATIVE_CONTROL

@@ -31,7 +31,7 @@ RateLimit	backfill_wal_rate_limit = {0};
 static char *rate_limit_text = NULL;
 static char *wal_rate_limit_text = NULL;
 
-void		_PG_init(void);
+extern PGDLLEXPORT void _PG_init(void);
 
 /* For the budgets: read the text into *extra. */
 static bool

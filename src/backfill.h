@@ -8,6 +8,7 @@
 #ifndef BACKFILL_BACKFILL_H
 #define BACKFILL_BACKFILL_H
 
+#include "compat.h"
 #include "rate.h"
 
 #define BACKFILL_LIBRARY	"backfill"

@@ -20,6 +20,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
+#include "compat.h"
 #include "duration.h"
 #include "nearest.h"
 #include "setting.h"

@@ -19,6 +19,7 @@
 #include "utils/snapmgr.h"
 
 #include "batch.h"
+#include "compat.h"
 #include "control.h"
 #include "owner.h"
 #include "verify.h"
