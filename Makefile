@@ -6,6 +6,7 @@
 #   make test               every test, on throw-away clusters
 #   make demo               the product in two minutes, in a throw-away cluster
 #   make bench              figures, as ratios of paired runs
+#   make house              figures of the sources: sizes, circles, what is exported
 #   make dist               the archive for PGXN
 #
 # test, demo and bench install the packages they miss, build in a temporary
@@ -63,13 +64,17 @@ clean:
 	rm -f backfill.so src/*.o $(EXTRA_CLEAN)
 endif
 
-.PHONY: test demo bench dist
+.PHONY: test demo bench house dist
 test:
 	@PG_CONFIG='$(PG_CONFIG)' test/run.sh
 demo:
 	@PG_CONFIG='$(PG_CONFIG)' demo/demo.sh
 bench:
 	@PG_CONFIG='$(PG_CONFIG)' bench/run.sh
+
+# With a library that is there already: nothing is built for it.
+house:
+	@scripts/house.pl measure $(addprefix --library ,$(wildcard backfill$(DLSUFFIX)))
 
 DISTVERSION = $(shell sed -n 's/^   "version": "\(.*\)",/\1/p' META.json)
 dist:
