@@ -7,6 +7,7 @@
 #   make test-matrix        the quick tests on every version of PostgreSQL
 #   make demo               the product in two minutes, in a throw-away cluster
 #   make bench              figures, as ratios of paired runs
+#   make house              figures of the sources: sizes, circles, what is exported
 #   make dist               the archive for PGXN
 #
 # test, demo and bench install the packages they miss, build in a temporary
@@ -36,9 +37,12 @@ ISOLATION_OPTS = --load-extension=backfill --inputdir=test \
 
 # Headers a source includes: -MMD writes them beside the object, read back below.
 PG_CPPFLAGS = -Isrc -MMD -MP
-# 19 is C11 or later by itself, and its headers fit the standard it was built to.
-PG_CFLAGS = $(if $(filter 15 16 17 18,$(MAJORVERSION)),-std=gnu11) -Wall -Wextra -Werror -Wno-unused-parameter \
-	-Wno-sign-compare -Wno-missing-field-initializers
+# Nothing leaves the library but what is marked PGDLLEXPORT: see src/base/compat.h.
+# From 16 on PGXS says so itself.  19 is C11 or later by itself, and its headers
+# fit the standard it was built to.
+PG_CFLAGS = $(if $(filter 15 16 17 18,$(MAJORVERSION)),-std=gnu11) -fvisibility=hidden \
+	-Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare \
+	-Wno-missing-field-initializers
 ifeq ($(NEGATIVE_CONTROL),1)
 # A build that is wrong on purpose: the exactly-once tests must fail on it.
 PG_CPPFLAGS += -DBACKFILL_NEGATIVE_CONTROL
@@ -63,7 +67,7 @@ clean:
 	rm -f backfill.so src/*.o src/*/*.o $(EXTRA_CLEAN)
 endif
 
-.PHONY: test test-matrix demo bench dist
+.PHONY: test test-matrix demo bench house dist
 test:
 	@PG_CONFIG='$(PG_CONFIG)' test/run.sh
 test-matrix:
@@ -72,6 +76,10 @@ demo:
 	@PG_CONFIG='$(PG_CONFIG)' demo/demo.sh
 bench:
 	@PG_CONFIG='$(PG_CONFIG)' bench/run.sh
+
+# With a library that is there already: nothing is built for it.
+house:
+	@scripts/house.pl measure $(addprefix --library ,$(wildcard backfill$(DLSUFFIX)))
 
 DISTVERSION = $(shell sed -n 's/^   "version": "\(.*\)",/\1/p' META.json)
 dist:

@@ -28,6 +28,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "base/compat.h"
 #include "definition/definition.h"
 #include "run/access.h"
 #include "run/start.h"

@@ -17,6 +17,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 
+#include "base/compat.h"
 #include "definition/definition.h"
 #include "definition/then.h"
 #include "settings/settings.h"
@@ -123,7 +124,7 @@ backfill_define(PG_FUNCTION_ARGS)
 		then_check(def.then, def.name);
 
 	store_begin(&session);
-	store_store_definition(&session, &def);
+	store_put_definition(&session, &def);
 	store_end(&session);
 	PG_RETURN_VOID();
 }

@@ -36,6 +36,7 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
+#include "base/compat.h"
 #include "definition/definition.h"
 #include "run/access.h"
 #include "run/start.h"

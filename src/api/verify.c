@@ -15,6 +15,7 @@
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 
+#include "base/compat.h"
 #include "base/owner.h"
 #include "run/access.h"
 #include "settings/parameters.h"

@@ -35,6 +35,7 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
+#include "base/compat.h"
 #include "settings/setting.h"
 #include "settings/settings.h"
 #include "settings/window.h"

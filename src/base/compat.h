@@ -20,6 +20,7 @@
 #include "commands/explain.h"
 #include "executor/executor.h"
 #include "executor/instrument.h"
+#include "fmgr.h"
 #include "parser/parse_type.h"
 #include "postmaster/bgworker.h"
 #include "storage/proc.h"
@@ -38,6 +39,28 @@
 
 #if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 200000
 #error "backfill supports PostgreSQL 15 to 19"
+#endif
+
+/*
+ * The library is built with -fvisibility=hidden: what leaves it is marked with
+ * PGDLLEXPORT.  On 15 that mark is empty, and PG_FUNCTION_INFO_V1 does not put
+ * it on the function; from 16 on it does.  So whatever has an SQL-callable
+ * function, or declares an entry point of a process, includes this file.
+ */
+#if PG_VERSION_NUM < 160000
+#undef PGDLLEXPORT
+#define PGDLLEXPORT __attribute__((visibility("default")))
+#undef PG_FUNCTION_INFO_V1
+#define PG_FUNCTION_INFO_V1(funcname) \
+extern PGDLLEXPORT Datum funcname(PG_FUNCTION_ARGS); \
+extern PGDLLEXPORT const Pg_finfo_record *CppConcat(pg_finfo_,funcname)(void); \
+const Pg_finfo_record * \
+CppConcat(pg_finfo_,funcname)(void) \
+{ \
+	static const Pg_finfo_record my_finfo = {1}; \
+	return &my_finfo; \
+} \
+extern int no_such_variable
 #endif
 
 /* Named wait events for extensions came with 17. */

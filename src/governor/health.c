@@ -39,7 +39,6 @@
 
 #include "base/quantity.h"
 #include "governor/health.h"
-#include "rehearsal/measure.h"
 #include "settings/setting.h"
 #include "store/run.h"
 

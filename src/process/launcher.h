@@ -8,6 +8,8 @@
 #ifndef BACKFILL_PROCESS_LAUNCHER_H
 #define BACKFILL_PROCESS_LAUNCHER_H
 
+#include "base/compat.h"
+
 extern void launcher_register(void);
 extern PGDLLEXPORT void backfill_launcher_main(Datum arg);
 

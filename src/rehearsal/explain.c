@@ -27,6 +27,7 @@
 #include "utils/ruleutils.h"
 #include "utils/tuplestore.h"
 
+#include "base/compat.h"
 #include "base/quantity.h"
 #include "definition/definition.h"
 #include "rehearsal/advice.h"

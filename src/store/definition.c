@@ -69,7 +69,7 @@ static Sql sql_store_definition = {
 
 /* Insert the definition or replace the one of the same name and owner. */
 void
-store_store_definition(StoreSession *session, const DefinitionInfo *def)
+store_put_definition(StoreSession *session, const DefinitionInfo *def)
 {
 	char		nulls[] = "            ";
 	Datum		args[] = {

@@ -31,7 +31,7 @@ typedef struct DefinitionInfo
 } DefinitionInfo;
 
 extern DefinitionInfo *store_load_definition(StoreSession *session, const char *name);
-extern void store_store_definition(StoreSession *session, const DefinitionInfo *def);
+extern void store_put_definition(StoreSession *session, const DefinitionInfo *def);
 extern bool store_lock_definition(StoreSession *session, const char *name);
 extern void store_delete_definition(StoreSession *session, const char *name);
 extern TimestampTz store_last_started(StoreSession *session, const DefinitionInfo *def);
