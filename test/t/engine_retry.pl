@@ -58,8 +58,7 @@ is(value($run, 'sqlstate'), '55P03', 'the SQLSTATE is that of the last error');
 is(sql("SELECT count(*) FROM pg_locks l WHERE NOT granted"), '0', 'nobody waits any more');
 
 # A sleeping retry hears a stop.
-sql("SELECT backfill_resume($run)");
-sql(qq{SELECT backfill_alter($run, '{"retry_delay": "60 s", "max_attempts": 1000}')});
+sql(qq{SELECT backfill_alter($run, '{"retry_delay": "60 s", "max_attempts": 1000}'), backfill_resume($run)});
 ok(wait_for($node, "SELECT count(*) = 1 FROM backfill_workers WHERE run_id = $run AND state = 'retrying'"),
 	'the batch waits for its next attempt');
 sql("SELECT backfill_stop($run)");
