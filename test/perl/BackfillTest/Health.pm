@@ -19,7 +19,7 @@ use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
   $id $eye @figures BOUND health_node completes over
-  look until_true now seconds alter at_work is_held holds
+  look until_true now seconds alter at_work last_finished is_held holds
   gate crowd disperse burn
 );
 
