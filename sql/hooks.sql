@@ -1,5 +1,5 @@
 -- Hooks: what backfill_on and backfill_off take, what they refuse, why, and
--- what the user is told.  What hooks do is for test/t/051_hooks.pl.
+-- what the user is told.  What hooks do is for test/t/engine_hooks_*.pl.
 CREATE SCHEMA hooks;
 SET search_path = hooks, public;
 SET client_min_messages = warning;

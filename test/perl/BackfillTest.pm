@@ -6,6 +6,8 @@
 # is `UPDATE batch SET n = n + 1` or anything that adds one to n for each row.
 # What the foreground writes meanwhile goes to the column "f", or to rows with
 # "foreground" set, above the others.
+#
+# What only the tests of one subject share stands in a module in BackfillTest/.
 
 package BackfillTest;
 
