@@ -16,7 +16,9 @@ health_node();
 
 note 'what may go wrong';
 my $old = session($node);
-alter('{"probe": "SELECT * FROM probed()", "probe_timeout": "300 ms"}');
+alter('{"probe": "SELECT $$later$$", "probe_timeout": "300 ms"}');
+ok(is_held('probe', 'later'), 'a run is held');
+alter('{"probe": "SELECT * FROM probed()"}');
 
 # a probe that ends its own session, again and again, is no fault of the batch
 gate('die');
