@@ -572,7 +572,7 @@ judge_target(const RunInfo *run, const RunSettings *settings, Health *health)
 
 /*
  * Find the measure that is closest to its limit.  In a transaction, outside of
- * a catalog session; the texts are in the current memory context, and good for
+ * a store session; the texts are in the current memory context, and good for
  * this round.
  */
 void
