@@ -201,7 +201,7 @@ COMMENT ON COLUMN backfill.batch.end_key IS 'where the range ends, inclusive';
 COMMENT ON COLUMN backfill.batch.start_inclusive IS 'whether the row at start_key belongs to the range';
 COMMENT ON COLUMN backfill.batch.status IS 'pending, running, completed, failed or stopped';
 COMMENT ON COLUMN backfill.batch.attempt IS 'how often the batch was begun';
-COMMENT ON COLUMN backfill.batch.crashes IS 'how often a worker died with the batch in hand since the run was last resumed';
+COMMENT ON COLUMN backfill.batch.crashes IS 'how often a worker died with the batch in hand, or with the one that it is a part of, since the run was last resumed';
 COMMENT ON COLUMN backfill.batch.tries IS 'how often the batch met an error that may go away by itself since the run was last resumed';
 COMMENT ON COLUMN backfill.batch.retry_at IS 'time before which the batch is not tried again, or null';
 COMMENT ON COLUMN backfill.batch.rows_scanned IS 'rows of the target in the range when it was claimed, in scope or not';

@@ -346,21 +346,22 @@ store_shrink_batch(StoreSession *session, int64 run_id, const BatchInfo *batch,
 
 static Sql sql_insert_part = {
 	"INSERT INTO backfill.batch (run_id, number, part, start_key, end_key, "
-	"       start_inclusive, status, rows_scanned, error) "
-	"SELECT $1, $2, max(part) + 1, $3, $4, $5, 'pending', $6, $7 "
+	"       start_inclusive, status, rows_scanned, error, crashes) "
+	"SELECT $1, $2, max(part) + 1, $3, $4, $5, 'pending', $6, $7, $8 "
 	"  FROM backfill.batch WHERE run_id = $1 AND number = $2",
-	7, {INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID, BOOLOID, INT8OID, TEXTOID}
+	8, {INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID, BOOLOID, INT8OID, TEXTOID, INT4OID}
 };
 
 /*
- * Insert a part of a batch that is divided, pending; error may be NULL.  Needs the
- * claim lock.
+ * Insert a part of a batch that is divided, pending; error may be NULL.  It inherits
+ * the crashes, or dividing would clear what brings the server down of suspicion.
+ * Needs the claim lock.
  */
 void
 store_insert_part(StoreSession *session, int64 run_id, const BatchInfo *part,
 					const char *error)
 {
-	char		nulls[] = "       ";
+	char		nulls[] = "        ";
 	Datum		args[] = {
 		Int64GetDatum(run_id),
 		Int64GetDatum(part->number),
@@ -368,7 +369,8 @@ store_insert_part(StoreSession *session, int64 run_id, const BatchInfo *part,
 		PointerGetDatum(part->end_key),
 		BoolGetDatum(part->start_inclusive),
 		Int64GetDatum(part->rows_scanned),
-		store_text_or_null(error, &nulls[6])
+		store_text_or_null(error, &nulls[6]),
+		Int32GetDatum(part->crashes)
 	};
 
 	store_sql(&sql_insert_part, args, nulls);
