@@ -201,6 +201,7 @@ batch_run(Session *session, void *arg)
 	pgstat_report_activity(STATE_RUNNING, debug_query_string);
 
 	session_begin(session);
+	session_carry_changes(session);
 	if (statement_is_multiple(worker->work.statements[0]))
 		XactIsoLevel = XACT_REPEATABLE_READ;
 	MemoryContextSwitchTo(session->loop_context);
