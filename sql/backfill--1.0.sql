@@ -392,7 +392,8 @@ SELECT r.id, r.name,
 			WHEN r.requested OPERATOR(pg_catalog.=) 'completed'
 			THEN coalesce(r.wait_reason, 'is verified and finished')
 			WHEN r.requested IS NOT NULL AND r.status OPERATOR(pg_catalog.=) 'running'
-			THEN pg_catalog.format('%s requested: waits for the batches in hand', r.requested)
+			THEN pg_catalog.format('%s requested: waits for the batches in hand%s', r.requested,
+								   ', ' OPERATOR(pg_catalog.||) r.wait_reason)
 			WHEN r.requested IS NOT NULL
 			THEN pg_catalog.format('%s requested: waits for its hooks', r.requested)
 			ELSE r.wait_reason
