@@ -9,7 +9,7 @@
  *
  * A run that workers may be busy with is not changed behind their backs: the
  * new status is requested, the workers let go, and the scheduler sets it.  What
- * holds a run up, or changes its settings, waits for no standby: localcommit.c.
+ * holds a run up, or changes its settings, waits for no standby: base/localcommit.c.
  *
  *-------------------------------------------------------------------------
  */
