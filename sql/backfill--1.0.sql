@@ -201,7 +201,7 @@ COMMENT ON COLUMN backfill.batch.end_key IS 'where the range ends, inclusive';
 COMMENT ON COLUMN backfill.batch.start_inclusive IS 'whether the row at start_key belongs to the range';
 COMMENT ON COLUMN backfill.batch.status IS 'pending, running, completed, failed or stopped';
 COMMENT ON COLUMN backfill.batch.attempt IS 'how often the batch was begun';
-COMMENT ON COLUMN backfill.batch.crashes IS 'how often a worker died with the batch in hand since the run was last resumed';
+COMMENT ON COLUMN backfill.batch.crashes IS 'how often a worker died with the batch in hand, or with the one that it is a part of, since the run was last resumed';
 COMMENT ON COLUMN backfill.batch.tries IS 'how often the batch met an error that may go away by itself since the run was last resumed';
 COMMENT ON COLUMN backfill.batch.retry_at IS 'time before which the batch is not tried again, or null';
 COMMENT ON COLUMN backfill.batch.rows_scanned IS 'rows of the target in the range when it was claimed, in scope or not';
@@ -392,7 +392,8 @@ SELECT r.id, r.name,
 			WHEN r.requested OPERATOR(pg_catalog.=) 'completed'
 			THEN coalesce(r.wait_reason, 'is verified and finished')
 			WHEN r.requested IS NOT NULL AND r.status OPERATOR(pg_catalog.=) 'running'
-			THEN pg_catalog.format('%s requested: waits for the batches in hand', r.requested)
+			THEN pg_catalog.format('%s requested: waits for the batches in hand%s', r.requested,
+								   ', ' OPERATOR(pg_catalog.||) r.wait_reason)
 			WHEN r.requested IS NOT NULL
 			THEN pg_catalog.format('%s requested: waits for its hooks', r.requested)
 			ELSE r.wait_reason

@@ -8,7 +8,8 @@
  * know when its transaction commits.
  *
  * A run that workers may be busy with is not changed behind their backs: the
- * new status is requested, the workers let go, and the scheduler sets it.
+ * new status is requested, the workers let go, and the scheduler sets it.  What
+ * holds a run up, or changes its settings, waits for no standby: base/localcommit.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -29,6 +30,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/localcommit.h"
 #include "definition/definition.h"
 #include "run/access.h"
 #include "run/start.h"
@@ -121,13 +123,16 @@ Datum
 backfill_pause(PG_FUNCTION_ARGS)
 {
 	StoreSession session;
+	bool		ours;
 	Oid			caller = GetUserId();
 
 	PreventCommandDuringRecovery("backfill_pause()");
+	ours = localcommit_begin();
 	store_begin(&session);
 	halt_run(&session, get_run(&session, PG_GETARG_INT64(0), caller), RUN_PAUSED, false,
 			 caller, "backfill_pause");
 	store_end(&session);
+	localcommit_end(ours);
 	wake_at_commit();
 	PG_RETURN_VOID();
 }
@@ -143,13 +148,16 @@ Datum
 backfill_stop(PG_FUNCTION_ARGS)
 {
 	StoreSession session;
+	bool		ours;
 	Oid			caller = GetUserId();
 
 	PreventCommandDuringRecovery("backfill_stop()");
+	ours = localcommit_begin();
 	store_begin(&session);
 	halt_run(&session, get_run(&session, PG_GETARG_INT64(0), caller), RUN_STOPPED,
 			 PG_GETARG_BOOL(1), caller, stop_reason(PG_GETARG_BOOL(1)));
 	store_end(&session);
+	localcommit_end(ours);
 	wake_at_commit();
 	PG_RETURN_VOID();
 }
@@ -159,12 +167,14 @@ Datum
 backfill_stop_all(PG_FUNCTION_ARGS)
 {
 	StoreSession session;
+	bool		ours;
 	Oid			caller = GetUserId();
 	List	   *runs;
 	ListCell   *lc;
 	int			n = 0;
 
 	PreventCommandDuringRecovery("backfill_stop_all()");
+	ours = localcommit_begin();
 	store_begin(&session);
 	runs = store_control_runs(&session);
 	foreach(lc, runs)
@@ -181,6 +191,7 @@ backfill_stop_all(PG_FUNCTION_ARGS)
 		n++;
 	}
 	store_end(&session);
+	localcommit_end(ours);
 	wake_at_commit();
 	PG_RETURN_INT32(n);
 }
@@ -244,11 +255,11 @@ backfill_resume(PG_FUNCTION_ARGS)
 		else
 		{
 			/* a copy of an active run: its workers are elsewhere */
+			BatchClaimants nobody = {.clean_start = true};
 			int64		worst;
 			int			crashes;
 
-			store_recover_batches(&session, run->id, NULL, 0, 0, true,
-									&worst, &crashes);
+			store_recover_batches(&session, run->id, &nobody, &worst, &crashes);
 		}
 		access_check_owner(run->owner);
 		start_check_alone(&session, run->name, run->owner, run->target, run->parameters,
@@ -315,12 +326,14 @@ backfill_alter(PG_FUNCTION_ARGS)
 	Jsonb	   *settings = PG_GETARG_JSONB_P(1);
 	Oid			caller = GetUserId();
 	StoreSession session;
+	bool		ours;
 	RunInfo    *run;
 	EventInfo	event = {.kind = "settings"};
 
 	segment_require();
 	settings_check_alterable(settings);
 	PreventCommandDuringRecovery("backfill_alter()");
+	ours = localcommit_begin();
 	store_begin(&session);
 	run = get_run(&session, PG_GETARG_INT64(0), caller);
 	if (run->status == RUN_COMPLETED)
@@ -336,6 +349,7 @@ backfill_alter(PG_FUNCTION_ARGS)
 	store_set_settings(&session, run->id, settings);
 	store_add_event(&session, run, &event);
 	store_end(&session);
+	localcommit_end(ours);
 	wake_at_commit();
 	PG_RETURN_VOID();
 }

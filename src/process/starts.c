@@ -193,14 +193,14 @@ give_up(Scheduler *scheduler, Watch *watch)
 	store_begin(&session);
 	run = store_try_run(&session, watch->run_id);
 	if (run && run->is_requested)
-		watch_force_request(&session, run,
+		watch_force_request(&session, run, watch,
 					  psprintf("%d workers ended before they could begin", watch->starts));
 	else if (run && status_is_active(run->status))
-		watch_fail_run(&session, run, watch->living, ERRCODE_CONNECTION_FAILURE,
+		watch_fail_run(&session, run, watch, watch->living, ERRCODE_CONNECTION_FAILURE,
 				 psprintf("%d workers ended before they could begin", watch->starts),
 				 "The server log says why.");
 	store_end(&session);
-	watch_commit(scheduler);
+	watch_commit_run(scheduler, watch);
 	watch->starts = 0;
 }
 
