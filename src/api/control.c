@@ -26,6 +26,7 @@
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
@@ -169,28 +170,39 @@ backfill_stop_all(PG_FUNCTION_ARGS)
 	StoreSession session;
 	bool		ours;
 	Oid			caller = GetUserId();
-	List	   *runs;
-	ListCell   *lc;
+	RunOwner   *runs;
+	uint64		nruns;
 	int			n = 0;
+	MemoryContext old = CurrentMemoryContext;
+	MemoryContext each = AllocSetContextCreate(old, "backfill run", ALLOCSET_DEFAULT_SIZES);
 
 	PreventCommandDuringRecovery("backfill_stop_all()");
 	ours = localcommit_begin();
 	store_begin(&session);
-	runs = store_control_runs(&session);
-	foreach(lc, runs)
-	{
-		RunInfo    *run = lfirst(lc);
-
-		if (!has_privs_of_role(caller, run->owner))
-			continue;
-		run = store_load_run(&session, run->id, true);
-		if (run == NULL || status_has_ended(run->status))
-			continue;
-		halt_run(&session, run, RUN_STOPPED, PG_GETARG_BOOL(0), caller,
-				 stop_reason(PG_GETARG_BOOL(0)));
-		n++;
-	}
+	runs = store_control_runs(&session, &nruns);
 	store_end(&session);
+	for (uint64 i = 0; i < nruns; i++)
+	{
+		RunInfo    *run;
+
+		if (!has_privs_of_role(caller, runs[i].owner))
+			continue;
+		CHECK_FOR_INTERRUPTS();
+
+		/* what one of them takes is given back before the next */
+		MemoryContextSwitchTo(each);
+		store_begin(&session);
+		run = store_lock_run(&session, runs[i].id);
+		if (run && !status_has_ended(run->status))
+		{
+			halt_run(&session, run, RUN_STOPPED, PG_GETARG_BOOL(0), caller,
+					 stop_reason(PG_GETARG_BOOL(0)));
+			n++;
+		}
+		store_end(&session);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(each);
+	}
 	localcommit_end(ours);
 	wake_at_commit();
 	PG_RETURN_INT32(n);

@@ -28,6 +28,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/locks.h"
 #include "engine/claim.h"
 #include "engine/hook.h"
@@ -91,7 +92,7 @@ claim_pending(Worker *worker, const Claimant *claimant, ClaimRefusal *refusal)
 
 	if (!run_slot_has_pending(MyDatabaseId, run_id, &changes, &due))
 		return NULL;
-	if (due > GetCurrentTimestamp())
+	if (clock_is_ahead(due, GetCurrentTimestamp(), STORE_RETRY_MAX_MS))
 	{
 		refusal->next_due = due;
 		return NULL;

@@ -34,6 +34,7 @@
 #include "settings/settings.h"
 #include "shared/pace.h"
 #include "shared/worker_slot.h"
+#include "store/batch.h"
 #include "store/event.h"
 #include "store/run.h"
 #include "store/status.h"
@@ -42,7 +43,6 @@
 /* How often, and after what delay, to try again to read the run's row. */
 #define RELOAD_TRIES		20
 #define RELOAD_DELAY_MS		200
-#define RETRY_DELAY_MAX_MS	60000
 
 static void
 set_parameter(const char *name, const char *value)
@@ -192,9 +192,9 @@ session_retry_delay(const Session *session, int tries)
 {
 	double		delay = session->settings.retry_delay;
 
-	for (int i = 1; i < tries && delay < RETRY_DELAY_MAX_MS; i++)
+	for (int i = 1; i < tries && delay < STORE_RETRY_MAX_MS; i++)
 		delay *= 2;
-	delay = Min(delay, RETRY_DELAY_MAX_MS);
+	delay = Min(delay, STORE_RETRY_MAX_MS);
 	return (int64) (delay * (1.0 - pg_prng_double(&pg_global_prng_state) / 4));
 }
 

@@ -19,6 +19,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "governor/governor.h"
 #include "process/staffing.h"
 #include "process/watch.h"
@@ -252,7 +253,7 @@ advance(Scheduler *scheduler, StoreSession *session, RunInfo *run, Watch *watch,
 		return false;
 	}
 	if (run->status == RUN_RUNNING &&
-		TimestampDifferenceExceeds(watch->rolled_up_at, now, ROLLUP_MS))
+		clock_has_passed(watch->rolled_up_at, now, ROLLUP_MS))
 	{
 		store_rollup(session, run->id);
 		governor_save_size(session, run);
@@ -309,6 +310,15 @@ advance_and_staff(Scheduler *scheduler, StoreSession *session, RunInfo *run, Wat
 		/* the first worker looks for batches that were let go of, by whomever */
 		if (living == 0)
 			watch->pending = true;
+	}
+	if (watch->wanted > living && access_is_closed())
+	{
+		/* that may change without notice; who is connected goes on */
+		if (living == 0)
+			store_set_wait_reason(session, run->id, ACCESS_CLOSED_REASON);
+		watch->closed = living == 0;
+		watch->wanted = 0;
+		return;
 	}
 	problem = watch->wanted > living ? access_problem(run->owner, &hint) : NULL;
 	if (problem == NULL)

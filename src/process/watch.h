@@ -19,7 +19,8 @@
 typedef struct Scheduler
 {
 	MemoryContext context;		/* lives as long as the process */
-	MemoryContext round_context;	/* reset before each round */
+	MemoryContext list_context; /* reset before each round */
+	MemoryContext round_context;	/* reset before each look at a run */
 	List	   *watches;		/* Watch *, in context */
 	List	   *starts;			/* of starts.c, in context */
 	bool		round_soon;		/* look again shortly */
@@ -42,6 +43,7 @@ typedef struct Watch
 	int			wanted;			/* workers to start in this round */
 	int			living;
 	bool		blocked;		/* waits for other runs */
+	bool		closed;			/* waits until the database can be connected to */
 	bool		pending;		/* its workers have to look for pending batches */
 	Oid			owner;
 	char	   *failure;		/* why it fails in this transaction, or NULL */

@@ -308,8 +308,15 @@ sleep_between(Worker *worker)
 	show(worker, WORKER_SLEEPING);
 	for (;;)
 	{
-		int64		slept = (GetCurrentTimestamp() - began) / 1000;
+		TimestampTz now = GetCurrentTimestamp();
+		int64		slept = (now - began) / 1000;
 
+		/* the clock was set back: the pause begins anew */
+		if (slept < 0)
+		{
+			began = now;
+			slept = 0;
+		}
 		if (slept >= pause || session_nap(pause - slept))
 			return;
 		if (!session_reload(&worker->session))

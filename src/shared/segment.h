@@ -206,6 +206,7 @@ typedef struct Segment
 	bool		clean_start;	/* the server had been shut down in good order */
 	TimestampTz first_worker_at;	/* when a worker attached first, or 0 */
 	Latch	   *launcher;
+	bool		out_of_workers; /* the launcher found no place for a scheduler */
 	bool		rescan;			/* more requests than fit: look everywhere */
 	int			nrequests;
 	Oid			requests[REQUESTS];

@@ -18,6 +18,7 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "base/clock.h"
 #include "shared/segment.h"
 #include "shared/worker_slot.h"
 
@@ -268,8 +269,7 @@ worker_slot_is_cautious(void)
 
 	segment_lock(LW_SHARED);
 	cautious = !segment->clean_start &&
-		!TimestampDifferenceExceeds(segment->first_worker_at, GetCurrentTimestamp(),
-									CAUTION_MS);
+		!clock_has_passed(segment->first_worker_at, GetCurrentTimestamp(), CAUTION_MS);
 	segment_unlock();
 	return cautious;
 }
@@ -390,7 +390,7 @@ worker_slot_long_batches(Oid database, WorkerSlot **copies, long *next)
 
 		/* what begins now cannot have taken long before that time */
 		left = w->state != WORKER_RUNNING ? yield_after :
-			yield_after - (now - w->state_since) / 1000;
+			yield_after - Max(now - w->state_since, 0) / 1000;
 		if (left <= 0)
 		{
 			(*copies)[n] = *w;

@@ -20,6 +20,14 @@
 #include "store/batch.h"
 #include "store/store.h"
 
+/*
+ * Whether a batch need not wait to be tried again.  Nothing is put aside for longer
+ * than a minute (STORE_RETRY_MAX_MS): what seems to be, was before the clock was
+ * set back.
+ */
+#define DUE_AT(now) \
+	"(retry_at IS NULL OR retry_at <= " now " OR retry_at > " now " + interval '1 min')"
+
 static Sql sql_last_batch = {
 	"SELECT number, end_key FROM backfill.batch WHERE run_id = $1 AND part = 0 "
 	" ORDER BY number DESC, part DESC LIMIT 1",
@@ -73,7 +81,7 @@ static Sql sql_take_pending = {
 	" WHERE run_id = $1 AND (number, part) = ("
 	"   SELECT number, part FROM backfill.batch "
 	"    WHERE " STORE_OPEN_BATCHES " AND status = 'pending' AND crashes < $4 "
-	"      AND (retry_at IS NULL OR retry_at <= $6) "
+	"      AND " DUE_AT("$6") " "
 	"    ORDER BY number, CASE WHEN error IS NULL THEN -part ELSE part END LIMIT 1) "
 	"RETURNING number, start_key, end_key, start_inclusive, attempt, crashes, "
 	"          rows_scanned, part, error IS NOT NULL, tries",
@@ -115,9 +123,10 @@ store_take_pending(StoreSession *session, int64 run_id, int64 token,
 }
 
 static Sql sql_pending_due = {
-	"SELECT min(coalesce(retry_at, '-infinity')) FROM backfill.batch "
+	"SELECT min(CASE WHEN " DUE_AT("$3") " THEN '-infinity' ELSE retry_at END) "
+	"  FROM backfill.batch "
 	" WHERE " STORE_OPEN_BATCHES " AND status = 'pending' AND crashes < $2",
-	2, {INT8OID, INT4OID}
+	3, {INT8OID, INT4OID, TIMESTAMPTZOID}
 };
 
 /*
@@ -127,7 +136,11 @@ static Sql sql_pending_due = {
 TimestampTz
 store_pending_due(StoreSession *session, int64 run_id, int crashes_below)
 {
-	Datum		args[] = {Int64GetDatum(run_id), Int32GetDatum(crashes_below)};
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		Int32GetDatum(crashes_below),
+		TimestampTzGetDatum(GetCurrentTimestamp())
+	};
 	bool		isnull;
 	Datum		due;
 
@@ -187,7 +200,7 @@ store_give_back_batch(StoreSession *session, int64 run_id, const BatchInfo *batc
 		Int64GetDatum(batch->number),
 		Int64GetDatum(token),
 		CStringGetTextDatum(status),
-		store_text_or_null(error, &nulls[4]),
+		store_note_or_null(error, &nulls[4]),
 		Int32GetDatum(batch->part)
 	};
 
@@ -206,17 +219,18 @@ void
 store_retry_batch(StoreSession *session, int64 run_id, const BatchInfo *batch,
 					int64 token, TimestampTz retry_at, const char *error)
 {
+	char		nulls[] = "       ";
 	Datum		args[] = {
 		Int64GetDatum(run_id),
 		Int64GetDatum(batch->number),
 		Int64GetDatum(token),
-		CStringGetTextDatum(error),
+		store_note_or_null(error, &nulls[3]),
 		Int32GetDatum(batch->part),
 		Int32GetDatum(batch->tries),
 		TimestampTzGetDatum(retry_at)
 	};
 
-	store_sql(&sql_retry_batch, args, NULL);
+	store_sql(&sql_retry_batch, args, nulls);
 }
 
 #define IS_INNOCENT "(token >> 32 <> $3 AND $4 OR token = ANY ($5))"
@@ -297,7 +311,7 @@ store_reopen_batches(StoreSession *session, int64 run_id)
 }
 
 static Sql sql_open_batches = {
-	"SELECT count(*), count(*) FILTER (WHERE retry_at IS NULL OR retry_at <= $2) "
+	"SELECT count(*), count(*) FILTER (WHERE " DUE_AT("$2") ") "
 	"  FROM backfill.batch "
 	" WHERE " STORE_OPEN_BATCHES " AND status <> 'completed' AND NOT skipped",
 	2, {INT8OID, TIMESTAMPTZOID}
@@ -348,7 +362,7 @@ store_shrink_batch(StoreSession *session, int64 run_id, const BatchInfo *batch,
 		Int64GetDatum(token),
 		PointerGetDatum(start),
 		Int64GetDatum(rows),
-		store_text_or_null(error, &nulls[6])
+		store_note_or_null(error, &nulls[6])
 	};
 
 	return store_sql(&sql_shrink_batch, args, nulls) == 1;
@@ -379,7 +393,7 @@ store_insert_part(StoreSession *session, int64 run_id, const BatchInfo *part,
 		PointerGetDatum(part->end_key),
 		BoolGetDatum(part->start_inclusive),
 		Int64GetDatum(part->rows_scanned),
-		store_text_or_null(error, &nulls[6]),
+		store_note_or_null(error, &nulls[6]),
 		Int32GetDatum(part->crashes)
 	};
 
@@ -419,12 +433,13 @@ store_skip_batch(StoreSession *session, int64 run_id, const BatchInfo *batch,
 {
 	TimestampTz now = GetCurrentTimestamp();
 	char		nulls[] = "             ";
+	char		no_nulls[] = "       ";
 	Datum		skip[] = {
 		Int64GetDatum(run_id),
 		Int64GetDatum(batch->number),
 		Int32GetDatum(batch->part),
 		Int64GetDatum(token),
-		CStringGetTextDatum(error->message),
+		store_note_or_null(error->message, &no_nulls[4]),
 		TimestampTzGetDatum(now),
 		Int32GetDatum(batch->attempt)
 	};
@@ -434,9 +449,9 @@ store_skip_batch(StoreSession *session, int64 run_id, const BatchInfo *batch,
 		Int32GetDatum(batch->part),
 		PointerGetDatum(key),
 		CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)),
-		store_text_or_null(error->message, &nulls[5]),
-		store_text_or_null(error->detail, &nulls[6]),
-		store_text_or_null(error->context, &nulls[7]),
+		store_note_or_null(error->message, &nulls[5]),
+		store_note_or_null(error->detail, &nulls[6]),
+		store_note_or_null(error->context, &nulls[7]),
 		store_text_or_null(error->schema_name, &nulls[8]),
 		store_text_or_null(error->table_name, &nulls[9]),
 		store_text_or_null(error->column_name, &nulls[10]),
@@ -444,7 +459,7 @@ store_skip_batch(StoreSession *session, int64 run_id, const BatchInfo *batch,
 		TimestampTzGetDatum(now)
 	};
 
-	if (store_sql(&sql_skip_batch, skip, NULL) != 1)
+	if (store_sql(&sql_skip_batch, skip, no_nulls) != 1)
 		return false;
 	store_sql(&sql_store_error, store, nulls);
 	return true;

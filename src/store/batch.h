@@ -13,6 +13,9 @@
 
 #include "store/store.h"
 
+/* No batch that is put aside waits for longer, in milliseconds. */
+#define STORE_RETRY_MAX_MS	60000
+
 /* A batch in hand. */
 typedef struct BatchInfo
 {

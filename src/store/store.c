@@ -30,6 +30,7 @@
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "storage/proc.h"
@@ -41,6 +42,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/limit.h"
 #include "store/store.h"
 
 static Oid	extension_owner = InvalidOid;
@@ -227,4 +229,20 @@ store_text_or_null(const char *text, char *null)
 {
 	*null = text ? ' ' : 'n';
 	return text ? CStringGetTextDatum(text) : (Datum) 0;
+}
+
+/*
+ * The same for what an error says, and the like: the owner's code may say a lot,
+ * and it is read again and again.
+ */
+Datum
+store_note_or_null(const char *text, char *null)
+{
+	int			length = text ? strlen(text) : 0;
+
+	if (length <= LIMIT_NOTE)
+		return store_text_or_null(text, null);
+	*null = ' ';
+	return PointerGetDatum(cstring_to_text_with_len(text,
+													pg_mbcliplen(text, length, LIMIT_NOTE)));
 }
