@@ -41,7 +41,7 @@ PG_CPPFLAGS = -Isrc -MMD -MP
 # From 16 on PGXS says so itself.  19 is C11 or later by itself, and its headers
 # fit the standard it was built to.
 PG_CFLAGS = $(if $(filter 15 16 17 18,$(MAJORVERSION)),-std=gnu11) -fvisibility=hidden \
-	-Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare \
+	-Wall -Wextra -Werror -Wshadow=compatible-local -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers
 ifeq ($(NEGATIVE_CONTROL),1)
 # A build that is wrong on purpose: the exactly-once tests must fail on it.
