@@ -119,7 +119,7 @@ sql("SELECT backfill_resume($id{$_})") for grep { $_ ne 'completed' } @tables;
 foreach my $table (grep { $_ ne 'pending' } @tables)
 {
 	ok(wait_for_status($node, $id{$table}, 'completed', through_end => 1), "$table: resumed, it is completed");
-	check_exactly_once($node, $id{$table}, $table, 40, "$table: every row was processed exactly once over the upgrade");
+	is(sql("SELECT count(*) FILTER (WHERE n = 1), count(*) FROM $table"), '40|40', "$table: every row was processed exactly once over the upgrade");
 }
 is(run_value($node, $id{pending}, 'status, start_at > now()'), 'pending|t', 'a run whose time has not come waits for it');
 ok(wait_for($node, q{SELECT count(*) = 7 FROM "Her own".log}), 'hooks are called') or diag(sql('TABLE "Her own".log'));
