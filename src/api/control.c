@@ -54,6 +54,7 @@ PG_FUNCTION_INFO_V1(backfill_stop_all);
 PG_FUNCTION_INFO_V1(backfill_alter);
 PG_FUNCTION_INFO_V1(backfill_delete);
 PG_FUNCTION_INFO_V1(backfill_retry);
+PG_FUNCTION_INFO_V1(backfill_wake);
 
 static RunInfo *
 get_run(StoreSession *session, int64 id, Oid caller)
@@ -212,10 +213,12 @@ backfill_stop_all(PG_FUNCTION_ARGS)
 static bool
 is_to_wait(StoreSession *session, const RunInfo *run)
 {
-	if (run->status == RUN_PAUSED && TIMESTAMP_IS_NOBEGIN(run->started_at) &&
+	bool		adopted = run->status == RUN_PENDING && !run->is_local;
+
+	if ((run->status == RUN_PAUSED || adopted) && TIMESTAMP_IS_NOBEGIN(run->started_at) &&
 		run->start_at > GetCurrentTimestamp())
 		return true;
-	return (run->status == RUN_PAUSED || run->status == RUN_STOPPED) &&
+	return (run->status == RUN_PAUSED || run->status == RUN_STOPPED || adopted) &&
 		run->end_key == NULL && transition_wait_reason(session, run->after) != NULL;
 }
 
@@ -395,5 +398,13 @@ backfill_delete(PG_FUNCTION_ARGS)
 	store_delete_run(&session, run->id);
 	store_add_event(&session, run, &event);
 	store_end(&session);
+	PG_RETURN_VOID();
+}
+
+/* backfill.wake(): processes of ours left when the SQL objects were older than the library */
+Datum
+backfill_wake(PG_FUNCTION_ARGS)
+{
+	wake_at_commit();
 	PG_RETURN_VOID();
 }

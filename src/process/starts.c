@@ -16,6 +16,7 @@
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
+#include "base/compat.h"
 #include "governor/governor.h"
 #include "process/starts.h"
 #include "process/watch.h"
@@ -67,7 +68,8 @@ register_worker(Scheduler *scheduler, Watch *watch, int slot,
 	MemoryContext old;
 
 	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION |
+		COMPAT_INTERRUPTIBLE;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	strlcpy(worker.bgw_library_name, GUC_LIBRARY, sizeof(worker.bgw_library_name));
