@@ -93,3 +93,5 @@ SELECT count(backfill_on('after run completed', ('limited_hook_' || i)::regproc)
 SELECT count(backfill_off('after run completed', ('limited_hook_' || i)::regproc, 'valued')) FROM generate_series(1, 100) i;
 
 SELECT backfill_stop_all() >= 2;
+SELECT count(backfill_drop(name)) FROM unnest('{longest, l, valued}'::text[]) name;
+DROP TABLE limited;

@@ -13,7 +13,6 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "optimizer/cost.h"
 #include "postmaster/bgworker.h"
 #include "storage/proc.h"
 
