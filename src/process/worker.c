@@ -392,14 +392,20 @@ backfill_worker_main(Datum arg)
 	worker->hand.context = AllocSetContextCreate(session->context, "backfill batch",
 												 ALLOCSET_SMALL_SIZES);
 
-	/* what the owner's code raises does not come here */
+	/*
+	 * What the owner's code raises does not come here.  What goes away by itself
+	 * says nothing about the batch in hand.
+	 */
 	PG_TRY();
 	{
 		work(worker);
 	}
 	PG_CATCH();
 	{
-		worker_slot_pardon();
+		ErrorData	error = {.sqlerrcode = geterrcode()};
+
+		if (session_is_retryable(&error))
+			worker_slot_pardon();
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
