@@ -384,7 +384,7 @@ try_reading(void (*function) (Reading *, MemoryContext), Reading *reading)
 }
 
 static Reading *
-get_reading(Measure measure_batches)
+get_reading(Measure measure)
 {
 	static void (*const functions[MEASURES]) (Reading *, MemoryContext) = {
 		[STANDBY_MEASURE] = read_standbys,
@@ -393,13 +393,13 @@ get_reading(Measure measure_batches)
 		[SESSION_MEASURE] = read_sessions,
 		[XMIN_MEASURE] = read_xmin
 	};
-	Reading    *reading = &readings[measure_batches];
+	Reading    *reading = &readings[measure];
 
 	if (!reading->is_read)
 	{
 		MemoryContext old = MemoryContextSwitchTo(health_context);
 
-		reading->error = try_reading(functions[measure_batches], reading);
+		reading->error = try_reading(functions[measure], reading);
 		reading->is_read = true;
 		MemoryContextSwitchTo(old);
 	}
@@ -437,13 +437,13 @@ bytes_text(int64 bytes)
 
 /* The reading for a limit, or NULL if that is not given or could not be read. */
 static Reading *
-get_wanted(Health *health, const char *what, int64 limit, Measure measure_batches)
+get_wanted(Health *health, const char *what, int64 limit, Measure measure)
 {
 	Reading    *reading;
 
 	if (limit == 0)
 		return NULL;
-	reading = get_reading(measure_batches);
+	reading = get_reading(measure);
 	return has_failed(health, what, reading) ? NULL : reading;
 }
 
