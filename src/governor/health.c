@@ -334,7 +334,7 @@ read_xmin(Reading *reading, MemoryContext context)
 		  "                              'autovacuum worker') "
 		  "     AND pid NOT IN (SELECT pid FROM pg_stat_progress_vacuum) "
 		  "   UNION ALL "
-		  "  SELECT greatest(age(xmin), age(store_xmin))::bigint, "
+		  "  SELECT greatest(age(xmin), age(catalog_xmin))::bigint, "
 		  "         format('replication slot \"%s\"', slot_name) FROM pg_replication_slots "
 		  "   UNION ALL "
 		  "  SELECT age(transaction)::bigint, format('prepared transaction \"%s\"', gid) "
