@@ -27,6 +27,8 @@ MODULE_big = backfill
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
 EXTENSION = backfill
 DATA = $(wildcard sql/backfill--*.sql)
+# What the library expects of its SQL objects.
+EXTVERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" backfill.control)
 
 REGRESS = $(sort $(filter-out backfill--%,$(patsubst sql/%.sql,%,$(wildcard sql/*.sql))))
 REGRESS_OPTS = --load-extension=backfill
@@ -36,12 +38,12 @@ ISOLATION_OPTS = --load-extension=backfill --inputdir=test \
 	$(if $(filter-out 15,$(MAJORVERSION)),--expecteddir=test)
 
 # Headers a source includes: -MMD writes them beside the object, read back below.
-PG_CPPFLAGS = -Isrc -MMD -MP
+PG_CPPFLAGS = -Isrc -MMD -MP -DBACKFILL_VERSION='"$(EXTVERSION)"'
 # Nothing leaves the library but what is marked PGDLLEXPORT: see src/base/compat.h.
 # From 16 on PGXS says so itself.  19 is C11 or later by itself, and its headers
 # fit the standard it was built to.
 PG_CFLAGS = $(if $(filter 15 16 17 18,$(MAJORVERSION)),-std=gnu11) -fvisibility=hidden \
-	-Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare \
+	-Wall -Wextra -Werror -Wshadow=compatible-local -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers
 ifeq ($(NEGATIVE_CONTROL),1)
 # A build that is wrong on purpose: the exactly-once tests must fail on it.
@@ -56,7 +58,7 @@ ifneq ($(wildcard $(PGXS)),)
 include $(PGXS)
 -include $(wildcard src/*.d src/*/*.d)
 # Objects depend on the flags, too.
-$(OBJS): Makefile
+$(OBJS): Makefile backfill.control
 else
 .PHONY: all install installcheck clean
 all install installcheck:

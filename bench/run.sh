@@ -395,7 +395,7 @@ bench_governor()
 		"rate_limit": "1000000000 per second", "wal_rate_limit": "1TB per second",
 		"windows": [{"days": "2001-01-01", "closed": true}, {"settings": {"nice": 0}}],
 		"max_replica_lag": "1 h", "max_replica_lag_bytes": "1TB", "max_slot_retained": "1TB",
-		"max_archive_backlog": 1000000, "max_dead_rows": 1, "pause_for_vacuum": true,
+		"max_archive_backlog": 1000000, "max_dead_rows": 1, "pause_for_maintenance": true,
 		"max_active_sessions": 1000000, "max_xmin_age": 2000000000,
 		"probe": "SELECT NULL::text", "yield_after": "100 ms"}'
 	local plain='{"batch_size": 1000, "sleep": 0, "target_batch_time": 0, "yield_after": 0}'

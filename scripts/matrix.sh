@@ -10,6 +10,8 @@
 #   MATRIX_DIR=...         where the chroots are, ~/.cache/backfill-matrix
 #   MATRIX_TREE=...        the tree to test, by default the one of this script
 #   MIRROR=...             where Debian is, by default as this machine's apt has it
+#   OLD_BINDIR=...         where pg_upgrade begins, by default the oldest server of
+#                          this machine
 #   PROVE_TESTS, PROVE_JOBS, PROVE_FLAGS, BACKFILL_FULL   as for make test
 #
 # A version that this machine has, with its development files, is tested in
@@ -26,6 +28,13 @@
 # remove the directory.  They take root's rights (or sudo without a password),
 # debootstrap, which is installed, and a mirror of Debian.  What is missing is
 # said, and the other versions are tested.
+#
+# The TAP tests upgrade a server to the version that is tested.  In a chroot that
+# is a copy of this machine's, which brings its libraries along: with another libc
+# its programs would find no others.  OLD_BINDIR=none leaves it out; then a server
+# is upgraded to its own version.
+#
+#   VERSIONS="17 18" MATRIX_TESTS=tap PROVE_TESTS=upgrade_server.pl make test-matrix
 #
 # Nothing is ever mounted but in a mount namespace of its own, and all that runs
 # in a chroot ends with its process namespace, so nothing stays behind.  The tree
@@ -436,6 +445,54 @@ count_tests()					# VERSION PLACE COMMAND ...
 	result[$v]="$line ($place)"
 }
 
+# The programs of an older server, as this machine has it, or nothing.
+old_bindir()					# VERSION
+{
+	local bin v
+	[ "${OLD_BINDIR:-}" != none ] && [[ " $tests " == *" tap "* ]] || return 0
+	for bin in "${OLD_BINDIR:-}" /usr/lib/postgresql/*/bin; do
+		v=$("$bin/postgres" --version 2>/dev/null | sed 's/[^0-9]*\([0-9]*\).*/\1/') || continue
+		if [ -n "$v" ] && [ "$v" -lt "$1" ] && [ -f "$("$bin/pg_config" --pgxs)" ]; then
+			echo "$bin"
+			return
+		fi
+	done
+}
+
+# Build the extension for an older server of this machine, and put that together
+# with all that it takes into a directory that goes along into a chroot, where
+# each program is started by a script with the libraries that it was made for.
+# Prints where its programs are, seen from there.
+# shellcheck disable=SC2016
+copy_old_server()				# BINDIR
+{
+	local old=$work/tmp/old bin f
+	if [ ! -d "$old" ]; then
+		"$tree/scripts/private-install.sh" "$1/pg_config" "$work/old" >"$work/old.log" 2>&1 ||
+			{ tail -n 20 "$work/old.log" >&2; return 1; }
+		mkdir -p "$old/lib"
+		cp -RL "$work/old/." "$old/" 2>/dev/null || true
+		bin=$old$("$1/pg_config" --bindir)
+		# Of the C library a chroot has its own, a newer one.
+		find "$bin" "$old$("$1/pg_config" --pkglibdir)" -type f \( -perm -u+x -o -name '*.so' \) \
+			! -name 'llvmjit*' -exec ldd {} + 2>/dev/null |
+			sed -nE 's/^[[:space:]]*[^ ]+ => (\/[^ ]+) \(.*/\1/p' | sort -u |
+			grep -vE '/(ld-linux.*|lib(c|m|rt|dl|pthread|resolv|util|nss_.*|anl))\.so' |
+			while read -r f; do cp -L "$f" "$old/lib/"; done
+		mkdir "$bin/real"
+		for f in "$bin"/*; do
+			[ -f "$f" ] || continue
+			mv "$f" "$bin/real/"
+			printf '%s\n' '#!/bin/bash' \
+				"export LD_LIBRARY_PATH=/tmp/old/lib" \
+				'exec -a "$0" "$(dirname "$0")/real/$(basename "$0")" "$@"' >"$f"
+			chmod +x "$f"
+		done
+		chmod -R go+rX "$old"
+	fi
+	echo "/tmp/old$("$1/pg_config" --bindir)"
+}
+
 # The kinds of tests that can be run in the chroot: pgTAP may not be there yet.
 kinds_inside()					# VERSION
 {
@@ -450,7 +507,7 @@ kinds_inside()					# VERSION
 
 test_version()					# VERSION
 {
-	local v=$1 config settings kinds
+	local v=$1 config settings kinds old
 	printf '\n=== PostgreSQL %s\n' "$v"
 	settings=(-u MAKEFLAGS -u MFLAGS -u MAKELEVEL "PROVE_TESTS=${PROVE_TESTS:-}" "PROVE_FLAGS=${PROVE_FLAGS:-}")
 	[ -z "${PROVE_JOBS:-}" ] || settings+=("PROVE_JOBS=$PROVE_JOBS")
@@ -458,7 +515,7 @@ test_version()					# VERSION
 	if [ "$(time_left)" -le 0 ]; then
 		result[$v]="left out: the time was over"
 	elif config=$(host_pg_config "$v"); then
-		count_tests "$v" host env "${settings[@]}" "TESTS=$tests" make -s -C "$work/tree" test "PG_CONFIG=$config"
+		count_tests "$v" host env "${settings[@]}" "OLD_BINDIR=$(old_bindir "$v")" "TESTS=$tests" make -s -C "$work/tree" test "PG_CONFIG=$config"
 		return
 	elif ! get_chroot "$v"; then
 		result[$v]=$reason
@@ -468,8 +525,10 @@ test_version()					# VERSION
 		result[$v]="not to be had here: pgTAP"
 	else
 		[ "$kinds" = "$tests" ] || say "pgtap is left out: there is none for this server."
+		old=$(old_bindir "$v")
+		[ -z "$old" ] || old=$(copy_old_server "$old") || say "The older server cannot be taken along."
 		count_tests "$v" "chroot: $(suites "$v" | tr ' ' '+')" inside "$cache/$v" "$work/tree" \
-			env "${settings[@]}" "TESTS=$kinds" make -s -C /mnt test "PG_CONFIG=/usr/lib/postgresql/$v/bin/pg_config"
+			env "${settings[@]}" "OLD_BINDIR=$old" "TESTS=$kinds" make -s -C /mnt test "PG_CONFIG=/usr/lib/postgresql/$v/bin/pg_config"
 		release
 		return
 	fi

@@ -158,7 +158,7 @@ SELECT replace(replace(refused_settings(s), E'\n  hint', ' hint'), E'\n  detail'
 	('{"lock_timeout": 2000}'), ('{"statement_timeout": "10"}'), ('{"retry_delay": "2 min"}'),
 	('{"direction": "up"}'), ('{"direction": 1}'), ('{"direction": true}'), ('{"synchronous_commit": "maybe"}'), ('{"synchronous_commit": 1}'), ('{"synchronous_commit": {}}'),
 	('{"from": []}'), ('{"from": {}}'), ('{"from": [null]}'), ('{"from": [[1]]}'), ('{"to": [1, null]}'), ('{"from": [1, 2]}'), ('{"to": [1, 2, 3]}'),
-	('{"workers": "many"}'), ('{"preset": "slow"}'), ('{"target_batch_time": "2 min"}'), ('{"target_batch_size": 1}'), ('{"soft_limit": 0}'), ('{"max_dead_rows": 1.5}'), ('{"max_slot_retained": "much"}'), ('{"pause_for_vacuum": "perhaps"}'),
+	('{"workers": "many"}'), ('{"preset": "slow"}'), ('{"target_batch_time": "2 min"}'), ('{"target_batch_size": 1}'), ('{"soft_limit": 0}'), ('{"max_dead_rows": 1.5}'), ('{"max_slot_retained": "much"}'), ('{"pause_for_maintenance": "perhaps"}'),
 	('{"rate_limit": 5}'), ('{"rate_limit": "5MB per second"}'), ('{"wal_rate_limit": "5MB"}'), ('{"probe": ""}'), ('{"probe": "SELECT 1; SELECT 2"}'), ('{"windows": {}}'),
 	('{"min_batch_size": 1000, "max_batch_size": 999}'), ('{"max_batch_size": 9}'), ('{"windows": [{"settings": {"min_batch_size": 100001}}]}'),
 	('{"windows": [{"settings": {"direction": "desc"}}]}'), ('{"windows": [{"settings": {"batchsize": 5}}]}'), ('{"windows": [{"settings": {"nice": "very"}}]}')) v(s);

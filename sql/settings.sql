@@ -41,7 +41,7 @@ SELECT v.name, v.value, takes(v.name, v.value)
 			   ('from', '1'), ('from', '[1]'), ('from', '"1"'), ('from', 'null'),
 			   ('limit', '9223372036854775807'), ('limit', '9223372036854775808'),
 			   ('workers', '"auto"'), ('workers', '"AUTO"'), ('workers', '"2"'),
-			   ('preset', '"POLITE"'), ('preset', '"slow"'), ('pause_for_vacuum', 'true'), ('pause_for_vacuum', '"on"'), ('pause_for_vacuum', '1'),
+			   ('preset', '"POLITE"'), ('preset', '"slow"'), ('pause_for_maintenance', 'true'), ('pause_for_maintenance', '"on"'), ('pause_for_maintenance', '1'),
 			   ('target_batch_time', '0'), ('target_batch_time', '"off"'), ('target_batch_time', '250'), ('yield_after', '"off"'), ('probe_timeout', '"off"'), ('max_replica_lag', '"off"'),
 			   ('max_slot_retained', '67108864'), ('max_slot_retained', '"67108864"'), ('max_slot_retained', '"64MB"'), ('max_slot_retained', '" 1.5 gb "'),
 			   ('max_slot_retained', '1.5'), ('max_slot_retained', '"-1MB"'), ('max_slot_retained', '"64 megabytes"'), ('max_slot_retained', '""'), ('max_slot_retained', '"9999999 TB"'), ('max_slot_retained', 'true'),

@@ -8,6 +8,10 @@
 #   PROVE_TESTS="..."   which TAP and pgTAP files (names or patterns)
 #   PROVE_JOBS=2        TAP files at the same time
 #   PROVE_FLAGS=-v      further flags for prove
+#   OLD_BINDIR=...      programs of another, older server, such as
+#                       /usr/lib/postgresql/15/bin, for the test of pg_upgrade; the
+#                       extension is built for it, unless it is installed there.
+#                       Without, a server is upgraded to its own version.
 #   BACKFILL_FULL=1     the long tests in full length
 
 # shellcheck source=scripts/lib.sh
@@ -143,6 +147,15 @@ mapfile -t files < <(selected $({
 if wanted tap && [ ${#files[@]} -gt 0 ]; then
 	# The build that is wrong on purpose, for the negative control.
 	private_install "$work/negative" NEGATIVE_CONTROL=1
+	old_bin=
+	if [ -n "${OLD_BINDIR:-}" ]; then
+		if [ -f "$("$OLD_BINDIR/pg_config" --pkglibdir)/backfill.so" ]; then
+			old_bin=$OLD_BINDIR
+		else
+			PG_CONFIG=$OLD_BINDIR/pg_config private_install "$work/old"
+			old_bin=$work/old$("$OLD_BINDIR/pg_config" --bindir)
+		fi
+	fi
 	# 15 and 16 know TESTDIR only.
 	mkdir -p "$work/tap/tmp_check"
 	echo "dynamic_shared_memory_type = mmap" >"$work/tap/extra.conf"
@@ -150,13 +163,14 @@ if wanted tap && [ ${#files[@]} -gt 0 ]; then
 	(
 		unset PGDATA PGHOST PGPORT PGUSER PGDATABASE
 		BACKFILL_NEGATIVE_BIN=$work/negative$(pgconf bindir)
+		BACKFILL_OLD_BIN=$old_bin
 		PG_REGRESS=$pgxs/src/test/regress/pg_regress
 		TESTDIR=$work/tap
 		TESTDATADIR=$work/tap/tmp_check
 		TESTLOGDIR=$work/tap/tmp_check/log
 		TEMP_CONFIG=$work/tap/extra.conf
 		PATH=$bin:$PATH
-		export BACKFILL_NEGATIVE_BIN PG_REGRESS TESTDIR TESTDATADIR TESTLOGDIR TEMP_CONFIG PATH
+		export BACKFILL_NEGATIVE_BIN BACKFILL_OLD_BIN PG_REGRESS TESTDIR TESTDATADIR TESTLOGDIR TEMP_CONFIG PATH
 		run_prove tap -j "${PROVE_JOBS:-2}" -I "$pgxs/src/test/perl" -I test/perl -- "${files[@]}"
 		say "$passed $failed $skipped $prove_failed" >"$work/tap.count"
 	)

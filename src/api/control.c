@@ -8,7 +8,8 @@
  * know when its transaction commits.
  *
  * A run that workers may be busy with is not changed behind their backs: the
- * new status is requested, the workers let go, and the scheduler sets it.
+ * new status is requested, the workers let go, and the scheduler sets it.  What
+ * holds a run up, or changes its settings, waits for no standby: base/localcommit.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,6 +31,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/localcommit.h"
 #include "definition/definition.h"
 #include "run/access.h"
 #include "run/start.h"
@@ -52,6 +54,7 @@ PG_FUNCTION_INFO_V1(backfill_stop_all);
 PG_FUNCTION_INFO_V1(backfill_alter);
 PG_FUNCTION_INFO_V1(backfill_delete);
 PG_FUNCTION_INFO_V1(backfill_retry);
+PG_FUNCTION_INFO_V1(backfill_wake);
 
 static RunInfo *
 get_run(StoreSession *session, int64 id, Oid caller)
@@ -122,13 +125,16 @@ Datum
 backfill_pause(PG_FUNCTION_ARGS)
 {
 	StoreSession session;
+	bool		ours;
 	Oid			caller = GetUserId();
 
 	PreventCommandDuringRecovery("backfill_pause()");
+	ours = localcommit_begin();
 	store_begin(&session);
 	halt_run(&session, get_run(&session, PG_GETARG_INT64(0), caller), RUN_PAUSED, false,
 			 caller, "backfill_pause");
 	store_end(&session);
+	localcommit_end(ours);
 	wake_at_commit();
 	PG_RETURN_VOID();
 }
@@ -144,13 +150,16 @@ Datum
 backfill_stop(PG_FUNCTION_ARGS)
 {
 	StoreSession session;
+	bool		ours;
 	Oid			caller = GetUserId();
 
 	PreventCommandDuringRecovery("backfill_stop()");
+	ours = localcommit_begin();
 	store_begin(&session);
 	halt_run(&session, get_run(&session, PG_GETARG_INT64(0), caller), RUN_STOPPED,
 			 PG_GETARG_BOOL(1), caller, stop_reason(PG_GETARG_BOOL(1)));
 	store_end(&session);
+	localcommit_end(ours);
 	wake_at_commit();
 	PG_RETURN_VOID();
 }
@@ -160,6 +169,7 @@ Datum
 backfill_stop_all(PG_FUNCTION_ARGS)
 {
 	StoreSession session;
+	bool		ours;
 	Oid			caller = GetUserId();
 	RunOwner   *runs;
 	uint64		nruns;
@@ -168,6 +178,7 @@ backfill_stop_all(PG_FUNCTION_ARGS)
 	MemoryContext each = AllocSetContextCreate(old, "backfill run", ALLOCSET_DEFAULT_SIZES);
 
 	PreventCommandDuringRecovery("backfill_stop_all()");
+	ours = localcommit_begin();
 	store_begin(&session);
 	runs = store_control_runs(&session, &nruns);
 	store_end(&session);
@@ -193,6 +204,7 @@ backfill_stop_all(PG_FUNCTION_ARGS)
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(each);
 	}
+	localcommit_end(ours);
 	wake_at_commit();
 	PG_RETURN_INT32(n);
 }
@@ -201,10 +213,12 @@ backfill_stop_all(PG_FUNCTION_ARGS)
 static bool
 is_to_wait(StoreSession *session, const RunInfo *run)
 {
-	if (run->status == RUN_PAUSED && TIMESTAMP_IS_NOBEGIN(run->started_at) &&
+	bool		adopted = run->status == RUN_PENDING && !run->is_local;
+
+	if ((run->status == RUN_PAUSED || adopted) && TIMESTAMP_IS_NOBEGIN(run->started_at) &&
 		run->start_at > GetCurrentTimestamp())
 		return true;
-	return (run->status == RUN_PAUSED || run->status == RUN_STOPPED) &&
+	return (run->status == RUN_PAUSED || run->status == RUN_STOPPED || adopted) &&
 		run->end_key == NULL && transition_wait_reason(session, run->after) != NULL;
 }
 
@@ -256,11 +270,11 @@ backfill_resume(PG_FUNCTION_ARGS)
 		else
 		{
 			/* a copy of an active run: its workers are elsewhere */
+			BatchClaimants nobody = {.clean_start = true};
 			int64		worst;
 			int			crashes;
 
-			store_recover_batches(&session, run->id, NULL, 0, 0, true,
-									&worst, &crashes);
+			store_recover_batches(&session, run->id, &nobody, &worst, &crashes);
 		}
 		access_check_owner(run->owner);
 		start_check_alone(&session, run->name, run->owner, run->target, run->parameters,
@@ -327,12 +341,14 @@ backfill_alter(PG_FUNCTION_ARGS)
 	Jsonb	   *settings = PG_GETARG_JSONB_P(1);
 	Oid			caller = GetUserId();
 	StoreSession session;
+	bool		ours;
 	RunInfo    *run;
 	EventInfo	event = {.kind = "settings"};
 
 	segment_require();
 	settings_check_alterable(settings);
 	PreventCommandDuringRecovery("backfill_alter()");
+	ours = localcommit_begin();
 	store_begin(&session);
 	run = get_run(&session, PG_GETARG_INT64(0), caller);
 	if (run->status == RUN_COMPLETED)
@@ -348,6 +364,7 @@ backfill_alter(PG_FUNCTION_ARGS)
 	store_set_settings(&session, run->id, settings);
 	store_add_event(&session, run, &event);
 	store_end(&session);
+	localcommit_end(ours);
 	wake_at_commit();
 	PG_RETURN_VOID();
 }
@@ -381,5 +398,13 @@ backfill_delete(PG_FUNCTION_ARGS)
 	store_delete_run(&session, run->id);
 	store_add_event(&session, run, &event);
 	store_end(&session);
+	PG_RETURN_VOID();
+}
+
+/* backfill.wake(): processes of ours left when the SQL objects were older than the library */
+Datum
+backfill_wake(PG_FUNCTION_ARGS)
+{
+	wake_at_commit();
 	PG_RETURN_VOID();
 }

@@ -11,32 +11,23 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
-#include "access/xact.h"
-#include "catalog/dependency.h"
-#include "catalog/pg_proc.h"
-#include "catalog/pg_type.h"
-#include "commands/extension.h"
-#include "commands/trigger.h"
+#include "access/xlog.h"
+#include "catalog/namespace.h"
 #include "fmgr.h"
-#include "funcapi.h"
 #include "miscadmin.h"
-#include "pgstat.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/formatting.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
-#include "utils/snapmgr.h"
 #include "utils/syscache.h"
-#include "utils/timeout.h"
-#include "utils/typcache.h"
+#include "utils/varlena.h"
 
 #include "base/compat.h"
 #include "base/limit.h"
 #include "definition/definition.h"
+#include "definition/hookname.h"
 #include "shared/wake.h"
 #include "store/definition.h"
 #include "store/event.h"
@@ -44,6 +35,7 @@
 
 PG_FUNCTION_INFO_V1(backfill_on);
 PG_FUNCTION_INFO_V1(backfill_off);
+PG_FUNCTION_INFO_V1(backfill_off_by_name);
 
 /* The words of an event, such as "after run completed". */
 static void
@@ -88,27 +80,15 @@ parse_event(const char *text, HookInfo *hook)
 	hook->status = words[2];
 }
 
-/* Raises an error unless the function can be a hook. */
+/* Raises an error unless the function can be a hook, and the caller may call it. */
 static void
-check_function(Oid function)
+check_function(HookInfo *hook, Oid function)
 {
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	Form_pg_proc form;
-	Oid			type;
-	bool		ok;
-
-	if (!HeapTupleIsValid(tuple))
+	if (!SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(function)))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
 				 errmsg("function with OID %u does not exist", function)));
-	form = (Form_pg_proc) GETSTRUCT(tuple);
-	type = form->pronargs == 1 ? form->proargtypes.values[0] : InvalidOid;
-	ok = form->prokind == PROKIND_FUNCTION && !form->proretset && OidIsValid(type) &&
-		get_typtype(type) == TYPTYPE_COMPOSITE &&
-		getExtensionOfObject(TypeRelationId, type) == get_extension_oid("backfill", true) &&
-		strcmp(get_rel_name(get_typ_typrelid(type)), "backfill_event") == 0;
-	ReleaseSysCache(tuple);
-	if (!ok)
+	if (!hookname_read(hook, function))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
 				 errmsg("function %s cannot be a hook", format_procedure(function)),
@@ -151,7 +131,6 @@ read_arguments(FunctionCallInfo fcinfo, HookInfo *hook)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("the event and the hook cannot be null")));
 	parse_event(text_to_cstring(PG_GETARG_TEXT_PP(0)), hook);
-	hook->function = PG_GETARG_OID(1);
 	check_right(name);
 	return name;
 }
@@ -161,13 +140,13 @@ Datum
 backfill_on(PG_FUNCTION_ARGS)
 {
 	StoreSession session;
-	HookInfo	hook;
+	HookInfo	hook = {0};
 	char	   *name;
 	Oid			caller = GetUserId();
 
 	PreventCommandDuringRecovery("backfill_on()");
 	name = read_arguments(fcinfo, &hook);
-	check_function(hook.function);
+	check_function(&hook, PG_GETARG_OID(1));
 	store_begin(&session);
 	if (name && !store_lock_definition(&session, name))
 		ereport(ERROR,
@@ -185,23 +164,73 @@ backfill_on(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* backfill_off(event, hook, name) */
-Datum
-backfill_off(PG_FUNCTION_ARGS)
+/*
+ * Delete the hook whose function is in the first of these schemas that has one.
+ * The function itself need not be there any more.
+ */
+static void
+delete_hook(HookInfo *hook, const char *name, List *schemas)
 {
 	StoreSession session;
-	HookInfo	hook;
-	char	   *name;
+	ListCell   *lc;
+	bool		done = false;
 
-	PreventCommandDuringRecovery("backfill_off()");
-	name = read_arguments(fcinfo, &hook);
 	store_begin(&session);
-	if (!store_delete_hook(&session, &hook, name))
+	foreach(lc, schemas)
+	{
+		hook->function_schema = lfirst(lc);
+		done = done || store_delete_hook(&session, hook, name);
+	}
+	if (!done)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("there is no such hook of a backfill"),
 				 errhint("The view backfill_hooks shows the hooks.")));
 	store_end(&session);
 	wake_at_commit();
+}
+
+/* backfill_off(event, hook regproc, name) */
+Datum
+backfill_off(PG_FUNCTION_ARGS)
+{
+	HookInfo	hook = {0};
+	char	   *name;
+	List	   *schemas = NIL;
+
+	PreventCommandDuringRecovery("backfill_off()");
+	name = read_arguments(fcinfo, &hook);
+	if (hookname_read(&hook, PG_GETARG_OID(1)))
+		schemas = list_make1(hook.function_schema);
+	delete_hook(&hook, name, schemas);
+	PG_RETURN_VOID();
+}
+
+/* backfill_off(event, hook text, name): the name as the view backfill_hooks has it */
+Datum
+backfill_off_by_name(PG_FUNCTION_ARGS)
+{
+	HookInfo	hook = {0};
+	char	   *name;
+	char	   *schema;
+	List	   *schemas = NIL;
+	ListCell   *lc;
+
+	PreventCommandDuringRecovery("backfill_off()");
+	name = read_arguments(fcinfo, &hook);
+	DeconstructQualifiedName(textToQualifiedNameList(PG_GETARG_TEXT_PP(1)), &schema,
+							 &hook.function_name);
+	if (schema)
+		schemas = list_make1(schema);
+	else
+	{
+		foreach(lc, fetch_search_path(true))
+		{
+			schema = get_namespace_name(lfirst_oid(lc));
+			if (schema)
+				schemas = lappend(schemas, schema);
+		}
+	}
+	delete_hook(&hook, name, schemas);
 	PG_RETURN_VOID();
 }

@@ -233,11 +233,11 @@ backfill_setting_list(PG_FUNCTION_ARGS)
 		if (s->words != NULL)
 		{
 			Datum		words[8];
-			int			n = 0;
+			int			nwords = 0;
 
-			for (; s->words[n] != NULL; n++)
-				words[n] = CStringGetTextDatum(s->words[n]);
-			values[5] = PointerGetDatum(construct_array(words, n, TEXTOID, -1,
+			for (; s->words[nwords] != NULL; nwords++)
+				words[nwords] = CStringGetTextDatum(s->words[nwords]);
+			values[5] = PointerGetDatum(construct_array(words, nwords, TEXTOID, -1,
 														false, TYPALIGN_INT));
 		}
 		values[6] = CStringGetTextDatum(s->description);

@@ -241,6 +241,23 @@ typedef Instrumentation CompatNodeInstrumentation;
 #define compat_publications_of_all(root) ((void) (root), GetAllTablesPublications())
 #endif
 
+/* CLUSTER and VACUUM FULL report where they are; 19 calls all of that REPACK. */
+#if PG_VERSION_NUM >= 190000
+#define COMPAT_REPACK_PROGRESS	"pg_stat_progress_repack"
+#else
+#define COMPAT_REPACK_PROGRESS	"pg_stat_progress_cluster"
+#endif
+
+/*
+ * From 19 on CREATE, ALTER and DROP DATABASE can end a process that is connected to
+ * the database.  Before, they fail while one is.
+ */
+#if PG_VERSION_NUM >= 190000
+#define COMPAT_INTERRUPTIBLE	BGWORKER_INTERRUPTIBLE
+#else
+#define COMPAT_INTERRUPTIBLE	0
+#endif
+
 /* The type of databases by name came with 19. */
 #if PG_VERSION_NUM >= 190000
 #define COMPAT_REGDATABASEOID REGDATABASEOID
@@ -267,7 +284,7 @@ compat_push_jsonb(JsonbParseState **state, JsonbIteratorToken token, JsonbValue 
 
 /* 18 wants a name and a version in the magic block. */
 #if PG_VERSION_NUM >= 180000
-#define COMPAT_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "backfill", .version = "1.0")
+#define COMPAT_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "backfill", .version = BACKFILL_VERSION)
 #else
 #define COMPAT_MODULE_MAGIC PG_MODULE_MAGIC
 #endif

@@ -20,7 +20,6 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
-#include "catalog/pg_proc.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -30,11 +29,11 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 #include "utils/timeout.h"
 #include "utils/typcache.h"
 
 #include "base/compat.h"
+#include "definition/hookname.h"
 #include "engine/hook.h"
 #include "engine/session.h"
 #include "store/batch.h"
@@ -108,23 +107,15 @@ make_event(Session *session, const HookInfo *hook, const HookEvent *event, Oid t
 	return result;
 }
 
-/* The type of the argument of the hook; raises an error if it was dropped. */
+/* The type of the argument of the hook. */
 static Oid
 hook_argument(Oid function)
 {
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	Oid			type;
+	Oid		   *types;
+	int			n;
 
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("a hook of the backfill was dropped"),
-				 errdetail("There is no function with OID %u.", function),
-				 errhint("Remove it with backfill_off; the view backfill_hooks shows it.")));
-	type = ((Form_pg_proc) GETSTRUCT(tuple))->pronargs == 1 ?
-		((Form_pg_proc) GETSTRUCT(tuple))->proargtypes.values[0] : InvalidOid;
-	ReleaseSysCache(tuple);
-	return type;
+	(void) get_func_signature(function, &types, &n);
+	return n == 1 ? types[0] : InvalidOid;
 }
 
 /* Name the hook in the context of an error. */
@@ -138,17 +129,18 @@ hook_error_callback(void *arg)
 
 /* Call the hook, as the session's user.  Raises what it raises. */
 static void
-call_hook(Session *session, const HookInfo *hook, const HookEvent *event)
+call_hook(Session *session, HookInfo *hook, const HookEvent *event)
 {
 	LOCAL_FCINFO(fcinfo, 1);
 	FmgrInfo	function;
 	ErrorContextCallback callback;
 
 	callback.callback = hook_error_callback;
-	callback.arg = unconstify(HookInfo *, hook);
+	callback.arg = hook;
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 
+	(void) hookname_resolve(hook, session->userid);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	InitFunctionCallInfoData(*fcinfo, &function, 1, InvalidOid, NULL, NULL);
 	fcinfo->args[0].value = make_event(session, hook, event, hook_argument(hook->function));
@@ -255,7 +247,10 @@ run_chain(Chain *chain, int index)
 static int
 enter_hooks(Session *session)
 {
-	int			nest = session_enter_user_code(session);
+	int			nest;
+
+	session_carry_changes(session);
+	nest = session_enter_user_code(session);
 
 	/* what is called may be cancelled, also where our bookkeeping may not */
 	session->saved_holdoff = QueryCancelHoldoffCount;
@@ -322,7 +317,7 @@ hook_change(Session *session, const HookEvent *event, SessionFunction change, vo
 /* One hook, and what it is called for. */
 typedef struct AfterCall
 {
-	const HookInfo *hook;
+	HookInfo   *hook;
 	const HookEvent *event;
 } AfterCall;
 

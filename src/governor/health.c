@@ -37,6 +37,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/compat.h"
 #include "base/quantity.h"
 #include "governor/health.h"
 #include "settings/setting.h"
@@ -525,19 +526,33 @@ read_rows(Reading *reading, MemoryContext context)
 	}
 }
 
-/* value: the process that vacuums the target or a child, or 0. */
+/*
+ * value: the process that is at work on the target or a child as a whole, or 0;
+ * who: its command.  All that reports its progress with a table counts but
+ * ANALYZE and COPY, which get in nobody's way.
+ */
 static void
-read_vacuum(Reading *reading, MemoryContext context)
+read_maintenance(Reading *reading, MemoryContext context)
 {
 	List	   *relations = find_all_inheritors(reading->target, NoLock, NULL);
 	bool		isnull;
 
-	query("SELECT relid::bigint, pid::bigint FROM pg_stat_progress_vacuum "
+	query("SELECT relid::bigint, pid::bigint, command FROM ("
+		  "  SELECT datname, relid, pid, 'VACUUM' AS command FROM pg_stat_progress_vacuum "
+		  "   UNION ALL "
+		  "  SELECT datname, relid, pid, command FROM " COMPAT_REPACK_PROGRESS
+		  "   UNION ALL "
+		  "  SELECT datname, relid, pid, command FROM pg_stat_progress_create_index) p "
 		  " WHERE datname = current_database()");
 	for (int i = 0; i < SPI_processed; i++)
 	{
 		if (list_member_oid(relations, (Oid) int_column(i, 1, &isnull)))
+		{
+			char	   *command = text_column(i, 3);
+
 			reading->value = int_column(i, 2, &isnull);
+			reading->who = MemoryContextStrdup(context, command ? command : "maintenance");
+		}
 	}
 }
 
@@ -545,7 +560,7 @@ static void
 judge_target(const RunInfo *run, const RunSettings *settings, Health *health)
 {
 	Reading		rows = {.target = run->target};
-	Reading		vacuum = {.target = run->target};
+	Reading		maintenance = {.target = run->target};
 
 	if (settings->max_dead_rows > 0)
 	{
@@ -558,12 +573,13 @@ judge_target(const RunInfo *run, const RunSettings *settings, Health *health)
 				  psprintf("%.1f %% of the rows are dead, limit %g %%", share * 100,
 						   settings->max_dead_rows / 10000.0));
 	}
-	if (settings->pause_for_vacuum)
+	if (settings->pause_for_maintenance)
 	{
-		vacuum.error = try_reading(read_vacuum, &vacuum);
-		if (!has_failed(health, "pause_for_vacuum", &vacuum))
-			weigh(health, "pause_for_vacuum", vacuum.value != 0 ? HUGE_VAL : 0,
-				  psprintf("process " INT64_FORMAT " vacuums the target", vacuum.value));
+		maintenance.error = try_reading(read_maintenance, &maintenance);
+		if (!has_failed(health, "pause_for_maintenance", &maintenance))
+			weigh(health, "pause_for_maintenance", maintenance.value != 0 ? HUGE_VAL : 0,
+				  psprintf("process " INT64_FORMAT " is at work on the target: %s",
+						   maintenance.value, maintenance.who ? maintenance.who : ""));
 	}
 }
 

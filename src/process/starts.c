@@ -16,6 +16,7 @@
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
+#include "base/compat.h"
 #include "governor/governor.h"
 #include "process/starts.h"
 #include "process/watch.h"
@@ -67,7 +68,8 @@ register_worker(Scheduler *scheduler, Watch *watch, int slot,
 	MemoryContext old;
 
 	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION |
+		COMPAT_INTERRUPTIBLE;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	strlcpy(worker.bgw_library_name, GUC_LIBRARY, sizeof(worker.bgw_library_name));
@@ -199,14 +201,14 @@ give_up(Scheduler *scheduler, Watch *watch)
 	store_begin(&session);
 	run = store_try_run(&session, watch->run_id);
 	if (run && run->is_requested)
-		watch_force_request(&session, run,
+		watch_force_request(&session, run, watch,
 					  psprintf("%d workers ended before they could begin", watch->starts));
 	else if (run && status_is_active(run->status))
-		watch_fail_run(&session, run, watch->living, ERRCODE_CONNECTION_FAILURE,
+		watch_fail_run(&session, run, watch, watch->living, ERRCODE_CONNECTION_FAILURE,
 				 psprintf("%d workers ended before they could begin", watch->starts),
 				 "The server log says why.");
 	store_end(&session);
-	watch_commit(scheduler);
+	watch_commit_run(scheduler, watch);
 	watch->starts = 0;
 }
 

@@ -358,6 +358,17 @@ work_on(Worker *worker)
 	sleep_between(worker);
 }
 
+/* All of the worker's life.  Raises only what our own bookkeeping raises. */
+static void
+work(Worker *worker)
+{
+	set_up(worker);
+	if (key_is_empty(worker->session.run->end_key))
+		proc_exit(0);
+	for (;;)
+		work_on(worker);
+}
+
 void
 backfill_worker_main(Datum arg)
 {
@@ -381,9 +392,15 @@ backfill_worker_main(Datum arg)
 	worker->hand.context = AllocSetContextCreate(session->context, "backfill batch",
 												 ALLOCSET_SMALL_SIZES);
 
-	set_up(worker);
-	if (key_is_empty(session->run->end_key))
-		proc_exit(0);
-	for (;;)
-		work_on(worker);
+	/* what the owner's code raises does not come here */
+	PG_TRY();
+	{
+		work(worker);
+	}
+	PG_CATCH();
+	{
+		worker_slot_pardon();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 }

@@ -53,7 +53,7 @@ typedef struct RunSettings
 	int64		max_slot_retained;
 	int64		max_archive_backlog;
 	int64		max_dead_rows;	/* millionths */
-	int64		pause_for_vacuum;	/* boolean */
+	int64		pause_for_maintenance;	/* boolean */
 	int64		max_active_sessions;
 	int64		max_xmin_age;
 	int64		soft_limit;		/* millionths */

@@ -13,7 +13,10 @@
 #include "miscadmin.h"
 #include "signal.h"
 #include "storage/ipc.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
 #include "utils/timestamp.h"
+#include "utils/wait_event.h"
 
 #include "base/clock.h"
 #include "shared/segment.h"
@@ -150,6 +153,56 @@ worker_slot_cancel(Oid database, int64 run_id)
 			kill(segment_workers[i].pid, SIGINT);
 	}
 	segment_unlock();
+}
+
+/* Whether a worker of the run waits for a synchronous standby. */
+bool
+worker_slot_in_sync_rep(Oid database, int64 run_id)
+{
+	bool		found = false;
+
+	segment_lock(LW_SHARED);
+	for (int i = 0; i < segment->nworkers && !found; i++)
+	{
+		PGPROC	   *proc;
+
+		if (!segment_works_for(&segment_workers[i], database, run_id) || !segment_workers[i].attached)
+			continue;
+		proc = BackendPidGetProc(segment_workers[i].pid);
+		found = proc && proc->wait_event_info == WAIT_EVENT_SYNC_REP;
+	}
+	segment_unlock();
+	return found;
+}
+
+/*
+ * The worker is about to end because something of ours could not be done, not
+ * because of the batch that it may have in hand.
+ */
+void
+worker_slot_pardon(void)
+{
+	WorkerSlot *w = segment_my_worker();
+
+	if (w == NULL)
+		return;
+	segment_lock(LW_EXCLUSIVE);
+	segment->pardoned[segment->npardoned++ % PARDONS] = w->token;
+	segment_unlock();
+}
+
+/* The tokens of such workers, in the current memory context.  Returns their number. */
+int
+worker_slot_pardoned(int64 **tokens)
+{
+	int			n;
+
+	*tokens = palloc(sizeof(segment->pardoned));
+	segment_lock(LW_SHARED);
+	n = Min(segment->npardoned, PARDONS);
+	memcpy(*tokens, segment->pardoned, sizeof(segment->pardoned));
+	segment_unlock();
+	return n;
 }
 
 static void

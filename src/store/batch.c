@@ -233,39 +233,49 @@ store_retry_batch(StoreSession *session, int64 run_id, const BatchInfo *batch,
 	store_sql(&sql_retry_batch, args, nulls);
 }
 
+#define IS_INNOCENT "(token >> 32 <> $3 AND $4 OR token = ANY ($5))"
+
 static Sql sql_recover_batches = {
 	"UPDATE backfill.batch SET status = 'pending', "
-	"       crashes = crashes + CASE WHEN token >> 32 <> $3 AND $4 THEN 0 ELSE 1 END, "
-	"       error = CASE WHEN token >> 32 <> $3 AND $4 THEN error "
+	"       crashes = crashes + CASE WHEN " IS_INNOCENT " THEN 0 ELSE 1 END, "
+	"       error = CASE WHEN " IS_INNOCENT " THEN error "
 	"               ELSE 'the worker that had the batch in hand died' END "
 	" WHERE " STORE_OPEN_BATCHES " AND status = 'running' AND NOT token = ANY ($2) "
 	"RETURNING number, crashes",
-	4, {INT8OID, INT8ARRAYOID, INT8OID, BOOLOID}
+	5, {INT8OID, INT8ARRAYOID, INT8OID, BOOLOID, INT8ARRAYOID}
 };
+
+static ArrayType *
+make_tokens(const int64 *tokens, int n)
+{
+	Datum	   *elements = palloc(sizeof(Datum) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		elements[i] = Int64GetDatum(tokens[i]);
+	return construct_array(elements, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+						   TYPALIGN_DOUBLE);
+}
 
 /*
  * Make running batches pending whose worker is none of the living.  It counts
- * as a crash, except for workers that ended with the server in good order: in
- * an earlier life of it, if the present one (boot) began cleanly.  Returns
- * their number; *worst and *crashes tell of the one that brought down most.
+ * as a crash, except for workers that ended with the server in good order, in an
+ * earlier life of it, if the present one (boot) began cleanly; and for those that
+ * are pardoned.  Returns their number; *worst and *crashes tell of the one that
+ * brought down most.
  */
 int
-store_recover_batches(StoreSession *session, int64 run_id, int64 *tokens,
-						int ntokens, int64 boot, bool clean_start,
+store_recover_batches(StoreSession *session, int64 run_id, const BatchClaimants *claimants,
 						int64 *worst, int *crashes)
 {
-	Datum	   *elements = palloc(sizeof(Datum) * Max(ntokens, 1));
-	Datum		args[4];
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		PointerGetDatum(make_tokens(claimants->living, claimants->nliving)),
+		Int64GetDatum(claimants->boot),
+		BoolGetDatum(claimants->clean_start),
+		PointerGetDatum(make_tokens(claimants->pardoned, claimants->npardoned))
+	};
 	uint64		n;
 
-	for (int i = 0; i < ntokens; i++)
-		elements[i] = Int64GetDatum(tokens[i]);
-	args[0] = Int64GetDatum(run_id);
-	args[1] = PointerGetDatum(construct_array(elements, ntokens, INT8OID,
-											  sizeof(int64), FLOAT8PASSBYVAL,
-											  TYPALIGN_DOUBLE));
-	args[2] = Int64GetDatum(boot);
-	args[3] = BoolGetDatum(clean_start);
 	n = store_sql(&sql_recover_batches, args, NULL);
 	*worst = 0;
 	*crashes = 0;
@@ -360,21 +370,22 @@ store_shrink_batch(StoreSession *session, int64 run_id, const BatchInfo *batch,
 
 static Sql sql_insert_part = {
 	"INSERT INTO backfill.batch (run_id, number, part, start_key, end_key, "
-	"       start_inclusive, status, rows_scanned, error) "
-	"SELECT $1, $2, max(part) + 1, $3, $4, $5, 'pending', $6, $7 "
+	"       start_inclusive, status, rows_scanned, error, crashes) "
+	"SELECT $1, $2, max(part) + 1, $3, $4, $5, 'pending', $6, $7, $8 "
 	"  FROM backfill.batch WHERE run_id = $1 AND number = $2",
-	7, {INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID, BOOLOID, INT8OID, TEXTOID}
+	8, {INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID, BOOLOID, INT8OID, TEXTOID, INT4OID}
 };
 
 /*
- * Insert a part of a batch that is divided, pending; error may be NULL.  Needs the
- * claim lock.
+ * Insert a part of a batch that is divided, pending; error may be NULL.  It inherits
+ * the crashes, or dividing would clear what brings the server down of suspicion.
+ * Needs the claim lock.
  */
 void
 store_insert_part(StoreSession *session, int64 run_id, const BatchInfo *part,
 					const char *error)
 {
-	char		nulls[] = "       ";
+	char		nulls[] = "        ";
 	Datum		args[] = {
 		Int64GetDatum(run_id),
 		Int64GetDatum(part->number),
@@ -382,7 +393,8 @@ store_insert_part(StoreSession *session, int64 run_id, const BatchInfo *part,
 		PointerGetDatum(part->end_key),
 		BoolGetDatum(part->start_inclusive),
 		Int64GetDatum(part->rows_scanned),
-		store_note_or_null(error, &nulls[6])
+		store_note_or_null(error, &nulls[6]),
+		Int32GetDatum(part->crashes)
 	};
 
 	store_sql(&sql_insert_part, args, nulls);

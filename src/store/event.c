@@ -103,9 +103,10 @@ store_prune(StoreSession *session, TimestampTz before)
 /* ---- hooks ---- */
 
 static Sql sql_add_hook = {
-	"INSERT INTO backfill.hook (phase, object, status, hook, name, created_by) "
-	"VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
-	6, {TEXTOID, TEXTOID, TEXTOID, OIDOID, TEXTOID, OIDOID}
+	"INSERT INTO backfill.hook (phase, object, status, function_schema, function_name, "
+	"       function_owner, name, created_by) "
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+	8, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, OIDOID, TEXTOID, OIDOID}
 };
 
 /*
@@ -116,13 +117,15 @@ bool
 store_add_hook(StoreSession *session, const HookInfo *hook, const char *name,
 				 Oid created_by)
 {
-	char		nulls[] = "      ";
+	char		nulls[] = "        ";
 	Datum		args[] = {
 		CStringGetTextDatum(hook->phase),
 		CStringGetTextDatum(hook->object),
 		CStringGetTextDatum(hook->status),
-		ObjectIdGetDatum(hook->function),
-		store_text_or_null(name, &nulls[4]),
+		CStringGetTextDatum(hook->function_schema),
+		CStringGetTextDatum(hook->function_name),
+		ObjectIdGetDatum(hook->function_owner),
+		store_text_or_null(name, &nulls[6]),
 		ObjectIdGetDatum(created_by)
 	};
 
@@ -147,28 +150,30 @@ store_count_hooks(StoreSession *session, const char *name)
 
 static Sql sql_delete_hook = {
 	"DELETE FROM backfill.hook WHERE phase = $1 AND object = $2 AND status = $3 "
-	"   AND hook = $4::regprocedure AND name IS NOT DISTINCT FROM $5",
-	5, {TEXTOID, TEXTOID, TEXTOID, OIDOID, TEXTOID}
+	"   AND function_schema = $4 AND function_name = $5 AND name IS NOT DISTINCT FROM $6",
+	6, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}
 };
 
 /* Delete it.  Returns false when it is not there. */
 bool
 store_delete_hook(StoreSession *session, const HookInfo *hook, const char *name)
 {
-	char		nulls[] = "     ";
+	char		nulls[] = "      ";
 	Datum		args[] = {
 		CStringGetTextDatum(hook->phase),
 		CStringGetTextDatum(hook->object),
 		CStringGetTextDatum(hook->status),
-		ObjectIdGetDatum(hook->function),
-		store_text_or_null(name, &nulls[4])
+		CStringGetTextDatum(hook->function_schema),
+		CStringGetTextDatum(hook->function_name),
+		store_text_or_null(name, &nulls[5])
 	};
 
 	return store_sql(&sql_delete_hook, args, nulls) > 0;
 }
 
 static Sql sql_load_hooks = {
-	"SELECT phase, object, status, hook::oid FROM backfill.hook "
+	"SELECT phase, object, status, function_schema, function_name, function_owner::oid "
+	"  FROM backfill.hook "
 	" WHERE " HOOK_OF " ORDER BY name IS NULL, id",
 	2, {TEXTOID, OIDOID}
 };
@@ -186,13 +191,15 @@ store_load_hooks(StoreSession *session, const char *name, Oid owner)
 
 	for (uint64 i = 0; i < n; i++)
 	{
-		HookInfo   *hook = MemoryContextAlloc(session->caller, sizeof(HookInfo));
+		HookInfo   *hook = MemoryContextAllocZero(session->caller, sizeof(HookInfo));
 		MemoryContext old;
 
 		hook->phase = store_text(session, i, 1);
 		hook->object = store_text(session, i, 2);
 		hook->status = store_text(session, i, 3);
-		hook->function = DatumGetObjectId(store_column(i, 4, NULL));
+		hook->function_schema = store_text(session, i, 4);
+		hook->function_name = store_text(session, i, 5);
+		hook->function_owner = DatumGetObjectId(store_column(i, 6, NULL));
 		old = MemoryContextSwitchTo(session->caller);
 		result = lappend(result, hook);
 		MemoryContextSwitchTo(old);

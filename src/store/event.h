@@ -34,7 +34,10 @@ typedef struct HookInfo
 	char	   *phase;
 	char	   *object;
 	char	   *status;
-	Oid			function;
+	char	   *function_schema;
+	char	   *function_name;
+	Oid			function_owner; /* when it became a hook */
+	Oid			function;		/* see hookname_resolve; InvalidOid if not known */
 } HookInfo;
 
 extern void store_add_event(StoreSession *session, const RunInfo *run,

@@ -28,10 +28,12 @@
 #include "catalog/indexing.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "postmaster/bgworker.h"
 #include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "utils/builtins.h"
@@ -45,14 +47,19 @@
 #include "base/limit.h"
 #include "store/store.h"
 
+/* The version of the SQL that the library is made for: default_version, by the Makefile. */
+#ifndef BACKFILL_VERSION
+#error "BACKFILL_VERSION must be defined as the version in backfill.control"
+#endif
+
 static Oid	extension_owner = InvalidOid;
 static LocalTransactionId locked_in = InvalidLocalTransactionId;
 
 /* ---- who we are ---- */
 
-/* OID and owner of the extension, or InvalidOid. */
+/* OID, owner and version of the extension, or InvalidOid. */
 static Oid
-find_extension(Oid *owner)
+find_extension(Oid *owner, char **version)
 {
 	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyData key;
@@ -66,37 +73,90 @@ find_extension(Oid *owner)
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 	{
+		bool		isnull;
+		Datum		extversion = heap_getattr(tuple, Anum_pg_extension_extversion,
+											  RelationGetDescr(rel), &isnull);
+
 		result = ((Form_pg_extension) GETSTRUCT(tuple))->oid;
 		*owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
+		*version = isnull ? pstrdup("") : TextDatumGetCString(extversion);
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return result;
 }
 
+/* Compare versions such as 1.9 and 1.10: negative if the first is the older one. */
+static int
+compare_versions(const char *a, const char *b)
+{
+	while (*a && *b)
+	{
+		long		x;
+		long		y;
+		char	   *a_end;
+		char	   *b_end;
+
+		x = strtol(a, &a_end, 10);
+		y = strtol(b, &b_end, 10);
+		if (a_end == a || b_end == b || *a_end != *b_end || x != y)
+			return x != y ? (x < y ? -1 : 1) : strcmp(a, b);
+		a = a_end + (*a_end != '\0');
+		b = b_end + (*b_end != '\0');
+	}
+	return (*a != '\0') - (*b != '\0');
+}
+
+/*
+ * The library and the SQL objects come one after the other when the extension is
+ * updated, and in between neither may touch what the other has made.  Whoever
+ * calls a function is told so; our processes, which nobody calls, put it into the
+ * log and leave.  Returns false then.
+ */
+static bool
+check_version(const char *version)
+{
+	int			order = compare_versions(version, BACKFILL_VERSION);
+
+	if (order == 0)
+		return true;
+	ereport(IsBackgroundWorker ? LOG : ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the library of backfill is of version %s, its SQL objects in database \"%s\" are of version %s",
+					BACKFILL_VERSION, get_database_name(MyDatabaseId), version),
+			 order < 0 ?
+			 errhint("Run ALTER EXTENSION backfill UPDATE in this database.") :
+			 errhint("Install the library of version %s, and restart the server.", version)));
+	return false;
+}
+
 /*
  * Lock the extension against being dropped until the end of the transaction.
  * DROP EXTENSION locks it first too, then its tables: whoever locks in this
- * order never deadlocks with it.  Returns false when there is no extension.
+ * order never deadlocks with it.  Returns false when there is no extension, or, in
+ * a process of ours, when it is of another version.
  */
 bool
 store_lock_extension(void)
 {
 	Oid			extension;
 	Oid			owner;
+	char	   *version;
 
 	if (locked_in == compat_my_lxid() && !IsSubTransaction())
 		return true;
 	for (;;)
 	{
-		extension = find_extension(&owner);
+		extension = find_extension(&owner, &version);
 		if (!OidIsValid(extension))
 			return false;
 		LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
-		if (find_extension(&owner) == extension)
+		if (find_extension(&owner, &version) == extension)
 			break;
 		UnlockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
 	}
+	if (!check_version(version))
+		return false;
 	extension_owner = owner;
 
 	/* a lock taken in a subtransaction may be gone before the transaction is */

@@ -14,7 +14,7 @@ SELECT has_function('public', name, args, name || ' takes ' || array_to_string(a
 	('backfill_pause', ARRAY['bigint']), ('backfill_resume', ARRAY['bigint']), ('backfill_stop', ARRAY['bigint', 'boolean']),
 	('backfill_stop_all', ARRAY['boolean']), ('backfill_alter', ARRAY['bigint', 'jsonb']), ('backfill_retry', ARRAY['bigint']), ('backfill_delete', ARRAY['bigint']),
 	('backfill_verify', ARRAY['bigint']), ('backfill_explain', ARRAY['text', 'jsonb', 'boolean']), ('backfill_preview', ARRAY['text', 'jsonb', 'integer']),
-	('backfill_on', ARRAY['text', 'regproc', 'text']), ('backfill_off', ARRAY['text', 'regproc', 'text']), ('backfill_yield', ARRAY[]::name[]),
+	('backfill_on', ARRAY['text', 'regproc', 'text']), ('backfill_off', ARRAY['text', 'regproc', 'text']), ('backfill_off', ARRAY['text', 'text', 'text']), ('backfill_yield', ARRAY[]::name[]),
 	('backfill_window', ARRAY['jsonb', 'timestamptz']),
 	('backfill_schedule', ARRAY['text', 'text', 'jsonb', 'jsonb']), ('backfill_unschedule', ARRAY['text']), ('backfill_start_scheduled', ARRAY['text', 'jsonb', 'jsonb'])) v(name, args);
 SELECT function_returns('public', name, type, name || ' returns ' || type)
@@ -37,6 +37,7 @@ SELECT is(pg_get_function_arguments(p::regprocedure), arguments, format('argumen
 	('backfill_preview(text,jsonb,integer)', 'name text, parameters jsonb DEFAULT NULL::jsonb, rows integer DEFAULT 5'),
 	('backfill_on(text,regproc,text)', 'event text, hook regproc, name text DEFAULT NULL::text'),
 	('backfill_off(text,regproc,text)', 'event text, hook regproc, name text DEFAULT NULL::text'),
+	('backfill_off(text,text,text)', 'event text, hook text, name text DEFAULT NULL::text'),
 	('backfill_yield()', ''),
 	('backfill_window(jsonb,timestamptz)', 'windows jsonb, at timestamp with time zone DEFAULT now()'),
 	('backfill_schedule(text,text,jsonb,jsonb)', 'name text, cron text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb'),
@@ -69,7 +70,7 @@ SELECT col_type_is('public', view, "column", type, format('%s.%s is %s', view, "
 	('backfill_batches', 'run_id', 'bigint'), ('backfill_batches', 'duration', 'interval'), ('backfill_batches', 'wal_bytes', 'bigint'), ('backfill_definitions', 'settings', 'jsonb'), ('backfill_definitions', 'parameters', 'jsonb'),
 	('backfill_runs', 'parameters', 'jsonb'), ('backfill_runs', 'rows_remaining', 'bigint'), ('backfill_runs', 'since', 'timestamp with time zone'),
 	('backfill_runs', 'throttled_by', 'text'), ('backfill_runs', 'throttled_since', 'timestamp with time zone'), ('backfill_runs', 'throttle_times', 'jsonb'), ('backfill_runs', 'yields', 'bigint'), ('backfill_runs', 'batch_size', 'bigint'),
-	('backfill_batches', 'retry_at', 'timestamp with time zone'), ('backfill_events', 'at', 'timestamp with time zone'), ('backfill_events', 'run_id', 'bigint'), ('backfill_hooks', 'hook', 'regprocedure'),
+	('backfill_batches', 'retry_at', 'timestamp with time zone'), ('backfill_events', 'at', 'timestamp with time zone'), ('backfill_events', 'run_id', 'bigint'), ('backfill_hooks', 'hook', 'text'),
 	('backfill_definitions', 'target', 'regclass'), ('backfill_workers', 'pid', 'integer'), ('backfill_settings', 'enumvals', 'text[]')) v(view, "column", type);
 
 -- the composite that hooks are given

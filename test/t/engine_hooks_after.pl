@@ -40,17 +40,16 @@ note 'hooks that are gone';
 fresh();
 my $function = hook('before run completed', 'BEGIN END');
 my $after = hook('after run completed', 'BEGIN END');
-my ($oid, $after_oid) = map { sql("SELECT '$_'::regproc::oid") } $function, $after;
 sql("DROP FUNCTION $function, $after");
-is(sql('SELECT hook FROM backfill_hooks ORDER BY phase'), "$after_oid\n$oid", 'a function that was dropped is shown as its number');
+is(sql('SELECT hook FROM backfill_hooks ORDER BY phase'), "app.$after\napp.$function", 'a function that was dropped is shown by its name');
 $id = start();
 ok(settles($id, 'failed'), 'without it the change is not made');
-is(run_value($node, $id, 'sqlstate, error, error_detail'), "42883|a hook of the backfill was dropped|There is no function with OID $oid.",
+is(run_value($node, $id, 'sqlstate, error, error_detail'), "42883|a hook of the backfill does not exist: function app.$function|There is no function of that name with an argument of the type backfill_event.  One that was renamed or moved is not followed.",
 	'the error tells');
-sql("SELECT backfill_off('before run completed', $oid, 'v')");
+sql("SELECT backfill_off('before run completed', '$function', 'v')");
 sql("SELECT backfill_resume($id)");
-ok(settles($id, 'completed'), 'backfill_off takes the number');
-ok(wait_for($node, "SELECT count(*) = 1 FROM backfill_events WHERE run_id = $id AND reason = 'hook \"after run completed\": a hook of the backfill was dropped'"),
+ok(settles($id, 'completed'), 'backfill_off takes the name');
+ok(wait_for($node, "SELECT count(*) = 1 FROM backfill_events WHERE run_id = $id AND reason = 'hook \"after run completed\": a hook of the backfill does not exist: function app.$after'"),
 	'after the change it is an event');
 check_exactly_once($node, $id, 'v', 30, 'every row was processed exactly once');
 

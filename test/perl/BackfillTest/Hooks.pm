@@ -99,7 +99,7 @@ sub hook
 
 sub drop_hooks
 {
-	sql(q{SELECT backfill_off(concat_ws(' ', phase, object, status), hook::oid::regproc, name) FROM backfill_hooks});
+	sql(q{SELECT backfill_off(concat_ws(' ', phase, object, status), hook, name) FROM backfill_hooks});
 }
 
 # What a run of the definition went through, as the events have it.
