@@ -201,7 +201,7 @@ COMMENT ON COLUMN backfill.batch.end_key IS 'where the range ends, inclusive';
 COMMENT ON COLUMN backfill.batch.start_inclusive IS 'whether the row at start_key belongs to the range';
 COMMENT ON COLUMN backfill.batch.status IS 'pending, running, completed, failed or stopped';
 COMMENT ON COLUMN backfill.batch.attempt IS 'how often the batch was begun';
-COMMENT ON COLUMN backfill.batch.crashes IS 'how often a worker died with the batch in hand since the run was last resumed';
+COMMENT ON COLUMN backfill.batch.crashes IS 'how often a worker died with the batch in hand, or with the one that it is a part of, since the run was last resumed';
 COMMENT ON COLUMN backfill.batch.tries IS 'how often the batch met an error that may go away by itself since the run was last resumed';
 COMMENT ON COLUMN backfill.batch.retry_at IS 'time before which the batch is not tried again, or null';
 COMMENT ON COLUMN backfill.batch.rows_scanned IS 'rows of the target in the range when it was claimed, in scope or not';
@@ -352,6 +352,18 @@ AS 'MODULE_PATHNAME', 'backfill_live_runs'
 LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION backfill.live_runs() IS 'the runs of this database that have workers, with their rate over the last seconds; read backfill_runs';
 
+CREATE FUNCTION backfill.missing_scheduler()
+RETURNS text
+AS 'MODULE_PATHNAME', 'backfill_missing_scheduler'
+LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION backfill.missing_scheduler() IS 'why nobody can look after the runs of this database at present, or null';
+
+CREATE FUNCTION backfill.check_room()
+RETURNS void
+AS 'MODULE_PATHNAME', 'backfill_check_room'
+LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION backfill.check_room() IS 'warns if max_worker_processes has no room for all workers';
+
 CREATE FUNCTION backfill.setting_list(
 	OUT name text, OUT type text, OUT "default" text, OUT min_val text,
 	OUT max_val text, OUT enumvals text[], OUT description text)
@@ -407,10 +419,17 @@ SELECT r.id, r.name,
 	   CASE WHEN NOT backfill.is_local(r.database, r.system_identifier)
 			 AND r.status OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'enqueued', 'running', 'paused'])
 			THEN 'belongs to another database or server: backfill_resume would adopt it'
+			WHEN coalesce(l.workers, 0) OPERATOR(pg_catalog.=) 0 AND m.reason IS NOT NULL
+			 AND (r.status OPERATOR(pg_catalog.=) ANY (ARRAY['enqueued', 'running'])
+				  OR r.requested IS NOT NULL
+				  OR r.status OPERATOR(pg_catalog.=) 'pending' AND r.wait_reason IS NULL
+				 AND (r.start_at IS NULL OR r.start_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()))
+			THEN m.reason
 			WHEN r.requested OPERATOR(pg_catalog.=) 'completed'
 			THEN coalesce(r.wait_reason, 'is verified and finished')
 			WHEN r.requested IS NOT NULL AND r.status OPERATOR(pg_catalog.=) 'running'
-			THEN pg_catalog.format('%s requested: waits for the batches in hand', r.requested)
+			THEN pg_catalog.format('%s requested: waits for the batches in hand%s', r.requested,
+								   ', ' OPERATOR(pg_catalog.||) r.wait_reason)
 			WHEN r.requested IS NOT NULL
 			THEN pg_catalog.format('%s requested: waits for its hooks', r.requested)
 			ELSE r.wait_reason
@@ -430,6 +449,7 @@ SELECT r.id, r.name,
 	   r."then", r."after", r.created_at, r.start_at, r.since, r.started_at, r.finished_at
   FROM backfill.run r
   LEFT JOIN backfill.live_runs() l ON l.run_id OPERATOR(pg_catalog.=) r.id
+  CROSS JOIN (SELECT backfill.missing_scheduler() AS reason) m
   CROSS JOIN LATERAL (SELECT pg_catalog.split_part(r.throttled_by, ':', 1) AS what) t
   LEFT JOIN LATERAL (
 	   SELECT pg_catalog.count(*) AS batches,
@@ -728,6 +748,9 @@ AS 'MODULE_PATHNAME', 'backfill_start_scheduled'
 LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.backfill_start_scheduled(text, jsonb, jsonb)
 	IS 'what the job of a schedule calls: start a run, or return null and put it down if another one is in the way';
+
+-- all background workers share max_worker_processes
+SELECT backfill.check_room();
 
 --
 -- Comments on the columns of the views: those of the tables below them, and

@@ -8,7 +8,8 @@
  * know when its transaction commits.
  *
  * A run that workers may be busy with is not changed behind their backs: the
- * new status is requested, the workers let go, and the scheduler sets it.
+ * new status is requested, the workers let go, and the scheduler sets it.  What
+ * holds a run up, or changes its settings, waits for no standby: base/localcommit.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -25,10 +26,12 @@
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/localcommit.h"
 #include "definition/definition.h"
 #include "run/access.h"
 #include "run/start.h"
@@ -122,13 +125,16 @@ Datum
 backfill_pause(PG_FUNCTION_ARGS)
 {
 	StoreSession session;
+	bool		ours;
 	Oid			caller = GetUserId();
 
 	PreventCommandDuringRecovery("backfill_pause()");
+	ours = localcommit_begin();
 	store_begin(&session);
 	halt_run(&session, get_run(&session, PG_GETARG_INT64(0), caller), RUN_PAUSED, false,
 			 caller, "backfill_pause");
 	store_end(&session);
+	localcommit_end(ours);
 	wake_at_commit();
 	PG_RETURN_VOID();
 }
@@ -144,13 +150,16 @@ Datum
 backfill_stop(PG_FUNCTION_ARGS)
 {
 	StoreSession session;
+	bool		ours;
 	Oid			caller = GetUserId();
 
 	PreventCommandDuringRecovery("backfill_stop()");
+	ours = localcommit_begin();
 	store_begin(&session);
 	halt_run(&session, get_run(&session, PG_GETARG_INT64(0), caller), RUN_STOPPED,
 			 PG_GETARG_BOOL(1), caller, stop_reason(PG_GETARG_BOOL(1)));
 	store_end(&session);
+	localcommit_end(ours);
 	wake_at_commit();
 	PG_RETURN_VOID();
 }
@@ -160,28 +169,42 @@ Datum
 backfill_stop_all(PG_FUNCTION_ARGS)
 {
 	StoreSession session;
+	bool		ours;
 	Oid			caller = GetUserId();
-	List	   *runs;
-	ListCell   *lc;
+	RunOwner   *runs;
+	uint64		nruns;
 	int			n = 0;
+	MemoryContext old = CurrentMemoryContext;
+	MemoryContext each = AllocSetContextCreate(old, "backfill run", ALLOCSET_DEFAULT_SIZES);
 
 	PreventCommandDuringRecovery("backfill_stop_all()");
+	ours = localcommit_begin();
 	store_begin(&session);
-	runs = store_control_runs(&session);
-	foreach(lc, runs)
-	{
-		RunInfo    *run = lfirst(lc);
-
-		if (!has_privs_of_role(caller, run->owner))
-			continue;
-		run = store_load_run(&session, run->id, true);
-		if (run == NULL || status_has_ended(run->status))
-			continue;
-		halt_run(&session, run, RUN_STOPPED, PG_GETARG_BOOL(0), caller,
-				 stop_reason(PG_GETARG_BOOL(0)));
-		n++;
-	}
+	runs = store_control_runs(&session, &nruns);
 	store_end(&session);
+	for (uint64 i = 0; i < nruns; i++)
+	{
+		RunInfo    *run;
+
+		if (!has_privs_of_role(caller, runs[i].owner))
+			continue;
+		CHECK_FOR_INTERRUPTS();
+
+		/* what one of them takes is given back before the next */
+		MemoryContextSwitchTo(each);
+		store_begin(&session);
+		run = store_lock_run(&session, runs[i].id);
+		if (run && !status_has_ended(run->status))
+		{
+			halt_run(&session, run, RUN_STOPPED, PG_GETARG_BOOL(0), caller,
+					 stop_reason(PG_GETARG_BOOL(0)));
+			n++;
+		}
+		store_end(&session);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(each);
+	}
+	localcommit_end(ours);
 	wake_at_commit();
 	PG_RETURN_INT32(n);
 }
@@ -247,11 +270,11 @@ backfill_resume(PG_FUNCTION_ARGS)
 		else
 		{
 			/* a copy of an active run: its workers are elsewhere */
+			BatchClaimants nobody = {.clean_start = true};
 			int64		worst;
 			int			crashes;
 
-			store_recover_batches(&session, run->id, NULL, 0, 0, true,
-									&worst, &crashes);
+			store_recover_batches(&session, run->id, &nobody, &worst, &crashes);
 		}
 		access_check_owner(run->owner);
 		start_check_alone(&session, run->name, run->owner, run->target, run->parameters,
@@ -318,12 +341,14 @@ backfill_alter(PG_FUNCTION_ARGS)
 	Jsonb	   *settings = PG_GETARG_JSONB_P(1);
 	Oid			caller = GetUserId();
 	StoreSession session;
+	bool		ours;
 	RunInfo    *run;
 	EventInfo	event = {.kind = "settings"};
 
 	segment_require();
 	settings_check_alterable(settings);
 	PreventCommandDuringRecovery("backfill_alter()");
+	ours = localcommit_begin();
 	store_begin(&session);
 	run = get_run(&session, PG_GETARG_INT64(0), caller);
 	if (run->status == RUN_COMPLETED)
@@ -339,6 +364,7 @@ backfill_alter(PG_FUNCTION_ARGS)
 	store_set_settings(&session, run->id, settings);
 	store_add_event(&session, run, &event);
 	store_end(&session);
+	localcommit_end(ours);
 	wake_at_commit();
 	PG_RETURN_VOID();
 }

@@ -18,6 +18,7 @@
 #include "utils/builtins.h"
 
 #include "base/compat.h"
+#include "base/limit.h"
 #include "definition/definition.h"
 #include "definition/then.h"
 #include "settings/settings.h"
@@ -28,10 +29,30 @@
 PG_FUNCTION_INFO_V1(backfill_define);
 PG_FUNCTION_INFO_V1(backfill_drop);
 
+/* A text argument, within the limit; "what" names it in the error. */
 static char *
-text_arg(FunctionCallInfo fcinfo, int n)
+text_arg(FunctionCallInfo fcinfo, int n, const char *what)
 {
-	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
+	text	   *value;
+
+	if (PG_ARGISNULL(n))
+		return NULL;
+	value = PG_GETARG_TEXT_PP(n);
+	limit_check_bytes(what, VARSIZE_ANY_EXHDR(value), LIMIT_TEXT);
+	return text_to_cstring(value);
+}
+
+/* A jsonb argument, likewise. */
+static Jsonb *
+jsonb_arg(FunctionCallInfo fcinfo, int n, const char *what)
+{
+	Jsonb	   *value;
+
+	if (PG_ARGISNULL(n))
+		return NULL;
+	value = PG_GETARG_JSONB_P(n);
+	limit_check_bytes(what, VARSIZE(value), LIMIT_TEXT);
+	return value;
 }
 
 static void
@@ -86,27 +107,30 @@ backfill_define(PG_FUNCTION_ARGS)
 	DefinitionInfo *existing;
 	StoreSession session;
 
-	def.name = text_arg(fcinfo, 0);
+	def.name = text_arg(fcinfo, 0, "the name of a backfill definition");
 	check_name(def.name);
 	if (PG_ARGISNULL(1))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("the target of a backfill cannot be null")));
 	def.target = PG_GETARG_OID(1);
-	def.statement = text_arg(fcinfo, 2);
+	def.statement = text_arg(fcinfo, 2, "the statement of a backfill");
 	if (def.statement == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("the statement of a backfill cannot be null")));
-	def.scope = text_arg(fcinfo, 3);
-	def.key = text_arg(fcinfo, 4);
-	def.parameters = PG_ARGISNULL(6) ? settings_merge(NULL, NULL) : PG_GETARG_JSONB_P(6);
+	def.scope = text_arg(fcinfo, 3, "the scope of a backfill");
+	def.key = text_arg(fcinfo, 4, "the key of a backfill");
+	def.parameters = jsonb_arg(fcinfo, 6, "the declaration of parameters of a backfill");
+	if (def.parameters == NULL)
+		def.parameters = settings_merge(NULL, NULL);
 	def.settings = collect_settings(PG_ARGISNULL(7) ? NULL : PG_GETARG_JSONB_P(7),
-									text_arg(fcinfo, 5));
-	def.description = text_arg(fcinfo, 8);
-	def.finish = text_arg(fcinfo, 9);
-	def.then = PG_ARGISNULL(10) ? NULL : PG_GETARG_JSONB_P(10);
+									text_arg(fcinfo, 5, "the direction of a backfill"));
+	def.description = text_arg(fcinfo, 8, "the description of a backfill");
+	def.finish = text_arg(fcinfo, 9, "\"finish\" of a backfill");
+	def.then = jsonb_arg(fcinfo, 10, "\"then\" of a backfill");
 	def.search_path = pstrdup(namespace_search_path);
+	limit_check_bytes("the search_path of a backfill", strlen(def.search_path), LIMIT_TEXT);
 	def.owner = GetUserId();
 
 	PreventCommandDuringRecovery("backfill_define()");

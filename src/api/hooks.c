@@ -25,6 +25,7 @@
 #include "utils/varlena.h"
 
 #include "base/compat.h"
+#include "base/limit.h"
 #include "definition/definition.h"
 #include "definition/hookname.h"
 #include "shared/wake.h"
@@ -156,6 +157,8 @@ backfill_on(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("function %s is a hook for that event already",
 						format_procedure(hook.function))));
+	limit_check_number(name ? "hooks of a backfill definition" : "hooks of all backfills",
+					   store_count_hooks(&session, name), LIMIT_HOOKS);
 	store_end(&session);
 	wake_at_commit();
 	PG_RETURN_VOID();

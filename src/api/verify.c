@@ -3,7 +3,8 @@
  * verify.c
  *	  The SQL function that counts the rows still in scope.
  *
- * It counts them in the transaction of its caller, as the owner of the run.
+ * It counts them in the transaction of its caller, as the owner of the run.  What
+ * the owner's code does meanwhile is rolled back.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,18 +31,25 @@
 
 PG_FUNCTION_INFO_V1(backfill_verify);
 
-/* All of it in the current transaction, as the owner. */
-static int64
-count_remaining(const RunInfo *run)
+/* A run, and the rows of it that are still in scope. */
+typedef struct Remaining
 {
-	OwnerSession session;
+	const RunInfo *run;
+	int64		rows;
+} Remaining;
+
+/* All of it in the current transaction, as the owner; the argument is a Remaining. */
+static void
+count_remaining(void *arg)
+{
+	Remaining  *remaining = (Remaining *) arg;
+	const RunInfo *run = remaining->run;
 	RunSettings settings;
 	RunFacts	facts = {run->id, run->name, run->started_at, run->since};
 	Walk	   *walk;
 	Bounds	   *bounds;
-	Count *v;
+	Count	   *v;
 
-	owner_begin(&session, run->owner, run->search_path);
 	settings_resolve(run->settings, &settings);
 	walk = walk_open(run->target, run->key, settings.direction == WALK_DESCENDING);
 	walk_check_key_types(walk, run->key_types);
@@ -62,8 +70,7 @@ count_remaining(const RunInfo *run)
 		bounds_drop(bounds);
 	}
 	PG_END_TRY();
-	owner_end(&session);
-	return v->rows;
+	remaining->rows = v->rows;
 }
 
 /* backfill_verify(id) */
@@ -74,7 +81,7 @@ backfill_verify(PG_FUNCTION_ARGS)
 	Oid			caller = GetUserId();
 	int64		id = PG_GETARG_INT64(0);
 	RunInfo    *run;
-	int64		rows;
+	Remaining	remaining = {0};
 	EventInfo	event = {.kind = "verify"};
 
 	PreventCommandDuringRecovery("backfill_verify()");
@@ -90,14 +97,15 @@ backfill_verify(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot verify run " INT64_FORMAT ", which has not begun", id)));
-	rows = count_remaining(run);
+	remaining.run = run;
+	owner_look(run->owner, run->search_path, count_remaining, &remaining);
 
 	store_begin(&session);
 	run = access_find_run(&session, id, caller, true);
-	store_set_remaining(&session, id, rows, run->verified);
+	store_set_remaining(&session, id, remaining.rows, run->verified);
 	event.role = GetUserNameFromId(caller, false);
-	event.reason = psprintf("rows remaining: " INT64_FORMAT, rows);
+	event.reason = psprintf("rows remaining: " INT64_FORMAT, remaining.rows);
 	store_add_event(&session, run, &event);
 	store_end(&session);
-	PG_RETURN_INT64(rows);
+	PG_RETURN_INT64(remaining.rows);
 }

@@ -36,10 +36,14 @@
 #include "utils/tuplestore.h"
 
 #include "base/compat.h"
+#include "run/access.h"
+#include "settings/guc.h"
 #include "settings/setting.h"
 #include "settings/settings.h"
 #include "settings/window.h"
+#include "shared/room.h"
 #include "shared/run_slot.h"
+#include "shared/scheduler_slot.h"
 #include "shared/segment.h"
 #include "shared/worker_slot.h"
 
@@ -142,6 +146,38 @@ backfill_live_runs(PG_FUNCTION_ARGS)
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;
+}
+
+PG_FUNCTION_INFO_V1(backfill_missing_scheduler);
+
+/* backfill.missing_scheduler(): why the runs of this database have none, or null */
+Datum
+backfill_missing_scheduler(PG_FUNCTION_ARGS)
+{
+	const char *reason;
+
+	if (RecoveryInProgress())
+		PG_RETURN_NULL();
+	if (!segment_available())
+		reason = "waits for a scheduler: backfill is not in \"shared_preload_libraries\"";
+	else if (scheduler_slot_is_alive(MyDatabaseId))
+		reason = NULL;
+	else
+		reason = access_is_closed() ? ACCESS_CLOSED_REASON : scheduler_slot_obstacle();
+	if (reason == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(reason));
+}
+
+PG_FUNCTION_INFO_V1(backfill_check_room);
+
+/* backfill.check_room(): a warning if the server has no room for all workers */
+Datum
+backfill_check_room(PG_FUNCTION_ARGS)
+{
+	if (segment_available())
+		room_check(guc_max_workers, "all workers of backfill");
+	PG_RETURN_VOID();
 }
 
 /* ---- settings and windows ---- */

@@ -132,6 +132,7 @@ backfill_wait(PG_FUNCTION_ARGS)
 	int64		every = PG_ARGISNULL(2) ? 1000 : Max(interval_ms(PG_GETARG_INTERVAL_P(2)), 10);
 	TimestampTz began = GetCurrentTimestamp();
 	TimestampTz last_line = began;
+	TimestampTz looked_at = began;
 	Oid			caller = GetUserId();
 	MemoryContext loop_context;
 
@@ -157,6 +158,13 @@ backfill_wait(PG_FUNCTION_ARGS)
 		bool		ended;
 		TimestampTz now = GetCurrentTimestamp();
 
+		/* the clock was set back: what has passed stays passed */
+		if (now < looked_at)
+		{
+			began -= looked_at - now;
+			last_line -= looked_at - now;
+		}
+		looked_at = now;
 		MemoryContextReset(loop_context);
 		MemoryContextSwitchTo(loop_context);
 		p = read_progress(id, caller);

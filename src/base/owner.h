@@ -8,16 +8,10 @@
 #ifndef BACKFILL_BASE_OWNER_H
 #define BACKFILL_BASE_OWNER_H
 
-/* Who we were before. */
-typedef struct OwnerSession
-{
-	Oid			saved_userid;
-	int			saved_context;
-	int			nest;
-} OwnerSession;
+typedef void (*OwnerFunction) (void *arg);
 
 extern char *owner_path(const char *search_path);
-extern void owner_begin(OwnerSession *session, Oid owner, const char *search_path);
-extern void owner_end(OwnerSession *session);
+extern void owner_look(Oid owner, const char *search_path, OwnerFunction function,
+					   void *arg);
 
 #endif							/* BACKFILL_BASE_OWNER_H */

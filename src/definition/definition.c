@@ -98,6 +98,21 @@ check_walk(const DefinitionInfo *def, Jsonb *given)
 	return walk;
 }
 
+/* As the owner: the argument is the definition. */
+static void
+check_all(void *arg)
+{
+	const DefinitionInfo *def = (const DefinitionInfo *) arg;
+	Walk	   *walk = check_walk(def, def->settings);
+	Parameters *parameters;
+
+	parameters_check(def->parameters);
+	parameters = parameters_load(def->parameters, NULL, NULL);
+	statement_check(statement_prepare(def->statement, walk, def->scope, parameters, false));
+	if (def->finish)
+		(void) finish_parse(def->finish);
+}
+
 /*
  * Check everything of the definition: the walk, the parameters, the statement,
  * which is parsed, analysed and planned; all as the owner, whoever calls.  What
@@ -106,18 +121,28 @@ check_walk(const DefinitionInfo *def, Jsonb *given)
 void
 definition_check(const DefinitionInfo *def)
 {
-	OwnerSession session;
-	Walk	   *walk;
-	Parameters *parameters;
+	owner_look(def->owner, def->search_path, check_all, unconstify(DefinitionInfo *, def));
+}
 
-	owner_begin(&session, def->owner, def->search_path);
-	walk = check_walk(def, def->settings);
-	parameters_check(def->parameters);
-	parameters = parameters_load(def->parameters, NULL, NULL);
-	statement_check(statement_prepare(def->statement, walk, def->scope, parameters, false));
-	if (def->finish)
-		(void) finish_parse(def->finish);
-	owner_end(&session);
+/* What definition_bind was called with, and its results. */
+typedef struct Binding
+{
+	const DefinitionInfo *def;
+	Jsonb	   *settings;
+	Jsonb	   *parameters;
+	Jsonb	   *values;
+	Jsonb	   *types;
+} Binding;
+
+/* As the owner: the argument is a Binding. */
+static void
+bind_parameters(void *arg)
+{
+	Binding    *binding = (Binding *) arg;
+
+	(void) check_walk(binding->def, binding->settings);
+	binding->values = parameters_bind(binding->def->parameters, binding->parameters);
+	binding->types = parameters_types(binding->def->parameters);
 }
 
 /*
@@ -129,13 +154,9 @@ Jsonb *
 definition_bind(const DefinitionInfo *def, Jsonb *settings, Jsonb *parameters,
 				Jsonb **types)
 {
-	OwnerSession session;
-	Jsonb	   *values;
+	Binding		binding = {def, settings, parameters};
 
-	owner_begin(&session, def->owner, def->search_path);
-	(void) check_walk(def, settings);
-	values = parameters_bind(def->parameters, parameters);
-	*types = parameters_types(def->parameters);
-	owner_end(&session);
-	return values;
+	owner_look(def->owner, def->search_path, bind_parameters, &binding);
+	*types = binding.types;
+	return binding.values;
 }

@@ -20,6 +20,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/limit.h"
 #include "definition/then.h"
 #include "settings/settings.h"
 #include "store/definition.h"
@@ -98,6 +99,7 @@ then_check(Jsonb *then, const char *name)
 
 	if (!JB_ROOT_IS_ARRAY(then) || JB_ROOT_IS_SCALAR(then))
 		bad_then("It must be an array.");
+	limit_check_number("definitions in \"then\" of a backfill", JB_ROOT_COUNT(then), LIMIT_FOLLOWERS);
 	it = JsonbIteratorInit(&then->root);
 	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
 	{

@@ -53,13 +53,21 @@
 
 /* ---- running ---- */
 
+/* The batch whose statement is running, for its errors. */
+typedef struct Running
+{
+	Worker	   *worker;
+	StatementProgress progress;
+} Running;
+
 /* Name the batch in the context of an error, and see how far it got. */
 static void
 batch_error_callback(void *arg)
 {
-	Worker	   *worker = (Worker *) arg;
+	Running    *running = (Running *) arg;
+	Worker	   *worker = running->worker;
 
-	worker->hand.processed = statement_progress();
+	worker->hand.processed = statement_progress(&running->progress);
 	errcontext("batch " INT64_FORMAT " of backfill run " INT64_FORMAT " \"%s\"",
 			   worker->hand.batch->number, worker->session.run->id,
 			   worker->session.run->name);
@@ -73,6 +81,7 @@ static uint64
 run_statement(Worker *worker)
 {
 	ErrorContextCallback callback;
+	Running		running = {worker};
 	Session    *session = &worker->session;
 	Work	   *work = &worker->work;
 	BatchInfo  *batch = worker->hand.batch;
@@ -88,9 +97,8 @@ run_statement(Worker *worker)
 	walk_set_end(work->walk, params, end);
 
 	worker->hand.processed = -1;
-	statement_watch();
 	callback.callback = batch_error_callback;
-	callback.arg = worker;
+	callback.arg = &running;
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 
@@ -99,7 +107,8 @@ run_statement(Worker *worker)
 		enable_timeout_after(STATEMENT_TIMEOUT, (int) session->settings.statement_timeout);
 
 	lockwait_begin();
-	rows = statement_execute(work->statements[batch->start_inclusive], params);
+	rows = statement_execute(work->statements[batch->start_inclusive], params,
+							 &running.progress);
 	AfterTriggerFireDeferred();
 	worker->hand.lock_wait = lockwait_end();
 
@@ -107,6 +116,9 @@ run_statement(Worker *worker)
 		disable_timeout(STATEMENT_TIMEOUT, false);
 	AtEOXact_GUC(false, nest);
 	error_context_stack = callback.previous;
+
+	/* what fails from here on is none of its rows */
+	worker->hand.processed = -1;
 
 	if (GetUserId() != session->userid)
 		ereport(ERROR,
@@ -189,6 +201,7 @@ batch_run(Session *session, void *arg)
 	pgstat_report_activity(STATE_RUNNING, debug_query_string);
 
 	session_begin(session);
+	session_carry_changes(session);
 	if (statement_is_multiple(worker->work.statements[0]))
 		XactIsoLevel = XACT_REPEATABLE_READ;
 	MemoryContextSwitchTo(session->loop_context);

@@ -28,6 +28,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/locks.h"
 #include "engine/claim.h"
 #include "engine/hook.h"
@@ -91,7 +92,7 @@ claim_pending(Worker *worker, const Claimant *claimant, ClaimRefusal *refusal)
 
 	if (!run_slot_has_pending(MyDatabaseId, run_id, &changes, &due))
 		return NULL;
-	if (due > GetCurrentTimestamp())
+	if (clock_is_ahead(due, GetCurrentTimestamp(), STORE_RETRY_MAX_MS))
 	{
 		refusal->next_due = due;
 		return NULL;
@@ -239,12 +240,12 @@ claim_range(Worker *worker, const Claimant *claimant, ClaimRefusal *refusal)
  * Whether the claim must not be lost in a crash, because the batch may be what
  * brings the server down, and would never be found out: one that somebody let
  * go of, and the first of a worker.  Parts of a batch that raised an error are
- * too many for that; the batch before them is found out first.
+ * too many for that, unless the server has come down just now.
  */
 static bool
-must_outlive_crash(const BatchInfo *batch, bool pending, bool first)
+must_outlive_crash(const BatchInfo *batch, bool pending, bool first, bool cautious)
 {
-	return pending ? batch->crashes > 0 || !batch->had_error : first;
+	return cautious || (pending ? batch->crashes > 0 || !batch->had_error : first);
 }
 
 /*
@@ -258,12 +259,14 @@ claim(Worker *worker, const Claimant *claimant, bool first, ClaimRefusal *refusa
 	LOCKTAG		tag = locks_tag(LOCK_CLASS_CLAIM, worker->session.run->id);
 	BatchInfo  *batch;
 	bool		pending;
+	bool		cautious;
 
 	memset(refusal, 0, sizeof(ClaimRefusal));
 	allowance_drop_next();
 
 	/* after a crash everything is suspect for a moment */
-	if (worker_slot_is_cautious() && !enter_quarantine(&worker->hand))
+	cautious = worker_slot_is_cautious();
+	if (cautious && !enter_quarantine(&worker->hand))
 	{
 		refusal->pending_elsewhere = true;
 		return NULL;
@@ -276,7 +279,7 @@ claim(Worker *worker, const Claimant *claimant, bool first, ClaimRefusal *refusa
 		batch->rows_in_scope = batch->rows_scanned;
 	else
 		batch = claim_range(worker, claimant, refusal);
-	if (batch && must_outlive_crash(batch, pending, first))
+	if (batch && must_outlive_crash(batch, pending, first, cautious))
 		ForceSyncCommit();
 	if (batch == NULL)
 		claim_leave_quarantine(&worker->hand);

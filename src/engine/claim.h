@@ -28,7 +28,7 @@ typedef struct Hand
 	bool		in_quarantine;	/* holds the lock for suspect batches */
 	bool		in_trouble;		/* the last batches had to be tried again */
 	int			prepared_again; /* so often since a batch was completed */
-	char	   *last_skipped;	/* SQLSTATE of the row left out last */
+	char		last_skipped[6];	/* SQLSTATE of the row left out last, or empty */
 } Hand;
 
 /* A worker of a run: the session, what it has prepared, what it has in hand. */

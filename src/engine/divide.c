@@ -276,8 +276,7 @@ find_row(Worker *worker)
 static void
 note_skip(const Skip *skip, StoreSession *store)
 {
-	Hand	   *hand = &skip->worker->hand;
-	Session    *session = &skip->worker->session;
+	const Hand *hand = &skip->worker->hand;
 	const char *sqlstate = unpack_sql_state(skip->error->sqlerrcode);
 	EventInfo	event = {
 		.kind = "skip",
@@ -286,10 +285,9 @@ note_skip(const Skip *skip, StoreSession *store)
 		.reason = skip->error->message
 	};
 
-	if (hand->last_skipped && strcmp(hand->last_skipped, sqlstate) == 0)
+	if (strcmp(hand->last_skipped, sqlstate) == 0)
 		return;
-	store_add_event(store, session->run, &event);
-	hand->last_skipped = MemoryContextStrdup(session->context, sqlstate);
+	store_add_event(store, skip->worker->session.run, &event);
 }
 
 /* The change that leaving the row out is, within its hooks. */
@@ -330,6 +328,9 @@ divide_skip(Session *session, void *arg)
 	store_end(&store);
 	session_commit(session);
 
+	/* not before it is committed, or another try would have no event */
+	strlcpy(skip->worker->hand.last_skipped, unpack_sql_state(skip->error->sqlerrcode),
+			sizeof(skip->worker->hand.last_skipped));
 	skip->too_many = (settings->max_errors > 0 && errors > settings->max_errors) ||
 		(errors + rows >= DIVIDE_JUDGED_ROWS &&
 		 (double) errors / (errors + rows) * 1000000 > settings->max_error_rate);

@@ -114,25 +114,25 @@ record_failure(Session *session, void *arg)
 }
 
 /*
- * The run cannot go on: record the error, in the server's log and in the run,
- * and leave.
+ * The run cannot go on: record the error in the run, then in the server's log,
+ * and leave.  Returns only if that could not be recorded, with the reason: the
+ * run then has not failed.
  */
-compat_noreturn void
-failure_fail_run(Worker *worker, ErrorData *error)
+static ErrorData *
+try_to_fail(Worker *worker, const ErrorData *error)
 {
 	Session    *session = &worker->session;
 	Failure		failure = {worker, error};
-	ErrorData  *second;
+	ErrorData  *second = hook_try(session, record_failure, &failure, worker->hand.batch);
 
+	if (second)
+		return second;
 	ereport(LOG,
 			(errcode(error->sqlerrcode),
 			 errmsg("backfill run " INT64_FORMAT " failed: %s",
 					session->slot.run_id, error->message),
 			 error->detail ? errdetail_internal("%s", error->detail) : 0,
 			 error->context ? errcontext("%s", error->context) : 0));
-	second = hook_try(session, record_failure, &failure, worker->hand.batch);
-	if (second)
-		ReThrowError(second);
 	if (worker->hand.batch)
 	{
 		HookEvent	event = claim_event(worker, "failed", error->message);
@@ -140,6 +140,16 @@ failure_fail_run(Worker *worker, ErrorData *error)
 		hook_after(session, &event);
 	}
 	proc_exit(0);
+}
+
+/*
+ * The same.  If it cannot be recorded, this worker ends with the reason, and
+ * another one tries.
+ */
+compat_noreturn void
+failure_fail_run(Worker *worker, ErrorData *error)
+{
+	ReThrowError(try_to_fail(worker, error));
 }
 
 /* ---- letting go ---- */
@@ -367,6 +377,42 @@ skip(Worker *worker, ErrorData *error)
 }
 
 /*
+ * What became of the batch in hand could not be recorded, because the disk is full
+ * for example.  It stays in hand, and is tried again after a while, however often
+ * that takes: a run that fails is to say why.
+ */
+static void
+try_in_hand(Worker *worker, const ErrorData *error)
+{
+	Session    *session = &worker->session;
+	int64		delay = session_retry_delay(session, worker->hand.batch->tries);
+
+	/* where else could it be said */
+	if (!worker->hand.in_trouble)
+		ereport(LOG,
+				(errcode(error->sqlerrcode),
+				 errmsg("batch " INT64_FORMAT " of backfill run " INT64_FORMAT " is tried until something can be recorded of it: %s",
+						worker->hand.batch->number, session->run->id, error->message)));
+	worker->hand.in_trouble = true;
+	if (!session_nap(delay) && !session_reload(session))
+		failure_leave(worker, error->message);
+}
+
+/*
+ * Fail the run because of the batch in hand.  Returns if that cannot be recorded
+ * now: the batch is to be tried again.
+ */
+static void
+fail_or_try(Worker *worker, ErrorData *error)
+{
+	ErrorData  *second = try_to_fail(worker, error);
+
+	if (!session_is_retryable(second))
+		ReThrowError(second);
+	try_in_hand(worker, second);
+}
+
+/*
  * Put the batch in hand aside, to be tried again after a while: what is in its
  * way need not be in the way of others.
  */
@@ -376,25 +422,28 @@ try_later(Worker *worker, const ErrorData *error)
 	Session    *session = &worker->session;
 	Hand	   *hand = &worker->hand;
 	int			tries = hand->batch->tries;
+	int64		number = hand->batch->number;
 	BatchRelease release = {worker, "pending", error->message, error};
 	ErrorData  *second;
+
+	release.until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+												session_retry_delay(session, tries));
+	second = let_go(worker, &release);
+	if (second)
+	{
+		if (!session_is_retryable(second))
+			failure_fail_run(worker, second);
+		try_in_hand(worker, error);
+		return;
+	}
 
 	/* once for all batches in a row that meet the same trouble */
 	if (!hand->in_trouble && tries == 1)
 		ereport(LOG,
 				(errcode(error->sqlerrcode),
 				 errmsg("batch " INT64_FORMAT " of backfill run " INT64_FORMAT " will be tried again: %s",
-						hand->batch->number, session->run->id, error->message)));
+						number, session->run->id, error->message)));
 	hand->in_trouble = true;
-	release.until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-												session_retry_delay(session, tries));
-	second = let_go(worker, &release);
-	if (second == NULL)
-		return;
-	if (!session_is_retryable(second))
-		failure_fail_run(worker, second);
-	if (!session_nap(session_retry_delay(session, tries)) && !session_reload(session))
-		failure_leave(worker, error->message);
 }
 
 /* A batch that was cancelled for another process. */
@@ -467,7 +516,10 @@ judge(Worker *worker, ErrorData *error, bool from_hook)
 
 	/* a hook has spoken about the batch, not about one of its rows */
 	if (from_hook && !session_is_retryable(error))
-		failure_fail_run(worker, error);
+	{
+		fail_or_try(worker, error);
+		return;
+	}
 	if (is_skippable(worker, error) && !session_is_retryable(error))
 	{
 		skip(worker, error);
@@ -479,8 +531,9 @@ judge(Worker *worker, ErrorData *error, bool from_hook)
 	{
 		/* what does not go away by itself is an error like any other */
 		if (from_hook || !is_skippable(worker, error))
-			failure_fail_run(worker, error);
-		skip(worker, error);
+			fail_or_try(worker, error);
+		else
+			skip(worker, error);
 		return;
 	}
 

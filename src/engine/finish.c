@@ -138,12 +138,14 @@ run_step(Session *session, List *raws)
 	run_statement(raw, session->run->finish);
 	AfterTriggerFireDeferred();
 	session_user_parameters(session, false);
+	session_carry_changes(session);
 	if (GetUserId() != session->userid)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("\"finish\" of the backfill changed the current user")));
 
 	/* a statement that ends transactions itself has ended its own by now */
+	XactReadOnly = false;
 	if (!store_lock_extension())
 		proc_exit(0);
 	MemoryContextSwitchTo(session->loop_context);

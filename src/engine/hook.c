@@ -247,7 +247,10 @@ run_chain(Chain *chain, int index)
 static int
 enter_hooks(Session *session)
 {
-	int			nest = session_enter_user_code(session);
+	int			nest;
+
+	session_carry_changes(session);
+	nest = session_enter_user_code(session);
 
 	/* what is called may be cancelled, also where our bookkeeping may not */
 	session->saved_holdoff = QueryCancelHoldoffCount;

@@ -34,6 +34,7 @@
 #include "settings/settings.h"
 #include "shared/pace.h"
 #include "shared/worker_slot.h"
+#include "store/batch.h"
 #include "store/event.h"
 #include "store/run.h"
 #include "store/status.h"
@@ -42,7 +43,6 @@
 /* How often, and after what delay, to try again to read the run's row. */
 #define RELOAD_TRIES		20
 #define RELOAD_DELAY_MS		200
-#define RETRY_DELAY_MAX_MS	60000
 
 static void
 set_parameter(const char *name, const char *value)
@@ -62,6 +62,11 @@ session_open(Session *session)
 	set_parameter("statement_timeout", "0");
 	set_parameter("lock_timeout", "0");
 	set_parameter("idle_in_transaction_session_timeout", "0");
+
+	/* a statement that ends transactions itself begins others as these say */
+	set_parameter("default_transaction_read_only", "off");
+	set_parameter("default_transaction_isolation", "read committed");
+	set_parameter("default_transaction_deferrable", "off");
 	if (COMPAT_HAS_TRANSACTION_TIMEOUT)
 		set_parameter("transaction_timeout", "0");
 	session->userid = GetUserId();
@@ -187,9 +192,9 @@ session_retry_delay(const Session *session, int tries)
 {
 	double		delay = session->settings.retry_delay;
 
-	for (int i = 1; i < tries && delay < RETRY_DELAY_MAX_MS; i++)
+	for (int i = 1; i < tries && delay < STORE_RETRY_MAX_MS; i++)
 		delay *= 2;
-	delay = Min(delay, RETRY_DELAY_MAX_MS);
+	delay = Min(delay, STORE_RETRY_MAX_MS);
 	return (int64) (delay * (1.0 - pg_prng_double(&pg_global_prng_state) / 4));
 }
 
@@ -247,6 +252,15 @@ session_nap(int64 ms)
 
 /* ---- the run ---- */
 
+/* What the commits of our own bookkeeping wait for: the disk at most. */
+static const char *
+bookkeeping_commit(const Session *session)
+{
+	const char *commit = settings_synchronous_commit(&session->settings);
+
+	return strcmp(commit, "off") == 0 ? commit : "local";
+}
+
 /*
  * Before anything that reads or writes the target, or runs the user's code:
  * the path of the definition, and the timeout that keeps us from standing in
@@ -274,14 +288,32 @@ session_user_parameters(Session *session, bool on)
 {
 	set_parameter("search_path", on ? session->run->search_path : "pg_catalog, pg_temp");
 	set_parameter("lock_timeout", on ? session->lock_timeout : "0");
+	set_parameter("synchronous_commit", on ? settings_synchronous_commit(&session->settings) :
+				  bookkeeping_commit(session));
 }
 
-/* Put the settings of the run into force. */
+/*
+ * The current transaction carries changes of the owner's, and not only our
+ * bookkeeping: its commit waits for what "synchronous_commit" of the run asks.
+ * Not within a nest level of parameters.
+ */
+void
+session_carry_changes(Session *session)
+{
+	(void) set_config_option("synchronous_commit",
+							 settings_synchronous_commit(&session->settings), PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+}
+
+/*
+ * Put the settings of the run into force.  Bookkeeping waits for no standby, or
+ * a stop would not get through when one is lost.
+ */
 static void
 apply_settings(Session *session)
 {
 	settings_resolve(session->run->settings, &session->settings);
-	set_parameter("synchronous_commit", settings_synchronous_commit(&session->settings));
+	set_parameter("synchronous_commit", bookkeeping_commit(session));
 	session->lock_timeout = psprintf(INT64_FORMAT, session->settings.lock_timeout);
 }
 

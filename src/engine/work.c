@@ -25,22 +25,26 @@
 #include "walk/statement.h"
 #include "walk/walk.h"
 
-/* Forget what work_prepare made. */
+static void
+drop(Statement **statement)
+{
+	if (*statement)
+		statement_drop(*statement);
+	*statement = NULL;
+}
+
+/* Forget what work_prepare made, be it complete or, after an error, not. */
 static void
 unprepare(Work *work)
 {
-	if (!work->prepared)
-		return;
-	work->prepared = false;
-	for (int inclusive = 0; inclusive < 2; inclusive++)
-		statement_drop(work->statements[inclusive]);
-	bounds_drop(work->bounds);
 	for (int inclusive = 0; inclusive < 2; inclusive++)
 	{
-		if (work->rows_in_scope[inclusive])
-			statement_drop(work->rows_in_scope[inclusive]);
-		work->rows_in_scope[inclusive] = NULL;
+		drop(&work->statements[inclusive]);
+		drop(&work->rows_in_scope[inclusive]);
 	}
+	if (work->bounds)
+		bounds_drop(work->bounds);
+	work->bounds = NULL;
 	MemoryContextReset(work->context);
 }
 
@@ -79,7 +83,6 @@ work_prepare(Session *session, Work *work)
 	if (run->end_key && !key_is_empty(run->end_key))
 		key_from_text(work->walk, run->end_key, work->last_key);
 	session_commit(session);
-	work->prepared = true;
 }
 
 /*

@@ -18,7 +18,6 @@
 typedef struct Work
 {
 	MemoryContext context;		/* holds all of it */
-	bool		prepared;		/* what follows is complete */
 	Walk	   *walk;
 	Parameters *parameters;
 	Statement  *statements[2];	/* by start_inclusive */

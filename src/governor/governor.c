@@ -18,8 +18,10 @@
 
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/quantity.h"
 #include "governor/governor.h"
 #include "governor/health.h"
@@ -219,7 +221,7 @@ say_why(StoreSession *session, RunInfo *run, Governor *governor, const Throttle 
 		store_add_event(session, run, &event);
 	}
 	else if (why->text == NULL || strcmp(run->throttled_by, why->text) == 0 ||
-			 !TimestampDifferenceExceeds(governor->said_at, now, FIGURES_MS))
+			 !clock_has_passed(governor->said_at, now, FIGURES_MS))
 		return;
 	governor->said_at = now;
 	store_set_throttle(session, run->id, why->text);
@@ -266,6 +268,54 @@ governor_open_budget(StoreSession *session)
 	pace_enter_budget(usages, n);
 }
 
+/* Whether the settings that were resolved are those of the run, and of this hour. */
+static bool
+is_resolved(const RunInfo *run, const Governor *governor, TimestampTz now)
+{
+	return governor->given != NULL && governor->zone == log_timezone &&
+		now >= governor->resolved_at && now < governor->match.until &&
+		now - governor->resolved_at < USECS_PER_DAY &&
+		VARSIZE(governor->given) == VARSIZE(run->settings) &&
+		memcmp(governor->given, run->settings, VARSIZE(run->settings)) == 0;
+}
+
+/*
+ * Resolve the settings of the run at this hour.  Many windows take a while, so
+ * that is done anew only when something has changed, or begins to hold.
+ */
+static void
+resolve(const RunInfo *run, Governor *governor)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	MemoryContext old;
+	Jsonb	   *given;
+
+	if (is_resolved(run, governor, now))
+		return;
+	governor->given = NULL;
+	if (governor->context == NULL)
+		governor->context = AllocSetContextCreate(TopMemoryContext, "backfill settings",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContextReset(governor->context);
+	old = MemoryContextSwitchTo(governor->context);
+	given = (Jsonb *) pg_detoast_datum_copy((struct varlena *) run->settings);
+	settings_resolve_at(given, now, &governor->settings, &governor->match);
+	MemoryContextSwitchTo(old);
+	governor->zone = log_timezone;
+	governor->resolved_at = now;
+	governor->given = given;
+}
+
+/* The run is not looked after any more. */
+void
+governor_forget(Governor *governor)
+{
+	if (governor->context)
+		MemoryContextDelete(governor->context);
+	governor->context = NULL;
+	governor->given = NULL;
+}
+
 /*
  * How things stand for a run: its settings at this hour, and the health of the
  * server, which is read with our own rights, outside of a store session.
@@ -273,8 +323,7 @@ governor_open_budget(StoreSession *session)
 void
 governor_judge(const RunInfo *run, Governor *governor)
 {
-	settings_resolve_at(run->settings, GetCurrentTimestamp(), &governor->settings,
-						&governor->match);
+	resolve(run, governor);
 	health_judge(run, &governor->settings, &governor->health);
 	governor->load = governor->health.load;
 	if (governor->settings.workers == WORKERS_AUTO &&

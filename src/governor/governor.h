@@ -16,9 +16,13 @@
 #include "store/run.h"
 #include "store/store.h"
 
-/* What is remembered of a run from round to round. */
+/* What is remembered of a run from round to round; zeroed to begin with. */
 typedef struct Governor
 {
+	MemoryContext context;		/* of the settings, as long as they hold */
+	Jsonb	   *given;			/* what they were resolved from, NULL for nothing */
+	pg_tz	   *zone;			/* of windows that name none, then */
+	TimestampTz resolved_at;
 	RunSettings settings;		/* at the hour of this round, */
 	WindowMatch match;			/* the window that made them so, */
 	Health		health;			/* and how the server is then */
@@ -34,6 +38,7 @@ extern bool governor_has_ledgers(const Governor *governor);
 extern void governor_save_size(StoreSession *session, RunInfo *run);
 extern void governor_open_budget(StoreSession *session);
 extern void governor_judge(const RunInfo *run, Governor *governor);
+extern void governor_forget(Governor *governor);
 extern void governor_set_pace(StoreSession *session, RunInfo *run, Governor *governor,
 							  int living);
 

@@ -18,6 +18,7 @@
 
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "governor/scale.h"
 #include "settings/setting.h"
 
@@ -55,8 +56,7 @@ int
 scale_workers(Scale *scale, const RunSettings *settings, double load, double rate, int most)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	bool		cool = TimestampDifferenceExceeds(scale->changed_at, now,
-												  settings->scale_interval);
+	bool		cool = clock_has_passed(scale->changed_at, now, settings->scale_interval);
 
 	if (scale->workers == 0)
 	{
@@ -64,7 +64,8 @@ scale_workers(Scale *scale, const RunSettings *settings, double load, double rat
 		scale->changed_at = now;
 		return 1;
 	}
-	if (scale->ceiling > 0 && now >= scale->ceiling_until)
+	if (scale->ceiling > 0 &&
+		!clock_is_ahead(scale->ceiling_until, now, settings->scale_interval * TRY_AGAIN))
 		scale->ceiling = 0;
 
 	if (scale->workers > most)

@@ -41,9 +41,9 @@
 #include "settings/guc.h"
 #include "shared/scheduler_slot.h"
 
+/* While something is due the clock, which may be set forward, is looked at so often. */
+#define LOOK_AGAIN_MS	60000
 /* Wait before a scheduler that died, or could not be started, is tried again. */
-/* A latch waits for an int of milliseconds at most. */
-#define LOOK_AGAIN_MS		3600000
 #define RETRY_MS	2000
 /* The same where nobody may connect: that may change without notice. */
 #define CLOSED_RETRY_MS 60000
@@ -60,8 +60,17 @@ typedef struct Due
 {
 	Oid			database;
 	TimestampTz at;
+	TimestampTz tried_at;		/* in vain; 0 if it was not tried */
 	bool		postponed;		/* there was no place for it */
 } Due;
+
+/* What became of a database that was due. */
+typedef enum Outcome
+{
+	OUTCOME_SERVED,				/* or there is nothing more to do */
+	OUTCOME_POSTPONED,			/* there is no place for a scheduler */
+	OUTCOME_CLOSED				/* nobody may connect */
+} Outcome;
 
 static bool said = false;		/* that worker slots are out, since they are */
 static List *dues = NIL;		/* in launcher_context */
@@ -84,8 +93,11 @@ launcher_register(void)
 	RegisterBackgroundWorker(&worker);
 }
 
-/* Have the database looked at, at that time or earlier. */
-static void
+/*
+ * Have the database looked at, at that time or earlier.  Returns what is
+ * remembered of it.
+ */
+static Due *
 add_due(Oid database, TimestampTz at)
 {
 	MemoryContext old;
@@ -98,19 +110,24 @@ add_due(Oid database, TimestampTz at)
 		if (due->database == database)
 		{
 			due->at = Min(due->at, at);
-			return;
+			return due;
 		}
 	}
 	old = MemoryContextSwitchTo(launcher_context);
 	due = palloc(sizeof(Due));
 	due->database = database;
 	due->at = at;
+	due->tried_at = 0;
 	due->postponed = false;
 	dues = lappend(dues, due);
 	MemoryContextSwitchTo(old);
+	return due;
 }
 
-/* Have every database looked at that can be connected to. */
+/*
+ * Have every database looked at that has users.  One that is closed may be opened
+ * again; a template that is closed is there to be copied.
+ */
 static void
 add_all_databases(void)
 {
@@ -126,9 +143,9 @@ add_all_databases(void)
 	{
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
 
-		if (database->datallowconn && !database->datistemplate &&
+		if (!database->datistemplate &&
 			database->datconnlimit != DATCONNLIMIT_INVALID_DB)
-			add_due(database->oid, 0);
+			(void) add_due(database->oid, 0);
 	}
 	table_endscan(scan);
 	table_close(rel, AccessShareLock);
@@ -191,35 +208,42 @@ register_scheduler(Oid database, int slot)
 	return false;
 }
 
-/*
- * Start, or wake, the scheduler of a database that is due.  Returns when to
- * try again, or DT_NOEND when there is nothing more to do.
- */
-static TimestampTz
-serve(Oid database, TimestampTz now)
+/* Start, or wake, the scheduler of a database that is due. */
+static Outcome
+serve(Oid database)
 {
-	TimestampTz later = TimestampTzPlusMilliseconds(now, RETRY_MS);
 	bool		alive;
 	int			slot;
 
 	switch (look_up_database(database))
 	{
 		case DATABASE_GONE:
-			return DT_NOEND;
+			return OUTCOME_SERVED;
 		case DATABASE_CLOSED:
-			return TimestampTzPlusMilliseconds(now, CLOSED_RETRY_MS);
+			return OUTCOME_CLOSED;
 		case DATABASE_OPEN:
 			break;
 	}
 	slot = scheduler_slot_reserve(database, &alive);
 	if (alive)
-		return DT_NOEND;
+		return OUTCOME_SERVED;
 	if (slot < 0)
-		return later;
+		return OUTCOME_POSTPONED;
 	if (register_scheduler(database, slot))
-		return DT_NOEND;
+	{
+		scheduler_slot_note_room(true);
+		return OUTCOME_SERVED;
+	}
 	scheduler_slot_release(slot);
-	return later;
+	scheduler_slot_note_room(false);
+	return OUTCOME_POSTPONED;
+}
+
+/* Whether the time has come, also when the clock was set back since the last try. */
+static bool
+is_due(const Due *due, TimestampTz now)
+{
+	return due->at <= now || due->postponed || now < due->tried_at;
 }
 
 /* Serve everything that is due.  Returns the milliseconds until the next. */
@@ -235,22 +259,29 @@ serve_due(void)
 	{
 		Due		   *due = lfirst(lc);
 
-		if (due->at <= now || due->postponed)
+		if (is_due(due, now))
 		{
-			due->at = serve(due->database, now);
-			due->postponed = due->at == TimestampTzPlusMilliseconds(now, RETRY_MS);
+			Outcome		outcome = serve(due->database);
+
+			if (outcome == OUTCOME_SERVED)
+			{
+				dues = foreach_delete_current(dues, lc);
+				pfree(due);
+				continue;
+			}
+			due->tried_at = now;
+			due->postponed = outcome == OUTCOME_POSTPONED;
+			due->at = TimestampTzPlusMilliseconds(now, due->postponed ? RETRY_MS :
+												  CLOSED_RETRY_MS);
 			postponed |= due->postponed;
 		}
-		if (due->at == DT_NOEND)
-		{
-			dues = foreach_delete_current(dues, lc);
-			pfree(due);
-		}
-		else
-			next = Min(next, due->at);
+		next = Min(next, due->at);
 	}
 	if (!postponed)
+	{
 		said = false;
+		scheduler_slot_note_room(true);
+	}
 	if (next == DT_NOEND)
 		return -1;
 	return Min(Max(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next), 1),
@@ -270,14 +301,16 @@ collect(bool everywhere)
 	if (scheduler_slot_take_requests(&databases) || everywhere)
 		add_all_databases();
 	foreach(lc, databases)
-		add_due(lfirst_oid(lc), 0);
+		(void) add_due(lfirst_oid(lc), 0);
 	list_free(databases);
 	while (scheduler_slot_reap(&database, &next_due, &failed))
 	{
+		TimestampTz now = GetCurrentTimestamp();
+
 		if (failed)
-			next_due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), RETRY_MS);
-		if (next_due != DT_NOEND)
-			add_due(database, next_due);
+			add_due(database, TimestampTzPlusMilliseconds(now, RETRY_MS))->tried_at = now;
+		else if (next_due != DT_NOEND)
+			(void) add_due(database, next_due);
 	}
 }
 

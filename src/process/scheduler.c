@@ -31,6 +31,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/compat.h"
 #include "base/locks.h"
 #include "governor/governor.h"
@@ -67,6 +68,8 @@ look_at_runs(Scheduler *scheduler, TimestampTz *next_due)
 	bool		needed = false;
 
 	watch_begin(scheduler);
+	MemoryContextReset(scheduler->list_context);
+	MemoryContextSwitchTo(scheduler->list_context);
 	store_begin(&session);
 	governor_open_budget(&session);
 	runs = store_active_runs(&session);
@@ -78,22 +81,28 @@ look_at_runs(Scheduler *scheduler, TimestampTz *next_due)
 		((Watch *) lfirst(lc))->seen = false;
 	foreach(lc, runs)
 	{
-		RunInfo    *run = lfirst(lc);
-		Watch	   *watch = watch_get(scheduler, run->id);
+		const RunDue *due = lfirst(lc);
+		Watch	   *watch;
 
-		watch->seen = true;
-		if (run->status == RUN_PENDING && !run->is_requested &&
-			run->start_at > GetCurrentTimestamp())
+		CHECK_FOR_INTERRUPTS();
+		if (due->status == RUN_PENDING && !due->is_requested &&
+			due->start_at > GetCurrentTimestamp())
 		{
-			*next_due = Min(*next_due, run->start_at);
-			watch->wanted = 0;
+			*next_due = Min(*next_due, due->start_at);
 			continue;
 		}
-		watch->blocked = false;
+		watch = watch_get(scheduler, due->id);
+		watch->seen = true;
+		watch->blocked = watch->closed = false;
 		watch_look_after(scheduler, watch);
+		MemoryContextReset(scheduler->round_context);
+
+		/* the launcher looks whether the database is still closed */
+		if (watch->closed)
+			*next_due = DT_NOBEGIN;
 
 		/* the runs that it waits for bring us back */
-		needed = needed || !watch->blocked;
+		needed = needed || !(watch->blocked || watch->closed);
 	}
 	run_slot_close_idle(MyDatabaseId);
 	foreach(lc, scheduler->watches)
@@ -110,6 +119,7 @@ look_at_runs(Scheduler *scheduler, TimestampTz *next_due)
 			continue;
 		}
 		scheduler->watches = foreach_delete_current(scheduler->watches, lc);
+		governor_forget(&watch->governor);
 		pfree(watch);
 	}
 	return needed;
@@ -123,7 +133,7 @@ prune(Scheduler *scheduler)
 	StoreSession session;
 
 	if (guc_event_retention < 0 ||
-		!TimestampDifferenceExceeds(scheduler->pruned_at, now, PRUNE_MS))
+		!clock_has_passed(scheduler->pruned_at, now, PRUNE_MS))
 		return;
 	scheduler->pruned_at = now;
 	watch_begin(scheduler);
@@ -198,6 +208,7 @@ backfill_scheduler_main(Datum arg)
 	SetConfigOption("application_name", "backfill scheduler", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("default_transaction_deferrable", "off", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 
 	/* no run waits for another's standby */
@@ -208,6 +219,8 @@ backfill_scheduler_main(Datum arg)
 
 	scheduler.context = AllocSetContextCreate(TopMemoryContext, "backfill scheduler",
 											  ALLOCSET_DEFAULT_SIZES);
+	scheduler.list_context = AllocSetContextCreate(scheduler.context, "backfill runs",
+												   ALLOCSET_DEFAULT_SIZES);
 	scheduler.round_context = AllocSetContextCreate(scheduler.context, "backfill round",
 													ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(scheduler.round_context);

@@ -13,6 +13,7 @@
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "process/staffing.h"
 #include "shared/run_slot.h"
 #include "store/batch.h"
@@ -60,7 +61,7 @@ staffing_wanted(StoreSession *session, RunInfo *run, int living, int most)
 		/* what is left is at most what somebody let go of */
 		if (living > 0 &&
 			(!run_slot_has_pending(MyDatabaseId, run->id, &changes, &pending_from) ||
-			 pending_from > GetCurrentTimestamp()))
+			 clock_is_ahead(pending_from, GetCurrentTimestamp(), STORE_RETRY_MAX_MS)))
 			return living;
 
 		/* for those that wait to be tried again one is enough */

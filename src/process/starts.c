@@ -15,6 +15,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/compat.h"
 #include "governor/governor.h"
 #include "process/starts.h"
@@ -28,6 +29,10 @@
 
 /* Starts of workers of one run that came to nothing, before the run fails. */
 #define FUTILE_STARTS		8
+/* The wait between two of them, which doubles so many times. */
+#define START_DELAY_MS		50
+#define START_DOUBLINGS		6
+#define START_DELAY_MAX_MS	(START_DELAY_MS << START_DOUBLINGS)
 
 /* A worker that was registered and has not been seen at work. */
 typedef struct Start
@@ -167,7 +172,8 @@ may_start(Scheduler *scheduler, Watch *watch)
 		watch->starts = 0;
 		watch->next_start = 0;
 	}
-	if (now < watch->next_start || now < watch->settles_at)
+	if (clock_is_ahead(watch->next_start, now, START_DELAY_MAX_MS) ||
+		clock_is_ahead(watch->settles_at, now, START_DELAY_MAX_MS))
 	{
 		scheduler->round_soon = true;
 		return false;
@@ -180,7 +186,7 @@ note_start(Watch *watch)
 {
 	watch->next_start = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 													watch->starts == 0 ? 0 :
-													50 << Min(watch->starts, 6));
+													START_DELAY_MS << Min(watch->starts, START_DOUBLINGS));
 	watch->starts++;
 }
 
@@ -195,14 +201,14 @@ give_up(Scheduler *scheduler, Watch *watch)
 	store_begin(&session);
 	run = store_try_run(&session, watch->run_id);
 	if (run && run->is_requested)
-		watch_force_request(&session, run,
+		watch_force_request(&session, run, watch,
 					  psprintf("%d workers ended before they could begin", watch->starts));
 	else if (run && status_is_active(run->status))
-		watch_fail_run(&session, run, watch->living, ERRCODE_CONNECTION_FAILURE,
+		watch_fail_run(&session, run, watch, watch->living, ERRCODE_CONNECTION_FAILURE,
 				 psprintf("%d workers ended before they could begin", watch->starts),
 				 "The server log says why.");
 	store_end(&session);
-	watch_commit(scheduler);
+	watch_commit_run(scheduler, watch);
 	watch->starts = 0;
 }
 

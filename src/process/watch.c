@@ -19,6 +19,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "governor/governor.h"
 #include "process/staffing.h"
 #include "process/watch.h"
@@ -37,6 +38,8 @@
 #define ROLLUP_MS			5000
 /* What ended a worker may be about to end us, too. */
 #define SETTLE_MS			100
+/* A commit that has waited so long for a standby is worth mentioning. */
+#define STANDBY_MS			900
 
 /* Start a transaction of the scheduler's.  Ends the process when the extension is gone. */
 void
@@ -61,6 +64,21 @@ watch_commit(Scheduler *scheduler)
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(scheduler->round_context);
 	pgstat_report_stat(false);
+}
+
+/*
+ * Commit a transaction that was about one run.  That it failed is logged when it
+ * has been recorded.
+ */
+void
+watch_commit_run(Scheduler *scheduler, Watch *watch)
+{
+	watch_commit(scheduler);
+	if (watch->failure)
+		ereport(LOG,
+				(errmsg("backfill run " INT64_FORMAT " failed: %s", watch->run_id, watch->failure),
+				 watch->failure_hint ? errhint("%s", watch->failure_hint) : 0));
+	watch->failure = NULL;
 }
 
 /* What is remembered of the run, new if nothing is. */
@@ -93,8 +111,8 @@ watch_get(Scheduler *scheduler, int64 run_id)
  * to come, which will see the request.
  */
 void
-watch_fail_run(StoreSession *session, RunInfo *run, int living, int sqlstate,
-		 const char *message, const char *hint)
+watch_fail_run(StoreSession *session, RunInfo *run, Watch *watch, int living, int sqlstate,
+			   const char *message, const char *hint)
 {
 	RunError	error = {
 		.sqlstate = unpack_sql_state(sqlstate),
@@ -102,9 +120,8 @@ watch_fail_run(StoreSession *session, RunInfo *run, int living, int sqlstate,
 		.hint = hint
 	};
 
-	ereport(LOG,
-			(errmsg("backfill run " INT64_FORMAT " failed: %s", run->id, message),
-			 hint ? errhint("%s", hint) : 0));
+	watch->failure = MemoryContextStrdup(session->caller, message);
+	watch->failure_hint = hint;
 	store_set_error(session, run->id, &error);
 	run->error = pstrdup(message);
 	run->sqlstate = pstrdup(error.sqlstate);
@@ -127,16 +144,18 @@ recover(StoreSession *session, RunInfo *run, Watch *watch,
 	int			crashes;
 	int			n;
 	EventInfo	event = {.kind = "takeover"};
-	bool		clean_start;
-	int64		boot = segment_boot(&clean_start);
+	BatchClaimants claimants = {.living = tokens, .nliving = living};
+	int64	   *pardoned;
 
 	for (int i = 0; i < living; i++)
 		sum = (int64) ((uint64) sum + (uint64) tokens[i]);
 	if (watch->tokens == sum && living > 0)
 		return true;
 	watch->tokens = sum;
-	n = store_recover_batches(session, run->id, tokens, living, boot, clean_start,
-								&worst, &crashes);
+	claimants.boot = segment_boot(&claimants.clean_start);
+	claimants.npardoned = worker_slot_pardoned(&pardoned);
+	claimants.pardoned = pardoned;
+	n = store_recover_batches(session, run->id, &claimants, &worst, &crashes);
 	if (n == 0)
 		return true;
 	event.reason = psprintf("%d batch%s of workers that are gone", n, n == 1 ? "" : "es");
@@ -149,7 +168,7 @@ recover(StoreSession *session, RunInfo *run, Watch *watch,
 		return true;
 	if (transition_needs_worker(session, run, RUN_FAILED))
 		living = Max(living, 1);
-	watch_fail_run(session, run, living, ERRCODE_CRASH_SHUTDOWN,
+	watch_fail_run(session, run, watch, living, ERRCODE_CRASH_SHUTDOWN,
 			 psprintf("batch " INT64_FORMAT " brought down its worker or the server %d times",
 					  worst, crashes),
 			 "Look into the server log, mend the data or what the statement calls, and call backfill_resume.");
@@ -234,7 +253,7 @@ advance(Scheduler *scheduler, StoreSession *session, RunInfo *run, Watch *watch,
 		return false;
 	}
 	if (run->status == RUN_RUNNING &&
-		TimestampDifferenceExceeds(watch->rolled_up_at, now, ROLLUP_MS))
+		clock_has_passed(watch->rolled_up_at, now, ROLLUP_MS))
 	{
 		store_rollup(session, run->id);
 		governor_save_size(session, run);
@@ -248,7 +267,7 @@ advance(Scheduler *scheduler, StoreSession *session, RunInfo *run, Watch *watch,
  * that cannot be verified or finished fails.
  */
 void
-watch_force_request(StoreSession *session, RunInfo *run, const char *why)
+watch_force_request(StoreSession *session, RunInfo *run, Watch *watch, const char *why)
 {
 	EventInfo	event = {
 		.kind = "hook",
@@ -257,7 +276,7 @@ watch_force_request(StoreSession *session, RunInfo *run, const char *why)
 
 	store_add_event(session, run, &event);
 	if (run->requested == RUN_COMPLETED)
-		watch_fail_run(session, run, 0, ERRCODE_CONNECTION_FAILURE, why, NULL);
+		watch_fail_run(session, run, watch, 0, ERRCODE_CONNECTION_FAILURE, why, NULL);
 	else
 		transition_carry_out(session, run, run->requested);
 }
@@ -292,15 +311,49 @@ advance_and_staff(Scheduler *scheduler, StoreSession *session, RunInfo *run, Wat
 		if (living == 0)
 			watch->pending = true;
 	}
+	if (watch->wanted > living && access_is_closed())
+	{
+		/* that may change without notice; who is connected goes on */
+		if (living == 0)
+			store_set_wait_reason(session, run->id, ACCESS_CLOSED_REASON);
+		watch->closed = living == 0;
+		watch->wanted = 0;
+		return;
+	}
 	problem = watch->wanted > living ? access_problem(run->owner, &hint) : NULL;
 	if (problem == NULL)
 		return;
 	if (run->is_requested)
-		watch_force_request(session, run, problem);
+		watch_force_request(session, run, watch, problem);
 	else
-		watch_fail_run(session, run, living, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+		watch_fail_run(session, run, watch, living, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
 					   problem, hint);
 	watch->wanted = 0;
+}
+
+/*
+ * Say that workers of the run, which is locked, have been waiting for a synchronous
+ * standby, or that they do not any more.
+ */
+static void
+note_standby(StoreSession *session, const RunInfo *run, Watch *watch)
+{
+	static const char reason[] =
+		"waits for a synchronous standby to confirm a commit; see \"synchronous_standby_names\" and the setting \"synchronous_commit\"";
+	bool		said = run->wait_reason && strcmp(run->wait_reason, reason) == 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (run->status != RUN_RUNNING || !worker_slot_in_sync_rep(MyDatabaseId, run->id))
+	{
+		watch->standby_since = 0;
+		if (said)
+			store_set_wait_reason(session, run->id, NULL);
+		return;
+	}
+	if (watch->standby_since == 0)
+		watch->standby_since = now;
+	else if (!said && TimestampDifferenceExceeds(watch->standby_since, now, STANDBY_MS))
+		store_set_wait_reason(session, run->id, reason);
 }
 
 /* One look at one run, in a transaction of its own. */
@@ -327,6 +380,12 @@ look_after(Scheduler *scheduler, Watch *watch)
 	watch->living = living;
 	goes_on = run && is_to_be_advanced(&session, run, watch, tokens, living);
 	store_end(&session);
+	if (run && run->is_local)
+	{
+		store_begin(&session);
+		note_standby(&session, run, watch);
+		store_end(&session);
+	}
 	if (goes_on)
 	{
 		/* a request is carried out whatever the hour, and however the server is */
@@ -336,7 +395,8 @@ look_after(Scheduler *scheduler, Watch *watch)
 		advance_and_staff(scheduler, &session, run, watch, living);
 		store_end(&session);
 	}
-	watch_commit(scheduler);
+	watch_commit_run(scheduler, watch);
+	watch->trouble = 0;
 
 	/* not before the workers can see the rows */
 	if (watch->pending)
@@ -372,7 +432,11 @@ watch_look_after(Scheduler *scheduler, Watch *watch)
 		HOLD_INTERRUPTS();
 		MemoryContextSwitchTo(scheduler->round_context);
 		error = CopyErrorData();
-		EmitErrorReport();
+
+		/* once for all rounds in a row that meet the same */
+		if (watch->trouble != error->sqlerrcode)
+			EmitErrorReport();
+		watch->trouble = error->sqlerrcode;
 		AbortOutOfAnyTransaction();
 		FlushErrorState();
 		RESUME_INTERRUPTS();
@@ -385,15 +449,16 @@ watch_look_after(Scheduler *scheduler, Watch *watch)
 		RunInfo    *run;
 
 		watch->wanted = 0;
+		watch->failure = NULL;
 		if (is_transient(error))
 			return;
 		watch_begin(scheduler);
 		store_begin(&session);
 		run = store_try_run(&session, watch->run_id);
 		if (run && status_is_active(run->status))
-			watch_fail_run(&session, run, watch->living, error->sqlerrcode,
+			watch_fail_run(&session, run, watch, watch->living, error->sqlerrcode,
 						   error->message, NULL);
 		store_end(&session);
-		watch_commit(scheduler);
+		watch_commit_run(scheduler, watch);
 	}
 }

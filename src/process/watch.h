@@ -19,7 +19,8 @@
 typedef struct Scheduler
 {
 	MemoryContext context;		/* lives as long as the process */
-	MemoryContext round_context;	/* reset before each round */
+	MemoryContext list_context; /* reset before each round */
+	MemoryContext round_context;	/* reset before each look at a run */
 	List	   *watches;		/* Watch *, in context */
 	List	   *starts;			/* of starts.c, in context */
 	bool		round_soon;		/* look again shortly */
@@ -35,23 +36,30 @@ typedef struct Watch
 	int64		tokens;			/* sum over the living workers */
 	TimestampTz rolled_up_at;
 	TimestampTz next_start;		/* not before this time */
+	TimestampTz standby_since;	/* workers wait for one, or 0 */
 	TimestampTz settles_at;		/* likewise, because a worker has just ended */
 	int			starts;			/* since a worker was last ready */
 	int			ready;			/* count in shared memory then */
 	int			wanted;			/* workers to start in this round */
 	int			living;
 	bool		blocked;		/* waits for other runs */
+	bool		closed;			/* waits until the database can be connected to */
 	bool		pending;		/* its workers have to look for pending batches */
 	Oid			owner;
+	char	   *failure;		/* why it fails in this transaction, or NULL */
+	const char *failure_hint;
+	int			trouble;		/* SQLSTATE of the error that the last look met, or 0 */
 	Governor	governor;
 } Watch;
 
 extern void watch_begin(Scheduler *scheduler);
 extern void watch_commit(Scheduler *scheduler);
 extern Watch *watch_get(Scheduler *scheduler, int64 run_id);
-extern void watch_fail_run(StoreSession *session, RunInfo *run, int living, int sqlstate,
-						   const char *message, const char *hint);
-extern void watch_force_request(StoreSession *session, RunInfo *run, const char *why);
+extern void watch_commit_run(Scheduler *scheduler, Watch *watch);
+extern void watch_fail_run(StoreSession *session, RunInfo *run, Watch *watch, int living,
+						   int sqlstate, const char *message, const char *hint);
+extern void watch_force_request(StoreSession *session, RunInfo *run, Watch *watch,
+								const char *why);
 extern void watch_look_after(Scheduler *scheduler, Watch *watch);
 
 #endif							/* BACKFILL_PROCESS_WATCH_H */

@@ -308,8 +308,15 @@ sleep_between(Worker *worker)
 	show(worker, WORKER_SLEEPING);
 	for (;;)
 	{
-		int64		slept = (GetCurrentTimestamp() - began) / 1000;
+		TimestampTz now = GetCurrentTimestamp();
+		int64		slept = (now - began) / 1000;
 
+		/* the clock was set back: the pause begins anew */
+		if (slept < 0)
+		{
+			began = now;
+			slept = 0;
+		}
 		if (slept >= pause || session_nap(pause - slept))
 			return;
 		if (!session_reload(&worker->session))
@@ -351,6 +358,17 @@ work_on(Worker *worker)
 	sleep_between(worker);
 }
 
+/* All of the worker's life.  Raises only what our own bookkeeping raises. */
+static void
+work(Worker *worker)
+{
+	set_up(worker);
+	if (key_is_empty(worker->session.run->end_key))
+		proc_exit(0);
+	for (;;)
+		work_on(worker);
+}
+
 void
 backfill_worker_main(Datum arg)
 {
@@ -374,9 +392,15 @@ backfill_worker_main(Datum arg)
 	worker->hand.context = AllocSetContextCreate(session->context, "backfill batch",
 												 ALLOCSET_SMALL_SIZES);
 
-	set_up(worker);
-	if (key_is_empty(session->run->end_key))
-		proc_exit(0);
-	for (;;)
-		work_on(worker);
+	/* what the owner's code raises does not come here */
+	PG_TRY();
+	{
+		work(worker);
+	}
+	PG_CATCH();
+	{
+		worker_slot_pardon();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 }

@@ -327,7 +327,7 @@ run_batch(Sampler *sampler, bool start_inclusive, ParamListInfo params)
 
 	INSTR_TIME_SET_CURRENT(start);
 	frame_limit_time(rehearsal);
-	m->affected += statement_execute(sampler->statements[start_inclusive], params);
+	m->affected += statement_execute(sampler->statements[start_inclusive], params, NULL);
 	frame_free_time(rehearsal);
 	ms = elapsed_ms(start);
 

@@ -12,6 +12,7 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/syscache.h"
@@ -41,6 +42,20 @@ may_log_in(Oid role, bool *exists)
 	if (!*exists)
 		return false;
 	result = ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+/* Whether nobody may connect to the database: those who are connected stay. */
+bool
+access_is_closed(void)
+{
+	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(MyDatabaseId));
+	bool		result;
+
+	if (!HeapTupleIsValid(tuple))
+		return true;
+	result = !((Form_pg_database) GETSTRUCT(tuple))->datallowconn;
 	ReleaseSysCache(tuple);
 	return result;
 }
@@ -127,10 +142,32 @@ access_problem(Oid owner, const char **hint)
 	return NULL;
 }
 
-/*
- * The run, locked on demand, which the caller may control.  Raises an error
- * that does not tell a run that is not there from one that is somebody else's.
- */
+/* Does not tell a run that is not there from one that is somebody else's. */
+compat_noreturn static void
+no_such_run(int64 id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("backfill run " INT64_FORMAT " does not exist", id),
+			 errdetail("There is no such run, or it belongs to a role whose rights you do not have."),
+			 errhint("The view backfill_runs shows the runs you may control.")));
+}
+
+/* Raises an error unless the caller may control all of these runs. */
+void
+access_check_runs(StoreSession *session, ArrayType *ids, Oid caller)
+{
+	uint64		n;
+	RunOwner   *runs = store_run_owners(session, ids, &n);
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		if (!OidIsValid(runs[i].owner) || !has_privs_of_role(caller, runs[i].owner))
+			no_such_run(runs[i].id);
+	}
+}
+
+/* The run, locked on demand, which the caller may control, or an error. */
 RunInfo *
 access_find_run(StoreSession *session, int64 id, Oid caller, bool for_update)
 {
@@ -140,10 +177,6 @@ access_find_run(StoreSession *session, int64 id, Oid caller, bool for_update)
 	if (run && for_update && has_privs_of_role(caller, run->owner))
 		run = store_load_run(session, id, true);
 	if (run == NULL || !has_privs_of_role(caller, run->owner))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("backfill run " INT64_FORMAT " does not exist", id),
-				 errdetail("There is no such run, or it belongs to a role whose rights you do not have."),
-				 errhint("The view backfill_runs shows the runs you may control.")));
+		no_such_run(id);
 	return run;
 }

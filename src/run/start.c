@@ -18,6 +18,7 @@
 #include "common/hashfn.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "postmaster/bgworker.h"
 #include "storage/latch.h"
 #include "storage/lock.h"
 #include "tcop/utility.h"
@@ -27,13 +28,16 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "base/limit.h"
 #include "base/locks.h"
 #include "definition/definition.h"
 #include "run/access.h"
 #include "run/start.h"
 #include "run/transition.h"
+#include "settings/guc.h"
 #include "settings/setting.h"
 #include "settings/settings.h"
+#include "shared/room.h"
 #include "shared/wake.h"
 #include "store/definition.h"
 #include "store/event.h"
@@ -134,22 +138,15 @@ start_check_alone(StoreSession *session, const char *name, Oid owner, Oid target
 static ArrayType *
 check_after(StoreSession *session, ArrayType *after, Oid caller)
 {
-	Datum	   *ids;
-	bool	   *nulls;
-	int			n;
-
 	if (after == NULL || ArrayGetNItems(ARR_NDIM(after), ARR_DIMS(after)) == 0)
 		return NULL;
-	deconstruct_array(after, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE,
-					  &ids, &nulls, &n);
-	for (int i = 0; i < n; i++)
-	{
-		if (nulls[i])
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("a run in \"after\" cannot be null")));
-		(void) access_find_run(session, DatumGetInt64(ids[i]), caller, false);
-	}
+	limit_check_number("runs in \"after\"", ArrayGetNItems(ARR_NDIM(after), ARR_DIMS(after)),
+					   LIMIT_AFTER);
+	if (array_contains_nulls(after))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("a run in \"after\" cannot be null")));
+	access_check_runs(session, after, caller);
 	return after;
 }
 
@@ -175,6 +172,18 @@ start_check(const char *name, Jsonb **parameters, Jsonb **settings, Jsonb **type
 	*settings = settings_merge(def->settings, *settings);
 	*parameters = definition_bind(def, *settings, *parameters, types);
 	return def;
+}
+
+/* Tell who starts a run if the server has no room for its workers. */
+static void
+warn_of_room(Jsonb *settings)
+{
+	RunSettings resolved;
+	int64		workers;
+
+	settings_resolve(settings, &resolved);
+	workers = resolved.workers == WORKERS_AUTO ? resolved.max_workers : resolved.workers;
+	room_check((int) Min(workers, guc_max_workers), "the workers of the run");
 }
 
 /*
@@ -225,5 +234,7 @@ start_run(const char *name, Jsonb *parameters, Jsonb *settings,
 						   false, GetUserNameFromId(caller, false), reason);
 	store_end(&session);
 	wake_at_commit();
+	if (rival == NULL && MyBgworkerEntry == NULL)
+		warn_of_room(settings);
 	return id;
 }

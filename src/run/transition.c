@@ -154,8 +154,8 @@ transition_needs_worker(StoreSession *session, const RunInfo *run, RunStatus to)
 	if (to != RUN_COMPLETED)
 		return false;
 	settings_resolve(run->settings, &settings);
-	return run->then != NULL || (settings.verify && !run->verified) ||
-		(run->finish != NULL && run->finish_step != FINISH_DONE);
+	return run->has_then || (settings.verify && !run->verified) ||
+		(run->has_finish && run->finish_step != FINISH_DONE);
 }
 
 /* ---- waiting for other runs ---- */

@@ -35,6 +35,7 @@
 #include "utils/typcache.h"
 
 #include "base/compat.h"
+#include "base/limit.h"
 #include "base/nearest.h"
 #include "base/pin.h"
 #include "settings/parameters.h"
@@ -114,6 +115,8 @@ declare_property(Declared *declared, const char *property, JsonbValue *value)
 	{
 		if (!is_array(value) || JsonContainerSize(value->val.binary.data) == 0)
 			bad_declaration(declared->name, "\"options\" must be an array of at least one value.");
+		limit_check_number(psprintf("options of backfill parameter \"%s\"", declared->name),
+						   JsonContainerSize(value->val.binary.data), LIMIT_OPTIONS);
 		declared->options = palloc(sizeof(JsonbValue));
 		*declared->options = *value;
 	}
@@ -197,6 +200,7 @@ read_declaration(Jsonb *declaration)
 	if (declaration == NULL)
 		return NIL;
 	it = iterate(declaration, "{\"department\": {\"type\": \"text\", \"required\": true}}");
+	limit_check_number("parameters of a backfill", JB_ROOT_COUNT(declaration), LIMIT_PARAMETERS);
 	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
 	{
 		if (token == WJB_KEY)

@@ -17,11 +17,13 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/tuplestore.h"
 
 #include "base/compat.h"
+#include "base/limit.h"
 #include "base/nearest.h"
 #include "base/quantity.h"
 #include "settings/setting.h"
@@ -290,10 +292,17 @@ for_each_setting(Jsonb *object, RunSettings *result, SettingGiver giver)
 	}
 }
 
+static void
+check_length(Jsonb *object)
+{
+	limit_check_bytes("the object of backfill settings", VARSIZE(object), LIMIT_SETTINGS);
+}
+
 /* Raises an error unless the object holds valid settings only. */
 void
 settings_check(Jsonb *object)
 {
+	check_length(object);
 	for_each_setting(object, NULL, GIVEN_ANEW);
 }
 
@@ -301,6 +310,7 @@ settings_check(Jsonb *object)
 void
 settings_check_alterable(Jsonb *object)
 {
+	check_length(object);
 	for_each_setting(object, NULL, GIVEN_TO_RUN);
 }
 
@@ -316,6 +326,14 @@ check_sizes(const RunSettings *resolved)
 						   resolved->min_batch_size, resolved->max_batch_size)));
 }
 
+/* The settings without the windows, which the settings of a window go on top of. */
+static Jsonb *
+without_windows(Jsonb *object)
+{
+	return DatumGetJsonbP(DirectFunctionCall2(jsonb_delete, JsonbPGetDatum(object),
+											  CStringGetTextDatum("windows")));
+}
+
 /*
  * Raises an error if the settings contradict one another, also in a window, or
  * need a scope that there is not.
@@ -325,17 +343,21 @@ settings_check_together(Jsonb *object, const char *scope)
 {
 	RunSettings resolved;
 	RunSettings in_window;
+	Jsonb	   *outside;
 	ListCell   *lc;
 
+	check_length(object);
 	settings_resolve(object, &resolved);
 	check_sizes(&resolved);
+	outside = without_windows(object);
 	foreach(lc, resolved.windows)
 	{
 		Window	   *window = lfirst(lc);
 
+		CHECK_FOR_INTERRUPTS();
 		if (window->settings == NULL)
 			continue;
-		settings_resolve(settings_merge(object, window->settings), &in_window);
+		settings_resolve(settings_merge(outside, window->settings), &in_window);
 		check_sizes(&in_window);
 	}
 	if (resolved.verify && scope == NULL)
@@ -445,10 +467,15 @@ settings_resolve(Jsonb *object, RunSettings *result)
 void
 settings_resolve_at(Jsonb *object, TimestampTz at, RunSettings *result, WindowMatch *match)
 {
+	List	   *windows;
+
 	settings_resolve(object, result);
-	window_match(result->windows, at, match);
-	if (match->window && match->window->settings)
-		settings_resolve(settings_merge(object, match->window->settings), result);
+	windows = result->windows;
+	window_match(windows, at, match);
+	if (match->window == NULL || match->window->settings == NULL)
+		return;
+	settings_resolve(settings_merge(without_windows(object), match->window->settings), result);
+	result->windows = windows;
 }
 
 /* The value for the server's parameter synchronous_commit. */

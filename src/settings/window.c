@@ -30,6 +30,7 @@
 #include "utils/tuplestore.h"
 
 #include "base/compat.h"
+#include "base/limit.h"
 #include "base/nearest.h"
 #include "settings/window.h"
 
@@ -203,6 +204,8 @@ add_days(Window *window, int number, char *text)
 			bad_windows(psprintf("Window %d: the range \"%s\" ends before it begins.",
 								 number, whole), NULL);
 		window->dates = lappend(window->dates, dates);
+		limit_check_number(psprintf("dates in window %d of backfill setting \"windows\"", number),
+						   list_length(window->dates), LIMIT_DATES);
 	}
 	else
 	{
@@ -307,14 +310,36 @@ zone_hint(const char *name)
 }
 
 /*
- * A time zone by its name.  A bare offset is refused: PostgreSQL would read it
- * as POSIX does, in which +02 lies west of Greenwich.
+ * Whether the text may be the name of a zone.  A bare offset, and what follows the
+ * rules of POSIX, is none: +02 lies west of Greenwich there, and there is no end
+ * of such zones, each of which stays in the memory of whatever process has met it.
+ * They have digits, which few names have.
  */
+static bool
+is_zone_name(const char *text)
+{
+	static const char *const patterns[] = {
+		"etc/gmt9", "etc/gmt+9", "etc/gmt-9", "etc/gmt+99", "etc/gmt-99",
+		"gmt0", "gmt+0", "gmt-0", "est5edt", "cst6cdt", "mst7mdt", "pst8pdt"
+	};
+	char	   *lower = asc_tolower(text, strlen(text));
+
+	if (strpbrk(text, "0123456789") == NULL)
+		return isalpha((unsigned char) *text);
+	for (int i = 0; i < lengthof(patterns); i++)
+	{
+		if (looks_like(lower, patterns[i]))
+			return true;
+	}
+	return false;
+}
+
+/* A time zone by its name. */
 static pg_tz *
 zone_value(int number, const JsonbValue *value)
 {
 	char	   *text = string_value(number, "timezone", value);
-	pg_tz	   *zone = isalpha((unsigned char) *text) ? pg_tzset(text) : NULL;
+	pg_tz	   *zone = is_zone_name(text) ? pg_tzset(text) : NULL;
 
 	if (zone == NULL || !pg_tz_acceptable(zone))
 		bad_windows(psprintf("Window %d: \"%s\" is not the name of a time zone.",
@@ -429,9 +454,12 @@ window_parse(JsonbContainer *container)
 	if (!JsonContainerIsArray(container) || JsonContainerIsScalar(container))
 		bad_windows("The value must be an array of objects.",
 					"Write for example '[{\"days\": \"mon-fri\", \"from\": \"08:00\", \"to\": \"18:00\", \"closed\": true}]'.");
+	limit_check_number("windows in backfill setting \"windows\"", JsonContainerSize(container),
+					   LIMIT_WINDOWS);
 	it = JsonbIteratorInit(container);
 	while ((token = JsonbIteratorNext(&it, &element, true)) != WJB_DONE)
 	{
+		CHECK_FOR_INTERRUPTS();
 		if (token == WJB_ELEM)
 			windows = lappend(windows, read_window(list_length(windows) + 1, &element));
 	}
@@ -520,6 +548,33 @@ next_boundary(const Window *window, TimestampTz at, const Clock *clock)
 }
 
 /*
+ * An instant at or after "at" before which a window of dates alone, which does not
+ * match, does not begin to; DT_NOEND when all of them are over.
+ */
+static TimestampTz
+skip_to_dates(const Window *window, TimestampTz at, const Clock *clock)
+{
+	DateADT		first = DATEVAL_NOEND;
+	ListCell   *lc;
+
+	foreach(lc, window->dates)
+	{
+		const WindowDates *dates = lfirst(lc);
+
+		/* what is after midnight belongs to the day before */
+		if (dates->last >= clock->date - 1)
+			first = Min(first, dates->first);
+	}
+	if (first == DATEVAL_NOEND)
+		return DT_NOEND;
+
+	/* days of the calendar may be longer or shorter, by hours */
+	if (first > clock->date + 2)
+		at += (int64) (first - clock->date - 2) * USECS_PER_DAY;
+	return at;
+}
+
+/*
  * When the window, which matches "at" that instant or does not, ceases or
  * begins to.  DT_NOEND if that is not before "end".
  */
@@ -529,6 +584,17 @@ next_change(const Window *window, TimestampTz at, TimestampTz end)
 	Clock		clock = read_clock(window->zone, at);
 	bool		now = matches(window, &clock);
 
+	/* every hour of every day */
+	if (window->weekdays == EVERY_DAY &&
+		(window->from == window->to || (window->from == 0 && window->to == USECS_PER_DAY)))
+		return DT_NOEND;
+	if (!now && window->weekdays == 0)
+	{
+		at = skip_to_dates(window, at, &clock);
+		if (at >= end)
+			return DT_NOEND;
+		clock = read_clock(window->zone, at);
+	}
 	while ((at = next_boundary(window, at, &clock)) < end)
 	{
 		clock = read_clock(window->zone, at);

@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/quantity.h"
 #include "shared/ledger.h"
 #include "shared/pace.h"
@@ -311,7 +312,7 @@ pace_take_probe(int64 interval, TimestampTz *due)
 	if (p)
 	{
 		*due = TimestampTzPlusMilliseconds(p->probed_at, interval);
-		mine = p->pace.probed && *due <= now;
+		mine = p->pace.probed && !clock_is_ahead(*due, now, interval);
 		if (mine)
 			p->probed_at = now;
 	}

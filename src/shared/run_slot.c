@@ -125,8 +125,15 @@ run_slot_sample(Oid database)
 		double		seconds = (now - r->sampled_at) / 1000000.0;
 		double		rate;
 
-		if (!r->in_use || r->database != database || seconds < 0.9)
+		if (!r->in_use || r->database != database || (seconds >= 0 && seconds < 0.9))
 			continue;
+		if (seconds < 0)
+		{
+			/* the clock was set back: measured from now on */
+			r->sampled_rows = r->rows_scanned;
+			r->sampled_at = now;
+			continue;
+		}
 		rate = (r->rows_scanned - r->sampled_rows) / seconds;
 		r->rate = r->rate < 0 ? rate :
 			RATE_WEIGHT * rate + (1 - RATE_WEIGHT) * r->rate;

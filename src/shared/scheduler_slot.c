@@ -131,6 +131,53 @@ scheduler_slot_release(int slot)
 	segment_unlock();
 }
 
+/* Whether there was a place for the last scheduler that was to be started. */
+void
+scheduler_slot_note_room(bool room)
+{
+	segment_lock(LW_EXCLUSIVE);
+	segment->out_of_workers = !room;
+	segment_unlock();
+}
+
+/* Whether the database has a scheduler, or is about to. */
+bool
+scheduler_slot_is_alive(Oid database)
+{
+	bool		alive = false;
+
+	segment_lock(LW_SHARED);
+	for (int i = 0; i < SCHEDULER_SLOTS; i++)
+	{
+		SchedulerSlot *s = &segment->schedulers[i];
+
+		alive = alive || (s->database == database &&
+						  (s->state == SCHEDULER_STARTING || s->state == SCHEDULER_RUNNING));
+	}
+	segment_unlock();
+	return alive;
+}
+
+/* Why a database without a scheduler cannot have one at present, or NULL. */
+const char *
+scheduler_slot_obstacle(void)
+{
+	const char *reason = NULL;
+	int			taken = 0;
+
+	segment_lock(LW_SHARED);
+	for (int i = 0; i < SCHEDULER_SLOTS; i++)
+		taken += segment->schedulers[i].state != SCHEDULER_FREE;
+	if (segment->launcher == NULL)
+		reason = "waits for a scheduler: the launcher is not at work; the server log says why";
+	else if (segment->out_of_workers)
+		reason = "waits for a scheduler: all of \"max_worker_processes\" are in use";
+	else if (taken == SCHEDULER_SLOTS)
+		reason = "waits for a scheduler: too many databases have one";
+	segment_unlock();
+	return reason;
+}
+
 /*
  * Collect one scheduler that has gone: its database, when it wants to be
  * started again, and whether it died.  Returns false when there is none.  A

@@ -168,6 +168,8 @@ typedef struct Budgets
 #define SCHEDULER_SLOTS		64
 #define REQUESTS			64
 
+#define PARDONS				64
+
 /* A process that was registered but did not attach in this time is lost. */
 #define LOST_AFTER_MS		60000
 
@@ -204,6 +206,7 @@ typedef struct Segment
 	bool		clean_start;	/* the server had been shut down in good order */
 	TimestampTz first_worker_at;	/* when a worker attached first, or 0 */
 	Latch	   *launcher;
+	bool		out_of_workers; /* the launcher found no place for a scheduler */
 	bool		rescan;			/* more requests than fit: look everywhere */
 	int			nrequests;
 	Oid			requests[REQUESTS];
@@ -212,6 +215,10 @@ typedef struct Segment
 	Budgets		budgets;		/* of all runs together */
 	int			nworkers;
 	int			nruns;
+	/* workers that ended, with a batch in hand, through no fault of the batch */
+	int			npardoned;		/* so many ever */
+	int64		pardoned[PARDONS];	/* their tokens, the last ones */
+
 	/* nworkers worker slots follow, then nruns run slots */
 } Segment;
 

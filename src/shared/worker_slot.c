@@ -13,8 +13,12 @@
 #include "miscadmin.h"
 #include "signal.h"
 #include "storage/ipc.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
 #include "utils/timestamp.h"
+#include "utils/wait_event.h"
 
+#include "base/clock.h"
 #include "shared/segment.h"
 #include "shared/worker_slot.h"
 
@@ -151,6 +155,56 @@ worker_slot_cancel(Oid database, int64 run_id)
 	segment_unlock();
 }
 
+/* Whether a worker of the run waits for a synchronous standby. */
+bool
+worker_slot_in_sync_rep(Oid database, int64 run_id)
+{
+	bool		found = false;
+
+	segment_lock(LW_SHARED);
+	for (int i = 0; i < segment->nworkers && !found; i++)
+	{
+		PGPROC	   *proc;
+
+		if (!segment_works_for(&segment_workers[i], database, run_id) || !segment_workers[i].attached)
+			continue;
+		proc = BackendPidGetProc(segment_workers[i].pid);
+		found = proc && proc->wait_event_info == WAIT_EVENT_SYNC_REP;
+	}
+	segment_unlock();
+	return found;
+}
+
+/*
+ * The worker is about to end because something of ours could not be done, not
+ * because of the batch that it may have in hand.
+ */
+void
+worker_slot_pardon(void)
+{
+	WorkerSlot *w = segment_my_worker();
+
+	if (w == NULL)
+		return;
+	segment_lock(LW_EXCLUSIVE);
+	segment->pardoned[segment->npardoned++ % PARDONS] = w->token;
+	segment_unlock();
+}
+
+/* The tokens of such workers, in the current memory context.  Returns their number. */
+int
+worker_slot_pardoned(int64 **tokens)
+{
+	int			n;
+
+	*tokens = palloc(sizeof(segment->pardoned));
+	segment_lock(LW_SHARED);
+	n = Min(segment->npardoned, PARDONS);
+	memcpy(*tokens, segment->pardoned, sizeof(segment->pardoned));
+	segment_unlock();
+	return n;
+}
+
 static void
 worker_exit(int code, Datum arg)
 {
@@ -215,8 +269,7 @@ worker_slot_is_cautious(void)
 
 	segment_lock(LW_SHARED);
 	cautious = !segment->clean_start &&
-		!TimestampDifferenceExceeds(segment->first_worker_at, GetCurrentTimestamp(),
-									CAUTION_MS);
+		!clock_has_passed(segment->first_worker_at, GetCurrentTimestamp(), CAUTION_MS);
 	segment_unlock();
 	return cautious;
 }
@@ -337,7 +390,7 @@ worker_slot_long_batches(Oid database, WorkerSlot **copies, long *next)
 
 		/* what begins now cannot have taken long before that time */
 		left = w->state != WORKER_RUNNING ? yield_after :
-			yield_after - (now - w->state_since) / 1000;
+			yield_after - Max(now - w->state_since, 0) / 1000;
 		if (left <= 0)
 		{
 			(*copies)[n] = *w;

@@ -20,6 +20,14 @@
 #include "store/batch.h"
 #include "store/store.h"
 
+/*
+ * Whether a batch need not wait to be tried again.  Nothing is put aside for longer
+ * than a minute (STORE_RETRY_MAX_MS): what seems to be, was before the clock was
+ * set back.
+ */
+#define DUE_AT(now) \
+	"(retry_at IS NULL OR retry_at <= " now " OR retry_at > " now " + interval '1 min')"
+
 static Sql sql_last_batch = {
 	"SELECT number, end_key FROM backfill.batch WHERE run_id = $1 AND part = 0 "
 	" ORDER BY number DESC, part DESC LIMIT 1",
@@ -73,7 +81,7 @@ static Sql sql_take_pending = {
 	" WHERE run_id = $1 AND (number, part) = ("
 	"   SELECT number, part FROM backfill.batch "
 	"    WHERE " STORE_OPEN_BATCHES " AND status = 'pending' AND crashes < $4 "
-	"      AND (retry_at IS NULL OR retry_at <= $6) "
+	"      AND " DUE_AT("$6") " "
 	"    ORDER BY number, CASE WHEN error IS NULL THEN -part ELSE part END LIMIT 1) "
 	"RETURNING number, start_key, end_key, start_inclusive, attempt, crashes, "
 	"          rows_scanned, part, error IS NOT NULL, tries",
@@ -115,9 +123,10 @@ store_take_pending(StoreSession *session, int64 run_id, int64 token,
 }
 
 static Sql sql_pending_due = {
-	"SELECT min(coalesce(retry_at, '-infinity')) FROM backfill.batch "
+	"SELECT min(CASE WHEN " DUE_AT("$3") " THEN '-infinity' ELSE retry_at END) "
+	"  FROM backfill.batch "
 	" WHERE " STORE_OPEN_BATCHES " AND status = 'pending' AND crashes < $2",
-	2, {INT8OID, INT4OID}
+	3, {INT8OID, INT4OID, TIMESTAMPTZOID}
 };
 
 /*
@@ -127,7 +136,11 @@ static Sql sql_pending_due = {
 TimestampTz
 store_pending_due(StoreSession *session, int64 run_id, int crashes_below)
 {
-	Datum		args[] = {Int64GetDatum(run_id), Int32GetDatum(crashes_below)};
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		Int32GetDatum(crashes_below),
+		TimestampTzGetDatum(GetCurrentTimestamp())
+	};
 	bool		isnull;
 	Datum		due;
 
@@ -187,7 +200,7 @@ store_give_back_batch(StoreSession *session, int64 run_id, const BatchInfo *batc
 		Int64GetDatum(batch->number),
 		Int64GetDatum(token),
 		CStringGetTextDatum(status),
-		store_text_or_null(error, &nulls[4]),
+		store_note_or_null(error, &nulls[4]),
 		Int32GetDatum(batch->part)
 	};
 
@@ -206,52 +219,63 @@ void
 store_retry_batch(StoreSession *session, int64 run_id, const BatchInfo *batch,
 					int64 token, TimestampTz retry_at, const char *error)
 {
+	char		nulls[] = "       ";
 	Datum		args[] = {
 		Int64GetDatum(run_id),
 		Int64GetDatum(batch->number),
 		Int64GetDatum(token),
-		CStringGetTextDatum(error),
+		store_note_or_null(error, &nulls[3]),
 		Int32GetDatum(batch->part),
 		Int32GetDatum(batch->tries),
 		TimestampTzGetDatum(retry_at)
 	};
 
-	store_sql(&sql_retry_batch, args, NULL);
+	store_sql(&sql_retry_batch, args, nulls);
 }
+
+#define IS_INNOCENT "(token >> 32 <> $3 AND $4 OR token = ANY ($5))"
 
 static Sql sql_recover_batches = {
 	"UPDATE backfill.batch SET status = 'pending', "
-	"       crashes = crashes + CASE WHEN token >> 32 <> $3 AND $4 THEN 0 ELSE 1 END, "
-	"       error = CASE WHEN token >> 32 <> $3 AND $4 THEN error "
+	"       crashes = crashes + CASE WHEN " IS_INNOCENT " THEN 0 ELSE 1 END, "
+	"       error = CASE WHEN " IS_INNOCENT " THEN error "
 	"               ELSE 'the worker that had the batch in hand died' END "
 	" WHERE " STORE_OPEN_BATCHES " AND status = 'running' AND NOT token = ANY ($2) "
 	"RETURNING number, crashes",
-	4, {INT8OID, INT8ARRAYOID, INT8OID, BOOLOID}
+	5, {INT8OID, INT8ARRAYOID, INT8OID, BOOLOID, INT8ARRAYOID}
 };
+
+static ArrayType *
+make_tokens(const int64 *tokens, int n)
+{
+	Datum	   *elements = palloc(sizeof(Datum) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		elements[i] = Int64GetDatum(tokens[i]);
+	return construct_array(elements, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+						   TYPALIGN_DOUBLE);
+}
 
 /*
  * Make running batches pending whose worker is none of the living.  It counts
- * as a crash, except for workers that ended with the server in good order: in
- * an earlier life of it, if the present one (boot) began cleanly.  Returns
- * their number; *worst and *crashes tell of the one that brought down most.
+ * as a crash, except for workers that ended with the server in good order, in an
+ * earlier life of it, if the present one (boot) began cleanly; and for those that
+ * are pardoned.  Returns their number; *worst and *crashes tell of the one that
+ * brought down most.
  */
 int
-store_recover_batches(StoreSession *session, int64 run_id, int64 *tokens,
-						int ntokens, int64 boot, bool clean_start,
+store_recover_batches(StoreSession *session, int64 run_id, const BatchClaimants *claimants,
 						int64 *worst, int *crashes)
 {
-	Datum	   *elements = palloc(sizeof(Datum) * Max(ntokens, 1));
-	Datum		args[4];
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		PointerGetDatum(make_tokens(claimants->living, claimants->nliving)),
+		Int64GetDatum(claimants->boot),
+		BoolGetDatum(claimants->clean_start),
+		PointerGetDatum(make_tokens(claimants->pardoned, claimants->npardoned))
+	};
 	uint64		n;
 
-	for (int i = 0; i < ntokens; i++)
-		elements[i] = Int64GetDatum(tokens[i]);
-	args[0] = Int64GetDatum(run_id);
-	args[1] = PointerGetDatum(construct_array(elements, ntokens, INT8OID,
-											  sizeof(int64), FLOAT8PASSBYVAL,
-											  TYPALIGN_DOUBLE));
-	args[2] = Int64GetDatum(boot);
-	args[3] = BoolGetDatum(clean_start);
 	n = store_sql(&sql_recover_batches, args, NULL);
 	*worst = 0;
 	*crashes = 0;
@@ -287,7 +311,7 @@ store_reopen_batches(StoreSession *session, int64 run_id)
 }
 
 static Sql sql_open_batches = {
-	"SELECT count(*), count(*) FILTER (WHERE retry_at IS NULL OR retry_at <= $2) "
+	"SELECT count(*), count(*) FILTER (WHERE " DUE_AT("$2") ") "
 	"  FROM backfill.batch "
 	" WHERE " STORE_OPEN_BATCHES " AND status <> 'completed' AND NOT skipped",
 	2, {INT8OID, TIMESTAMPTZOID}
@@ -338,7 +362,7 @@ store_shrink_batch(StoreSession *session, int64 run_id, const BatchInfo *batch,
 		Int64GetDatum(token),
 		PointerGetDatum(start),
 		Int64GetDatum(rows),
-		store_text_or_null(error, &nulls[6])
+		store_note_or_null(error, &nulls[6])
 	};
 
 	return store_sql(&sql_shrink_batch, args, nulls) == 1;
@@ -346,21 +370,22 @@ store_shrink_batch(StoreSession *session, int64 run_id, const BatchInfo *batch,
 
 static Sql sql_insert_part = {
 	"INSERT INTO backfill.batch (run_id, number, part, start_key, end_key, "
-	"       start_inclusive, status, rows_scanned, error) "
-	"SELECT $1, $2, max(part) + 1, $3, $4, $5, 'pending', $6, $7 "
+	"       start_inclusive, status, rows_scanned, error, crashes) "
+	"SELECT $1, $2, max(part) + 1, $3, $4, $5, 'pending', $6, $7, $8 "
 	"  FROM backfill.batch WHERE run_id = $1 AND number = $2",
-	7, {INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID, BOOLOID, INT8OID, TEXTOID}
+	8, {INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID, BOOLOID, INT8OID, TEXTOID, INT4OID}
 };
 
 /*
- * Insert a part of a batch that is divided, pending; error may be NULL.  Needs the
- * claim lock.
+ * Insert a part of a batch that is divided, pending; error may be NULL.  It inherits
+ * the crashes, or dividing would clear what brings the server down of suspicion.
+ * Needs the claim lock.
  */
 void
 store_insert_part(StoreSession *session, int64 run_id, const BatchInfo *part,
 					const char *error)
 {
-	char		nulls[] = "       ";
+	char		nulls[] = "        ";
 	Datum		args[] = {
 		Int64GetDatum(run_id),
 		Int64GetDatum(part->number),
@@ -368,7 +393,8 @@ store_insert_part(StoreSession *session, int64 run_id, const BatchInfo *part,
 		PointerGetDatum(part->end_key),
 		BoolGetDatum(part->start_inclusive),
 		Int64GetDatum(part->rows_scanned),
-		store_text_or_null(error, &nulls[6])
+		store_note_or_null(error, &nulls[6]),
+		Int32GetDatum(part->crashes)
 	};
 
 	store_sql(&sql_insert_part, args, nulls);
@@ -407,12 +433,13 @@ store_skip_batch(StoreSession *session, int64 run_id, const BatchInfo *batch,
 {
 	TimestampTz now = GetCurrentTimestamp();
 	char		nulls[] = "             ";
+	char		no_nulls[] = "       ";
 	Datum		skip[] = {
 		Int64GetDatum(run_id),
 		Int64GetDatum(batch->number),
 		Int32GetDatum(batch->part),
 		Int64GetDatum(token),
-		CStringGetTextDatum(error->message),
+		store_note_or_null(error->message, &no_nulls[4]),
 		TimestampTzGetDatum(now),
 		Int32GetDatum(batch->attempt)
 	};
@@ -422,9 +449,9 @@ store_skip_batch(StoreSession *session, int64 run_id, const BatchInfo *batch,
 		Int32GetDatum(batch->part),
 		PointerGetDatum(key),
 		CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)),
-		store_text_or_null(error->message, &nulls[5]),
-		store_text_or_null(error->detail, &nulls[6]),
-		store_text_or_null(error->context, &nulls[7]),
+		store_note_or_null(error->message, &nulls[5]),
+		store_note_or_null(error->detail, &nulls[6]),
+		store_note_or_null(error->context, &nulls[7]),
 		store_text_or_null(error->schema_name, &nulls[8]),
 		store_text_or_null(error->table_name, &nulls[9]),
 		store_text_or_null(error->column_name, &nulls[10]),
@@ -432,7 +459,7 @@ store_skip_batch(StoreSession *session, int64 run_id, const BatchInfo *batch,
 		TimestampTzGetDatum(now)
 	};
 
-	if (store_sql(&sql_skip_batch, skip, NULL) != 1)
+	if (store_sql(&sql_skip_batch, skip, no_nulls) != 1)
 		return false;
 	store_sql(&sql_store_error, store, nulls);
 	return true;

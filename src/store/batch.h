@@ -13,6 +13,9 @@
 
 #include "store/store.h"
 
+/* No batch that is put aside waits for longer, in milliseconds. */
+#define STORE_RETRY_MAX_MS	60000
+
 /* A batch in hand. */
 typedef struct BatchInfo
 {
@@ -34,6 +37,17 @@ typedef struct BatchInfo
 #define BATCH_CRASHES_FATAL		3
 /* One that did so often is only run while no other such batch is. */
 #define BATCH_CRASHES_SUSPECT	1
+
+/* What is known of those who have batches in hand, by their tokens. */
+typedef struct BatchClaimants
+{
+	const int64 *living;
+	int			nliving;
+	const int64 *pardoned;		/* ended, but not because of their batch */
+	int			npardoned;
+	int64		boot;			/* the present life of the server, */
+	bool		clean_start;	/* which began in good order */
+} BatchClaimants;
 
 /* What a completed batch did. */
 typedef struct BatchResult
@@ -61,8 +75,8 @@ extern bool store_give_back_batch(StoreSession *session, int64 run_id,
 extern void store_retry_batch(StoreSession *session, int64 run_id,
 							  const BatchInfo *batch, int64 token, TimestampTz retry_at,
 							  const char *error);
-extern int	store_recover_batches(StoreSession *session, int64 run_id, int64 *tokens,
-								  int ntokens, int64 boot, bool clean_start,
+extern int	store_recover_batches(StoreSession *session, int64 run_id,
+								  const BatchClaimants *claimants,
 								  int64 *worst, int *crashes);
 extern int64 store_reopen_batches(StoreSession *session, int64 run_id);
 extern int64 store_open_batches(StoreSession *session, int64 run_id, int64 *due);

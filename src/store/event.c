@@ -62,7 +62,7 @@ store_add_event(StoreSession *session, const RunInfo *run, const EventInfo *even
 		Int32GetDatum(event->batch ? event->batch->part : 0),
 		store_text_or_null(event->role, &nulls[8]),
 		store_text_or_null(event->sqlstate, &nulls[9]),
-		store_text_or_null(event->reason, &nulls[10])
+		store_note_or_null(event->reason, &nulls[10])
 	};
 
 	if (event->batch == NULL)
@@ -130,6 +130,22 @@ store_add_hook(StoreSession *session, const HookInfo *hook, const char *name,
 	};
 
 	return store_sql(&sql_add_hook, args, nulls) > 0;
+}
+
+static Sql sql_count_hooks = {
+	"SELECT count(*) FROM backfill.hook WHERE name IS NOT DISTINCT FROM $1",
+	1, {TEXTOID}
+};
+
+/* How many hooks there are for the definition, or for all runs if name is NULL. */
+int64
+store_count_hooks(StoreSession *session, const char *name)
+{
+	char		nulls[] = " ";
+	Datum		args[] = {store_text_or_null(name, &nulls[0])};
+
+	store_sql(&sql_count_hooks, args, nulls);
+	return DatumGetInt64(store_column(0, 1, NULL));
 }
 
 static Sql sql_delete_hook = {

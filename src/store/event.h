@@ -43,6 +43,7 @@ typedef struct HookInfo
 extern void store_add_event(StoreSession *session, const RunInfo *run,
 							const EventInfo *event);
 extern void store_prune(StoreSession *session, TimestampTz before);
+extern int64 store_count_hooks(StoreSession *session, const char *name);
 extern bool store_add_hook(StoreSession *session, const HookInfo *hook,
 						   const char *name, Oid created_by);
 extern bool store_delete_hook(StoreSession *session, const HookInfo *hook,

@@ -22,13 +22,19 @@
 #include "store/status.h"
 #include "store/store.h"
 
-#define RUN_COLUMNS \
+/* What says how a run stands, and nothing that may be long. */
+#define RUN_HEAD \
 	"id, name, status, requested, immediate, owner::oid, " \
-	"backfill.is_local(database, system_identifier), target::oid, statement, " \
-	"scope, key, settings, search_path, start_at, key_types, start_key, " \
-	"end_key, wait_reason, parameters, parameter_types, finish, finish_step, " \
-	"verified, started_at, since, requested_by, request_reason, error, sqlstate, " \
-	"rollup_number, \"then\", \"after\", batch_size, throttled_by"
+	"backfill.is_local(database, system_identifier), target::oid, settings, " \
+	"start_at, end_key, wait_reason, finish IS NOT NULL, finish_step, verified, " \
+	"started_at, since, requested_by, request_reason, error, sqlstate, " \
+	"rollup_number, \"then\" IS NOT NULL, \"after\", batch_size, throttled_by"
+#define RUN_HEAD_COLUMNS 26
+
+/* The owner's texts and values, which only who runs or changes them needs. */
+#define RUN_TEXTS \
+	", statement, scope, key, search_path, key_types, start_key, parameters, " \
+	"parameter_types, finish, \"then\""
 
 /* A run that is not over, or is to begin again. */
 #define ACTIVE \
@@ -182,7 +188,7 @@ read_time(int row, int column)
 }
 
 static RunInfo *
-read_run(StoreSession *session, int row)
+read_head(StoreSession *session, int row)
 {
 	RunInfo    *run = MemoryContextAllocZero(session->caller, sizeof(RunInfo));
 	char	   *requested;
@@ -200,43 +206,54 @@ read_run(StoreSession *session, int row)
 	run->owner = DatumGetObjectId(store_column(row, 6, NULL));
 	run->is_local = DatumGetBool(store_column(row, 7, NULL));
 	run->target = DatumGetObjectId(store_column(row, 8, NULL));
-	run->statement = store_text(session, row, 9);
-	run->scope = store_text(session, row, 10);
-	run->key = store_text(session, row, 11);
-	run->settings = store_varlena(session, row, 12);
-	run->search_path = store_text(session, row, 13);
-	run->start_at = read_time(row, 14);
-	run->key_types = store_varlena(session, row, 15);
-	run->start_key = store_varlena(session, row, 16);
-	run->end_key = store_varlena(session, row, 17);
-	run->wait_reason = store_text(session, row, 18);
-	run->parameters = store_varlena(session, row, 19);
-	run->parameter_types = store_varlena(session, row, 20);
-	run->finish = store_text(session, row, 21);
-	run->finish_step = DatumGetInt32(store_column(row, 22, NULL));
-	run->verified = DatumGetBool(store_column(row, 23, NULL));
-	run->started_at = read_time(row, 24);
-	run->since = read_time(row, 25);
-	run->requested_by = store_text(session, row, 26);
-	run->request_reason = store_text(session, row, 27);
-	run->error = store_text(session, row, 28);
-	run->sqlstate = store_text(session, row, 29);
-	run->rollup_number = DatumGetInt64(store_column(row, 30, NULL));
-	run->then = store_varlena(session, row, 31);
-	run->after = store_varlena(session, row, 32);
-	batch_size = store_column(row, 33, &isnull);
+	run->settings = store_varlena(session, row, 9);
+	run->start_at = read_time(row, 10);
+	run->end_key = store_varlena(session, row, 11);
+	run->wait_reason = store_text(session, row, 12);
+	run->has_finish = DatumGetBool(store_column(row, 13, NULL));
+	run->finish_step = DatumGetInt32(store_column(row, 14, NULL));
+	run->verified = DatumGetBool(store_column(row, 15, NULL));
+	run->started_at = read_time(row, 16);
+	run->since = read_time(row, 17);
+	run->requested_by = store_text(session, row, 18);
+	run->request_reason = store_text(session, row, 19);
+	run->error = store_text(session, row, 20);
+	run->sqlstate = store_text(session, row, 21);
+	run->rollup_number = DatumGetInt64(store_column(row, 22, NULL));
+	run->has_then = DatumGetBool(store_column(row, 23, NULL));
+	run->after = store_varlena(session, row, 24);
+	batch_size = store_column(row, 25, &isnull);
 	run->batch_size = isnull ? 0 : DatumGetInt64(batch_size);
-	run->throttled_by = store_text(session, row, 34);
+	run->throttled_by = store_text(session, row, 26);
 	return run;
 }
 
-static Sql sql_lock_run = {
-	"SELECT " RUN_COLUMNS " FROM backfill.run WHERE id = $1 FOR NO KEY UPDATE",
+static RunInfo *
+read_run(StoreSession *session, int row)
+{
+	RunInfo    *run = read_head(session, row);
+	int			n = RUN_HEAD_COLUMNS;
+
+	run->statement = store_text(session, row, ++n);
+	run->scope = store_text(session, row, ++n);
+	run->key = store_text(session, row, ++n);
+	run->search_path = store_text(session, row, ++n);
+	run->key_types = store_varlena(session, row, ++n);
+	run->start_key = store_varlena(session, row, ++n);
+	run->parameters = store_varlena(session, row, ++n);
+	run->parameter_types = store_varlena(session, row, ++n);
+	run->finish = store_text(session, row, ++n);
+	run->then = store_varlena(session, row, ++n);
+	return run;
+}
+
+static Sql sql_load_run_locked = {
+	"SELECT " RUN_HEAD RUN_TEXTS " FROM backfill.run WHERE id = $1 FOR NO KEY UPDATE",
 	1, {INT8OID}
 };
 
 static Sql sql_load_run = {
-	"SELECT " RUN_COLUMNS " FROM backfill.run WHERE id = $1",
+	"SELECT " RUN_HEAD RUN_TEXTS " FROM backfill.run WHERE id = $1",
 	1, {INT8OID}
 };
 
@@ -246,69 +263,116 @@ store_load_run(StoreSession *session, int64 id, bool for_update)
 {
 	Datum		args[] = {Int64GetDatum(id)};
 
-	if (store_sql(for_update ? &sql_lock_run : &sql_load_run, args, NULL) == 0)
+	if (store_sql(for_update ? &sql_load_run_locked : &sql_load_run, args, NULL) == 0)
 		return NULL;
 	return read_run(session, 0);
 }
 
-static Sql sql_try_run = {
-	"SELECT " RUN_COLUMNS " FROM backfill.run WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED",
-	1, {INT8OID}
-};
-
-/* The same, locked; NULL also when somebody else has it locked. */
-RunInfo *
-store_try_run(StoreSession *session, int64 id)
+/* The head of a run, by one of the queries, or NULL. */
+static RunInfo *
+load_head(StoreSession *session, Sql *sql, int64 id)
 {
 	Datum		args[] = {Int64GetDatum(id)};
 
-	return store_sql(&sql_try_run, args, NULL) == 0 ? NULL : read_run(session, 0);
+	return store_sql(sql, args, NULL) == 0 ? NULL : read_head(session, 0);
 }
 
-static List *
-read_runs(StoreSession *session, Sql *sql)
+static Sql sql_try_run = {
+	"SELECT " RUN_HEAD " FROM backfill.run WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED",
+	1, {INT8OID}
+};
+
+/* The head of the run, locked; NULL also when somebody else has it locked. */
+RunInfo *
+store_try_run(StoreSession *session, int64 id)
 {
-	uint64		n = store_sql(sql, NULL, NULL);
-	List	   *result = NIL;
-	MemoryContext old;
+	return load_head(session, &sql_try_run, id);
+}
 
-	for (uint64 i = 0; i < n; i++)
-	{
-		RunInfo    *run = read_run(session, i);
+static Sql sql_lock_run = {
+	"SELECT " RUN_HEAD " FROM backfill.run WHERE id = $1 FOR NO KEY UPDATE",
+	1, {INT8OID}
+};
 
-		old = MemoryContextSwitchTo(session->caller);
-		result = lappend(result, run);
-		MemoryContextSwitchTo(old);
-	}
-	return result;
+/* The head of the run, locked. */
+RunInfo *
+store_lock_run(StoreSession *session, int64 id)
+{
+	return load_head(session, &sql_lock_run, id);
 }
 
 static Sql sql_active_runs = {
-	"SELECT " RUN_COLUMNS " FROM backfill.run "
+	"SELECT id, status, requested IS NOT NULL, start_at FROM backfill.run "
 	" WHERE (status IN ('pending', 'enqueued', 'running') OR requested IS NOT NULL) "
 	"   AND backfill.is_local(database, system_identifier) ORDER BY id",
 	0
 };
 
-/* The runs of this database that the scheduler has to look after. */
+/* The runs of this database that the scheduler has to look after: RunDue. */
 List *
 store_active_runs(StoreSession *session)
 {
-	return read_runs(session, &sql_active_runs);
+	uint64		n = store_sql(&sql_active_runs, NULL, NULL);
+	MemoryContext old = MemoryContextSwitchTo(session->caller);
+	List	   *result = NIL;
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		RunDue	   *due = palloc(sizeof(RunDue));
+
+		due->id = DatumGetInt64(store_column(i, 1, NULL));
+		due->status = status_from_name(TextDatumGetCString(store_column(i, 2, NULL)));
+		due->is_requested = DatumGetBool(store_column(i, 3, NULL));
+		due->start_at = read_time(i, 4);
+		result = lappend(result, due);
+	}
+	MemoryContextSwitchTo(old);
+	return result;
+}
+
+/* The rows of a query for ids and owners, in the caller's memory; as many as *n. */
+static RunOwner *
+read_owners(StoreSession *session, Sql *sql, Datum *args, uint64 *n)
+{
+	RunOwner   *result;
+
+	*n = store_sql(sql, args, NULL);
+	result = MemoryContextAllocHuge(session->caller, sizeof(RunOwner) * Max(*n, 1));
+	for (uint64 i = 0; i < *n; i++)
+	{
+		result[i].id = DatumGetInt64(store_column(i, 1, NULL));
+		result[i].owner = DatumGetObjectId(store_column(i, 2, NULL));
+	}
+	return result;
 }
 
 static Sql sql_control_runs = {
-	"SELECT " RUN_COLUMNS " FROM backfill.run "
+	"SELECT id, owner::oid FROM backfill.run "
 	" WHERE status IN ('pending', 'enqueued', 'running', 'paused') "
 	" ORDER BY id",
 	0
 };
 
 /* The runs that can be stopped, those of copies included. */
-List *
-store_control_runs(StoreSession *session)
+RunOwner *
+store_control_runs(StoreSession *session, uint64 *n)
 {
-	return read_runs(session, &sql_control_runs);
+	return read_owners(session, &sql_control_runs, NULL, n);
+}
+
+static Sql sql_run_owners = {
+	"SELECT a.id, coalesce(r.owner::oid, 0) FROM unnest($1) a(id) "
+	"  LEFT JOIN backfill.run r ON r.id = a.id ORDER BY a.id",
+	1, {INT8ARRAYOID}
+};
+
+/* Whose the runs are; nobody's, InvalidOid, where there is none. */
+RunOwner *
+store_run_owners(StoreSession *session, ArrayType *ids, uint64 *n)
+{
+	Datum		args[] = {PointerGetDatum(ids)};
+
+	return read_owners(session, &sql_run_owners, args, n);
 }
 
 static Sql sql_delete_errors = {
@@ -395,7 +459,7 @@ store_request(StoreSession *session, int64 id, RunStatus requested, bool immedia
 		CStringGetTextDatum(status_name(requested)),
 		BoolGetDatum(immediate),
 		store_text_or_null(role, &nulls[3]),
-		store_text_or_null(reason, &nulls[4])
+		store_note_or_null(reason, &nulls[4])
 	};
 
 	store_sql(&sql_request, args, nulls);
@@ -423,10 +487,10 @@ store_set_error(StoreSession *session, int64 id, const RunError *error)
 	Datum		args[] = {
 		Int64GetDatum(id),
 		store_text_or_null(error->sqlstate, &nulls[1]),
-		store_text_or_null(error->message, &nulls[2]),
-		store_text_or_null(error->detail, &nulls[3]),
-		store_text_or_null(error->hint, &nulls[4]),
-		store_text_or_null(error->context, &nulls[5])
+		store_note_or_null(error->message, &nulls[2]),
+		store_note_or_null(error->detail, &nulls[3]),
+		store_note_or_null(error->hint, &nulls[4]),
+		store_note_or_null(error->context, &nulls[5])
 	};
 
 	store_sql(&sql_set_error, args, nulls);

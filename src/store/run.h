@@ -20,7 +20,10 @@
 /* Every statement of "finish" is done. */
 #define FINISH_DONE (-1)
 
-/* A row of backfill.run. */
+/*
+ * A row of backfill.run.  The last part, the owner's texts and values, is not
+ * read, and zero, where a function says that it returns the head of a run.
+ */
 typedef struct RunInfo
 {
 	int64		id;
@@ -32,25 +35,17 @@ typedef struct RunInfo
 	Oid			owner;
 	bool		is_local;		/* belongs to this database and system */
 	Oid			target;
-	char	   *statement;
-	char	   *scope;
-	char	   *key;
-	Jsonb	   *parameters;		/* values */
-	Jsonb	   *parameter_types;
 	Jsonb	   *settings;
-	char	   *search_path;
-	char	   *finish;
+	bool		has_finish;
 	int			finish_step;	/* statements of it that are done, or FINISH_DONE */
 	bool		verified;
-	Jsonb	   *then;			/* NULL for none */
+	bool		has_then;
 	ArrayType  *after;			/* NULL for none */
 	TimestampTz start_at;		/* DT_NOBEGIN if null */
 	TimestampTz started_at;		/* likewise */
 	TimestampTz since;			/* likewise */
 	int64		rollup_number;	/* batches up to it are added up in the row */
-	ArrayType  *key_types;		/* NULL until the ends are known */
-	ArrayType  *start_key;		/* NULL until the ends are known */
-	ArrayType  *end_key;
+	ArrayType  *end_key;		/* NULL until the ends are known */
 	char	   *wait_reason;
 	char	   *requested_by;	/* NULL if backfill itself asked */
 	char	   *request_reason;
@@ -58,7 +53,34 @@ typedef struct RunInfo
 	char	   *sqlstate;
 	int64		batch_size;		/* that was found for it, or 0 */
 	char	   *throttled_by;	/* NULL if it is not */
+
+	char	   *statement;
+	char	   *scope;
+	char	   *key;
+	char	   *search_path;
+	ArrayType  *key_types;		/* NULL until the ends are known */
+	ArrayType  *start_key;		/* likewise */
+	Jsonb	   *parameters;		/* values */
+	Jsonb	   *parameter_types;
+	char	   *finish;			/* NULL for none */
+	Jsonb	   *then;			/* NULL for none */
 } RunInfo;
+
+/* What a round of the scheduler asks of every run. */
+typedef struct RunDue
+{
+	int64		id;
+	RunStatus	status;
+	bool		is_requested;
+	TimestampTz start_at;		/* DT_NOBEGIN if null */
+} RunDue;
+
+/* A run, and whose it is. */
+typedef struct RunOwner
+{
+	int64		id;
+	Oid			owner;
+} RunOwner;
 
 /* An error as a run remembers it. */
 typedef struct RunError
@@ -99,8 +121,10 @@ extern int64 store_insert_run(StoreSession *session, const DefinitionInfo *def,
 							  ArrayType *after);
 extern RunInfo *store_load_run(StoreSession *session, int64 id, bool for_update);
 extern RunInfo *store_try_run(StoreSession *session, int64 id);
+extern RunInfo *store_lock_run(StoreSession *session, int64 id);
 extern List *store_active_runs(StoreSession *session);
-extern List *store_control_runs(StoreSession *session);
+extern RunOwner *store_control_runs(StoreSession *session, uint64 *n);
+extern RunOwner *store_run_owners(StoreSession *session, ArrayType *ids, uint64 *n);
 extern void store_delete_run(StoreSession *session, int64 id);
 extern void store_set_status(StoreSession *session, int64 id, RunStatus status);
 extern void store_request(StoreSession *session, int64 id, RunStatus requested,

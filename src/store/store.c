@@ -31,6 +31,7 @@
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "storage/lmgr.h"
@@ -43,6 +44,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/limit.h"
 #include "store/store.h"
 
 /* The version of the SQL that the library is made for: default_version, by the Makefile. */
@@ -289,4 +291,20 @@ store_text_or_null(const char *text, char *null)
 {
 	*null = text ? ' ' : 'n';
 	return text ? CStringGetTextDatum(text) : (Datum) 0;
+}
+
+/*
+ * The same for what an error says, and the like: the owner's code may say a lot,
+ * and it is read again and again.
+ */
+Datum
+store_note_or_null(const char *text, char *null)
+{
+	int			length = text ? strlen(text) : 0;
+
+	if (length <= LIMIT_NOTE)
+		return store_text_or_null(text, null);
+	*null = ' ';
+	return PointerGetDatum(cstring_to_text_with_len(text,
+													pg_mbcliplen(text, length, LIMIT_NOTE)));
 }

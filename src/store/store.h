@@ -48,5 +48,6 @@ extern Datum store_column(int row, int column, bool *isnull);
 extern char *store_text(StoreSession *session, int row, int column);
 extern void *store_varlena(StoreSession *session, int row, int column);
 extern Datum store_text_or_null(const char *text, char *null);
+extern Datum store_note_or_null(const char *text, char *null);
 
 #endif							/* BACKFILL_STORE_STORE_H */

@@ -259,10 +259,17 @@ get_plan(Statement *statement, CachedPlanSource *source, ParamListInfo params)
 	return plan;
 }
 
-/* Run one source to its end.  Returns the rows processed. */
+/* What is watched at the moment, or NULL; set by statement_execute alone. */
+static StatementProgress *watched = NULL;
+
+/*
+ * Run one source to its end, watched or not.  Returns the rows processed.  Only
+ * what the portal runs is watched: its plan is not known before it is made, while
+ * functions of the user's may run already.
+ */
 static uint64
 run_source(Statement *statement, CachedPlanSource *source, ParamListInfo params,
-		   Snapshot snapshot, DestReceiver *dest)
+		   Snapshot snapshot, DestReceiver *dest, StatementProgress *progress)
 {
 	CachedPlan *plan = get_plan(statement, source, params);
 	Portal		portal = CreateNewPortal();
@@ -271,21 +278,27 @@ run_source(Statement *statement, CachedPlanSource *source, ParamListInfo params,
 	portal->visible = false;
 	PortalDefineQuery(portal, NULL, statement->text, source->commandTag,
 					  plan->stmt_list, plan);
+	if (progress)
+		progress->stmts = plan->stmt_list;
 	PortalStart(portal, params, 0, snapshot);
 	InitializeQueryCompletion(&qc);
 	compat_portal_run(portal, dest, &qc);
+	if (progress)
+		progress->stmts = NIL;
 	PortalDrop(portal, false);
 	return qc.nprocessed;
 }
 
-/* The query of the user's that is running, once statement_watch was called. */
-static QueryDesc *running_query = NULL;
+/* ---- how far a statement got ---- */
 
-static bool is_watching = false;
 static ExecutorStart_hook_type next_executor_start = NULL;
 static ExecutorEnd_hook_type next_executor_end = NULL;
 
-/* Remember the outermost query: those within it come later. */
+/*
+ * Remember the query if it is the statement's own.  Those of functions that it
+ * calls, or that the planner calls, may fail and be caught, and then never end:
+ * what was remembered of them would point to nothing.
+ */
 static void
 remember_query(QueryDesc *desc, int eflags)
 {
@@ -293,33 +306,28 @@ remember_query(QueryDesc *desc, int eflags)
 		next_executor_start(desc, eflags);
 	else
 		standard_ExecutorStart(desc, eflags);
-	if (is_watching && running_query == NULL)
-		running_query = desc;
+	if (watched && list_member_ptr(watched->stmts, desc->plannedstmt))
+		watched->query = desc;
 }
 
-/* Forget the outermost query when it ends. */
+/* Forget the query when it ends. */
 static void
 forget_query(QueryDesc *desc)
 {
-	if (running_query == desc)
-		running_query = NULL;
+	if (watched && watched->query == desc)
+		watched->query = NULL;
 	if (next_executor_end)
 		next_executor_end(desc);
 	else
 		standard_ExecutorEnd(desc);
 }
 
-/*
- * Before statements of the user's are run: from now on, in this process, know
- * how far they get.
- */
-void
-statement_watch(void)
+/* Have the executor tell us of queries, from now on, in this process. */
+static void
+install_hooks(void)
 {
 	static bool installed = false;
 
-	running_query = NULL;
-	is_watching = false;
 	if (installed)
 		return;
 	next_executor_start = ExecutorStart_hook;
@@ -330,23 +338,19 @@ statement_watch(void)
 }
 
 /*
- * While a statement of the user's is running or raising an error: the rows that
- * it has processed.  -1 if that is not known.
+ * While statement_execute runs with this progress, or raises an error: the rows
+ * that the statement has processed.  -1 if that is not known.
  */
 int64
-statement_progress(void)
+statement_progress(const StatementProgress *progress)
 {
-	return is_watching && running_query && running_query->estate ?
-		(int64) running_query->estate->es_processed : -1;
+	return progress->query && progress->query->estate ?
+		(int64) progress->query->estate->es_processed : -1;
 }
 
-/*
- * Run the user's statements with the key range in params, in the current
- * transaction.  Returns the rows processed: of several statements, the most
- * that one of them processed.
- */
-uint64
-statement_execute(Statement *statement, ParamListInfo params)
+/* Run all of them, as statement_execute. */
+static uint64
+run_all(Statement *statement, ParamListInfo params, StatementProgress *progress)
 {
 	uint64		most = 0;
 	ListCell   *lc;
@@ -356,15 +360,42 @@ statement_execute(Statement *statement, ParamListInfo params)
 		uint64		rows;
 
 		CHECK_FOR_INTERRUPTS();
-		running_query = NULL;
-		is_watching = true;
 		rows = run_source(statement, (CachedPlanSource *) lfirst(lc), params,
-						  InvalidSnapshot, None_Receiver);
-		is_watching = false;
+						  InvalidSnapshot, None_Receiver, progress);
 		most = Max(most, rows);
 		CommandCounterIncrement();
 	}
 	return most;
+}
+
+/*
+ * Run the user's statements with the key range in params, in the current
+ * transaction.  Returns the rows processed: of several statements, the most
+ * that one of them processed.  Meanwhile *progress, unless that is NULL, is for
+ * statement_progress; after an error nothing is remembered.
+ */
+uint64
+statement_execute(Statement *statement, ParamListInfo params, StatementProgress *progress)
+{
+	StatementProgress *outer = watched;
+	uint64		rows;
+
+	if (progress == NULL)
+		return run_all(statement, params, NULL);
+	install_hooks();
+	memset(progress, 0, sizeof(StatementProgress));
+	watched = progress;
+	PG_TRY();
+	{
+		rows = run_all(statement, params, progress);
+	}
+	PG_FINALLY();
+	{
+		memset(progress, 0, sizeof(StatementProgress));
+		watched = outer;
+	}
+	PG_END_TRY();
+	return rows;
 }
 
 static bool
@@ -421,7 +452,7 @@ statement_fetch(Statement *statement, ParamListInfo params, Snapshot snapshot,
 	};
 
 	(void) run_source(statement, linitial(statement->sources), params, snapshot,
-					  &last.pub);
+					  &last.pub, NULL);
 	return last.found;
 }
 
@@ -456,7 +487,7 @@ statement_each_row(Statement *statement, ParamListInfo params, Snapshot snapshot
 	};
 
 	(void) run_source(statement, linitial(statement->sources), params, snapshot,
-					  &each.pub);
+					  &each.pub, NULL);
 }
 
 /* The queries, analysed and rewritten, of all statements; copies. */

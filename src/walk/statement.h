@@ -21,6 +21,13 @@
 
 typedef struct Statement Statement;
 
+/* How far a statement that is being run got; the caller's, filled in for him. */
+typedef struct StatementProgress
+{
+	List	   *stmts;			/* PlannedStmt: what is being run, or NIL */
+	struct QueryDesc *query;	/* that of them which is in the executor, or NULL */
+} StatementProgress;
+
 /* What is done with a row of a query, or with a plan. */
 typedef void (*StatementRow) (TupleTableSlot *slot, void *arg);
 
@@ -35,9 +42,9 @@ extern Statement *statement_prepare_own(const char *text, Walk *walk,
 extern void statement_keep(Statement *statement);
 extern void statement_drop(Statement *statement);
 extern bool statement_is_multiple(Statement *statement);
-extern void statement_watch(void);
-extern int64 statement_progress(void);
-extern uint64 statement_execute(Statement *statement, ParamListInfo params);
+extern int64 statement_progress(const StatementProgress *progress);
+extern uint64 statement_execute(Statement *statement, ParamListInfo params,
+								StatementProgress *progress);
 extern bool statement_fetch(Statement *statement, ParamListInfo params,
 							Snapshot snapshot, int ncolumns, Datum *values);
 extern void statement_each_row(Statement *statement, ParamListInfo params,

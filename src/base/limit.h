@@ -1,0 +1,28 @@
+/*-------------------------------------------------------------------------
+ *
+ * limit.h
+ *	  How much a user may give.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_BASE_LIMIT_H
+#define BACKFILL_BASE_LIMIT_H
+
+/* Bytes. */
+#define LIMIT_TEXT			1048576 /* of each text of a definition, and the like */
+#define LIMIT_SETTINGS		65536	/* of settings, as jsonb */
+#define LIMIT_NOTE			65536	/* of an error as it is kept, and the like */
+
+/* How many. */
+#define LIMIT_AFTER			1000	/* runs that a run waits for */
+#define LIMIT_WINDOWS		100
+#define LIMIT_DATES			366		/* dates and ranges of them in a window */
+#define LIMIT_PARAMETERS	1000	/* that a definition declares */
+#define LIMIT_OPTIONS		1000	/* of a parameter */
+#define LIMIT_FOLLOWERS		100		/* definitions in "then" */
+#define LIMIT_HOOKS			100		/* of a definition, or of all */
+
+extern void limit_check_bytes(const char *what, Size bytes, Size most);
+extern void limit_check_number(const char *what, int64 number, int64 most);
+
+#endif							/* BACKFILL_BASE_LIMIT_H */
