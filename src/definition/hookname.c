@@ -30,6 +30,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/catcache.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
@@ -131,10 +132,13 @@ find(HookInfo *hook, Oid schema)
 Oid
 hookname_resolve(HookInfo *hook, Oid run_owner)
 {
-	Oid			schema = get_namespace_oid(hook->function_schema, true);
+	Oid			schema;
 	char	   *name = quote_qualified_identifier(hook->function_schema, hook->function_name);
 	Oid			owner = InvalidOid;
 
+	/* a batch may have taken long: what was dropped meanwhile is not called */
+	AcceptInvalidationMessages();
+	schema = get_namespace_oid(hook->function_schema, true);
 	if (OidIsValid(schema) && OidIsValid(hook->function))
 		owner = owner_of_found(hook, schema);
 	if (OidIsValid(schema) && !OidIsValid(owner))

@@ -117,10 +117,12 @@ static bool
 check_version(const char *version)
 {
 	int			order = compare_versions(version, BACKFILL_VERSION);
+	bool		ours = MyBgworkerEntry != NULL &&
+		strcmp(MyBgworkerEntry->bgw_library_name, "backfill") == 0;
 
 	if (order == 0)
 		return true;
-	ereport(IsBackgroundWorker ? LOG : ERROR,
+	ereport(ours ? LOG : ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("the library of backfill is of version %s, its SQL objects in database \"%s\" are of version %s",
 					BACKFILL_VERSION, get_database_name(MyDatabaseId), version),
