@@ -17,8 +17,7 @@
 typedef enum LockClass
 {
 	LOCK_CLASS_CLAIM = 77,		/* by run: from a claim to its commit */
-	LOCK_CLASS_QUARANTINE,		/* one for the server: a suspect batch is at work */
-	LOCK_CLASS_SCHEDULER,		/* by database: its only scheduler */
+	LOCK_CLASS_SCHEDULER = 79,	/* by database: its only scheduler */
 	LOCK_CLASS_CHANGE,			/* by run: it changes by the hands of a worker */
 	LOCK_CLASS_START			/* by definition or table: a run is started */
 } LockClass;
@@ -29,8 +28,7 @@ locks_tag(LockClass class, int64 number)
 {
 	LOCKTAG		tag;
 
-	SET_LOCKTAG_ADVISORY(tag, class == LOCK_CLASS_QUARANTINE ? InvalidOid : MyDatabaseId,
-						 (uint32) (number >> 32), (uint32) number, class);
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (number >> 32), (uint32) number, class);
 	return tag;
 }
 

@@ -304,7 +304,10 @@ load_run(Session *session, void *arg)
 
 	/* what it waited for is over when one of its workers works */
 	if (run && run->status == RUN_RUNNING && run->end_key && run->wait_reason)
+	{
 		store_set_wait_reason(&store, run->id, NULL);
+		run->wait_reason = NULL;
+	}
 	store_end(&store);
 	MemoryContextSwitchTo(session->run_context);
 	session->run = run;

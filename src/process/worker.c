@@ -48,8 +48,6 @@
 #include "store/status.h"
 #include "walk/key.h"
 
-/* How often to look for a suspect batch that another worker may give free. */
-#define SUSPECT_POLL_MS		100
 /* How often the probe is run. */
 #define PROBE_MS			1000
 /* How often a worker that is held looks whether it still is, if nobody tells it. */
@@ -219,10 +217,7 @@ wait_or_leave(Worker *worker, const ClaimRefusal *refusal)
 		failure_wait_for_retry(worker, refusal->next_due);
 	}
 	else if (refusal->pending_elsewhere)
-	{
-		worker_slot_show(WORKER_WAITING, 0, 0);
-		nap(worker, SUSPECT_POLL_MS);
-	}
+		failure_wait_for_suspect(worker);
 	else
 		failure_leave(worker, NULL);
 	MemoryContextReset(worker->session.loop_context);
@@ -268,6 +263,8 @@ claim_or_leave(Worker *worker)
 			tries = 0;
 			if (worker->hand.batch == NULL)
 				wait_or_leave(worker, &claiming.refusal);
+			else
+				failure_wait_is_over(worker);
 			continue;
 		}
 		if (failure_prepare_again(worker, error))

@@ -52,6 +52,8 @@ typedef struct WorkerSlot
 	TimestampTz launched_at;
 	TimestampTz started_at;
 
+	TimestampTz quarantined_at; /* when its suspect batch was let in, or 0 */
+
 	/* for the views */
 	WorkerState state;
 	TimestampTz state_since;
