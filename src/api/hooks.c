@@ -116,8 +116,11 @@ check_function(Oid function)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, get_func_name(function));
 }
 
-/* Raises an error unless the caller may add hooks there. */
-static void
+/*
+ * Raises an error unless the caller may add hooks there.  Returns the owner of the
+ * runs that they are for, InvalidOid for all.
+ */
+static Oid
 check_right(const char *name)
 {
 	StoreSession session;
@@ -131,17 +134,21 @@ check_right(const char *name)
 					 errmsg("permission denied for hooks of all backfills"),
 					 errdetail("They are run by the owners of all runs, with their rights: only superusers may have them."),
 					 errhint("Name the definition that the hook is for.")));
-		return;
+		return InvalidOid;
 	}
 	store_begin(&session);
 	def = definition_get(&session, name);
 	store_end(&session);
 	definition_check_replace(def);
+	return def->owner;
 }
 
-/* The arguments of backfill_on and backfill_off, checked but for the function. */
+/*
+ * The arguments of backfill_on and backfill_off, checked but for the function;
+ * *owner as above.
+ */
 static char *
-read_arguments(FunctionCallInfo fcinfo, HookInfo *hook)
+read_arguments(FunctionCallInfo fcinfo, HookInfo *hook, Oid *owner)
 {
 	char	   *name = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
 
@@ -151,7 +158,7 @@ read_arguments(FunctionCallInfo fcinfo, HookInfo *hook)
 				 errmsg("the event and the hook cannot be null")));
 	parse_event(text_to_cstring(PG_GETARG_TEXT_PP(0)), hook);
 	hook->function = PG_GETARG_OID(1);
-	check_right(name);
+	*owner = check_right(name);
 	return name;
 }
 
@@ -163,9 +170,10 @@ backfill_on(PG_FUNCTION_ARGS)
 	HookInfo	hook;
 	char	   *name;
 	Oid			caller = GetUserId();
+	Oid			owner;
 
 	PreventCommandDuringRecovery("backfill_on()");
-	name = read_arguments(fcinfo, &hook);
+	name = read_arguments(fcinfo, &hook, &owner);
 	check_function(hook.function);
 	store_begin(&session);
 	if (name && !store_lock_definition(&session, name))
@@ -178,7 +186,7 @@ backfill_on(PG_FUNCTION_ARGS)
 				 errmsg("function %s is a hook for that event already",
 						format_procedure(hook.function))));
 	store_end(&session);
-	wake_at_commit();
+	wake_at_commit((WakeTarget) {owner, 0});
 	PG_RETURN_VOID();
 }
 
@@ -189,9 +197,10 @@ backfill_off(PG_FUNCTION_ARGS)
 	StoreSession session;
 	HookInfo	hook;
 	char	   *name;
+	Oid			owner;
 
 	PreventCommandDuringRecovery("backfill_off()");
-	name = read_arguments(fcinfo, &hook);
+	name = read_arguments(fcinfo, &hook, &owner);
 	store_begin(&session);
 	if (!store_delete_hook(&session, &hook, name))
 		ereport(ERROR,
@@ -199,6 +208,6 @@ backfill_off(PG_FUNCTION_ARGS)
 				 errmsg("there is no such hook of a backfill"),
 				 errhint("The view backfill_hooks shows the hooks.")));
 	store_end(&session);
-	wake_at_commit();
+	wake_at_commit((WakeTarget) {owner, 0});
 	PG_RETURN_VOID();
 }

@@ -113,7 +113,7 @@ record_failure(Session *session, void *arg)
 		transition_request(&store, run, RUN_FAILED, false, NULL, NULL);
 	}
 	store_end(&store);
-	wake_at_commit();
+	wake_at_commit((WakeTarget) {session->slot.owner, session->slot.run_id});
 	session_commit(session);
 }
 

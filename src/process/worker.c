@@ -18,7 +18,6 @@
  */
 #include "postgres.h"
 
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
@@ -57,14 +56,12 @@
 
 /* ---- the beginning ---- */
 
+/* Everybody sees it: the number of the run, and not the name of its definition. */
 static void
 name_session(const RunInfo *run)
 {
-	char	   *name = psprintf("backfill run " INT64_FORMAT " %s", run->id, run->name);
-	int			length = pg_mbcliplen(name, strlen(name), NAMEDATALEN - 1);
-
-	name[length] = '\0';
-	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("application_name", psprintf("backfill run " INT64_FORMAT, run->id),
+					PGC_USERSET, PGC_S_SESSION);
 }
 
 /*
@@ -109,7 +106,7 @@ set_up(Worker *worker)
 			proc_exit(0);
 		worker_slot_show(WORKER_PREPARING, 0, 0);
 		failure_insist(worker, find_ends);
-		wake_database(MyDatabaseId);
+		wake_runs(MyDatabaseId, (WakeTarget) {session->run->owner, session->run->id});
 		if (!session_reload(session))
 			proc_exit(0);
 		failure_prepare(worker);

@@ -12,6 +12,7 @@
 #include "store/store.h"
 
 extern bool access_may_log_in(Oid role);
+extern char *access_role_name(Oid role);
 extern void access_check_owner(Oid owner);
 extern const char *access_problem(Oid owner, const char **hint);
 extern RunInfo *access_find_run(StoreSession *session, int64 id, Oid caller,

@@ -35,10 +35,15 @@ typedef struct HookInfo
 	char	   *object;
 	char	   *status;
 	Oid			function;
+
+	/* of one that is there */
+	Oid			created_by;
+	bool		is_for_all;		/* definitions */
 } HookInfo;
 
 extern void store_add_event(StoreSession *session, const RunInfo *run,
 							const EventInfo *event);
+extern bool store_has_event(StoreSession *session, int64 run_id, const char *kind);
 extern void store_prune(StoreSession *session, TimestampTz before);
 extern bool store_add_hook(StoreSession *session, const HookInfo *hook,
 						   const char *name, Oid created_by);
