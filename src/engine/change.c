@@ -40,6 +40,7 @@
 #include "settings/settings.h"
 #include "settings/window.h"
 #include "shared/segment.h"
+#include "shared/share.h"
 #include "shared/wake.h"
 #include "shared/worker_slot.h"
 #include "store/batch.h"
@@ -315,7 +316,7 @@ wait_to_change(Session *session, const Change *change, int tries)
 	if (!session_nap(session_retry_delay(session, tries)))
 	{
 		(void) session_reload(session);
-		if (!is_still_wanted(change, session->run))
+		if (!is_still_wanted(change, session->run) || share_is_recalled())
 			return false;
 	}
 	worker_slot_show(WORKER_CHANGING, 0, 0);
@@ -425,7 +426,8 @@ insist(Worker *worker, SessionFunction function, void *arg, WorkerState state)
 			failure_fail_run(worker, error);
 		failure_note_retry(session, error);
 		worker_slot_show(WORKER_RETRYING, 0, 0);
-		if (!session_nap(session_retry_delay(session, tries)) && !is_wanted(session))
+		if (!session_nap(session_retry_delay(session, tries)) &&
+			(!is_wanted(session) || share_is_recalled()))
 			leave(session);
 		worker_slot_show(state, 0, 0);
 	}

@@ -33,6 +33,7 @@
 #include "engine/session.h"
 #include "settings/settings.h"
 #include "shared/pace.h"
+#include "shared/share.h"
 #include "shared/worker_slot.h"
 #include "store/event.h"
 #include "store/run.h"
@@ -324,7 +325,7 @@ must_leave(Session *session)
 	return session->run == NULL || session->run->status != RUN_RUNNING ||
 		session->run->is_requested || !session->run->is_local ||
 		session->run->owner != session->slot.owner ||
-		worker_slot_rank() >= session->pace.workers;
+		worker_slot_rank() >= session->pace.workers || share_is_recalled();
 }
 
 /*

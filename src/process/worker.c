@@ -40,6 +40,7 @@
 #include "shared/allowance.h"
 #include "shared/pace.h"
 #include "shared/segment.h"
+#include "shared/share.h"
 #include "shared/wake.h"
 #include "shared/worker_slot.h"
 #include "store/batch.h"
@@ -304,6 +305,7 @@ sleep_between(Worker *worker)
 	{
 		int64		slept = (GetCurrentTimestamp() - began) / 1000;
 
+		share_sleep_until(TimestampTzPlusMilliseconds(began, pause));
 		if (slept >= pause || session_nap(pause - slept))
 			return;
 		if (!session_reload(&worker->session))

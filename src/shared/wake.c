@@ -103,6 +103,13 @@ wake_runs(Oid database, WakeTarget target)
 		if (w->latch)
 			SetLatch(w->latch);
 	}
+	for (int i = 0; i < SLOT_WAITERS; i++)
+	{
+		/* what has changed may be how long it sleeps */
+		if (segment->rests[i].database == database &&
+			is_target(&target, InvalidOid, segment->rests[i].run_id))
+			segment->rests[i].run_id = 0;
+	}
 	for (int i = 0; i < segment->nruns; i++)
 	{
 		/* what has changed may be that batches are pending again */

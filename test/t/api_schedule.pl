@@ -55,7 +55,7 @@ my $held_job = sql(qq{SELECT backfill_schedule('held', '$often', settings => '$h
 my $odd_job = sql(qq{SELECT backfill_schedule($odd_literal, '$often', jsonb_build_object('word', $word_literal))});
 
 is(sql("SELECT jobname, username, schedule, command FROM cron.job WHERE jobid = $quick_job"),
-	"backfill quick|clerk|$often|SELECT public.backfill_start_scheduled('quick'::pg_catalog.text, NULL::pg_catalog.jsonb, NULL::pg_catalog.jsonb, 'postgres'::pg_catalog.text)",
+	"backfill quick|clerk|$often|SELECT public.backfill_start_scheduled('quick'::pg_catalog.text, NULL::pg_catalog.jsonb, NULL::pg_catalog.jsonb, 'boss'::pg_catalog.text)",
 	'a schedule is a job of pg_cron that belongs to who made it');
 is(sql("SELECT jobname FROM cron.job WHERE jobid = $odd_job"), "backfill $odd", 'of any name');
 
