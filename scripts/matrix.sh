@@ -33,7 +33,7 @@
 #
 # One test on one version, and a look around in its chroot (the tree is /mnt):
 #
-#   VERSIONS=18 MATRIX_TESTS=tap PROVE_TESTS=052_events.pl make test-matrix
+#   VERSIONS=18 MATRIX_TESTS=tap PROVE_TESTS=store_events_kinds.pl make test-matrix
 #   scripts/matrix.sh shell 18 [COMMAND ...]
 #
 # The last lines tell what became of each version, and the sum, in which a

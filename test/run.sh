@@ -134,7 +134,12 @@ if wanted pgtap && [ ${#files[@]} -gt 0 ]; then
 	fi
 fi
 
-mapfile -t files < <(selected test/t/*.pl)
+# Those that take long begin first, so that none is alone at the end.
+# shellcheck disable=SC2046 # no name has a blank
+mapfile -t files < <(selected $({
+	sed 's,^,test/t/,' test/slow
+	ls test/t/*.pl
+} | awk '!seen[$0]++'))
 if wanted tap && [ ${#files[@]} -gt 0 ]; then
 	# The build that is wrong on purpose, for the negative control.
 	private_install "$work/negative" NEGATIVE_CONTROL=1

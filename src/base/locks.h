@@ -18,9 +18,9 @@ typedef enum LockClass
 {
 	LOCK_CLASS_CLAIM = 77,		/* by run: from a claim to its commit */
 	LOCK_CLASS_SCHEDULER = 79,	/* by database: its only scheduler */
-	LOCK_CLASS_CHANGE,			/* by run: it changes by the hands of a worker */
-	LOCK_CLASS_START,			/* by definition or table: a run is started */
-	LOCK_CLASS_DEFINE			/* by owner: a definition leads to others */
+	LOCK_CLASS_CHANGE = 80,		/* by run: it changes by the hands of a worker */
+	LOCK_CLASS_START = 81,		/* by definition or table: a run is started */
+	LOCK_CLASS_DEFINE = 82		/* by owner: a definition leads to others */
 } LockClass;
 
 /* The lock of the class with that number, in this database. */

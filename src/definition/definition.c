@@ -58,7 +58,7 @@ definition_check_replace(const DefinitionInfo *def)
 
 /*
  * The definition with that name, which the current user may use.  Raises an
- * error otherwise.  The caller is within a catalog session.
+ * error otherwise.  The caller is within a store session.
  */
 DefinitionInfo *
 definition_get(StoreSession *session, const char *name)

@@ -68,6 +68,7 @@ typedef enum Measure
 typedef struct Reading
 {
 	bool		is_read;
+	Oid			target;			/* the table it is about; of some only */
 	char	   *error;			/* NULL, or why it could not be */
 	int64		value;
 	int64		value2;
@@ -383,7 +384,7 @@ try_reading(void (*function) (Reading *, MemoryContext), Reading *reading)
 }
 
 static Reading *
-get_reading(Measure measure_batches)
+get_reading(Measure measure)
 {
 	static void (*const functions[MEASURES]) (Reading *, MemoryContext) = {
 		[STANDBY_MEASURE] = read_standbys,
@@ -392,13 +393,13 @@ get_reading(Measure measure_batches)
 		[SESSION_MEASURE] = read_sessions,
 		[XMIN_MEASURE] = read_xmin
 	};
-	Reading    *reading = &readings[measure_batches];
+	Reading    *reading = &readings[measure];
 
 	if (!reading->is_read)
 	{
 		MemoryContext old = MemoryContextSwitchTo(health_context);
 
-		reading->error = try_reading(functions[measure_batches], reading);
+		reading->error = try_reading(functions[measure], reading);
 		reading->is_read = true;
 		MemoryContextSwitchTo(old);
 	}
@@ -436,13 +437,13 @@ bytes_text(int64 bytes)
 
 /* The reading for a limit, or NULL if that is not given or could not be read. */
 static Reading *
-get_wanted(Health *health, const char *what, int64 limit, Measure measure_batches)
+get_wanted(Health *health, const char *what, int64 limit, Measure measure)
 {
 	Reading    *reading;
 
 	if (limit == 0)
 		return NULL;
-	reading = get_reading(measure_batches);
+	reading = get_reading(measure);
 	return has_failed(health, what, reading) ? NULL : reading;
 }
 
@@ -507,16 +508,13 @@ judge_counts(const RunSettings *settings, Health *health)
 					   r->who ? r->who : "nobody", r->value, settings->max_xmin_age));
 }
 
-/* The table whose rows and vacuums are looked at. */
-static Oid	target;
-
 /* value: dead rows of the target and its children; value2: all rows. */
 static void
 read_rows(Reading *reading, MemoryContext context)
 {
 	ListCell   *lc;
 
-	foreach(lc, find_all_inheritors(target, NoLock, NULL))
+	foreach(lc, find_all_inheritors(reading->target, NoLock, NULL))
 	{
 		Datum		relid = ObjectIdGetDatum(lfirst_oid(lc));
 		int64		dead = DatumGetInt64(DirectFunctionCall1(pg_stat_get_dead_tuples, relid));
@@ -531,7 +529,7 @@ read_rows(Reading *reading, MemoryContext context)
 static void
 read_vacuum(Reading *reading, MemoryContext context)
 {
-	List	   *relations = find_all_inheritors(target, NoLock, NULL);
+	List	   *relations = find_all_inheritors(reading->target, NoLock, NULL);
 	bool		isnull;
 
 	query("SELECT relid::bigint, pid::bigint FROM pg_stat_progress_vacuum "
@@ -546,10 +544,9 @@ read_vacuum(Reading *reading, MemoryContext context)
 static void
 judge_target(const RunInfo *run, const RunSettings *settings, Health *health)
 {
-	Reading		rows = {0};
-	Reading		vacuum = {0};
+	Reading		rows = {.target = run->target};
+	Reading		vacuum = {.target = run->target};
 
-	target = run->target;
 	if (settings->max_dead_rows > 0)
 	{
 		double		share;
@@ -572,7 +569,7 @@ judge_target(const RunInfo *run, const RunSettings *settings, Health *health)
 
 /*
  * Find the measure that is closest to its limit.  In a transaction, outside of
- * a catalog session; the texts are in the current memory context, and good for
+ * a store session; the texts are in the current memory context, and good for
  * this round.
  */
 void

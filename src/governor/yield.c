@@ -8,7 +8,7 @@
  * That costs a look at each process entry, without a lock.  Only for those that
  * have waited for long enough it asks the lock manager who is in their way, and
  * cancels the batches that are.  The worker then rolls back and divides the
- * batch: failure.c.
+ * batch: engine/failure.c.
  *
  * Our own processes are no foreground, and an autovacuum gives way to others by
  * itself.

@@ -10,9 +10,9 @@
  *
  * The statement and the scope write params.name, and run.id, run.name,
  * run.started_at and run.since.  Where PostgreSQL finds no column of that name,
- * a hook of the parser (graft.c) puts a typed Param node there; a value never becomes
- * part of a text that is parsed.  A table or an alias of the user's that is
- * called "params" or "run" goes first.
+ * a hook of the parser (walk/graft.c) puts a typed Param node there; a value
+ * never becomes part of a text that is parsed.  A table or an alias of the user's
+ * that is called "params" or "run" goes first.
  *
  * Reading a value may run code of the user's, such as the check of a domain:
  * callers are the run's owner, or switched to it.

@@ -16,10 +16,12 @@ health_node();
 
 note 'what may go wrong';
 my $old = session($node);
-alter('{"probe": "SELECT * FROM probed()", "probe_timeout": "300 ms"}');
+alter('{"probe": "SELECT $$later$$", "probe_timeout": "300 ms"}');
+ok(is_held('probe', 'later'), 'a run is held');
 
 # a probe that ends its own session, again and again, is no fault of the batch
 gate('die');
+alter('{"probe": "SELECT * FROM probed()"}');
 ok(until_true("SELECT coalesce(throttled_by LIKE 'probe: %', false) FROM backfill_runs WHERE id = $id"), 'a probe that ends its session holds the run, which says so');
 my $died = now();
 ok(until_true("SELECT clock_timestamp() > timestamptz '$died' + interval '3 s'"), 'for a while');

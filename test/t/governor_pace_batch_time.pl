@@ -121,7 +121,7 @@ note_time('batch time');
 # ---------------------------------------------------------------------------
 note 'the size is kept';
 
-ok(wait_for($node, "SELECT batch_size > 30 FROM backfill.run WHERE id = $small"), 'the size that was found is in the catalog');
+ok(wait_for($node, "SELECT batch_size > 30 FROM backfill.run WHERE id = $small"), 'the size that was found is in the row of the run');
 my $number = sql("SELECT max(number) FROM backfill_batches WHERE run_id = $small");
 $node->restart;
 ok(wait_for($node, "SELECT count(*) > 2 FROM backfill_batches WHERE run_id = $small AND number > $number AND status = 'completed'"),
