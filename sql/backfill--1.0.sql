@@ -275,7 +275,7 @@ COMMENT ON COLUMN backfill.event.at IS 'when it happened';
 COMMENT ON COLUMN backfill.event.run_id IS 'run that it happened to';
 COMMENT ON COLUMN backfill.event.name IS 'name of the definition';
 COMMENT ON COLUMN backfill.event.owner IS 'owner of the run';
-COMMENT ON COLUMN backfill.event.kind IS 'transition, request, settings, error, retry, skip, takeover, hook, verify, finish, then, throttle, yield, pace, schedule or delete';
+COMMENT ON COLUMN backfill.event.kind IS 'transition, request, settings, error, retry, skip, takeover, hook, verify, finish, then, throttle, yield, pace, schedule, notify or delete';
 COMMENT ON COLUMN backfill.event.previous_status IS 'status before a transition';
 COMMENT ON COLUMN backfill.event.status IS 'status after a transition, or the one that is asked for';
 COMMENT ON COLUMN backfill.event.number IS 'batch it is about, or null';
@@ -742,11 +742,12 @@ COMMENT ON FUNCTION @extschema@.backfill_unschedule(text) IS 'undo backfill_sche
 CREATE FUNCTION @extschema@.backfill_start_scheduled(
 	name text,
 	parameters jsonb DEFAULT NULL,
-	settings jsonb DEFAULT NULL)
+	settings jsonb DEFAULT NULL,
+	owner text DEFAULT NULL)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'backfill_start_scheduled'
 LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION @extschema@.backfill_start_scheduled(text, jsonb, jsonb)
+COMMENT ON FUNCTION @extschema@.backfill_start_scheduled(text, jsonb, jsonb, text)
 	IS 'what the job of a schedule calls: start a run, or return null and put it down if another one is in the way';
 
 -- all background workers share max_worker_processes

@@ -483,7 +483,7 @@ BEGIN
 		settings => '{"batch_size": 100, "target_batch_time": 0, "sleep": 0}');
 	number := backfill_start('plan');
 	COMMIT;
-	WHILE EXISTS (SELECT FROM mine WHERE status NOT IN ('completed', 'failed', 'stopped')) OR EXISTS (SELECT FROM pg_stat_activity WHERE application_name LIKE format('backfill run %s %%', number)) LOOP
+	WHILE EXISTS (SELECT FROM mine WHERE status NOT IN ('completed', 'failed', 'stopped')) OR EXISTS (SELECT FROM pg_stat_activity WHERE application_name = format('backfill run %s', number)) LOOP
 		COMMIT;
 		PERFORM pg_sleep(0.02);
 	END LOOP;

@@ -49,7 +49,7 @@ BEGIN
 			   (SELECT sum(i.idx_scan) FROM pg_stat_user_indexes i WHERE i.relid = ANY (rels) AND indexrelname NOT LIKE '%pkey') AS other_idx_scan
 		  INTO s FROM pg_stat_user_tables t WHERE relid = ANY (rels);
 		-- a process that has left has sent them all
-		EXIT WHEN NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name LIKE format('backfill run %s %%', run_id)) OR clock_timestamp() > deadline;
+		EXIT WHEN NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = format('backfill run %s', run_id)) OR clock_timestamp() > deadline;
 		PERFORM pg_sleep(0.02);
 	END LOOP;
 	result := format('%s, %s batches, %s rows affected, %s changed; sequential scans: %s; scans of the key: %s; of other indexes: %s; entries read: %s', r.status, r.batches, r.rows_affected, s.changed,

@@ -29,6 +29,7 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
+#include "utils/wait_event.h"
 
 #include "base/compat.h"
 #include "base/localcommit.h"
@@ -45,6 +46,10 @@
 #include "store/run.h"
 #include "store/status.h"
 #include "store/store.h"
+
+/* How often, and how many milliseconds apart, to try to lock the row of a run. */
+#define STOP_LOOKS			50
+#define STOP_LOOK_MS		20
 
 PG_FUNCTION_INFO_V1(backfill_start);
 PG_FUNCTION_INFO_V1(backfill_pause);
@@ -75,7 +80,7 @@ backfill_start(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("start_at cannot be infinity")));
-	PG_RETURN_INT64(start_run(name,
+	PG_RETURN_INT64(start_run(name, NULL,
 								  PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1),
 								  PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
 								  start_at,
@@ -118,6 +123,7 @@ halt_run(StoreSession *session, RunInfo *run, RunStatus status, bool immediate,
 	}
 	else
 		change_run(session, run, status, immediate, caller, reason);
+	wake_at_commit((WakeTarget) {run->owner, run->id});
 }
 
 /* backfill_pause(id) */
@@ -135,7 +141,6 @@ backfill_pause(PG_FUNCTION_ARGS)
 			 caller, "backfill_pause");
 	store_end(&session);
 	localcommit_end(ours);
-	wake_at_commit();
 	PG_RETURN_VOID();
 }
 
@@ -160,52 +165,101 @@ backfill_stop(PG_FUNCTION_ARGS)
 			 PG_GETARG_BOOL(1), caller, stop_reason(PG_GETARG_BOOL(1)));
 	store_end(&session);
 	localcommit_end(ours);
-	wake_at_commit();
 	PG_RETURN_VOID();
 }
 
-/* backfill_stop_all(immediate) */
+/* Whether the run is there, and not over. */
+static bool
+is_to_be_stopped(StoreSession *session, int64 id)
+{
+	RunInfo    *run = store_load_run(session, id, false);
+
+	return run != NULL && !status_has_ended(run->status);
+}
+
+/*
+ * Stop the runs of the list, as the caller, but for those whose rows somebody has
+ * locked: they stay in the list.  Returns the number of those that were stopped.
+ */
+static int
+stop_those_free(StoreSession *session, List **runs, bool immediate, Oid caller)
+{
+	ListCell   *lc;
+	int			n = 0;
+
+	foreach(lc, *runs)
+	{
+		int64		id = ((RunOwner *) lfirst(lc))->id;
+		RunInfo    *run = store_try_run(session, id);
+
+		if (run == NULL && is_to_be_stopped(session, id))
+			continue;
+		*runs = foreach_delete_current(*runs, lc);
+		if (run == NULL || status_has_ended(run->status))
+			continue;
+		halt_run(session, run, RUN_STOPPED, immediate, caller, stop_reason(immediate));
+		n++;
+	}
+	return n;
+}
+
+/* The runs that the caller may control and that are not over. */
+static List *
+runs_of_caller(StoreSession *session, Oid caller)
+{
+	uint64		n;
+	RunOwner   *runs = store_control_runs(session, &n);
+	List	   *result = NIL;
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		if (has_privs_of_role(caller, runs[i].owner))
+			result = lappend(result, &runs[i]);
+	}
+	return result;
+}
+
+/*
+ * backfill_stop_all(immediate)
+ *
+ * Backfill itself locks the row of a run for an instant at a time; a session that
+ * has one for longer is not waited for.
+ */
 Datum
 backfill_stop_all(PG_FUNCTION_ARGS)
 {
 	StoreSession session;
 	bool		ours;
 	Oid			caller = GetUserId();
-	RunOwner   *runs;
-	uint64		nruns;
+	List	   *runs;
 	int			n = 0;
-	MemoryContext old = CurrentMemoryContext;
-	MemoryContext each = AllocSetContextCreate(old, "backfill run", ALLOCSET_DEFAULT_SIZES);
 
 	PreventCommandDuringRecovery("backfill_stop_all()");
 	ours = localcommit_begin();
 	store_begin(&session);
-	runs = store_control_runs(&session, &nruns);
-	store_end(&session);
-	for (uint64 i = 0; i < nruns; i++)
+	runs = runs_of_caller(&session, caller);
+	for (int i = 0; i < STOP_LOOKS && runs != NIL; i++)
 	{
-		RunInfo    *run;
-
-		if (!has_privs_of_role(caller, runs[i].owner))
-			continue;
-		CHECK_FOR_INTERRUPTS();
-
-		/* what one of them takes is given back before the next */
-		MemoryContextSwitchTo(each);
-		store_begin(&session);
-		run = store_lock_run(&session, runs[i].id);
-		if (run && !status_has_ended(run->status))
+		if (i > 0)
 		{
-			halt_run(&session, run, RUN_STOPPED, PG_GETARG_BOOL(0), caller,
-					 stop_reason(PG_GETARG_BOOL(0)));
-			n++;
+			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+							 STOP_LOOK_MS, PG_WAIT_EXTENSION);
+			ResetLatch(MyLatch);
+			CHECK_FOR_INTERRUPTS();
 		}
-		store_end(&session);
-		MemoryContextSwitchTo(old);
-		MemoryContextReset(each);
+		n += stop_those_free(&session, &runs, PG_GETARG_BOOL(0), caller);
 	}
+	store_end(&session);
 	localcommit_end(ours);
-	wake_at_commit();
+	if (runs != NIL)
+		ereport(WARNING,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("%d run%s not stopped, because other sessions are changing %s",
+						list_length(runs), list_length(runs) == 1 ? " was" : "s were",
+						list_length(runs) == 1 ? "it" : "them"),
+				 errdetail("The first of them is run " INT64_FORMAT ".",
+						   ((RunOwner *) linitial(runs))->id),
+				 errhint("Call backfill_stop_all again when they have ended their transactions.")));
 	PG_RETURN_INT32(n);
 }
 
@@ -287,7 +341,7 @@ backfill_resume(PG_FUNCTION_ARGS)
 		change_run(&session, run, status, false, caller, "backfill_resume");
 	}
 	store_end(&session);
-	wake_at_commit();
+	wake_at_commit((WakeTarget) {run->owner, run->id});
 	PG_RETURN_VOID();
 }
 
@@ -330,7 +384,7 @@ backfill_retry(PG_FUNCTION_ARGS)
 		change_run(&session, run, RUN_ENQUEUED, false, caller, "backfill_retry");
 	}
 	store_end(&session);
-	wake_at_commit();
+	wake_at_commit((WakeTarget) {run->owner, run->id});
 	PG_RETURN_INT64(n);
 }
 
@@ -365,7 +419,7 @@ backfill_alter(PG_FUNCTION_ARGS)
 	store_add_event(&session, run, &event);
 	store_end(&session);
 	localcommit_end(ours);
-	wake_at_commit();
+	wake_at_commit((WakeTarget) {run->owner, run->id});
 	PG_RETURN_VOID();
 }
 
@@ -405,6 +459,6 @@ backfill_delete(PG_FUNCTION_ARGS)
 Datum
 backfill_wake(PG_FUNCTION_ARGS)
 {
-	wake_at_commit();
+	wake_at_commit((WakeTarget) {0});
 	PG_RETURN_VOID();
 }

@@ -145,7 +145,7 @@ backfill_define(PG_FUNCTION_ARGS)
 
 	definition_check(&def);
 	if (def.then)
-		then_check(def.then, def.name);
+		def.then = then_check(&def);
 
 	store_begin(&session);
 	store_put_definition(&session, &def);

@@ -97,8 +97,11 @@ check_function(HookInfo *hook, Oid function)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, get_func_name(function));
 }
 
-/* Raises an error unless the caller may add hooks there. */
-static void
+/*
+ * Raises an error unless the caller may add hooks there.  Returns the owner of the
+ * runs that they are for, InvalidOid for all.
+ */
+static Oid
 check_right(const char *name)
 {
 	StoreSession session;
@@ -112,17 +115,21 @@ check_right(const char *name)
 					 errmsg("permission denied for hooks of all backfills"),
 					 errdetail("They are run by the owners of all runs, with their rights: only superusers may have them."),
 					 errhint("Name the definition that the hook is for.")));
-		return;
+		return InvalidOid;
 	}
 	store_begin(&session);
 	def = definition_get(&session, name);
 	store_end(&session);
 	definition_check_replace(def);
+	return def->owner;
 }
 
-/* The arguments of backfill_on and backfill_off, checked but for the function. */
+/*
+ * The arguments of backfill_on and backfill_off, checked but for the function;
+ * *owner as above.
+ */
 static char *
-read_arguments(FunctionCallInfo fcinfo, HookInfo *hook)
+read_arguments(FunctionCallInfo fcinfo, HookInfo *hook, Oid *owner)
 {
 	char	   *name = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
 
@@ -131,7 +138,7 @@ read_arguments(FunctionCallInfo fcinfo, HookInfo *hook)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("the event and the hook cannot be null")));
 	parse_event(text_to_cstring(PG_GETARG_TEXT_PP(0)), hook);
-	check_right(name);
+	*owner = check_right(name);
 	return name;
 }
 
@@ -143,9 +150,10 @@ backfill_on(PG_FUNCTION_ARGS)
 	HookInfo	hook = {0};
 	char	   *name;
 	Oid			caller = GetUserId();
+	Oid			owner;
 
 	PreventCommandDuringRecovery("backfill_on()");
-	name = read_arguments(fcinfo, &hook);
+	name = read_arguments(fcinfo, &hook, &owner);
 	check_function(&hook, PG_GETARG_OID(1));
 	store_begin(&session);
 	if (name && !store_lock_definition(&session, name))
@@ -160,7 +168,7 @@ backfill_on(PG_FUNCTION_ARGS)
 	limit_check_number(name ? "hooks of a backfill definition" : "hooks of all backfills",
 					   store_count_hooks(&session, name), LIMIT_HOOKS);
 	store_end(&session);
-	wake_at_commit();
+	wake_at_commit((WakeTarget) {owner, 0});
 	PG_RETURN_VOID();
 }
 
@@ -169,7 +177,7 @@ backfill_on(PG_FUNCTION_ARGS)
  * The function itself need not be there any more.
  */
 static void
-delete_hook(HookInfo *hook, const char *name, List *schemas)
+delete_hook(HookInfo *hook, const char *name, Oid owner, List *schemas)
 {
 	StoreSession session;
 	ListCell   *lc;
@@ -187,7 +195,7 @@ delete_hook(HookInfo *hook, const char *name, List *schemas)
 				 errmsg("there is no such hook of a backfill"),
 				 errhint("The view backfill_hooks shows the hooks.")));
 	store_end(&session);
-	wake_at_commit();
+	wake_at_commit((WakeTarget) {owner, 0});
 }
 
 /* backfill_off(event, hook regproc, name) */
@@ -196,13 +204,14 @@ backfill_off(PG_FUNCTION_ARGS)
 {
 	HookInfo	hook = {0};
 	char	   *name;
+	Oid			owner;
 	List	   *schemas = NIL;
 
 	PreventCommandDuringRecovery("backfill_off()");
-	name = read_arguments(fcinfo, &hook);
+	name = read_arguments(fcinfo, &hook, &owner);
 	if (hookname_read(&hook, PG_GETARG_OID(1)))
 		schemas = list_make1(hook.function_schema);
-	delete_hook(&hook, name, schemas);
+	delete_hook(&hook, name, owner, schemas);
 	PG_RETURN_VOID();
 }
 
@@ -212,12 +221,13 @@ backfill_off_by_name(PG_FUNCTION_ARGS)
 {
 	HookInfo	hook = {0};
 	char	   *name;
+	Oid			owner;
 	char	   *schema;
 	List	   *schemas = NIL;
 	ListCell   *lc;
 
 	PreventCommandDuringRecovery("backfill_off()");
-	name = read_arguments(fcinfo, &hook);
+	name = read_arguments(fcinfo, &hook, &owner);
 	DeconstructQualifiedName(textToQualifiedNameList(PG_GETARG_TEXT_PP(1)), &schema,
 							 &hook.function_name);
 	if (schema)
@@ -231,6 +241,6 @@ backfill_off_by_name(PG_FUNCTION_ARGS)
 				schemas = lappend(schemas, schema);
 		}
 	}
-	delete_hook(&hook, name, schemas);
+	delete_hook(&hook, name, owner, schemas);
 	PG_RETURN_VOID();
 }

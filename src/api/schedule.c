@@ -202,16 +202,18 @@ jsonb_literal(Jsonb *value)
 
 /*
  * What the job runs.  The types are written out, so that no other function of
- * the name can be meant.
+ * the name can be meant; and the owner of the definition, so that who takes its name
+ * later does not get the parameters.
  */
 static char *
-job_command(Oid schema, const char *name, Jsonb *parameters, Jsonb *settings)
+job_command(Oid schema, const DefinitionInfo *def, Jsonb *parameters, Jsonb *settings)
 {
-	return psprintf("SELECT %s(%s::pg_catalog.text, %s::pg_catalog.jsonb, %s::pg_catalog.jsonb)",
+	return psprintf("SELECT %s(%s::pg_catalog.text, %s::pg_catalog.jsonb, %s::pg_catalog.jsonb, %s::pg_catalog.text)",
 					quote_qualified_identifier(get_namespace_name(schema),
 											   "backfill_start_scheduled"),
-					quote_literal_cstr(name), jsonb_literal(parameters),
-					jsonb_literal(settings));
+					quote_literal_cstr(def->name), jsonb_literal(parameters),
+					jsonb_literal(settings),
+					quote_literal_cstr(GetUserNameFromId(def->owner, false)));
 }
 
 /*
@@ -231,6 +233,7 @@ backfill_schedule(PG_FUNCTION_ARGS)
 	Jsonb	   *values = parameters;
 	Jsonb	   *in_force = settings;
 	Jsonb	   *value_types;
+	DefinitionInfo *def;
 	char	   *args[3];
 	Datum		result = (Datum) 0;
 
@@ -240,14 +243,14 @@ backfill_schedule(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("the times of a schedule cannot be null")));
-	(void) start_check(name, &values, &in_force, &value_types);
+	def = start_check(name, &values, &in_force, &value_types);
 	check_login();
 
 	require_function(require_pg_cron(), "schedule", lengthof(types), types);
 	args[0] = job_name(name);
 	check_job_name(args[0]);
 	args[1] = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	args[2] = job_command(get_func_namespace(fcinfo->flinfo->fn_oid), name, parameters,
+	args[2] = job_command(get_func_namespace(fcinfo->flinfo->fn_oid), def, parameters,
 						  settings);
 	if (cron_sql("SELECT cron.schedule($1, $2, $3)", 3, args, &result) != 1)
 		elog(ERROR, "pg_cron has returned no job");
@@ -301,7 +304,7 @@ note_skipped(const char *name, const Rival *rival)
 }
 
 /*
- * backfill_start_scheduled(name, parameters, settings)
+ * backfill_start_scheduled(name, parameters, settings, owner)
  *
  * As backfill_start, but if another run is in the way it is put down that the
  * occurrence was skipped, and null is returned.
@@ -316,6 +319,7 @@ backfill_start_scheduled(PG_FUNCTION_ARGS)
 	PreventCommandDuringRecovery("backfill_start_scheduled()");
 	segment_require();
 	id = start_run(name,
+					   PG_ARGISNULL(3) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(3)),
 					   PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1),
 					   PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
 					   DT_NOBEGIN, NULL, "backfill_start_scheduled", &rival);

@@ -17,10 +17,10 @@
 typedef enum LockClass
 {
 	LOCK_CLASS_CLAIM = 77,		/* by run: from a claim to its commit */
-	LOCK_CLASS_QUARANTINE = 78, /* one for the server: a suspect batch is at work */
 	LOCK_CLASS_SCHEDULER = 79,	/* by database: its only scheduler */
 	LOCK_CLASS_CHANGE = 80,		/* by run: it changes by the hands of a worker */
-	LOCK_CLASS_START = 81		/* by definition or table: a run is started */
+	LOCK_CLASS_START = 81,		/* by definition or table: a run is started */
+	LOCK_CLASS_DEFINE = 82		/* by owner: a definition leads to others */
 } LockClass;
 
 /* The lock of the class with that number, in this database. */
@@ -29,8 +29,7 @@ locks_tag(LockClass class, int64 number)
 {
 	LOCKTAG		tag;
 
-	SET_LOCKTAG_ADVISORY(tag, class == LOCK_CLASS_QUARANTINE ? InvalidOid : MyDatabaseId,
-						 (uint32) (number >> 32), (uint32) number, class);
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (number >> 32), (uint32) number, class);
 	return tag;
 }
 

@@ -13,6 +13,8 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "storage/lock.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -21,6 +23,7 @@
 
 #include "base/compat.h"
 #include "base/limit.h"
+#include "base/locks.h"
 #include "definition/then.h"
 #include "settings/settings.h"
 #include "store/definition.h"
@@ -49,6 +52,15 @@ then_is_object(const JsonbValue *value)
 	return value->type == jbvBinary && JsonContainerIsObject(value->val.binary.data);
 }
 
+/* Raises an error unless the value is the name of a role. */
+static void
+check_owner(const JsonbValue *value)
+{
+	if (value->type != jbvString)
+		bad_then("\"owner\" must be the name of a role.");
+	(void) get_role_oid(pnstrdup(value->val.string.val, value->val.string.len), false);
+}
+
 /* Check one follower: its name, and the forms of what it is given. */
 static void
 check_follower(JsonbValue *follower)
@@ -71,10 +83,12 @@ check_follower(JsonbValue *follower)
 		{
 			key = pnstrdup(v.val.string.val, v.val.string.len);
 			if (strcmp(key, "name") != 0 && strcmp(key, "parameters") != 0 &&
-				strcmp(key, "settings") != 0)
-				bad_then(psprintf("There is no property \"%s\"; the properties are \"name\", \"parameters\" and \"settings\".",
+				strcmp(key, "settings") != 0 && strcmp(key, "owner") != 0)
+				bad_then(psprintf("There is no property \"%s\"; the properties are \"name\", \"owner\", \"parameters\" and \"settings\".",
 								  key));
 		}
+		else if (token == WJB_VALUE && strcmp(key, "owner") == 0)
+			check_owner(&v);
 		else if (token == WJB_VALUE && strcmp(key, "name") != 0)
 		{
 			if (!then_is_object(&v))
@@ -86,31 +100,87 @@ check_follower(JsonbValue *follower)
 }
 
 /*
- * Raises an error unless "then" of the definition with that name is sound and
- * does not lead back to it.
+ * Whose definition the follower means when that is not written: the owner of the one
+ * that is there, if it can be used at all, or else whoever declares it.
  */
-void
-then_check(Jsonb *then, const char *name)
+static Oid
+find_owner(const DefinitionInfo *def, const char *name)
 {
+	StoreSession session;
+	DefinitionInfo *follower;
+
+	store_begin(&session);
+	follower = store_load_definition(&session, name);
+	store_end(&session);
+	return follower && has_privs_of_role(def->owner, follower->owner) ?
+		follower->owner : def->owner;
+}
+
+/*
+ * The declaration with an "owner" in each element: who takes the name of a
+ * definition later, or again, is not given what was meant for another.
+ */
+static Jsonb *
+bind_owners(const DefinitionInfo *def)
+{
+	JsonbParseState *state = NULL;
+	JsonbIterator *it = JsonbIteratorInit(&def->then->root);
+	JsonbIteratorToken token;
+	JsonbValue	v;
+
+	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
+	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
+	{
+		JsonbValue *name;
+		Jsonb	   *follower;
+
+		if (token != WJB_ELEM)
+			continue;
+		name = then_member(v.val.binary.data, "name");
+		follower = JsonbValueToJsonb(&v);
+		if (then_member(v.val.binary.data, "owner") == NULL)
+		{
+			Oid			owner = find_owner(def, pnstrdup(name->val.string.val, name->val.string.len));
+
+			follower = settings_with(follower, "owner", GetUserNameFromId(owner, false));
+		}
+		JsonbToJsonbValue(follower, &v);
+		pushJsonbValue(&state, WJB_ELEM, &v);
+	}
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL));
+}
+
+/*
+ * Raises an error unless "then" of the definition, which is not stored yet, is
+ * sound and does not lead back to it.  Returns what is to be stored.  Of one owner's
+ * definitions, those that lead to others are made one at a time, until the end of
+ * the transaction: two that are made at the same moment would not see each other.
+ */
+Jsonb *
+then_check(const DefinitionInfo *def)
+{
+	LOCKTAG		tag = locks_tag(LOCK_CLASS_DEFINE, def->owner);
 	StoreSession session;
 	JsonbIterator *it;
 	JsonbIteratorToken token;
 	JsonbValue	v;
 
-	if (!JB_ROOT_IS_ARRAY(then) || JB_ROOT_IS_SCALAR(then))
+	if (!JB_ROOT_IS_ARRAY(def->then) || JB_ROOT_IS_SCALAR(def->then))
 		bad_then("It must be an array.");
-	limit_check_number("definitions in \"then\" of a backfill", JB_ROOT_COUNT(then), LIMIT_FOLLOWERS);
-	it = JsonbIteratorInit(&then->root);
+	limit_check_number("definitions in \"then\" of a backfill", JB_ROOT_COUNT(def->then), LIMIT_FOLLOWERS);
+	it = JsonbIteratorInit(&def->then->root);
 	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
 	{
 		if (token == WJB_ELEM)
 			check_follower(&v);
 	}
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 	store_begin(&session);
-	if (store_then_reaches(&session, then, name))
+	if (store_then_reaches(&session, def->then, def->name))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"then\" of backfill definition \"%s\" leads back to it", name),
+				 errmsg("\"then\" of backfill definition \"%s\" leads back to it", def->name),
 				 errdetail("Its runs would start each other for ever.")));
 	store_end(&session);
+	return bind_owners(def);
 }

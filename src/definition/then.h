@@ -10,8 +10,10 @@
 
 #include "utils/jsonb.h"
 
+#include "store/definition.h"
+
 extern JsonbValue *then_member(JsonbContainer *object, const char *name);
 extern bool then_is_object(const JsonbValue *value);
-extern void then_check(Jsonb *then, const char *name);
+extern Jsonb *then_check(const DefinitionInfo *def);
 
 #endif							/* BACKFILL_DEFINITION_THEN_H */

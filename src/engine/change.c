@@ -40,6 +40,7 @@
 #include "settings/settings.h"
 #include "settings/window.h"
 #include "shared/segment.h"
+#include "shared/share.h"
 #include "shared/wake.h"
 #include "shared/worker_slot.h"
 #include "store/batch.h"
@@ -219,13 +220,20 @@ count_attempt(Session *session)
 		ReThrowError(error);
 }
 
-/* Leave in good order. */
-compat_noreturn static void
-leave(Session *session)
+/* The owner's code has run, and this worker is still there. */
+static void
+end_attempt(Session *session)
 {
 	int			attempts = 0;
 
 	(void) session_try_uncancelled(session, note_attempt, &attempts);
+}
+
+/* Leave in good order. */
+compat_noreturn static void
+leave(Session *session)
+{
+	end_attempt(session);
 	proc_exit(0);
 }
 
@@ -274,7 +282,7 @@ accept_veto(Session *session, void *arg)
 		}
 	}
 	store_end(&store);
-	wake_at_commit();
+	wake_at_commit((WakeTarget) {session->slot.owner, session->slot.run_id});
 	session_commit(session);
 }
 
@@ -298,10 +306,29 @@ try_change(Session *session, Change *change)
 }
 
 /*
- * Make the change from the present status, with its hooks, unless somebody has
- * made it, or called it off, in the meantime, or a hook prevents it.
+ * Wait before the change is tried again.  Returns whether it is still to be made:
+ * that something else about the run has changed is no reason to leave it.
  */
-static void
+static bool
+wait_to_change(Session *session, const Change *change, int tries)
+{
+	worker_slot_show(WORKER_RETRYING, 0, 0);
+	if (!session_nap(session_retry_delay(session, tries)))
+	{
+		(void) session_reload(session);
+		if (!is_still_wanted(change, session->run) || share_is_recalled())
+			return false;
+	}
+	worker_slot_show(WORKER_CHANGING, 0, 0);
+	return true;
+}
+
+/*
+ * Make the change from the present status, with its hooks, unless somebody has
+ * made it, or called it off, in the meantime, or a hook prevents it.  Returns
+ * whether it was made here.
+ */
+static bool
 change_run(Session *session, RunStatus to)
 {
 	Change		change = {session->run->status, to, session->run->is_requested};
@@ -320,12 +347,10 @@ change_run(Session *session, RunStatus to)
 			error = session_try_uncancelled(session, accept_veto, &veto);
 			if (error)
 				ReThrowError(error);
-			return;
+			return false;
 		}
-		worker_slot_show(WORKER_RETRYING, 0, 0);
-		if (!session_nap(session_retry_delay(session, tries)))
-			return;
-		worker_slot_show(WORKER_CHANGING, 0, 0);
+		if (!wait_to_change(session, &change, tries))
+			return false;
 	}
 	if (change.made)
 	{
@@ -333,6 +358,7 @@ change_run(Session *session, RunStatus to)
 
 		hook_after(session, &event);
 	}
+	return change.made;
 }
 
 /*
@@ -344,16 +370,22 @@ change_begin_run(Worker *worker)
 {
 	Session    *session = &worker->session;
 	RunInfo    *run = session->run;
+	bool		hooked;
 
 	if (run == NULL || run->status != RUN_ENQUEUED || run->is_requested ||
 		!run->is_local || run->owner != session->slot.owner)
 		return false;
 	worker_slot_show(WORKER_CHANGING, 0, 0);
-	if (hook_wanted(session, "run", status_name(RUN_RUNNING)))
+	hooked = hook_wanted(session, "run", status_name(RUN_RUNNING));
+	if (hooked)
+	{
+		worker_slot_ready();
 		count_attempt(session);
+	}
 
 	/* whether it is running, by us or another, is seen when it is read again */
-	change_run(session, RUN_RUNNING);
+	if (!change_run(session, RUN_RUNNING) && hooked)
+		end_attempt(session);
 	return true;
 }
 
@@ -394,7 +426,8 @@ insist(Worker *worker, SessionFunction function, void *arg, WorkerState state)
 			failure_fail_run(worker, error);
 		failure_note_retry(session, error);
 		worker_slot_show(WORKER_RETRYING, 0, 0);
-		if (!session_nap(session_retry_delay(session, tries)) && !is_wanted(session))
+		if (!session_nap(session_retry_delay(session, tries)) &&
+			(!is_wanted(session) || share_is_recalled()))
 			leave(session);
 		worker_slot_show(state, 0, 0);
 	}
@@ -535,6 +568,6 @@ change_carry_out(Worker *worker)
 		finish(worker);
 	}
 	worker_slot_show(WORKER_CHANGING, 0, 0);
-	change_run(session, to);
+	(void) change_run(session, to);
 	leave(session);
 }

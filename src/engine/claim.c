@@ -35,6 +35,7 @@
 #include "engine/session.h"
 #include "engine/work.h"
 #include "shared/allowance.h"
+#include "shared/quarantine.h"
 #include "shared/run_slot.h"
 #include "shared/worker_slot.h"
 #include "store/batch.h"
@@ -53,16 +54,14 @@ claim_claimant(const Worker *worker)
 
 /* ---- the quarantine ---- */
 
+/*
+ * The worker is about to take up a suspect.  Returns false when it has to wait for
+ * another one; the run says so when that takes long.
+ */
 static bool
 enter_quarantine(Hand *hand)
 {
-	if (!hand->in_quarantine)
-	{
-		LOCKTAG		tag = locks_tag(LOCK_CLASS_QUARANTINE, 0);
-
-		hand->in_quarantine = LockAcquire(&tag, ExclusiveLock, true, true) !=
-			LOCKACQUIRE_NOT_AVAIL;
-	}
+	hand->in_quarantine = hand->in_quarantine || quarantine_enter();
 	return hand->in_quarantine;
 }
 
@@ -70,11 +69,9 @@ enter_quarantine(Hand *hand)
 void
 claim_leave_quarantine(Hand *hand)
 {
-	LOCKTAG		tag = locks_tag(LOCK_CLASS_QUARANTINE, 0);
-
 	if (!hand->in_quarantine)
 		return;
-	LockRelease(&tag, ExclusiveLock, true);
+	quarantine_leave();
 	hand->in_quarantine = false;
 }
 

@@ -25,7 +25,8 @@ typedef struct Hand
 	bool		indivisible;	/* the batch goes beyond the limit all the same */
 	bool		over_limit;		/* the batch was more than a rate limit leaves */
 	int			pinned;			/* the batch size has reached a limit: -1 or 1 */
-	bool		in_quarantine;	/* holds the lock for suspect batches */
+	bool		in_quarantine;	/* what it takes up may be a suspect */
+	TimestampTz kept_since;		/* it waits for another suspect, or 0 */
 	bool		in_trouble;		/* the last batches had to be tried again */
 	int			prepared_again; /* so often since a batch was completed */
 	char		last_skipped[6];	/* SQLSTATE of the row left out last, or empty */

@@ -41,6 +41,10 @@
 
 /* How often to look for a batch that is due, when there is nothing else. */
 #define RETRY_POLL_MS		500
+/* How often to look for a suspect batch that another worker may give free. */
+#define SUSPECT_POLL_MS		100
+/* So long that passes without a word. */
+#define SUSPECT_SAY_MS		1000
 /* What a session needs to take what a batch has given way to. */
 #define GIVE_WAY_MS			20
 /* How often to prepare anew for one batch that meets a changed table. */
@@ -109,7 +113,7 @@ record_failure(Session *session, void *arg)
 		transition_request(&store, run, RUN_FAILED, false, NULL, NULL);
 	}
 	store_end(&store);
-	wake_at_commit();
+	wake_at_commit((WakeTarget) {session->slot.owner, session->slot.run_id});
 	session_commit(session);
 }
 
@@ -291,6 +295,47 @@ failure_note_retry(Session *session, const ErrorData *error)
 	session_note_event(session, &event);
 }
 
+/* Say why the run waits, or, with NULL, that it does not any more; once. */
+static void
+say_waiting(Session *session, const char *reason)
+{
+	const char *before = session->run->wait_reason;
+
+	if (before == reason || (before && reason && strcmp(before, reason) == 0))
+		return;
+	(void) session_try_uncancelled(session, note_waiting, unconstify(char *, reason));
+	session->run->wait_reason = reason ? MemoryContextStrdup(session->run_context, reason) : NULL;
+}
+
+/* A batch has come into hand: nothing is waited for any more. */
+void
+failure_wait_is_over(Worker *worker)
+{
+	worker->hand.kept_since = 0;
+	say_waiting(&worker->session, NULL);
+}
+
+/*
+ * What is left may have brought down the server, as may what another worker has
+ * in hand: wait until that is done.  After a crash everything is suspect for a
+ * moment, and nothing is said of that.
+ */
+void
+failure_wait_for_suspect(Worker *worker)
+{
+	Session    *session = &worker->session;
+	Hand	   *hand = &worker->hand;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (hand->kept_since == 0)
+		hand->kept_since = now;
+	if (TimestampDifferenceExceeds(hand->kept_since, now, SUSPECT_SAY_MS))
+		say_waiting(session, "waits until another batch that may have brought down the server is done");
+	worker_slot_show(WORKER_WAITING, 0, 0);
+	if (!session_nap(SUSPECT_POLL_MS) && !session_reload(session))
+		failure_leave(worker, NULL);
+}
+
 /*
  * Every batch that is left waits to be tried again: say so, and sleep a while,
  * at most until the first is due.
@@ -298,16 +343,10 @@ failure_note_retry(Session *session, const ErrorData *error)
 void
 failure_wait_for_retry(Worker *worker, TimestampTz due)
 {
-	static char reason[] =
-		"waits to try batches again that met an error; see backfill_batches";
 	Session    *session = &worker->session;
 	int64		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), due);
 
-	if (session->run->wait_reason == NULL)
-	{
-		(void) session_try_uncancelled(session, note_waiting, reason);
-		session->run->wait_reason = MemoryContextStrdup(session->run_context, reason);
-	}
+	say_waiting(session, "waits to try batches again that met an error; see backfill_batches");
 	worker_slot_show(WORKER_RETRYING, 0, 0);
 	if (!session_nap(Min(ms, RETRY_POLL_MS)) && !session_reload(session))
 		failure_leave(worker, NULL);

@@ -36,6 +36,7 @@
 #include "definition/hookname.h"
 #include "engine/hook.h"
 #include "engine/session.h"
+#include "run/access.h"
 #include "store/batch.h"
 #include "store/event.h"
 #include "walk/key.h"
@@ -118,6 +119,23 @@ hook_argument(Oid function)
 	return n == 1 ? types[0] : InvalidOid;
 }
 
+/*
+ * Raises an error unless whoever added the hook could add it today: a role that
+ * was a member of the owner's may have kept its function.
+ */
+static void
+check_creator(Session *session, const HookInfo *hook)
+{
+	if (hook->is_for_all ? superuser_arg(hook->created_by) :
+		has_privs_of_role(hook->created_by, session->userid))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("a hook of the backfill was added by role \"%s\", which may not add it any more",
+					access_role_name(hook->created_by)),
+			 errhint("Remove it with backfill_off; if it is wanted, add it again with backfill_on.")));
+}
+
 /* Name the hook in the context of an error. */
 static void
 hook_error_callback(void *arg)
@@ -140,6 +158,7 @@ call_hook(Session *session, HookInfo *hook, const HookEvent *event)
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 
+	check_creator(session, hook);
 	(void) hookname_resolve(hook, session->userid);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	InitFunctionCallInfoData(*fcinfo, &function, 1, InvalidOid, NULL, NULL);

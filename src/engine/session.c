@@ -33,6 +33,7 @@
 #include "engine/session.h"
 #include "settings/settings.h"
 #include "shared/pace.h"
+#include "shared/share.h"
 #include "shared/worker_slot.h"
 #include "store/batch.h"
 #include "store/event.h"
@@ -336,7 +337,10 @@ load_run(Session *session, void *arg)
 
 	/* what it waited for is over when one of its workers works */
 	if (run && run->status == RUN_RUNNING && run->end_key && run->wait_reason)
+	{
 		store_set_wait_reason(&store, run->id, NULL);
+		run->wait_reason = NULL;
+	}
 	store_end(&store);
 	MemoryContextSwitchTo(session->run_context);
 	session->run = run;
@@ -353,7 +357,7 @@ must_leave(Session *session)
 	return session->run == NULL || session->run->status != RUN_RUNNING ||
 		session->run->is_requested || !session->run->is_local ||
 		session->run->owner != session->slot.owner ||
-		worker_slot_rank() >= session->pace.workers;
+		worker_slot_rank() >= session->pace.workers || share_is_recalled();
 }
 
 /*

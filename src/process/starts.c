@@ -22,6 +22,7 @@
 #include "process/watch.h"
 #include "settings/guc.h"
 #include "shared/run_slot.h"
+#include "shared/share.h"
 #include "shared/worker_slot.h"
 #include "store/run.h"
 #include "store/status.h"
@@ -171,6 +172,14 @@ may_start(Scheduler *scheduler, Watch *watch)
 		watch->ready = ready;
 		watch->starts = 0;
 		watch->next_start = 0;
+	}
+	/* a request cancels the rest, as every change of the run's does */
+	if (share_is_resting(MyDatabaseId, watch->run_id))
+	{
+		/* its last worker left because it was asked to */
+		watch->starts = 0;
+		set_wait_reason(scheduler, watch, "sleeps, and has given its worker's place to others meanwhile");
+		return false;
 	}
 	if (clock_is_ahead(watch->next_start, now, START_DELAY_MAX_MS) ||
 		clock_is_ahead(watch->settles_at, now, START_DELAY_MAX_MS))

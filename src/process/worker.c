@@ -18,7 +18,6 @@
  */
 #include "postgres.h"
 
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
@@ -41,6 +40,7 @@
 #include "shared/allowance.h"
 #include "shared/pace.h"
 #include "shared/segment.h"
+#include "shared/share.h"
 #include "shared/wake.h"
 #include "shared/worker_slot.h"
 #include "store/batch.h"
@@ -48,8 +48,6 @@
 #include "store/status.h"
 #include "walk/key.h"
 
-/* How often to look for a suspect batch that another worker may give free. */
-#define SUSPECT_POLL_MS		100
 /* How often the probe is run. */
 #define PROBE_MS			1000
 /* How often a worker that is held looks whether it still is, if nobody tells it. */
@@ -59,14 +57,12 @@
 
 /* ---- the beginning ---- */
 
+/* Everybody sees it: the number of the run, and not the name of its definition. */
 static void
 name_session(const RunInfo *run)
 {
-	char	   *name = psprintf("backfill run " INT64_FORMAT " %s", run->id, run->name);
-	int			length = pg_mbcliplen(name, strlen(name), NAMEDATALEN - 1);
-
-	name[length] = '\0';
-	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("application_name", psprintf("backfill run " INT64_FORMAT, run->id),
+					PGC_USERSET, PGC_S_SESSION);
 }
 
 /*
@@ -111,7 +107,7 @@ set_up(Worker *worker)
 			proc_exit(0);
 		worker_slot_show(WORKER_PREPARING, 0, 0);
 		failure_insist(worker, find_ends);
-		wake_database(MyDatabaseId);
+		wake_runs(MyDatabaseId, (WakeTarget) {session->run->owner, session->run->id});
 		if (!session_reload(session))
 			proc_exit(0);
 		failure_prepare(worker);
@@ -219,10 +215,7 @@ wait_or_leave(Worker *worker, const ClaimRefusal *refusal)
 		failure_wait_for_retry(worker, refusal->next_due);
 	}
 	else if (refusal->pending_elsewhere)
-	{
-		worker_slot_show(WORKER_WAITING, 0, 0);
-		nap(worker, SUSPECT_POLL_MS);
-	}
+		failure_wait_for_suspect(worker);
 	else
 		failure_leave(worker, NULL);
 	MemoryContextReset(worker->session.loop_context);
@@ -268,6 +261,8 @@ claim_or_leave(Worker *worker)
 			tries = 0;
 			if (worker->hand.batch == NULL)
 				wait_or_leave(worker, &claiming.refusal);
+			else
+				failure_wait_is_over(worker);
 			continue;
 		}
 		if (failure_prepare_again(worker, error))
@@ -317,6 +312,7 @@ sleep_between(Worker *worker)
 			began = now;
 			slept = 0;
 		}
+		share_sleep_until(TimestampTzPlusMilliseconds(began, pause));
 		if (slept >= pause || session_nap(pause - slept))
 			return;
 		if (!session_reload(&worker->session))

@@ -113,8 +113,8 @@ access_check_owner(Oid owner)
 }
 
 /* The role's name, or its number when it is gone. */
-static char *
-role_name(Oid role)
+char *
+access_role_name(Oid role)
 {
 	char	   *name = GetUserNameFromId(role, true);
 
@@ -134,10 +134,10 @@ access_problem(Oid owner, const char **hint)
 			return psprintf("the owner of the run, role %u, was dropped", owner);
 		case OBSTACLE_NO_LOGIN:
 			*hint = "Before PostgreSQL 17 the owner of a run needs the attribute LOGIN.";
-			return psprintf("role \"%s\" is not permitted to log in", role_name(owner));
+			return psprintf("role \"%s\" is not permitted to log in", access_role_name(owner));
 		case OBSTACLE_NO_CONNECT:
 			*hint = "Grant CONNECT on the database to the role.";
-			return psprintf("role \"%s\" may not connect to the database", role_name(owner));
+			return psprintf("role \"%s\" may not connect to the database", access_role_name(owner));
 	}
 	return NULL;
 }

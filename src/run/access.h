@@ -16,6 +16,7 @@
 
 extern bool access_may_log_in(Oid role);
 extern bool access_is_closed(void);
+extern char *access_role_name(Oid role);
 extern void access_check_owner(Oid owner);
 extern const char *access_problem(Oid owner, const char **hint);
 extern void access_check_runs(StoreSession *session, ArrayType *ids, Oid caller);

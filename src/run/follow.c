@@ -23,6 +23,7 @@
 #include "definition/then.h"
 #include "run/follow.h"
 #include "run/start.h"
+#include "store/definition.h"
 #include "store/event.h"
 #include "store/run.h"
 #include "store/store.h"
@@ -96,14 +97,55 @@ map_parameters(RunInfo *run, JsonbContainer *follower)
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
+/* A text of the follower's, NULL if there is none. */
+static pg_noinline char *
+text_member(JsonbContainer *follower, const char *key)
+{
+	JsonbValue *value = then_member(follower, key);
+
+	return value ? pnstrdup(value->val.string.val, value->val.string.len) : NULL;
+}
+
+/*
+ * Raises an error if a run of that definition would, as things are now, come to
+ * start one of this definition again.  It was asked when they were defined, too;
+ * but definitions of several owners may have been made at the same moment.
+ */
+static void
+check_cycle(const RunInfo *run, const char *name)
+{
+	StoreSession session;
+	DefinitionInfo *def;
+
+	store_begin(&session);
+	def = store_load_definition(&session, name);
+	if (strcmp(name, run->name) == 0 ||
+		(def && def->then && store_then_reaches(&session, def->then, run->name)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"then\" of backfill definition \"%s\" leads back to \"%s\"",
+						name, run->name)));
+	store_end(&session);
+}
+
+/* Start a run of the definition that the follower names.  Returns its id. */
+static int64
+start(RunInfo *run, JsonbContainer *follower, const char *name)
+{
+	JsonbValue *settings = then_member(follower, "settings");
+
+	check_cycle(run, name);
+	return start_run(name, text_member(follower, "owner"), map_parameters(run, follower),
+					 settings ? JsonbValueToJsonb(settings) : NULL, DT_NOBEGIN, NULL,
+					 psprintf("follows run " INT64_FORMAT, run->id), NULL);
+}
+
 /* Start one follower; puts down an event, also when it cannot be started. */
 static void
 start_follower(RunInfo *run, JsonbContainer *follower)
 {
 	StoreSession session;
-	JsonbValue *name_value = then_member(follower, "name");
-	JsonbValue *settings = then_member(follower, "settings");
-	char	   *name = pnstrdup(name_value->val.string.val, name_value->val.string.len);
+	char	   *name = text_member(follower, "name");
 	EventInfo	event = {.kind = "then"};
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -113,10 +155,7 @@ start_follower(RunInfo *run, JsonbContainer *follower)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	PG_TRY();
 	{
-		int64		id = start_run(name, map_parameters(run, follower),
-									   settings ? JsonbValueToJsonb(settings) : NULL,
-									   DT_NOBEGIN, NULL,
-									   psprintf("follows run " INT64_FORMAT, run->id), NULL);
+		int64		id = start(run, follower, name);
 
 		PopActiveSnapshot();
 		ReleaseCurrentSubTransaction();

@@ -150,6 +150,19 @@ check_after(StoreSession *session, ArrayType *after, Oid caller)
 	return after;
 }
 
+/* Raises an error unless the definition is that role's, if one is given. */
+static void
+check_bound(const DefinitionInfo *def, const char *owner)
+{
+	if (owner && get_role_oid(owner, true) != def->owner)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("backfill definition %s does not belong to role \"%s\"",
+						quote_identifier(def->name), owner),
+				 errdetail("What was to be started is that role's definition of the name."),
+				 errhint("Declare again what starts it, if the definition of today is meant.")));
+}
+
 /*
  * The definition, of which the current user may start a run with these
  * parameters and settings.  *parameters becomes the values of the run, with
@@ -187,14 +200,14 @@ warn_of_room(Jsonb *settings)
 }
 
 /*
- * Start a run of the definition, with the rights of the current user, and
- * return its id.  A run whose first statuses have hooks waits for a worker to
+ * Start a run of the definition, which is to belong to the role of that name, if
+ * one is given, with the rights of the current user, and return its id.  A run whose first statuses have hooks waits for a worker to
  * call them.  "reason" goes into the event.  If another run is in the way, this
  * raises an error; unless "rival" is given, which is filled in then, and 0 is
  * returned.
  */
 int64
-start_run(const char *name, Jsonb *parameters, Jsonb *settings,
+start_run(const char *name, const char *owner, Jsonb *parameters, Jsonb *settings,
 			  TimestampTz start_at, ArrayType *after, const char *reason, Rival *rival)
 {
 	Oid			caller = GetUserId();
@@ -207,6 +220,7 @@ start_run(const char *name, Jsonb *parameters, Jsonb *settings,
 	RunInfo    *run;
 	int64		id;
 
+	check_bound(def, owner);
 	store_begin(&session);
 	after = check_after(&session, after, caller);
 	if (rival == NULL)
@@ -233,7 +247,7 @@ start_run(const char *name, Jsonb *parameters, Jsonb *settings,
 		transition_request(&session, run, begins_hooked ? RUN_PENDING : RUN_ENQUEUED,
 						   false, GetUserNameFromId(caller, false), reason);
 	store_end(&session);
-	wake_at_commit();
+	wake_at_commit((WakeTarget) {def->owner, id});
 	if (rival == NULL && MyBgworkerEntry == NULL)
 		warn_of_room(settings);
 	return id;

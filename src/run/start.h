@@ -28,8 +28,8 @@ extern void start_check_alone(StoreSession *session, const char *name, Oid owner
 							  int64 except);
 extern DefinitionInfo *start_check(const char *name, Jsonb **parameters,
 								   Jsonb **settings, Jsonb **types);
-extern int64 start_run(const char *name, Jsonb *parameters, Jsonb *settings,
-					   TimestampTz start_at, ArrayType *after, const char *reason,
+extern int64 start_run(const char *name, const char *owner, Jsonb *parameters,
+					   Jsonb *settings, TimestampTz start_at, ArrayType *after, const char *reason,
 					   Rival *rival);
 
 #endif							/* BACKFILL_RUN_START_H */

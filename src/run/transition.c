@@ -18,6 +18,7 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -34,11 +35,45 @@
 
 #define CHANNEL "backfill"
 
+/* Share of the queue of notifications from which on there is no more of ours in it. */
+#define QUEUE_FULL 0.9
+
+/*
+ * Whether there is little room left for notifications.  A session that listens and
+ * does not end its transaction can fill the queue, and a transaction that has one
+ * for a full queue fails when it commits, too late to do anything about it.
+ */
+static bool
+is_queue_full(void)
+{
+	return DatumGetFloat8(OidFunctionCall0(F_PG_NOTIFICATION_QUEUE_USAGE)) >= QUEUE_FULL;
+}
+
+/* The notification is left out, for good; that is put down once for the run. */
+static void
+leave_out_notification(StoreSession *session, const RunInfo *run)
+{
+	EventInfo	event = {
+		.kind = "notify",
+		.status = status_name(run->status),
+		.reason = "notifications are left out: the queue of the server is full"
+	};
+
+	if (!store_has_event(session, run->id, event.kind))
+		store_add_event(session, run, &event);
+}
+
 /* Tell who listens. */
 static void
-notify(const RunInfo *run, const char *previous)
+notify(StoreSession *session, const RunInfo *run, const char *previous)
 {
 	StringInfoData payload;
+
+	if (is_queue_full())
+	{
+		leave_out_notification(session, run);
+		return;
+	}
 
 	initStringInfo(&payload);
 	appendStringInfo(&payload, "{\"run\": " INT64_FORMAT ", \"name\": ", run->id);
@@ -69,7 +104,7 @@ announce(StoreSession *session, const RunInfo *run, const char *previous,
 	};
 
 	store_add_event(session, run, &event);
-	notify(run, previous);
+	notify(session, run, previous);
 }
 
 /*

@@ -203,8 +203,9 @@ number_value(const Setting *setting, JsonbValue *value)
 
 	if (value->type != jbvNumeric)
 		bad_value(setting, value);
-	rate = DatumGetFloat8(DirectFunctionCall1(numeric_float8,
-											  NumericGetDatum(value->val.numeric)));
+
+	/* what is beyond a double is infinite, not an error that names no setting */
+	rate = strtod(setting_scalar_text(value), NULL);
 	if (!(rate * 1000000 >= setting->min && rate * 1000000 <= setting->max))
 		bad_value(setting, value);
 	return (int64) (rate * 1000000 + 0.5);

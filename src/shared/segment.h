@@ -52,6 +52,10 @@ typedef struct WorkerSlot
 	TimestampTz launched_at;
 	TimestampTz started_at;
 
+	bool		recalled;		/* it is to give the slot to somebody else */
+	TimestampTz asleep_until;	/* of the last pause */
+	TimestampTz quarantined_at; /* when its suspect batch was let in, or 0 */
+
 	/* for the views */
 	WorkerState state;
 	TimestampTz state_since;
@@ -199,6 +203,26 @@ typedef struct SchedulerSlot
 	TimestampTz launched_at;
 } SchedulerSlot;
 
+#define SLOT_WAITERS		128
+
+/* A run that would have another worker; of no run if run_id is 0. */
+typedef struct SlotWaiter
+{
+	Oid			database;
+	Oid			owner;
+	int64		run_id;
+	TimestampTz since;
+	TimestampTz asked_at;
+} SlotWaiter;
+
+/* A run that has given a slot to others, and takes none before that time. */
+typedef struct SlotRest
+{
+	Oid			database;
+	int64		run_id;
+	TimestampTz until;
+} SlotRest;
+
 typedef struct Segment
 {
 	LWLock	   *lock;
@@ -213,6 +237,8 @@ typedef struct Segment
 	SchedulerSlot schedulers[SCHEDULER_SLOTS];
 	TimestampTz made_at;		/* when this server was started or promoted */
 	Budgets		budgets;		/* of all runs together */
+	SlotWaiter	waiters[SLOT_WAITERS];
+	SlotRest	rests[SLOT_WAITERS];
 	int			nworkers;
 	int			nruns;
 	/* workers that ended, with a batch in hand, through no fault of the batch */

@@ -3,8 +3,13 @@
  * wake.c
  *	  Waking whoever has to know, at once or at commit.
  *
- * Something has changed in the tables: the workers of the database read their runs
- * again, its scheduler looks again, or the launcher is asked for one.
+ * Something has changed in the tables: the workers of the run read it again, the
+ * scheduler of the database looks again, or the launcher is asked for one.  Nobody
+ * is woken for the runs of others, or any role could keep all of them busy.
+ *
+ * What a transaction has changed is known by subtransaction: a change that was
+ * rolled back to a savepoint wakes nobody, and keeps nobody from PREPARE
+ * TRANSACTION.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,8 +21,17 @@
 #include "shared/segment.h"
 #include "shared/wake.h"
 
-/* Whether the end of the current transaction is to wake its database. */
-static bool is_wanted = false;
+/* The runs that the end of a transaction is to wake. */
+typedef struct Wake
+{
+	WakeTarget	target;
+	int			level;			/* of the subtransaction that has changed them */
+} Wake;
+
+#define WAKES_MAX			32
+
+static Wake wakes[WAKES_MAX];
+static int	nwakes = 0;
 
 /* Set the latch of the scheduler of the database.  Caller holds the lock. */
 static bool
@@ -47,51 +61,82 @@ wake_scheduler(Oid database)
 	segment_unlock();
 }
 
+/* Whether a run, whose owner may be unknown, is among those. */
+static bool
+is_target(const WakeTarget *target, Oid owner, int64 run_id)
+{
+	return (!OidIsValid(target->owner) || !OidIsValid(owner) || target->owner == owner) &&
+		(target->run_id == 0 || target->run_id == run_id);
+}
+
+/* Ask the launcher for a scheduler of the database.  Caller holds the lock. */
+static void
+ask_launcher(Oid database)
+{
+	bool		known = false;
+
+	for (int i = 0; i < segment->nrequests; i++)
+		known = known || segment->requests[i] == database;
+	if (!known && segment->nrequests < REQUESTS)
+		segment->requests[segment->nrequests++] = database;
+	else if (!known)
+		segment->rescan = true;
+	if (segment->launcher)
+		SetLatch(segment->launcher);
+}
+
 /*
- * Something has changed in the runs of the database: have its workers read
- * their run again, wake its scheduler, or ask the launcher for one.
+ * Something has changed in those runs of the database: have their workers read
+ * them again, wake its scheduler, or ask the launcher for one.
  */
 void
-wake_database(Oid database)
+wake_runs(Oid database, WakeTarget target)
 {
 	segment_lock(LW_EXCLUSIVE);
-	segment_notify_workers(database);
+	for (int i = 0; i < segment->nworkers; i++)
+	{
+		WorkerSlot *w = &segment_workers[i];
+
+		if (!w->in_use || w->database != database || !is_target(&target, w->owner, w->run_id))
+			continue;
+		w->notified = true;
+		if (w->latch)
+			SetLatch(w->latch);
+	}
+	for (int i = 0; i < SLOT_WAITERS; i++)
+	{
+		/* what has changed may be how long it sleeps */
+		if (segment->rests[i].database == database &&
+			is_target(&target, InvalidOid, segment->rests[i].run_id))
+			segment->rests[i].run_id = 0;
+	}
 	for (int i = 0; i < segment->nruns; i++)
 	{
 		/* what has changed may be that batches are pending again */
-		if (!segment_runs[i].in_use || segment_runs[i].database != database)
+		if (!segment_runs[i].in_use || segment_runs[i].database != database ||
+			!is_target(&target, InvalidOid, segment_runs[i].run_id))
 			continue;
 		segment_runs[i].pending = true;
 		segment_runs[i].pending_due = DT_NOBEGIN;
 		segment_runs[i].pending_changes++;
 	}
 	if (!set_scheduler_latch(database))
-	{
-		bool		known = false;
-
-		for (int i = 0; i < segment->nrequests; i++)
-			known = known || segment->requests[i] == database;
-		if (!known && segment->nrequests < REQUESTS)
-			segment->requests[segment->nrequests++] = database;
-		else if (!known)
-			segment->rescan = true;
-		if (segment->launcher)
-			SetLatch(segment->launcher);
-	}
+		ask_launcher(database);
 	segment_unlock();
 }
 
 static void
 wake_callback(XactEvent event, void *arg)
 {
-	if (!is_wanted)
+	if (nwakes == 0)
 		return;
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PARALLEL_COMMIT:
-			is_wanted = false;
-			wake_database(MyDatabaseId);
+			for (int i = 0; i < nwakes; i++)
+				wake_runs(MyDatabaseId, wakes[i].target);
+			nwakes = 0;
 			break;
 		case XACT_EVENT_PRE_PREPARE:
 			ereport(ERROR,
@@ -101,27 +146,65 @@ wake_callback(XactEvent event, void *arg)
 		case XACT_EVENT_PREPARE:
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PARALLEL_ABORT:
-			is_wanted = false;
+			nwakes = 0;
 			break;
 		default:
 			break;
 	}
 }
 
-/* Wake the current database when, and only if, this transaction commits. */
+/* A subtransaction ends: its changes are its parent's, or never were. */
+static void
+wake_subxact_callback(SubXactEvent event, SubTransactionId subid, SubTransactionId parent,
+					  void *arg)
+{
+	int			level = GetCurrentTransactionNestLevel();
+	int			n = 0;
+
+	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+	for (int i = 0; i < nwakes; i++)
+	{
+		if (wakes[i].level >= level && event == SUBXACT_EVENT_ABORT_SUB)
+			continue;
+		wakes[n] = wakes[i];
+		wakes[n].level = Min(wakes[n].level, level - (event == SUBXACT_EVENT_COMMIT_SUB));
+		n++;
+	}
+	nwakes = n;
+}
+
+/* Wake those runs when, and only if, what has changed them now commits. */
 void
-wake_at_commit(void)
+wake_at_commit(WakeTarget target)
 {
 	static bool registered = false;
+	int			level = GetCurrentTransactionNestLevel();
 
 	if (segment == NULL)
 		return;
 	if (!registered)
 	{
 		RegisterXactCallback(wake_callback, NULL);
+		RegisterSubXactCallback(wake_subxact_callback, NULL);
 		registered = true;
 	}
-	is_wanted = true;
+	for (int i = 0; i < nwakes; i++)
+	{
+		if (wakes[i].level <= level && wakes[i].target.owner == target.owner &&
+			wakes[i].target.run_id == target.run_id)
+			return;
+	}
+
+	/* too many to be told apart: wake them all, whatever becomes of the last */
+	if (nwakes == WAKES_MAX)
+	{
+		Wake	   *last = &wakes[nwakes - 1];
+
+		*last = (Wake) {{InvalidOid, 0}, Min(last->level, level)};
+		return;
+	}
+	wakes[nwakes++] = (Wake) {target, level};
 }
 
 /* Runs of the database are gone: their workers are to see it, too. */

@@ -8,9 +8,16 @@
 #ifndef BACKFILL_SHARED_WAKE_H
 #define BACKFILL_SHARED_WAKE_H
 
+/* Some runs of a database; all zero for every one. */
+typedef struct WakeTarget
+{
+	Oid			owner;
+	int64		run_id;
+} WakeTarget;
+
 extern void wake_scheduler(Oid database);
-extern void wake_database(Oid database);
-extern void wake_at_commit(void);
+extern void wake_runs(Oid database, WakeTarget target);
+extern void wake_at_commit(WakeTarget target);
 extern void wake_workers(Oid database);
 
 #endif							/* BACKFILL_SHARED_WAKE_H */

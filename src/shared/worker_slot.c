@@ -20,24 +20,27 @@
 
 #include "base/clock.h"
 #include "shared/segment.h"
+#include "shared/share.h"
 #include "shared/worker_slot.h"
 
 /* How often to look who waits for a batch that takes long. */
 #define YIELD_LOOK_MS		50
 #define YIELD_LOOK_MIN_MS	10
 
-/* Reserve a slot for a worker of the run; -1 when all are taken. */
+/* Reserve a slot for a worker of the run; -1 when it has to wait for one. */
 int
 worker_slot_reserve(Oid database, Oid owner, int64 run_id)
 {
 	int			slot = -1;
+	bool		may_take;
 	uint32		token;
 
 	if (!pg_strong_random(&token, sizeof(token)))
 		elog(ERROR, "could not generate a random number");
 
 	segment_lock(LW_EXCLUSIVE);
-	for (int i = 0; i < segment->nworkers; i++)
+	may_take = share_may_take(database, owner, run_id);
+	for (int i = 0; i < segment->nworkers && may_take; i++)
 	{
 		WorkerSlot *w = &segment_workers[i];
 
@@ -213,8 +216,9 @@ worker_exit(int code, Datum arg)
 	w = segment_my_worker();
 	if (w == NULL)
 		return;
-	segment_set_my_worker(-1);
 	segment_lock(LW_EXCLUSIVE);
+	share_note_exit();
+	segment_set_my_worker(-1);
 	w->in_use = false;
 	w->latch = NULL;
 

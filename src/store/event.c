@@ -70,6 +70,20 @@ store_add_event(StoreSession *session, const RunInfo *run, const EventInfo *even
 	store_sql(&sql_add_event, args, nulls);
 }
 
+static Sql sql_has_event = {
+	"SELECT FROM backfill.event WHERE run_id = $1 AND kind = $2 LIMIT 1",
+	2, {INT8OID, TEXTOID}
+};
+
+/* Whether there is an event of that kind of the run. */
+bool
+store_has_event(StoreSession *session, int64 run_id, const char *kind)
+{
+	Datum		args[] = {Int64GetDatum(run_id), CStringGetTextDatum(kind)};
+
+	return store_sql(&sql_has_event, args, NULL) > 0;
+}
+
 static Sql sql_prune_events = {
 	"DELETE FROM backfill.event WHERE at < $1",
 	1, {TIMESTAMPTZOID}
@@ -172,8 +186,8 @@ store_delete_hook(StoreSession *session, const HookInfo *hook, const char *name)
 }
 
 static Sql sql_load_hooks = {
-	"SELECT phase, object, status, function_schema, function_name, function_owner::oid "
-	"  FROM backfill.hook "
+	"SELECT phase, object, status, function_schema, function_name, function_owner::oid, "
+	"       created_by::oid, name IS NULL FROM backfill.hook "
 	" WHERE " HOOK_OF " ORDER BY name IS NULL, id",
 	2, {TEXTOID, OIDOID}
 };
@@ -200,6 +214,8 @@ store_load_hooks(StoreSession *session, const char *name, Oid owner)
 		hook->function_schema = store_text(session, i, 4);
 		hook->function_name = store_text(session, i, 5);
 		hook->function_owner = DatumGetObjectId(store_column(i, 6, NULL));
+		hook->created_by = DatumGetObjectId(store_column(i, 7, NULL));
+		hook->is_for_all = DatumGetBool(store_column(i, 8, NULL));
 		old = MemoryContextSwitchTo(session->caller);
 		result = lappend(result, hook);
 		MemoryContextSwitchTo(old);

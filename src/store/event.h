@@ -38,10 +38,15 @@ typedef struct HookInfo
 	char	   *function_name;
 	Oid			function_owner; /* when it became a hook */
 	Oid			function;		/* see hookname_resolve; InvalidOid if not known */
+
+	/* of one that is there */
+	Oid			created_by;
+	bool		is_for_all;		/* definitions */
 } HookInfo;
 
 extern void store_add_event(StoreSession *session, const RunInfo *run,
 							const EventInfo *event);
+extern bool store_has_event(StoreSession *session, int64 run_id, const char *kind);
 extern void store_prune(StoreSession *session, TimestampTz before);
 extern int64 store_count_hooks(StoreSession *session, const char *name);
 extern bool store_add_hook(StoreSession *session, const HookInfo *hook,

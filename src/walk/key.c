@@ -57,6 +57,7 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
+#include "base/compat.h"
 #include "base/pin.h"
 #include "walk/key.h"
 #include "walk/walk.h"
@@ -113,13 +114,28 @@ key_from_text(Walk *walk, ArrayType *array, Datum *key)
 	unpin_walk(walk, nest);
 }
 
+/* Raise the error at hand again, with the setting's name if it is about the value. */
+compat_noreturn static void
+rethrow_with_name(const char *name, MemoryContext context)
+{
+	ErrorData  *error;
+
+	if (ERRCODE_TO_CATEGORY(geterrcode()) != ERRCODE_DATA_EXCEPTION)
+		PG_RE_THROW();
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	FlushErrorState();
+	error->message = psprintf("invalid value for backfill setting \"%s\": %s",
+							  name, error->message);
+	ReThrowError(error);
+}
+
 /* Parse a bound, which the setting of that name gives, into the first columns of the key. */
 int
 key_read_bound(Walk *walk, const char *name, List *texts, Datum *key)
 {
-	int			n = 0;
+	MemoryContext context = CurrentMemoryContext;
 	int			nest;
-	ListCell   *lc;
 
 	if (list_length(texts) > walk->nkeys)
 		ereport(ERROR,
@@ -127,14 +143,19 @@ key_read_bound(Walk *walk, const char *name, List *texts, Datum *key)
 				 errmsg("backfill setting \"%s\" has %d values, but the key has %d columns",
 						name, list_length(texts), walk->nkeys)));
 	nest = pin_walk(walk);
-	foreach(lc, texts)
+	PG_TRY();
 	{
-		key[n] = InputFunctionCall(&walk->columns[n].input, (char *) lfirst(lc),
-								   walk->columns[n].ioparam, -1);
-		n++;
+		for (int n = 0; n < list_length(texts); n++)
+			key[n] = InputFunctionCall(&walk->columns[n].input, (char *) list_nth(texts, n),
+									   walk->columns[n].ioparam, -1);
 	}
+	PG_CATCH();
+	{
+		rethrow_with_name(name, context);
+	}
+	PG_END_TRY();
 	unpin_walk(walk, nest);
-	return n;
+	return list_length(texts);
 }
 
 /* Raises an error unless the bounds that the settings give fit the key. */

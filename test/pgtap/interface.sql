@@ -16,7 +16,7 @@ SELECT has_function('public', name, args, name || ' takes ' || array_to_string(a
 	('backfill_verify', ARRAY['bigint']), ('backfill_explain', ARRAY['text', 'jsonb', 'boolean']), ('backfill_preview', ARRAY['text', 'jsonb', 'integer']),
 	('backfill_on', ARRAY['text', 'regproc', 'text']), ('backfill_off', ARRAY['text', 'regproc', 'text']), ('backfill_off', ARRAY['text', 'text', 'text']), ('backfill_yield', ARRAY[]::name[]),
 	('backfill_window', ARRAY['jsonb', 'timestamptz']),
-	('backfill_schedule', ARRAY['text', 'text', 'jsonb', 'jsonb']), ('backfill_unschedule', ARRAY['text']), ('backfill_start_scheduled', ARRAY['text', 'jsonb', 'jsonb'])) v(name, args);
+	('backfill_schedule', ARRAY['text', 'text', 'jsonb', 'jsonb']), ('backfill_unschedule', ARRAY['text']), ('backfill_start_scheduled', ARRAY['text', 'jsonb', 'jsonb', 'text'])) v(name, args);
 SELECT function_returns('public', name, type, name || ' returns ' || type)
   FROM (VALUES ('backfill_define'::name, 'void'), ('backfill_drop', 'void'), ('backfill_start', 'bigint'), ('backfill_pause', 'void'), ('backfill_resume', 'void'),
 	('backfill_stop', 'void'), ('backfill_stop_all', 'integer'), ('backfill_alter', 'void'), ('backfill_retry', 'bigint'), ('backfill_delete', 'void'), ('backfill_verify', 'bigint'), ('backfill_explain', 'setof text'), ('backfill_preview', 'setof record'),
@@ -42,7 +42,7 @@ SELECT is(pg_get_function_arguments(p::regprocedure), arguments, format('argumen
 	('backfill_window(jsonb,timestamptz)', 'windows jsonb, at timestamp with time zone DEFAULT now()'),
 	('backfill_schedule(text,text,jsonb,jsonb)', 'name text, cron text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb'),
 	('backfill_unschedule(text)', 'name text'),
-	('backfill_start_scheduled(text,jsonb,jsonb)', 'name text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb')) v(p, arguments);
+	('backfill_start_scheduled(text,jsonb,jsonb,text)', 'name text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb, owner text DEFAULT NULL::text')) v(p, arguments);
 -- the server prints IN before the arguments of a procedure
 SELECT is(replace(pg_get_function_arguments('backfill_wait(bigint,interval,interval)'::regprocedure), 'IN ', ''),
 	$$id bigint, timeout interval DEFAULT NULL::interval, every interval DEFAULT '00:00:01'::interval$$, 'arguments and defaults of backfill_wait');

@@ -55,7 +55,7 @@ my $held_job = sql(qq{SELECT backfill_schedule('held', '$often', settings => '$h
 my $odd_job = sql(qq{SELECT backfill_schedule($odd_literal, '$often', jsonb_build_object('word', $word_literal))});
 
 is(sql("SELECT jobname, username, schedule, command FROM cron.job WHERE jobid = $quick_job"),
-	"backfill quick|clerk|$often|SELECT public.backfill_start_scheduled('quick'::pg_catalog.text, NULL::pg_catalog.jsonb, NULL::pg_catalog.jsonb)",
+	"backfill quick|clerk|$often|SELECT public.backfill_start_scheduled('quick'::pg_catalog.text, NULL::pg_catalog.jsonb, NULL::pg_catalog.jsonb, 'boss'::pg_catalog.text)",
 	'a schedule is a job of pg_cron that belongs to who made it');
 is(sql("SELECT jobname FROM cron.job WHERE jobid = $odd_job"), "backfill $odd", 'of any name');
 
@@ -117,7 +117,7 @@ note 'replaced and removed';
 my $job = sql(qq{SELECT backfill_schedule('third', '$never')});
 is(sql(q{SELECT backfill_schedule('third', '1 2 3 4 *', settings => '{"batch_size": 7}')}), $job, 'a schedule that is made again is the same job');
 is(sql(q{SELECT schedule, command FROM cron.job WHERE jobname = 'backfill third'}),
-	q{1 2 3 4 *|SELECT public.backfill_start_scheduled('third'::pg_catalog.text, NULL::pg_catalog.jsonb, '{"batch_size": 7}'::pg_catalog.jsonb)},
+	q{1 2 3 4 *|SELECT public.backfill_start_scheduled('third'::pg_catalog.text, NULL::pg_catalog.jsonb, '{"batch_size": 7}'::pg_catalog.jsonb, 'postgres'::pg_catalog.text)},
 	'with the new times and settings');
 sql(qq{SELECT backfill_define('gone', 'third', 'SELECT FROM batch'); SELECT backfill_schedule('gone', '$never'); SELECT backfill_drop('gone')});
 is(sql(q{SELECT count(*) FROM cron.job WHERE jobname = 'backfill gone'}), 1, 'a definition that is dropped leaves its schedule');

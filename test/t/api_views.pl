@@ -34,7 +34,7 @@ is(sql(q{SELECT count(DISTINCT worker), count(DISTINCT pid), count(DISTINCT batc
 		sum(rows_affected) FROM backfill_workers}),
 	'2|2|2|1|2|1|1|t|t|0|0|0', 'backfill_workers tells each with its batch');
 is(sql(q{SELECT count(*), bool_and(a.backend_type = 'backfill worker'), bool_and(a.usename = current_user),
-		bool_and(a.application_name = 'backfill run ' || run_id || ' t'),
+		bool_and(a.application_name = 'backfill run ' || run_id),
 		bool_and(a.query LIKE 'UPDATE batch SET n = n + g.g%-- the statement'), bool_and(a.state = 'active')
 	  FROM backfill_workers w JOIN pg_stat_activity a USING (pid)}),
 	'2|t|t|t|t|t', 'pg_stat_activity shows them with the name of the run and the statement');

@@ -47,7 +47,7 @@ is(sqlstate($node, 'VACUUM FULL asleep'), '00000', 'and rewritten');
 
 is(query_ok($node, "SELECT backend_type, application_name, usename = current_user
 		FROM pg_stat_activity WHERE pid = $pid"),
-	"backfill worker|backfill run $id asleep|t", 'backend_type, application_name and role in pg_stat_activity');
+	"backfill worker|backfill run $id|t", 'backend_type, application_name and role in pg_stat_activity');
 is(query_ok($node, "SELECT wait_event FROM pg_stat_activity WHERE pid = $pid"),
 	$version >= 17 ? 'BackfillSleep' : 'Extension', 'wait_event while it sleeps');
 is(query_ok($node, "SELECT string_agg(backend_type || ' ' || application_name, ', ' ORDER BY backend_type)

@@ -168,7 +168,7 @@ foreach my $event ('run enqueued', 'run running', 'batch running', 'batch comple
 }
 $id = start();
 ok(settles($id, 'completed'), 'hooks that take a role and set parameters');
-is(sql('SELECT DISTINCT label FROM log'), qq{alice app, public backfill run $id v}, 'each begins as if there had been none');
+is(sql('SELECT DISTINCT label FROM log'), qq{alice app, public backfill run $id}, 'each begins as if there had been none');
 check_exactly_once($node, $id, 'v', 30, 'every row was processed exactly once');
 
 $node->stop;

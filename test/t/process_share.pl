@@ -1,0 +1,54 @@
+# Worker slots are shared among the owners that want them, and a worker that
+# sleeps gives its slot to a run that has none.
+
+use strict;
+use warnings;
+
+use BackfillTest;
+use BackfillTest::OneNode;
+use Test::More;
+
+one_node('main', conf => "backfill.max_workers = 3\n");
+sql(q{CREATE ROLE alice LOGIN}, q{CREATE ROLE bob LOGIN}, q{GRANT CREATE ON SCHEMA public TO PUBLIC});
+
+sub workers_of { return "SELECT count(*) FROM backfill_workers WHERE owner = '$_[0]'::regrole"; }
+sub begin
+{
+	my ($role, $name, $rows, $settings) = @_;
+	as($role, "CREATE TABLE $name (id int PRIMARY KEY, n int NOT NULL DEFAULT 0); INSERT INTO $name SELECT generate_series(1, $rows)");
+	as($role, "SELECT backfill_define('$name', '$name', 'UPDATE batch SET n = n + 1', settings => '{\"batch_size\": 10, \"target_batch_time\": 0, $settings}')");
+	return as($role, "SELECT backfill_start('$name')");
+}
+
+# ---------------------------------------------------------------------------
+note 'owners';
+
+my $long = begin('alice', 'long', 100_000, '"workers": 3, "sleep": "100 ms"');
+ok(wait_for($node, workers_of('alice'), expected => 3), 'one owner alone has all slots');
+my $other = begin('bob', 'other', 100_000, '"workers": 3, "sleep": "100 ms"');
+ok(wait_for($node, workers_of('bob'), expected => 1), 'it gives some back when another comes');
+ok(wait_for($node, workers_of('alice'), expected => 2), 'and keeps its share');
+my $done = sql("SELECT rows_scanned FROM backfill_runs WHERE id = $other");
+ok(wait_for($node, "SELECT rows_scanned > $done + 200 FROM backfill_runs WHERE id = $other"), 'both are at work');
+is(sql(workers_of('alice')) . sql(workers_of('bob')), '21', 'and stay so');
+sql("SELECT backfill_stop($other)");
+ok(settles($other, 'stopped'), 'the other is stopped');
+ok(wait_for($node, workers_of('alice'), expected => 3), 'the first has all slots again');
+sql("SELECT backfill_stop($long)");
+ok(settles($long, 'stopped'), 'it is stopped');
+is(sql('SELECT max(n) FROM long'), '1', 'no row was processed twice');
+
+# ---------------------------------------------------------------------------
+note 'sleepers';
+
+my $sleepy = begin('alice', 'sleepy', 1000, '"workers": 3, "sleep": "1 h"');
+ok(wait_for($node, "SELECT count(*) = 3 AND bool_and(state = 'sleeping') FROM backfill_workers WHERE run_id = $sleepy"), 'all slots are asleep');
+my $rows = sql("SELECT rows_scanned FROM backfill_runs WHERE id = $sleepy");
+my $quick = begin('alice', 'quick', 100, '"sleep": 0');
+ok(settles($quick, 'completed'), 'a run that has no worker gets the slot of one that sleeps');
+is(sql("SELECT rows_scanned FROM backfill_runs WHERE id = $sleepy"), $rows, 'which is not woken early by that');
+sql("SELECT backfill_alter($sleepy, '{\"sleep\": 0}')");
+ok(settles($sleepy, 'completed'), 'altered, it goes on at once');
+is(sql('SELECT min(n), max(n) FROM sleepy'), '1|1', 'and every row is processed once');
+$node->stop;
+done_testing();
