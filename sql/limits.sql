@@ -21,10 +21,13 @@ SELECT backfill_define(repeat('x', 1048577), 'limited', 'UPDATE batch SET n = 1'
 SELECT backfill_define('l', 'limited', 'UPDATE batch SET n = 1', description => repeat(chr(233), 524289));
 
 -- the path that names are resolved with
-BEGIN;
-SELECT length(set_config('search_path', 'public' || repeat(', public', 150000), true));
-SELECT backfill_define('l', 'limited', 'UPDATE batch SET n = 1');
-ROLLBACK;
+DO $$
+BEGIN
+	PERFORM set_config('search_path', 'public' || repeat(', public', 150000), true);
+	PERFORM backfill_define('l', 'limited', 'UPDATE batch SET n = 1');
+EXCEPTION WHEN OTHERS THEN
+	RAISE INFO '%', sqlerrm;
+END $$;
 
 -- parameters: their declaration, not their values
 SELECT backfill_define('l', 'limited', 'UPDATE batch SET n = 1',
