@@ -43,7 +43,7 @@ is(as('dora', "SET ROLE alice; $sees $spill)"), $all, 'until she sets the role')
 is( as('bob', q{SELECT count(*) FROM pg_stat_activity
 				 WHERE query ~ 'pg_sleep\(600' AND pid <> pg_backend_pid()}),
 	'0', 'the statement does not show in the activity that others see');
-is( as('mon', q{SELECT application_name = 'backfill run ', query ~ 'pg_sleep\(600', usename
+is( as('mon', q{SELECT application_name LIKE 'backfill run %', query ~ 'pg_sleep\(600', usename
 				  FROM pg_stat_activity WHERE backend_type = 'backfill worker'}),
 	't|t|alice', 'it does in the one that pg_monitor sees');
 

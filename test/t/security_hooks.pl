@@ -31,7 +31,7 @@ is(state_of($super, "SELECT backfill_on('after run failed', 'plain', 'v')"), '00
 is(state_of($super, "SELECT backfill_on($plain)"), '00000', 'who may add one for all runs');
 is(state_of('alice', "SELECT backfill_off($plain)"), '42501', 'which nobody else may take away');
 is(sql('SELECT phase, object, status, hook, name, created_by FROM backfill_hooks ORDER BY name, status'),
-	"after|run|completed|plain(backfill_event)|v|carol\nafter|run|failed|plain(backfill_event)|v|$super\nafter|run|completed|plain(backfill_event)||$super",
+	"after|run|completed|app.plain|v|carol\nafter|run|failed|app.plain|v|$super\nafter|run|completed|app.plain||$super",
 	'backfill_hooks shows them, and who added them');
 is(as('bob', 'SELECT status, name FROM backfill_hooks'), 'completed|', 'a stranger sees those for all runs');
 is(as('alice', 'SELECT count(*) FROM backfill_hooks'), '3', 'the owner sees his own as well');
