@@ -69,7 +69,7 @@ sql(q{
 		END IF;
 	END $$;
 	SELECT backfill_on('after batch completed', 'everywhere')}, 'origin');
-my $hooks = q{SELECT phase, object, status, hook, name, created_by, created_at FROM backfill_hooks ORDER BY 1, 2, 3, 4 COLLATE "C"};
+my $hooks = q{SELECT phase, object, status, hook, name, created_by, created_at FROM backfill_hooks ORDER BY phase, object, status, hook COLLATE "C"};
 # What a run of it does in a database.
 my $everything = join("\n", 'everywhere: batch 1', 'everywhere: batch 2', 'everywhere: batch 3', 'finish 5', 'first: 5',
 	'second: before run completed {"mood": "it\'s ok", "above": 5, "The step": 3}',
