@@ -24,6 +24,22 @@ die() { printf '%s\n' "$*" >&2; exit 1; }
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
+# Run a command, and show a dot now and then as long as it takes.
+patient=
+patiently()						# COMMAND ...
+{
+	local rc=0
+	"$@" &
+	patient=$!
+	while sleep 2 && kill -0 "$patient" 2>/dev/null; do printf .; done &
+	wait "$patient" || rc=$?
+	patient=
+	kill $! 2>/dev/null || true
+	wait $! 2>/dev/null || true
+	printf '\n'
+	return "$rc"
+}
+
 # The pg_config in use: the one given, the one in PATH, the newest of Debian's.
 find_pg_config()
 {
@@ -109,6 +125,13 @@ missing_packages()
 # The same on one line.
 missing_line() { missing_packages "$1" | paste -sd ' ' -; }
 
+# apt-get, asking nothing; what it says goes to a log.
+get()							# ARGUMENT ...
+{
+	"${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 \
+		-o Dpkg::Use-Pty=0 "$@" </dev/null >"$work/apt.log" 2>&1
+}
+
 # Install what is missing, or say what it is and give up.
 need_packages()
 {
@@ -125,7 +148,7 @@ need_packages()
 			fi
 		fi
 		if "${root[@]}" true; then
-			say "Installing: $missing"
+			say "Installing: $missing (these packages stay)"
 			# A package may make its default cluster; nothing may start it.
 			if [ ! -e /usr/sbin/policy-rc.d ]; then
 				made_policy=true
@@ -133,14 +156,11 @@ need_packages()
 				"${root[@]}" sh -c 'printf "#!/bin/sh\nexit 101\n" >"$0" && chmod +x "$0"' \
 					/usr/sbin/policy-rc.d
 			fi
-			"${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq update >&2 &&
-				lists_read=true
+			patiently get update && lists_read=true
 			# The lists may be new: ask again which version is meant.
 			# shellcheck disable=SC2046
-			"${root[@]}" env DEBIAN_FRONTEND=noninteractive \
-				apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
-				install -y --no-install-recommends $(missing_packages "$1") \
-				</dev/null >"$work/apt.log" 2>&1 || tail -n 20 "$work/apt.log" >&2
+			patiently get install -y --no-install-recommends $(missing_packages "$1") ||
+				tail -n 20 "$work/apt.log" >&2
 			remove_policy
 			hash -r
 			find_pg_config
@@ -205,6 +225,9 @@ leave()
 	trap - EXIT
 	if [ -n "$inner" ]; then
 		kill -TERM -- "-$inner" 2>/dev/null || true
+	fi
+	if [ -n "$patient" ]; then
+		kill -TERM "$patient" 2>/dev/null || true
 	fi
 	remove_policy
 	"${as_user[@]}" sh -c "$reap" sh "$work" || true

@@ -6,7 +6,8 @@
 #   PG_CONFIG=...       the server to test with
 #   TESTS="regress isolation tap pgtap"   which kinds of tests, all by default
 #   PROVE_TESTS="..."   which TAP and pgTAP files (names or patterns)
-#   PROVE_JOBS=2        TAP files at the same time
+#   PROVE_JOBS=3        TAP files at the same time; by default one more than there
+#                       are processors, since most of them wait most of the time
 #   PROVE_FLAGS=-v      further flags for prove
 #   OLD_BINDIR=...      programs of another, older server, such as
 #                       /usr/lib/postgresql/15/bin, for the test of pg_upgrade; the
@@ -20,6 +21,7 @@ enter test "$@"
 
 passed=0 failed=0 skipped=0
 started=$SECONDS
+: >"$work/failures"				# names of what has failed, a line each
 
 heading() { printf '\n== %s\n' "$*"; }
 
@@ -81,6 +83,9 @@ run_regress()					# KIND DIRECTORY PROGRAM NAME ...
 	}
 	ok=$(grep -cE '^(test .* \.\.\. ok|ok [0-9])' "$work/$kind.out") || true
 	count $# "$ok"
+	awk -v kind="$kind" '/^test .*FAILED/ { print kind, $2 }
+		/^not ok [0-9]/ { print kind, $5 }' "$work/$kind.out" >>"$work/failures"
+	[ "$ok" = $# ] || grep -q "^$kind " "$work/failures" || echo "$kind: did not run" >>"$work/failures"
 }
 
 # prove names the failed files in its summary, and ends with "Files=".
@@ -98,12 +103,14 @@ run_prove()						# KIND FLAG ... -- FILE ...
 	prove "${flags[@]}" ${PROVE_FLAGS:-} "$@" 2>&1 | tee "$work/$kind.out" || {
 		prove_failed=true
 		bad=$(grep -cE '^test/.* +\(Wstat' "$work/$kind.out") || true
+		sed -nE 's/^(test\/\S+) +\(Wstat.*/\1/p' "$work/$kind.out" >>"$work/failures"
 	}
 	skip=$(grep -cE '^(test/.* \.\.+ )?skipped: ' "$work/$kind.out") || true
 	if grep -q '^Files=' "$work/$kind.out"; then
 		count $# $(($# - bad - skip)) "$skip"
 	else
 		count $# 0
+		echo "$kind: did not come to its end" >>"$work/failures"
 	fi
 }
 
@@ -111,6 +118,21 @@ private_install "$work/inst"
 pgxs=$(dirname "$(dirname "$(dirname "$(pgconf pgxs)")")")
 pgxs=$work/inst$pgxs
 say "$("$bin/postgres" --version), $(gcc --version | head -n 1)"
+
+# Those that take long begin first, so that none is alone at the end.
+# shellcheck disable=SC2046 # no name has a blank
+mapfile -t tap_files < <(selected $({
+	sed 's,^,test/t/,' test/slow
+	ls test/t/*.pl
+} | awk '!seen[$0]++'))
+
+# The build that is wrong on purpose, for the negative control, beside the tests
+# that do not need it.
+negative=
+if wanted tap && [[ " ${tap_files[*]} " == *" test/t/crash_negative_control.pl "* ]]; then
+	private_install "$work/negative" NEGATIVE_CONTROL=1 &
+	negative=$!
+fi
 
 mapfile -t files < <(find sql -name '*.sql' ! -name 'backfill--*' -printf '%f\n' | sed 's/\.sql$//' | sort)
 if wanted regress && [ ${#files[@]} -gt 0 ]; then
@@ -138,15 +160,8 @@ if wanted pgtap && [ ${#files[@]} -gt 0 ]; then
 	fi
 fi
 
-# Those that take long begin first, so that none is alone at the end.
-# shellcheck disable=SC2046 # no name has a blank
-mapfile -t files < <(selected $({
-	sed 's,^,test/t/,' test/slow
-	ls test/t/*.pl
-} | awk '!seen[$0]++'))
-if wanted tap && [ ${#files[@]} -gt 0 ]; then
-	# The build that is wrong on purpose, for the negative control.
-	private_install "$work/negative" NEGATIVE_CONTROL=1
+if wanted tap && [ ${#tap_files[@]} -gt 0 ]; then
+	[ -z "$negative" ] || wait "$negative" || exit 1
 	old_bin=
 	if [ -n "${OLD_BINDIR:-}" ]; then
 		if [ -f "$("$OLD_BINDIR/pg_config" --pkglibdir)/backfill.so" ]; then
@@ -171,12 +186,12 @@ if wanted tap && [ ${#files[@]} -gt 0 ]; then
 		TEMP_CONFIG=$work/tap/extra.conf
 		PATH=$bin:$PATH
 		export BACKFILL_NEGATIVE_BIN BACKFILL_OLD_BIN PG_REGRESS TESTDIR TESTDATADIR TESTLOGDIR TEMP_CONFIG PATH
-		run_prove tap -j "${PROVE_JOBS:-2}" -I "$pgxs/src/test/perl" -I test/perl -- "${files[@]}"
+		run_prove tap -j "${PROVE_JOBS:-$(($(nproc) + 1))}" -I "$pgxs/src/test/perl" -I test/perl -- "${tap_files[@]}"
 		say "$passed $failed $skipped $prove_failed" >"$work/tap.count"
 	)
 	read -r passed failed skipped prove_failed <"$work/tap.count"
 	if $prove_failed; then
-		for f in "${files[@]}"; do
+		for f in "${tap_files[@]}"; do
 			f=${f##*/}
 			f=${f%.pl}
 			# What prove's summary names has failed.
@@ -191,6 +206,8 @@ fi
 
 say
 say "Took $((SECONDS - started)) s."
+# The logs above may be long: what to look for in them stands at the end.
+sed 's/^/FAILED: /' "$work/failures"
 summary="$passed passed, $failed failed"
 [ "$skipped" = 0 ] || summary="$summary, $skipped skipped"
 say "$summary"

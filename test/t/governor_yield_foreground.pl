@@ -33,7 +33,7 @@ foreach my $try (1 .. 5)
 }
 @took = sort { $a <=> $b } @took;
 diag(sprintf('an UPDATE in the way of a batch of 10 s takes %s ms', join(', ', @took)));
-cmp_ok($took[2], '<', 400, 'in the median it takes less than 400 ms');
+cmp_ok($took[2], '<', 2000, 'in the median it takes a fraction of the batch');
 
 # --- Other sessions in the foreground ----------------------------------------
 
