@@ -64,6 +64,9 @@ session_open(Session *session)
 	set_parameter("lock_timeout", "0");
 	set_parameter("idle_in_transaction_session_timeout", "0");
 
+	/* what is compiled for a batch is thrown away after it */
+	set_parameter("jit", "off");
+
 	/* a statement that ends transactions itself begins others as these say */
 	set_parameter("default_transaction_read_only", "off");
 	set_parameter("default_transaction_isolation", "read committed");

@@ -137,6 +137,16 @@ look_at_limits(const PaceView *view, Throttle *why)
 				 quantity_rate_text(&view->limit, by == PACE_WAL || by == PACE_ALL_WAL));
 }
 
+/* A batch costs more as such than it is to take, so that it is larger. */
+static void
+look_at_fixed_cost(const PaceView *view, Throttle *softly)
+{
+	if (view->fixed > 0)
+		throttle(softly, "batch cost",
+				 psprintf("a batch takes %.0f ms whatever its size; backfill_explain shows its plan",
+						  view->fixed / 1000));
+}
+
 /* Say that the number of workers has changed. */
 static void
 note_scale(StoreSession *session, const RunInfo *run, int before, int after, double load)
@@ -178,6 +188,7 @@ fill_pace(const RunSettings *settings, Pace *pace)
 	pace->aim.target = settings->target_batch_time * 1000;
 	pace->aim.min = Min(settings->min_batch_size, settings->max_batch_size);
 	pace->aim.max = settings->max_batch_size;
+	pace->aim.longest = settings->max_batch_time * 1000;
 	pace->sleep = settings->sleep;
 	pace->nice = settings->nice;
 	pace->duty = 1;
@@ -358,6 +369,7 @@ governor_set_pace(StoreSession *session, RunInfo *run, Governor *governor, int l
 	look_at_probe(run, settings, &view, pace, &why);
 	look_at_health(&governor->health, settings, pace, &why, &softly);
 	look_at_limits(&view, &why);
+	look_at_fixed_cost(&view, &softly);
 
 	governor->batch_size = run->batch_size;
 	if (pace_set(MyDatabaseId, run->id, pace, run->batch_size, &since))

@@ -38,6 +38,7 @@ typedef struct RunSettings
 	/* the pace; what is 0, NIL or NULL does not apply */
 	int64		preset;			/* one of the PRESET_ values below */
 	int64		target_batch_time;
+	int64		max_batch_time;
 	int64		min_batch_size;
 	int64		max_batch_size;
 	RateLimit	rate_limit;

@@ -42,7 +42,7 @@ static const char *const commit_modes[] = {"off", "local", "remote_write", "on",
 static const char *const presets[] = {"balanced", "polite", "fast", NULL};
 
 static const Setting settings[] = {
-	{"batch_size", SETTING_INTEGER, MEMBER(batch_size), 1000, 1, 10000000,
+	{"batch_size", SETTING_INTEGER, MEMBER(batch_size), 100, 1, 10000000,
 		NULL, SETTING_PACE,
 	"rows of the target in the key range of one batch; with target_batch_time, of the first"},
 	{"direction", SETTING_ENUM, MEMBER(direction), WALK_ASCENDING, 0, 0,
@@ -69,6 +69,9 @@ static const Setting settings[] = {
 	{"max_batch_size", SETTING_INTEGER, MEMBER(max_batch_size), 100000, 1, 10000000,
 		NULL, SETTING_PACE,
 	"most rows of a batch that target_batch_time leads to"},
+	{"max_batch_time", SETTING_INTERVAL, MEMBER(max_batch_time), 0, 1, MS_PER_DAY,
+		NULL, SETTING_PACE | SETTING_NONE,
+	"duration that batches are kept below, even if most of it is not spent on rows"},
 	{"max_dead_rows", SETTING_NUMBER, MEMBER(max_dead_rows), 0, 1, 1000000,
 		NULL, SETTING_PACE | SETTING_NONE,
 	"share of dead rows in the target at which the run is held"},

@@ -246,6 +246,7 @@ pace_look(Oid database, int64 run_id, PaceView *view)
 
 		view->rate = run->rate;
 		view->size = p->size.size;
+		view->fixed = p->size.fixed_rules ? p->size.fixed : 0;
 		view->limited_by = limited_by(p, &view->limit);
 		view->probe = p->probe;
 		strlcpy(view->probe_reason, p->probe_reason, PACE_REASON_SIZE);

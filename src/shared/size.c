@@ -3,17 +3,25 @@
  * size.c
  *	  The batch size that leads to a batch time.
  *
- * The cost of a row, in time, is taken from the recent batches of about the
- * present size, the largest tenth of them left out: the 90th percentile.  Rows
- * of batches of quite another size do not tell, because each batch costs
- * something by itself.  The size becomes what takes the target time at that
- * cost, but
+ * A batch takes some time whatever its size, and some for each row.  Both are fitted
+ * to the recent batches: the cost of a row is the median over all pairs of them that
+ * differ in size, and what is left of their time, in the median, is the fixed cost.
+ * Where all have the same size, the fixed cost is what it was.  The cost of a row that
+ * the size follows is then the 90th percentile of batches of about the present size,
+ * so that the usual bad batch, and not the average one, takes the target time.
  *
- *	- it grows by half at most, from one batch to the next,
+ * The size becomes what takes the target time, but
+ *
+ *	- it is never so small that a batch spends less than half of its time on rows: a
+ *	  smaller one would not be much shorter.  Only the longest time, if one is given,
+ *	  can make it smaller still,
+ *	- it grows by half at most, from one batch to the next; twofold while a batch takes
+ *	  but a part of the target,
  *	- it stays where it is when that would change little, so that noise does
  *	  not move it, and
  *	- after a batch of more than five times the target it is cut at once, by
- *	  what that batch says, and what was known before is forgotten.
+ *	  what that batch says, and what was known before is forgotten; unless that batch
+ *	  took long for its fixed cost.
  *
  * In a stretch of the walk where nothing is in scope a batch costs next to
  * nothing, and says nothing about those that follow: the steps there have a
@@ -27,14 +35,28 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "shared/size.h"
 
 #define GROWTH		1.5
+#define FAST_GROWTH	2
+/* Below this part of the target the size grows fast. */
+#define FAR_BELOW	4
 #define DEAD_BAND	0.08
+#define WIDE_BAND	0.5			/* where the fixed cost rules */
 #define TOO_LONG	5
 #define DEEPEST_CUT	10
 /* Sizes that tell about one another are within this factor. */
 #define ALIKE		2.5
+/* Sizes that tell a fixed cost from that of rows are not within this one. */
+#define DIFFERENT	1.25
+/* Pairs without which no fixed cost is believed. */
+#define ENOUGH_PAIRS	3
+/* The least cost of a row, in microseconds, so that all divisions are fine. */
+#define LEAST_COST	0.001
+#define MAD_TO_DEVIATION 1.48
+#define Square(x)	((x) * (x))
 
 static int64
 clamp(const SizeControl *control, double size)
@@ -61,12 +83,65 @@ size_aim(SizeControl *control, const SizeAim *aim, int64 found)
 }
 
 static int
-compare_costs(const void *a, const void *b)
+compare_doubles(const void *a, const void *b)
 {
 	double		x = *(const double *) a;
 	double		y = *(const double *) b;
 
 	return x < y ? -1 : x > y;
+}
+
+/* The value in the middle of n, which are sorted for it. */
+static double
+median(double *values, int n)
+{
+	qsort(values, n, sizeof(double), compare_doubles);
+	return values[n / 2];
+}
+
+/*
+ * Fit the fixed cost of a batch and the cost of a row.  Where the samples tell
+ * nothing about it, because all have about the same size, both stay what they were.
+ */
+static void
+fit(SizeControl *control)
+{
+	double		slopes[SIZE_SAMPLES * (SIZE_SAMPLES - 1) / 2];
+	double		rests[SIZE_SAMPLES];
+	double		mean = 0;
+	double		spread = 0;
+	double		row;
+	int			n = control->nsamples;
+	int			pairs = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		const SizeSample *a = &control->samples[i];
+
+		mean += (double) a->rows / n;
+		for (int j = 0; j < i; j++)
+		{
+			const SizeSample *b = &control->samples[j];
+
+			if (Max(a->rows, b->rows) >= Min(a->rows, b->rows) * DIFFERENT)
+				slopes[pairs++] = (a->duration - b->duration) / (double) (a->rows - b->rows);
+		}
+	}
+	if (pairs < (control->fixed > 0 ? 1 : ENOUGH_PAIRS))
+		return;
+	row = Max(median(slopes, pairs), 0);
+	for (int i = 0; i < n; i++)
+	{
+		rests[i] = control->samples[i].duration - row * control->samples[i].rows;
+		spread += Square(control->samples[i].rows - mean);
+	}
+	control->fixed = Max(median(rests, n), 0);
+
+	/* what of the slope is not noise */
+	for (int i = 0; i < n; i++)
+		rests[i] = fabs(rests[i] - control->fixed);
+	row -= 2 * MAD_TO_DEVIATION * median(rests, n) / sqrt(Max(spread, 1));
+	control->row = Max(row, LEAST_COST);
 }
 
 /* What a row costs, by the 90th percentile of the batches of like size. */
@@ -81,11 +156,11 @@ typical_cost(const SizeControl *control)
 		const SizeSample *sample = &control->samples[i];
 
 		if (sample->rows * ALIKE >= control->size && sample->rows <= control->size * ALIKE)
-			costs[n++] = sample->cost;
+			costs[n++] = Max((sample->duration - control->fixed) / sample->rows, LEAST_COST);
 	}
 	if (n == 0)
 		return 0;
-	qsort(costs, n, sizeof(double), compare_costs);
+	qsort(costs, n, sizeof(double), compare_doubles);
 	return costs[n - 1 - n / 10];
 }
 
@@ -105,6 +180,59 @@ set_size(SizeControl *control, double size)
 	return pinned != before ? pinned : 0;
 }
 
+static void
+add_sample(SizeControl *control, int64 rows, int64 duration)
+{
+	SizeSample *sample = &control->samples[control->next];
+
+	sample->rows = rows;
+	sample->duration = Max(duration, 1);
+	control->next = (control->next + 1) % SIZE_SAMPLES;
+	control->nsamples = Min(control->nsamples + 1, SIZE_SAMPLES);
+}
+
+/*
+ * The size that the costs lead to, or 0 if they are not known.  Where the fixed cost
+ * alone is more than half of the target, it is what takes as long for its rows; a cost
+ * of rows that is lost in noise does not count then, so that the size grows until it
+ * shows, unless all of this is a matter of milliseconds.
+ */
+static double
+wanted_size(SizeControl *control)
+{
+	double		fixed = control->fixed;
+	double		cost = typical_cost(control);
+	double		size;
+
+	control->fixed_rules = fixed > control->aim.target / 2 && fixed >= SIZE_NOTABLE;
+	if (control->fixed_rules)
+		cost = control->row;
+	if (cost == 0)
+		return 0;
+	size = Max(control->aim.target - fixed, fixed) / cost;
+	if (control->aim.longest > 0)
+		size = Min(size, Max(control->aim.longest - fixed, 0) / cost);
+	return size;
+}
+
+/*
+ * Whether a larger batch took little longer than this one, so that most of its time is
+ * a fixed cost.  One that was much faster tells of another part of the table.
+ */
+static bool
+smaller_is_in_vain(const SizeControl *control, int64 rows, double duration)
+{
+	for (int i = 0; i < control->nsamples; i++)
+	{
+		const SizeSample *larger = &control->samples[i];
+
+		if (larger->rows >= rows * DIFFERENT && larger->duration > duration / 2 &&
+			(larger->duration - duration) / (larger->rows - rows) * rows < duration / 2)
+			return true;
+	}
+	return false;
+}
+
 /*
  * A batch of so many rows took that time.  Returns -1 or 1 when the size has
  * reached its lower or upper limit since it was last said.
@@ -113,39 +241,40 @@ int
 size_note(SizeControl *control, int64 rows, int64 duration)
 {
 	double		target = control->aim.target;
-	SizeSample *sample;
-	double		cost;
+	double		growth;
+	double		band;
 	double		size;
 
 	control->stride = 0;
 	if (target == 0 || rows <= 0)
 		return 0;
-	if (duration > target * TOO_LONG)
+	add_sample(control, rows, duration);
+	fit(control);
+	if (duration > TOO_LONG * Max(target, 2 * control->fixed))
 	{
+		if (smaller_is_in_vain(control, rows, duration))
+			return 0;
 		control->nsamples = control->next = 0;
+		control->fixed = 0;
+		add_sample(control, rows, duration);
 		return set_size(control, rows * Max(target / duration, 1.0 / DEEPEST_CUT));
 	}
-
-	sample = &control->samples[control->next];
-	sample->rows = rows;
-	sample->cost = (double) Max(duration, 1) / rows;
-	control->next = (control->next + 1) % SIZE_SAMPLES;
-	control->nsamples = Min(control->nsamples + 1, SIZE_SAMPLES);
-
-	cost = typical_cost(control);
-	if (cost == 0)
+	size = wanted_size(control);
+	if (size == 0)
 		return 0;
-	size = target / cost;
+	growth = control->fixed_rules || duration < target / FAR_BELOW ? FAST_GROWTH : GROWTH;
+	band = control->fixed_rules ? WIDE_BAND : DEAD_BAND;
 	if (size < control->aim.min || size > control->aim.max)
 	{
 		/* pinned only when it gets there */
-		if (size > control->size * GROWTH && control->size * GROWTH < control->aim.max)
-			return set_size(control, control->size * GROWTH);
-		return set_size(control, size);
+		if (size > control->size * growth && control->size * growth < control->aim.max)
+			size = control->size * growth;
 	}
-	if (size > control->size * (1 - DEAD_BAND) && size < control->size * (1 + DEAD_BAND))
-		return 0;
-	return set_size(control, Min(size, Max(control->size * GROWTH, control->size + 1)));
+	else if (size > control->size * (1 - band) && size < control->size * (1 + band))
+		size = control->size;
+	else
+		size = Min(size, Max(control->size * growth, control->size + 1));
+	return set_size(control, size);
 }
 
 /* A batch of so many rows, none of them in scope, took that time. */

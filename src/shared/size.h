@@ -17,13 +17,14 @@ typedef struct SizeAim
 	int64		target;			/* 0: the size stays what it is */
 	int64		min;			/* rows */
 	int64		max;
+	int64		longest;		/* what no batch is to exceed; 0: nothing */
 } SizeAim;
 
 /* One batch.  Plain data, for shared memory. */
 typedef struct SizeSample
 {
 	int64		rows;
-	double		cost;			/* microseconds a row */
+	double		duration;		/* microseconds */
 } SizeSample;
 
 typedef struct SizeControl
@@ -35,7 +36,13 @@ typedef struct SizeControl
 	int			next;			/* sample to be overwritten */
 	SizeSample	samples[SIZE_SAMPLES];
 	int			pinned;			/* -1 at the least, 1 at the most, else 0 */
+	double		fixed;			/* microseconds that a batch takes whatever its size */
+	double		row;			/* microseconds that a row takes, less what may be noise */
+	bool		fixed_rules;	/* the target cannot be had for them */
 } SizeControl;
+
+/* A fixed cost below this, in microseconds, is nothing to talk about. */
+#define SIZE_NOTABLE	20000
 
 extern void size_aim(SizeControl *control, const SizeAim *aim, int64 found);
 extern int	size_note(SizeControl *control, int64 rows, int64 duration);

@@ -28,6 +28,7 @@
 #include "parser/parse_type.h"
 #include "parser/parser.h"
 #include "parser/parsetree.h"
+#include "portability/instr_time.h"
 #include "tcop/tcopprot.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
@@ -45,6 +46,7 @@
 #include "base/compat.h"
 #include "base/position.h"
 #include "settings/parameters.h"
+#include "walk/choice.h"
 #include "walk/graft.h"
 #include "walk/statement.h"
 #include "walk/walk.h"
@@ -54,6 +56,7 @@ struct Statement
 	const char *text;
 	Graft	   *graft;
 	List	   *sources;		/* CachedPlanSource, one a statement */
+	PlanChoice *choices;		/* one for each of them; the user's only */
 };
 
 /* A receiver that keeps the last row. */
@@ -78,14 +81,17 @@ typedef struct EachRow
 
 /*
  * One plan serves every batch where nothing depends on the values of the key:
- * a range of one table without children.  Elsewhere the plan cache decides.
+ * a range of one table without children.  A plan for all partitions serves none:
+ * it locks and opens every one.  Elsewhere it is measured which is better.
  */
 static int
 choose_cursor_options(List *queries, Walk *walk)
 {
 	Query	   *query = list_length(queries) == 1 ? linitial_node(Query, queries) : NULL;
 
-	if (query && !walk->has_children && !query->hasSubLinks &&
+	if (walk->has_children)
+		return CURSOR_OPT_CUSTOM_PLAN;
+	if (query && !query->hasSubLinks &&
 		!query->hasModifyingCTE && list_length(query->rtable) == 1)
 		return CURSOR_OPT_GENERIC_PLAN;
 	return 0;
@@ -167,6 +173,10 @@ statement_prepare(const char *text, Walk *walk, const char *scope,
 	statement->sources = prepare_sources(statement->text, statement->graft);
 	PopActiveSnapshot();
 	error_context_stack = callback.previous;
+	statement->choices = palloc0(sizeof(PlanChoice) * list_length(statement->sources));
+	for (int i = 0; i < list_length(statement->sources); i++)
+		statement->choices[i].fixed =
+			((CachedPlanSource *) list_nth(statement->sources, i))->cursor_options != 0;
 	return statement;
 }
 
@@ -259,22 +269,66 @@ get_plan(Statement *statement, CachedPlanSource *source, ParamListInfo params)
 	return plan;
 }
 
+/* The planner's estimate of what a plan costs. */
+static double
+estimated_cost(CachedPlan *plan)
+{
+	double		cost = 0;
+	ListCell   *lc;
+
+	foreach(lc, plan->stmt_list)
+	{
+		PlannedStmt *stmt = lfirst_node(PlannedStmt, lc);
+
+		if (stmt->commandType != CMD_UTILITY)
+			cost += stmt->planTree->total_cost;
+	}
+	return cost;
+}
+
+/* A plan as get_plan makes it, of the kind that the choice has fallen on. */
+static CachedPlan *
+get_chosen_plan(Statement *statement, CachedPlanSource *source, ParamListInfo params,
+				PlanChoice *choice)
+{
+	CachedPlan *plan;
+
+	if (choice == NULL || choice->fixed)
+		return get_plan(statement, source, params);
+	source->cursor_options = choice->generic ? CURSOR_OPT_GENERIC_PLAN : CURSOR_OPT_CUSTOM_PLAN;
+	plan = get_plan(statement, source, params);
+	if (choice_is_acceptable(choice, estimated_cost(plan)))
+		return plan;
+	ReleaseCachedPlan(plan, NULL);
+	source->cursor_options = CURSOR_OPT_CUSTOM_PLAN;
+	return get_plan(statement, source, params);
+}
+
 /* What is watched at the moment, or NULL; set by statement_execute alone. */
 static StatementProgress *watched = NULL;
 
 /*
- * Run one source to its end, watched or not.  Returns the rows processed.  Only
- * what the portal runs is watched: its plan is not known before it is made, while
- * functions of the user's may run already.
+ * Run one source to its end, watched or not, with the kind of plan that the choice
+ * has fallen on, or the plan cache's if that is NULL.  Returns the rows processed.
+ * Only what the portal runs is watched: its plan is not known before it is made,
+ * while functions of the user's may run already.
  */
 static uint64
 run_source(Statement *statement, CachedPlanSource *source, ParamListInfo params,
-		   Snapshot snapshot, DestReceiver *dest, StatementProgress *progress)
+		   Snapshot snapshot, DestReceiver *dest, StatementProgress *progress,
+		   PlanChoice *choice)
 {
-	CachedPlan *plan = get_plan(statement, source, params);
-	Portal		portal = CreateNewPortal();
+	instr_time	began,
+				planned,
+				ended;
+	CachedPlan *plan;
+	Portal		portal;
 	QueryCompletion qc;
 
+	INSTR_TIME_SET_CURRENT(began);
+	plan = get_chosen_plan(statement, source, params, choice);
+	INSTR_TIME_SET_CURRENT(planned);
+	portal = CreateNewPortal();
 	portal->visible = false;
 	PortalDefineQuery(portal, NULL, statement->text, source->commandTag,
 					  plan->stmt_list, plan);
@@ -286,6 +340,14 @@ run_source(Statement *statement, CachedPlanSource *source, ParamListInfo params,
 	if (progress)
 		progress->stmts = NIL;
 	PortalDrop(portal, false);
+	if (choice && !choice->fixed)
+	{
+		INSTR_TIME_SET_CURRENT(ended);
+		INSTR_TIME_SUBTRACT(ended, planned);
+		INSTR_TIME_SUBTRACT(planned, began);
+		choice_note(choice, INSTR_TIME_GET_MICROSEC(planned), INSTR_TIME_GET_MICROSEC(ended),
+					(double) qc.nprocessed);
+	}
 	return qc.nprocessed;
 }
 
@@ -361,7 +423,8 @@ run_all(Statement *statement, ParamListInfo params, StatementProgress *progress)
 
 		CHECK_FOR_INTERRUPTS();
 		rows = run_source(statement, (CachedPlanSource *) lfirst(lc), params,
-						  InvalidSnapshot, None_Receiver, progress);
+						  InvalidSnapshot, None_Receiver, progress,
+						  &statement->choices[foreach_current_index(lc)]);
 		most = Max(most, rows);
 		CommandCounterIncrement();
 	}
@@ -452,7 +515,7 @@ statement_fetch(Statement *statement, ParamListInfo params, Snapshot snapshot,
 	};
 
 	(void) run_source(statement, linitial(statement->sources), params, snapshot,
-					  &last.pub, NULL);
+					  &last.pub, NULL, NULL);
 	return last.found;
 }
 
@@ -487,7 +550,7 @@ statement_each_row(Statement *statement, ParamListInfo params, Snapshot snapshot
 	};
 
 	(void) run_source(statement, linitial(statement->sources), params, snapshot,
-					  &each.pub, NULL);
+					  &each.pub, NULL, NULL);
 }
 
 /* The queries, analysed and rewritten, of all statements; copies. */

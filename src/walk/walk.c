@@ -489,6 +489,27 @@ compare_columns(Walk *walk, int n, int first_param, int strategy,
 }
 
 /*
+ * Append the condition of one end of the range: the first n columns against the
+ * parameters from first_param on.  Of several columns the planner cannot tell how
+ * much a comparison of rows leaves, nor which partitions, so the first one is
+ * compared once more by itself.  It has to come second: a scan of the index
+ * starts at the first condition that it can use.
+ */
+static List *
+append_end(List *quals, Walk *walk, int n, int first_param, bool below, bool inclusive,
+		   ParseState *pstate, ParseNamespaceItem *nsitem)
+{
+	int			wide = below ? BTLessEqualStrategyNumber : BTGreaterEqualStrategyNumber;
+	int			narrow = below ? BTLessStrategyNumber : BTGreaterStrategyNumber;
+
+	quals = lappend(quals, compare_columns(walk, n, first_param, inclusive ? wide : narrow,
+										   pstate, nsitem));
+	if (n > 1)
+		quals = lappend(quals, compare_columns(walk, 1, first_param, wide, pstate, nsitem));
+	return quals;
+}
+
+/*
  * The condition that a row lies in the range, analysed, with the columns of
  * nsitem.  NULL when the range is bounded at neither end.
  */
@@ -500,21 +521,11 @@ walk_range_expr(Walk *walk, const WalkRange *range,
 	bool		down = walk->descending;
 
 	if (range->nstart > 0)
-	{
-		int			strategy;
-
-		if (range->start_inclusive)
-			strategy = down ? BTLessEqualStrategyNumber : BTGreaterEqualStrategyNumber;
-		else
-			strategy = down ? BTLessStrategyNumber : BTGreaterStrategyNumber;
-		quals = lappend(quals, compare_columns(walk, range->nstart, 1, strategy,
-											   pstate, nsitem));
-	}
+		quals = append_end(quals, walk, range->nstart, 1, down, range->start_inclusive,
+						   pstate, nsitem);
 	if (range->nend > 0)
-		quals = lappend(quals, compare_columns(walk, range->nend, walk->nkeys + 1,
-											   down ? BTGreaterEqualStrategyNumber :
-											   BTLessEqualStrategyNumber,
-											   pstate, nsitem));
+		quals = append_end(quals, walk, range->nend, walk->nkeys + 1, !down, true,
+						   pstate, nsitem);
 	if (quals == NIL)
 		return NULL;
 	return (Node *) make_ands_explicit(quals);

@@ -83,9 +83,11 @@ sub upgrade_to
 	# what is wrong stands in a file of its own
 	unless ($ok)
 	{
-		foreach my $file (glob($new->data_dir . '/pg_upgrade_output.d/*/*.txt'), glob("$there/*.txt"))
+		my $said = $new->data_dir . '/pg_upgrade_output.d/*';
+		foreach my $file (glob("$said/*.txt"), glob("$there/*.txt"), glob("$said/log/*dump_*.log"))
 		{
-			diag("$file:\n", slurp_file($file));
+			my @lines = split /^/, slurp_file($file);
+			diag("$file:\n", splice(@lines, @lines > 15 ? -15 : 0));
 		}
 		diag($out);
 	}
