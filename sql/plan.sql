@@ -90,6 +90,12 @@ CREATE TABLE parted_2 PARTITION OF parted FOR VALUES FROM (5001) TO (100000);
 INSERT INTO fills VALUES ('parted', $$INSERT INTO parted SELECT generate_series(1, 10000)$$);
 CALL plan('parted', 'UPDATE batch SET n = n + 1');
 CALL plan('parted', 'DELETE FROM batch');
+-- nor if only the first column of the key tells which they are
+CREATE TABLE days (at date, id int, n int DEFAULT 0, PRIMARY KEY (at, id)) PARTITION BY RANGE (at);
+SELECT format('CREATE TABLE days_%s PARTITION OF days FOR VALUES FROM (%L) TO (%L)', i, date '2026-01-01' + i, date '2026-01-02' + i) FROM generate_series(0, 9) i \gexec
+INSERT INTO fills VALUES ('days', $$INSERT INTO days SELECT date '2026-01-01' + (i - 1) / 1000, i FROM generate_series(1, 10000) i$$);
+CALL plan('days', 'UPDATE batch SET n = n + 1');
+CALL plan('days', 'UPDATE batch SET n = n + 1 FROM (VALUES (1)) v (x) WHERE batch.n < v.x', settings => '{"direction": "desc"}');
 
 SELECT backfill_drop('plan');
 DROP SCHEMA plan CASCADE;

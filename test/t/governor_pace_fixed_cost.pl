@@ -1,0 +1,50 @@
+# A batch that takes long whatever its size is not made small for it.
+
+use strict;
+use warnings;
+
+use BackfillTest;
+use BackfillTest::OneNode;
+use BackfillTest::Pace;
+use Test::More;
+
+pace_node('pace');
+tables($node, 100_000, qw(fixed dear most));
+
+# What is joined takes 300 ms in each batch; the target is 50 ms.
+my $fixed = 'UPDATE batch SET n = n + 1 FROM (SELECT pg_sleep(0.3) OFFSET 0) s';
+my $settings = '{"target_batch_time": "50 ms", "sleep": 0%s}';
+
+# ---------------------------------------------------------------------------
+note 'a fixed cost';
+
+my $run = begin_run($node, 'fixed', sprintf($settings, ''), statement => $fixed);
+ok(wait_for($node, "SELECT throttled_by ~ '^batch cost: a batch takes [0-9]+ ms whatever its size' FROM backfill_runs WHERE id = $run"),
+	'the run says that its batches have one');
+ok(wait_for_status($node, $run, 'completed'), 'it completes');
+my ($batches, $largest, $after) = split /\|/, sql("SELECT count(*), max(rows_scanned),
+	min(number) FILTER (WHERE rows_scanned > 5000) FROM backfill_batches WHERE run_id = $run");
+cmp_ok($batches, '<', 60, "100,000 rows take few batches: $batches, of up to $largest rows");
+cmp_ok($after, '<', 30, "batches grow soon, the ${after}th is large");
+ok(sql("SELECT count(*) > 0 FROM backfill_events WHERE run_id = $run AND kind = 'throttle' AND reason LIKE 'batch cost:%'"), 'there is an event');
+is(sql('SELECT count(*) FROM fixed WHERE n <> 1'), 0, 'every row once');
+
+# ---------------------------------------------------------------------------
+note 'rows that are dear';
+
+$run = begin_run($node, 'dear', sprintf($settings, ''), statement => sleeping(0.002));
+ok(wait_for($node, "SELECT count(*) >= 10 FROM backfill_batches WHERE run_id = $run AND status = 'completed'"), 'some batches are done');
+cmp_ok(sql("SELECT max(rows_scanned) FROM backfill_batches WHERE run_id = $run AND number > 3"), '<', 100, 'batches are as small as the target wants them');
+is(sql("SELECT count(*) FROM backfill_events WHERE run_id = $run AND reason LIKE 'batch cost:%'"), 0, 'rows are not taken for a fixed cost');
+sql("SELECT backfill_stop($run)");
+
+# ---------------------------------------------------------------------------
+note 'max_batch_time';
+
+$run = begin_run($node, 'most', sprintf($settings, ', "max_batch_time": "200 ms"'), statement => $fixed);
+ok(wait_for($node, "SELECT count(*) >= 12 FROM backfill_batches WHERE run_id = $run AND status = 'completed'", timeout => 60), 'some batches are done');
+cmp_ok(sql("SELECT max(rows_scanned) FROM backfill_batches WHERE run_id = $run AND number > 8"), '<', 1000, 'the longest time keeps batches small');
+sql("SELECT backfill_stop($run, true)");
+
+$node->stop;
+done_testing();
