@@ -77,11 +77,11 @@ SELECT backfill_start('valued', '{"p": "2"}', '{"share_target": true}', after =>
 
 -- what follows
 SELECT backfill_define('l', 'limited', 'UPDATE batch SET n = 1',
-	"then" => (SELECT jsonb_agg('{"name": "valued"}'::jsonb) FROM generate_series(1, 100)));
+	followers => (SELECT jsonb_agg('{"name": "valued"}'::jsonb) FROM generate_series(1, 100)));
 SELECT backfill_define('l', 'limited', 'UPDATE batch SET n = 1',
-	"then" => (SELECT jsonb_agg('{"name": "valued"}'::jsonb) FROM generate_series(1, 101)));
+	followers => (SELECT jsonb_agg('{"name": "valued"}'::jsonb) FROM generate_series(1, 101)));
 SELECT backfill_define('l', 'limited', 'UPDATE batch SET n = 1',
-	"then" => jsonb_build_array(jsonb_build_object('name', 'valued', 'parameters', jsonb_build_object('p', repeat('x', 1048576)))));
+	followers => jsonb_build_array(jsonb_build_object('name', 'valued', 'parameters', jsonb_build_object('p', repeat('x', 1048576)))));
 
 -- hooks
 DO $$

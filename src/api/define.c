@@ -20,7 +20,7 @@
 #include "base/compat.h"
 #include "base/limit.h"
 #include "definition/definition.h"
-#include "definition/then.h"
+#include "definition/followers.h"
 #include "settings/settings.h"
 #include "store/definition.h"
 #include "store/run.h"
@@ -128,7 +128,7 @@ backfill_define(PG_FUNCTION_ARGS)
 									text_arg(fcinfo, 5, "the direction of a backfill"));
 	def.description = text_arg(fcinfo, 8, "the description of a backfill");
 	def.finish = text_arg(fcinfo, 9, "\"finish\" of a backfill");
-	def.then = jsonb_arg(fcinfo, 10, "\"then\" of a backfill");
+	def.followers = jsonb_arg(fcinfo, 10, "\"followers\" of a backfill");
 	def.search_path = pstrdup(namespace_search_path);
 	limit_check_bytes("the search_path of a backfill", strlen(def.search_path), LIMIT_TEXT);
 	def.owner = GetUserId();
@@ -144,8 +144,8 @@ backfill_define(PG_FUNCTION_ARGS)
 	}
 
 	definition_check(&def);
-	if (def.then)
-		def.then = then_check(&def);
+	if (def.followers)
+		def.followers = followers_check(&def);
 
 	store_begin(&session);
 	store_put_definition(&session, &def);

@@ -28,13 +28,13 @@
 	"backfill.is_local(database, system_identifier), target::oid, settings, " \
 	"start_at, end_key, wait_reason, finish IS NOT NULL, finish_step, verified, " \
 	"started_at, since, requested_by, request_reason, error, sqlstate, " \
-	"rollup_number, \"then\" IS NOT NULL, \"after\", batch_size, throttled_by"
+	"rollup_number, followers IS NOT NULL, \"after\", batch_size, throttled_by"
 #define RUN_HEAD_COLUMNS 26
 
 /* The owner's texts and values, which only who runs or changes them needs. */
 #define RUN_TEXTS \
 	", statement, scope, key, search_path, key_types, start_key, parameters, " \
-	"parameter_types, finish, \"then\""
+	"parameter_types, finish, followers"
 
 /* A run that is not over, or is to begin again. */
 #define ACTIVE \
@@ -129,7 +129,7 @@ static Sql sql_insert_run = {
 	"INSERT INTO backfill.run (name, status, owner, started_by, database, "
 	"       system_identifier, target, statement, scope, key, settings, "
 	"       search_path, start_at, parameters, parameter_types, finish, "
-	"       \"then\", \"after\") "
+	"       followers, \"after\") "
 	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, "
 	"       $17, $18) RETURNING id",
 	18, {TEXTOID, TEXTOID, OIDOID, OIDOID, OIDOID, INT8OID, OIDOID, TEXTOID,
@@ -162,11 +162,11 @@ store_insert_run(StoreSession *session, const DefinitionInfo *def,
 		JsonbPGetDatum(parameters),
 		JsonbPGetDatum(parameter_types),
 		store_text_or_null(def->finish, &nulls[15]),
-		PointerGetDatum(def->then),
+		PointerGetDatum(def->followers),
 		PointerGetDatum(after)
 	};
 
-	if (def->then == NULL)
+	if (def->followers == NULL)
 		nulls[16] = 'n';
 	if (after == NULL)
 		nulls[17] = 'n';
@@ -220,7 +220,7 @@ read_head(StoreSession *session, int row)
 	run->error = store_text(session, row, 20);
 	run->sqlstate = store_text(session, row, 21);
 	run->rollup_number = DatumGetInt64(store_column(row, 22, NULL));
-	run->has_then = DatumGetBool(store_column(row, 23, NULL));
+	run->has_followers = DatumGetBool(store_column(row, 23, NULL));
 	run->after = store_varlena(session, row, 24);
 	batch_size = store_column(row, 25, &isnull);
 	run->batch_size = isnull ? 0 : DatumGetInt64(batch_size);
@@ -243,7 +243,7 @@ read_run(StoreSession *session, int row)
 	run->parameters = store_varlena(session, row, ++n);
 	run->parameter_types = store_varlena(session, row, ++n);
 	run->finish = store_text(session, row, ++n);
-	run->then = store_varlena(session, row, ++n);
+	run->followers = store_varlena(session, row, ++n);
 	return run;
 }
 

@@ -39,7 +39,7 @@ typedef struct RunInfo
 	bool		has_finish;
 	int			finish_step;	/* statements of it that are done, or FINISH_DONE */
 	bool		verified;
-	bool		has_then;
+	bool		has_followers;
 	ArrayType  *after;			/* NULL for none */
 	TimestampTz start_at;		/* DT_NOBEGIN if null */
 	TimestampTz started_at;		/* likewise */
@@ -63,7 +63,7 @@ typedef struct RunInfo
 	Jsonb	   *parameters;		/* values */
 	Jsonb	   *parameter_types;
 	char	   *finish;			/* NULL for none */
-	Jsonb	   *then;			/* NULL for none */
+	Jsonb	   *followers;			/* NULL for none */
 } RunInfo;
 
 /* What a round of the scheduler asks of every run. */

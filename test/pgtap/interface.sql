@@ -25,7 +25,7 @@ SELECT function_returns('public', name, type, name || ' returns ' || type)
 SELECT is_procedure('public', 'backfill_wait', ARRAY['bigint', 'interval', 'interval']::name[], 'backfill_wait is a procedure');
 SELECT is(pg_get_function_arguments(p::regprocedure), arguments, format('arguments and defaults of %s', p))
   FROM (VALUES
-	('backfill_define(text,regclass,text,text,text,text,jsonb,jsonb,text,text,jsonb)', 'name text, target regclass, statement text, scope text DEFAULT NULL::text, key text DEFAULT NULL::text, direction text DEFAULT NULL::text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb, description text DEFAULT NULL::text, finish text DEFAULT NULL::text, "then" jsonb DEFAULT NULL::jsonb'),
+	('backfill_define(text,regclass,text,text,text,text,jsonb,jsonb,text,text,jsonb)', 'name text, target regclass, statement text, scope text DEFAULT NULL::text, key text DEFAULT NULL::text, direction text DEFAULT NULL::text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb, description text DEFAULT NULL::text, finish text DEFAULT NULL::text, followers jsonb DEFAULT NULL::jsonb'),
 	('backfill_drop(text)', 'name text'),
 	('backfill_start(text,jsonb,jsonb,timestamptz,bigint[])', 'name text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb, start_at timestamp with time zone DEFAULT NULL::timestamp with time zone, after bigint[] DEFAULT NULL::bigint[]'),
 	('backfill_pause(bigint)', 'id bigint'), ('backfill_resume(bigint)', 'id bigint'),
@@ -33,7 +33,7 @@ SELECT is(pg_get_function_arguments(p::regprocedure), arguments, format('argumen
 	('backfill_stop_all(boolean)', 'immediate boolean DEFAULT false'),
 	('backfill_alter(bigint,jsonb)', 'id bigint, settings jsonb'), ('backfill_retry(bigint)', 'id bigint'), ('backfill_delete(bigint)', 'id bigint'),
 	('backfill_verify(bigint)', 'id bigint'),
-	('backfill_explain(text,jsonb,boolean)', 'name text, parameters jsonb DEFAULT NULL::jsonb, "analyze" boolean DEFAULT false'),
+	('backfill_explain(text,jsonb,boolean)', 'name text, parameters jsonb DEFAULT NULL::jsonb, measure boolean DEFAULT false'),
 	('backfill_preview(text,jsonb,integer)', 'name text, parameters jsonb DEFAULT NULL::jsonb, rows integer DEFAULT 5'),
 	('backfill_on(text,regproc,text)', 'event text, hook regproc, name text DEFAULT NULL::text'),
 	('backfill_off(text,regproc,text)', 'event text, hook regproc, name text DEFAULT NULL::text'),
@@ -54,8 +54,8 @@ SELECT is(prosecdef, false, proname || ' is no security definer') FROM pg_proc J
 SELECT views_are('public', ARRAY(SELECT c.relname FROM pg_class c JOIN pg_depend d ON d.objid = c.oid AND d.deptype = 'e' AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pgtap') WHERE c.relkind = 'v')
 	|| ARRAY['backfill_definitions', 'backfill_runs', 'backfill_batches', 'backfill_errors', 'backfill_workers', 'backfill_settings', 'backfill_events', 'backfill_hooks']::name[], 'the views in the schema of the extension');
 SELECT has_column('public', view, "column"::name, format('%s has %s', view, "column"))
-  FROM (VALUES ('backfill_definitions'::name, ARRAY['name', 'owner', 'target', 'statement', 'scope', 'key', 'parameters', 'settings', 'search_path', 'description', 'finish', 'then', 'created_at', 'updated_at']),
-	('backfill_runs', ARRAY['id', 'name', 'status', 'owner', 'started_by', 'rows_total', 'rows_scanned', 'rows_affected', 'batches', 'progress', 'rows_per_second', 'eta', 'workers', 'wait_reason', 'error', 'parameters', 'settings', 'finish', 'rows_remaining', 'then', 'after', 'created_at', 'start_at', 'since', 'started_at', 'finished_at',
+  FROM (VALUES ('backfill_definitions'::name, ARRAY['name', 'owner', 'target', 'statement', 'scope', 'key', 'parameters', 'settings', 'search_path', 'description', 'finish', 'followers', 'created_at', 'updated_at']),
+	('backfill_runs', ARRAY['id', 'name', 'status', 'owner', 'started_by', 'rows_total', 'rows_scanned', 'rows_affected', 'batches', 'progress', 'rows_per_second', 'eta', 'workers', 'wait_reason', 'error', 'parameters', 'settings', 'finish', 'rows_remaining', 'followers', 'after', 'created_at', 'start_at', 'since', 'started_at', 'finished_at',
 		'throttled_by', 'throttled_since', 'throttle_times', 'yields', 'batch_size']),
 	('backfill_events', ARRAY['id', 'at', 'run_id', 'name', 'kind', 'previous_status', 'status', 'number', 'part', 'role', 'sqlstate', 'reason']),
 	('backfill_hooks', ARRAY['phase', 'object', 'status', 'hook', 'name', 'created_by', 'created_at']),
