@@ -571,7 +571,7 @@ COMMENT ON FUNCTION @extschema@.backfill_define(text, regclass, text, text, text
 	IS 'create or replace a backfill definition';
 
 CREATE FUNCTION @extschema@.backfill_drop(name text)
-RETURNS void
+RETURNS text
 AS 'MODULE_PATHNAME', 'backfill_drop'
 LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION @extschema@.backfill_drop(text) IS 'remove a backfill definition that has no active run';
@@ -607,53 +607,104 @@ AS 'MODULE_PATHNAME', 'backfill_start'
 LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.backfill_start(text, jsonb, jsonb, timestamptz, bigint[]) IS 'start a run of a definition and return its id';
 
+-- A run is named by its id, or by the name of its definition: then the only active
+-- run is meant, or, if none is active, the latest.  A literal without a type is a text.
+
 CREATE FUNCTION @extschema@.backfill_pause(id bigint)
-RETURNS void
+RETURNS text
 AS 'MODULE_PATHNAME', 'backfill_pause'
 LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION @extschema@.backfill_pause(bigint) IS 'hold a run after the batches in hand';
 
+CREATE FUNCTION @extschema@.backfill_pause(name text)
+RETURNS text
+AS 'MODULE_PATHNAME', 'backfill_pause'
+LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_pause(text) IS 'hold the run of a definition after the batches in hand';
+
 CREATE FUNCTION @extschema@.backfill_resume(id bigint)
-RETURNS void
+RETURNS text
 AS 'MODULE_PATHNAME', 'backfill_resume'
 LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION @extschema@.backfill_resume(bigint) IS 'let a paused, stopped or failed run go on where it was';
 
+CREATE FUNCTION @extschema@.backfill_resume(name text)
+RETURNS text
+AS 'MODULE_PATHNAME', 'backfill_resume'
+LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_resume(text) IS 'let the paused, stopped or failed run of a definition go on where it was';
+
 CREATE FUNCTION @extschema@.backfill_stop(id bigint, immediate boolean DEFAULT false)
-RETURNS void
+RETURNS text
 AS 'MODULE_PATHNAME', 'backfill_stop'
 LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION @extschema@.backfill_stop(bigint, boolean) IS 'stop a run after the batches in hand, or cancel them';
 
+CREATE FUNCTION @extschema@.backfill_stop(name text, immediate boolean DEFAULT false)
+RETURNS text
+AS 'MODULE_PATHNAME', 'backfill_stop'
+LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_stop(text, boolean) IS 'stop the run of a definition after the batches in hand, or cancel them';
+
 CREATE FUNCTION @extschema@.backfill_stop_all(immediate boolean DEFAULT false)
-RETURNS integer
+RETURNS SETOF text
 AS 'MODULE_PATHNAME', 'backfill_stop_all'
 LANGUAGE C STRICT VOLATILE;
-COMMENT ON FUNCTION @extschema@.backfill_stop_all(boolean) IS 'stop every active run of this database that the caller may control, and return their number';
+COMMENT ON FUNCTION @extschema@.backfill_stop_all(boolean) IS 'stop every active run of this database that the caller may control, and say of each what comes of it';
 
-CREATE FUNCTION @extschema@.backfill_alter(id bigint, settings jsonb)
-RETURNS void
+CREATE FUNCTION @extschema@.backfill_alter(
+	id bigint,
+	settings jsonb DEFAULT NULL,
+	finish text DEFAULT NULL)
+RETURNS text
 AS 'MODULE_PATHNAME', 'backfill_alter'
-LANGUAGE C STRICT VOLATILE;
-COMMENT ON FUNCTION @extschema@.backfill_alter(bigint, jsonb) IS 'change settings of a run from the next batch on; null resets a setting';
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_alter(bigint, jsonb, text) IS 'change settings of a run from the next batch on, null resets one; or replace its last step';
+
+CREATE FUNCTION @extschema@.backfill_alter(
+	name text,
+	settings jsonb DEFAULT NULL,
+	finish text DEFAULT NULL)
+RETURNS text
+AS 'MODULE_PATHNAME', 'backfill_alter'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_alter(text, jsonb, text) IS 'change settings of the run of a definition from the next batch on, null resets one; or replace its last step';
 
 CREATE FUNCTION @extschema@.backfill_retry(id bigint)
-RETURNS bigint
+RETURNS text
 AS 'MODULE_PATHNAME', 'backfill_retry'
 LANGUAGE C STRICT VOLATILE;
-COMMENT ON FUNCTION @extschema@.backfill_retry(bigint) IS 'run again the rows of a run that were skipped, and return their number';
+COMMENT ON FUNCTION @extschema@.backfill_retry(bigint) IS 'run again the rows of a run that were skipped';
+
+CREATE FUNCTION @extschema@.backfill_retry(name text)
+RETURNS text
+AS 'MODULE_PATHNAME', 'backfill_retry'
+LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_retry(text) IS 'run again the rows that were skipped in the run of a definition';
 
 CREATE FUNCTION @extschema@.backfill_delete(id bigint)
-RETURNS void
+RETURNS text
 AS 'MODULE_PATHNAME', 'backfill_delete'
 LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION @extschema@.backfill_delete(bigint) IS 'forget a run that has ended, with its batches';
+
+CREATE FUNCTION @extschema@.backfill_delete(name text)
+RETURNS text
+AS 'MODULE_PATHNAME', 'backfill_delete'
+LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_delete(text) IS 'forget the run of a definition that has ended, with its batches';
 
 CREATE FUNCTION @extschema@.backfill_verify(id bigint)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'backfill_verify'
 LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION @extschema@.backfill_verify(bigint) IS 'count the rows that are still in scope between the ends of a run';
+
+CREATE FUNCTION @extschema@.backfill_verify(name text)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'backfill_verify'
+LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_verify(text) IS 'count the rows that are still in scope between the ends of the run of a definition';
 
 CREATE FUNCTION @extschema@.backfill_window(
 	windows jsonb,
@@ -721,6 +772,21 @@ CREATE PROCEDURE @extschema@.backfill_wait(
 AS 'MODULE_PATHNAME', 'backfill_wait'
 LANGUAGE C;
 COMMENT ON PROCEDURE @extschema@.backfill_wait(bigint, interval, interval) IS 'wait for the end of a run, printing its progress';
+
+CREATE PROCEDURE @extschema@.backfill_wait(
+	name text,
+	timeout interval DEFAULT NULL,
+	every interval DEFAULT '1 second')
+AS 'MODULE_PATHNAME', 'backfill_wait'
+LANGUAGE C;
+COMMENT ON PROCEDURE @extschema@.backfill_wait(text, interval, interval) IS 'wait for the end of the run of a definition, printing its progress';
+
+CREATE PROCEDURE @extschema@.backfill_wait(
+	timeout interval DEFAULT NULL,
+	every interval DEFAULT '1 second')
+AS 'MODULE_PATHNAME', 'backfill_wait_for_last'
+LANGUAGE C;
+COMMENT ON PROCEDURE @extschema@.backfill_wait(interval, interval) IS 'wait for the end of the run that was started last in this session, printing its progress';
 
 CREATE FUNCTION @extschema@.backfill_schedule(
 	name text,

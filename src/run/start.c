@@ -41,6 +41,7 @@
 #include "shared/wake.h"
 #include "store/definition.h"
 #include "store/event.h"
+#include "store/find.h"
 #include "store/run.h"
 #include "store/status.h"
 #include "store/store.h"
