@@ -54,6 +54,7 @@ SELECT probe('DELETE FROM t RETURNING id > 5');
 SELECT probe('SELECT EXISTS (SELECT FROM t)');
 SELECT probe('SELECT nothing FROM t');
 SELECT settings FROM backfill_definitions WHERE name = 'probed';
+SELECT backfill_start('probed', settings => '{"probe": "SELECT 1 = 1"}');
 SELECT backfill_start('probed', start_at => now() + interval '1 day') AS run \gset
 SELECT backfill_alter(:run, '{"probe": "SELECT 1 = 1"}');
 SELECT regexp_replace(backfill_alter(:run, '{"probe": "SELECT later FROM t"}'), '\d+', 'N');
