@@ -308,7 +308,7 @@ bench_explain()
 			fresh
 			sql "SELECT backfill_define('bench', 't', 'UPDATE batch SET $cheap', settings => '$settings')" >/dev/null
 			p=$(sql "SELECT substring(l FROM 'Duration: ([0-9.]+) s')
-					   FROM backfill_explain('bench', \"analyze\" => true) l WHERE l LIKE '%Duration:%'")
+					   FROM backfill_explain('bench', measure => true) l WHERE l LIKE '%Duration:%'")
 			backfill "UPDATE batch SET $cheap" NULL "$settings"
 			off="$off $(awk -v a="$p" -v b="$seconds" 'BEGIN { printf "%.3f", (a > b ? a / b : b / a) }')"
 			note "$workers worker(s): projected $p s, measured $seconds s"

@@ -23,7 +23,7 @@ CREATE TABLE backfill.definition (
 	search_path	text NOT NULL,
 	description	text,
 	finish		text,
-	"then"		jsonb,
+	followers		jsonb,
 	created_at	timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	updated_at	timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
@@ -39,7 +39,7 @@ COMMENT ON COLUMN backfill.definition.settings IS 'settings that the definition 
 COMMENT ON COLUMN backfill.definition.search_path IS 'search_path of the definer, under which names are resolved';
 COMMENT ON COLUMN backfill.definition.description IS 'free text';
 COMMENT ON COLUMN backfill.definition.finish IS 'SQL that is run once when every batch is done and verified, or null';
-COMMENT ON COLUMN backfill.definition."then" IS 'definitions that are started when a run is completed, or null';
+COMMENT ON COLUMN backfill.definition.followers IS 'definitions that are started when a run is completed, or null';
 COMMENT ON COLUMN backfill.definition.created_at IS 'when the definition was made';
 COMMENT ON COLUMN backfill.definition.updated_at IS 'when the definition was last replaced';
 
@@ -74,7 +74,7 @@ CREATE TABLE backfill.run (
 	closings	integer NOT NULL DEFAULT 0,
 	closing_boot bigint,
 	rows_remaining bigint,
-	"then"		jsonb,
+	followers		jsonb,
 	"after"		bigint[],
 	start_at	timestamptz,
 	since		timestamptz,
@@ -132,7 +132,7 @@ COMMENT ON COLUMN backfill.run.verified IS 'whether the run has passed its verif
 COMMENT ON COLUMN backfill.run.closings IS 'workers that began to call hooks or the last step and have not been heard of since';
 COMMENT ON COLUMN backfill.run.closing_boot IS 'life of the server in which the last of them began';
 COMMENT ON COLUMN backfill.run.rows_remaining IS 'rows still in scope when they were last counted';
-COMMENT ON COLUMN backfill.run."then" IS 'definitions that are started when the run is completed';
+COMMENT ON COLUMN backfill.run.followers IS 'definitions that are started when the run is completed';
 COMMENT ON COLUMN backfill.run."after" IS 'runs that have to be completed before this one starts, or null';
 COMMENT ON COLUMN backfill.run.start_at IS 'time before which the run does not start';
 COMMENT ON COLUMN backfill.run.since IS 'run.since: start of the last completed run of the definition before this one';
@@ -275,7 +275,7 @@ COMMENT ON COLUMN backfill.event.at IS 'when it happened';
 COMMENT ON COLUMN backfill.event.run_id IS 'run that it happened to';
 COMMENT ON COLUMN backfill.event.name IS 'name of the definition';
 COMMENT ON COLUMN backfill.event.owner IS 'owner of the run';
-COMMENT ON COLUMN backfill.event.kind IS 'transition, request, settings, error, retry, skip, takeover, hook, verify, finish, then, throttle, yield, pace, schedule, notify or delete';
+COMMENT ON COLUMN backfill.event.kind IS 'transition, request, settings, error, retry, skip, takeover, hook, verify, finish, followers, throttle, yield, pace, schedule, notify or delete';
 COMMENT ON COLUMN backfill.event.previous_status IS 'status before a transition';
 COMMENT ON COLUMN backfill.event.status IS 'status after a transition, or the one that is asked for';
 COMMENT ON COLUMN backfill.event.number IS 'batch it is about, or null';
@@ -392,7 +392,7 @@ REVOKE ALL ON FUNCTION backfill.wake() FROM PUBLIC;
 
 CREATE VIEW @extschema@.backfill_definitions WITH (security_barrier) AS
 SELECT d.name, d.owner, d.target, d.statement, d.scope, d.key, d.parameters,
-	   d.settings, d.search_path, d.description, d.finish, d."then", d.created_at, d.updated_at
+	   d.settings, d.search_path, d.description, d.finish, d.followers, d.created_at, d.updated_at
   FROM backfill.definition d
  WHERE pg_catalog.pg_has_role(d.owner, 'USAGE')
 	OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
@@ -446,7 +446,7 @@ SELECT r.id, r.name,
 	   r.statement, r.scope, r.key, r.parameters, r.settings, r.finish,
 	   r.rows_remaining,
 	   r.wal_bytes OPERATOR(pg_catalog.+) coalesce(b.wal_bytes, 0) AS wal_bytes,
-	   r."then", r."after", r.created_at, r.start_at, r.since, r.started_at, r.finished_at
+	   r.followers, r."after", r.created_at, r.start_at, r.since, r.started_at, r.finished_at
   FROM backfill.run r
   LEFT JOIN backfill.live_runs() l ON l.run_id OPERATOR(pg_catalog.=) r.id
   CROSS JOIN (SELECT backfill.missing_scheduler() AS reason) m
@@ -563,7 +563,7 @@ CREATE FUNCTION @extschema@.backfill_define(
 	settings jsonb DEFAULT NULL,
 	description text DEFAULT NULL,
 	finish text DEFAULT NULL,
-	"then" jsonb DEFAULT NULL)
+	followers jsonb DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'backfill_define'
 LANGUAGE C VOLATILE;
@@ -571,7 +571,7 @@ COMMENT ON FUNCTION @extschema@.backfill_define(text, regclass, text, text, text
 	IS 'create or replace a backfill definition';
 
 CREATE FUNCTION @extschema@.backfill_drop(name text)
-RETURNS void
+RETURNS text
 AS 'MODULE_PATHNAME', 'backfill_drop'
 LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION @extschema@.backfill_drop(text) IS 'remove a backfill definition that has no active run';
@@ -579,12 +579,12 @@ COMMENT ON FUNCTION @extschema@.backfill_drop(text) IS 'remove a backfill defini
 CREATE FUNCTION @extschema@.backfill_explain(
 	name text,
 	parameters jsonb DEFAULT NULL,
-	"analyze" boolean DEFAULT false)
+	measure boolean DEFAULT false)
 RETURNS TABLE ("QUERY PLAN" text)
 AS 'MODULE_PATHNAME', 'backfill_explain'
 LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.backfill_explain(text, jsonb, boolean)
-	IS 'show how a definition would run: statement, plans, estimates, warnings; with analyze, measure some batches and roll them back';
+	IS 'show how a definition would run: statement, plans, estimates, warnings; with measure, run some batches and roll them back';
 
 CREATE FUNCTION @extschema@.backfill_preview(
 	name text,
@@ -607,53 +607,104 @@ AS 'MODULE_PATHNAME', 'backfill_start'
 LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.backfill_start(text, jsonb, jsonb, timestamptz, bigint[]) IS 'start a run of a definition and return its id';
 
+-- A run is named by its id, or by the name of its definition: then the only active
+-- run is meant, or, if none is active, the latest.  A literal without a type is a text.
+
 CREATE FUNCTION @extschema@.backfill_pause(id bigint)
-RETURNS void
+RETURNS text
 AS 'MODULE_PATHNAME', 'backfill_pause'
 LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION @extschema@.backfill_pause(bigint) IS 'hold a run after the batches in hand';
 
+CREATE FUNCTION @extschema@.backfill_pause(name text)
+RETURNS text
+AS 'MODULE_PATHNAME', 'backfill_pause'
+LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_pause(text) IS 'hold the run of a definition after the batches in hand';
+
 CREATE FUNCTION @extschema@.backfill_resume(id bigint)
-RETURNS void
+RETURNS text
 AS 'MODULE_PATHNAME', 'backfill_resume'
 LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION @extschema@.backfill_resume(bigint) IS 'let a paused, stopped or failed run go on where it was';
 
+CREATE FUNCTION @extschema@.backfill_resume(name text)
+RETURNS text
+AS 'MODULE_PATHNAME', 'backfill_resume'
+LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_resume(text) IS 'let the paused, stopped or failed run of a definition go on where it was';
+
 CREATE FUNCTION @extschema@.backfill_stop(id bigint, immediate boolean DEFAULT false)
-RETURNS void
+RETURNS text
 AS 'MODULE_PATHNAME', 'backfill_stop'
 LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION @extschema@.backfill_stop(bigint, boolean) IS 'stop a run after the batches in hand, or cancel them';
 
+CREATE FUNCTION @extschema@.backfill_stop(name text, immediate boolean DEFAULT false)
+RETURNS text
+AS 'MODULE_PATHNAME', 'backfill_stop'
+LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_stop(text, boolean) IS 'stop the run of a definition after the batches in hand, or cancel them';
+
 CREATE FUNCTION @extschema@.backfill_stop_all(immediate boolean DEFAULT false)
-RETURNS integer
+RETURNS SETOF text
 AS 'MODULE_PATHNAME', 'backfill_stop_all'
 LANGUAGE C STRICT VOLATILE;
-COMMENT ON FUNCTION @extschema@.backfill_stop_all(boolean) IS 'stop every active run of this database that the caller may control, and return their number';
+COMMENT ON FUNCTION @extschema@.backfill_stop_all(boolean) IS 'stop every active run of this database that the caller may control, and say of each what comes of it';
 
-CREATE FUNCTION @extschema@.backfill_alter(id bigint, settings jsonb)
-RETURNS void
+CREATE FUNCTION @extschema@.backfill_alter(
+	id bigint,
+	settings jsonb DEFAULT NULL,
+	finish text DEFAULT NULL)
+RETURNS text
 AS 'MODULE_PATHNAME', 'backfill_alter'
-LANGUAGE C STRICT VOLATILE;
-COMMENT ON FUNCTION @extschema@.backfill_alter(bigint, jsonb) IS 'change settings of a run from the next batch on; null resets a setting';
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_alter(bigint, jsonb, text) IS 'change settings of a run from the next batch on, null resets one; or replace its last step';
+
+CREATE FUNCTION @extschema@.backfill_alter(
+	name text,
+	settings jsonb DEFAULT NULL,
+	finish text DEFAULT NULL)
+RETURNS text
+AS 'MODULE_PATHNAME', 'backfill_alter'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_alter(text, jsonb, text) IS 'change settings of the run of a definition from the next batch on, null resets one; or replace its last step';
 
 CREATE FUNCTION @extschema@.backfill_retry(id bigint)
-RETURNS bigint
+RETURNS text
 AS 'MODULE_PATHNAME', 'backfill_retry'
 LANGUAGE C STRICT VOLATILE;
-COMMENT ON FUNCTION @extschema@.backfill_retry(bigint) IS 'run again the rows of a run that were skipped, and return their number';
+COMMENT ON FUNCTION @extschema@.backfill_retry(bigint) IS 'run again the rows of a run that were skipped';
+
+CREATE FUNCTION @extschema@.backfill_retry(name text)
+RETURNS text
+AS 'MODULE_PATHNAME', 'backfill_retry'
+LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_retry(text) IS 'run again the rows that were skipped in the run of a definition';
 
 CREATE FUNCTION @extschema@.backfill_delete(id bigint)
-RETURNS void
+RETURNS text
 AS 'MODULE_PATHNAME', 'backfill_delete'
 LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION @extschema@.backfill_delete(bigint) IS 'forget a run that has ended, with its batches';
+
+CREATE FUNCTION @extschema@.backfill_delete(name text)
+RETURNS text
+AS 'MODULE_PATHNAME', 'backfill_delete'
+LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_delete(text) IS 'forget the run of a definition that has ended, with its batches';
 
 CREATE FUNCTION @extschema@.backfill_verify(id bigint)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'backfill_verify'
 LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION @extschema@.backfill_verify(bigint) IS 'count the rows that are still in scope between the ends of a run';
+
+CREATE FUNCTION @extschema@.backfill_verify(name text)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'backfill_verify'
+LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_verify(text) IS 'count the rows that are still in scope between the ends of the run of a definition';
 
 CREATE FUNCTION @extschema@.backfill_window(
 	windows jsonb,
@@ -721,6 +772,21 @@ CREATE PROCEDURE @extschema@.backfill_wait(
 AS 'MODULE_PATHNAME', 'backfill_wait'
 LANGUAGE C;
 COMMENT ON PROCEDURE @extschema@.backfill_wait(bigint, interval, interval) IS 'wait for the end of a run, printing its progress';
+
+CREATE PROCEDURE @extschema@.backfill_wait(
+	name text,
+	timeout interval DEFAULT NULL,
+	every interval DEFAULT '1 second')
+AS 'MODULE_PATHNAME', 'backfill_wait'
+LANGUAGE C;
+COMMENT ON PROCEDURE @extschema@.backfill_wait(text, interval, interval) IS 'wait for the end of the run of a definition, printing its progress';
+
+CREATE PROCEDURE @extschema@.backfill_wait(
+	timeout interval DEFAULT NULL,
+	every interval DEFAULT '1 second')
+AS 'MODULE_PATHNAME', 'backfill_wait_for_last'
+LANGUAGE C;
+COMMENT ON PROCEDURE @extschema@.backfill_wait(interval, interval) IS 'wait for the end of the run that was started last in this session, printing its progress';
 
 CREATE FUNCTION @extschema@.backfill_schedule(
 	name text,

@@ -261,7 +261,7 @@ SELECT status, statement FROM backfill_runs WHERE id = :run;
 \set VERBOSITY sqlstate
 SELECT backfill_drop('path');
 \set VERBOSITY default
-SELECT backfill_stop(:run);
+SELECT regexp_replace(backfill_stop(:run), '\d+', 'N');
 SELECT backfill_drop('path');
 SELECT name, status FROM backfill_runs WHERE id = :run;
 SELECT backfill_drop('form');

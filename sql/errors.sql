@@ -159,7 +159,7 @@ SELECT replace(replace(refused_settings(s), E'\n  hint', ' hint'), E'\n  detail'
 	('{"direction": "up"}'), ('{"direction": 1}'), ('{"direction": true}'), ('{"synchronous_commit": "maybe"}'), ('{"synchronous_commit": 1}'), ('{"synchronous_commit": {}}'),
 	('{"from": []}'), ('{"from": {}}'), ('{"from": [null]}'), ('{"from": [[1]]}'), ('{"to": [1, null]}'), ('{"from": [1, 2]}'), ('{"to": [1, 2, 3]}'),
 	('{"workers": "many"}'), ('{"preset": "slow"}'), ('{"target_batch_time": "2 min"}'), ('{"target_batch_size": 1}'), ('{"soft_limit": 0}'), ('{"max_dead_rows": 1.5}'), ('{"max_slot_retained": "much"}'), ('{"pause_for_maintenance": "perhaps"}'),
-	('{"rate_limit": 5}'), ('{"rate_limit": "5MB per second"}'), ('{"wal_rate_limit": "5MB"}'), ('{"probe": ""}'), ('{"probe": "SELECT 1; SELECT 2"}'), ('{"windows": {}}'),
+	('{"rate_limit": 0}'), ('{"rate_limit": 1.5}'), ('{"rate_limit": "5MB per second"}'), ('{"wal_rate_limit": "5MB"}'), ('{"probe": ""}'), ('{"probe": "SELECT 1; SELECT 2"}'), ('{"windows": {}}'),
 	('{"min_batch_size": 1000, "max_batch_size": 999}'), ('{"max_batch_size": 9}'), ('{"windows": [{"settings": {"min_batch_size": 100001}}]}'),
 	('{"windows": [{"settings": {"direction": "desc"}}]}'), ('{"windows": [{"settings": {"batchsize": 5}}]}'), ('{"windows": [{"settings": {"nice": "very"}}]}')) v(s);
 -- ill-typed ends of the walk
@@ -172,13 +172,16 @@ SELECT refused(format('SELECT backfill_start(''good'', settings => %L)', s)) FRO
 --
 -- Runs
 --
+-- What a function says that it has done, the number of the run hidden.
+CREATE FUNCTION done(line text) RETURNS text LANGUAGE sql RETURN regexp_replace(line, 'run \d+', 'run N');
 CREATE FUNCTION for_run(run bigint, VARIADIC calls text[]) RETURNS SETOF text LANGUAGE sql
 AS $$ SELECT replace(refused(format(c, run)), format('(%s', run), '(N') FROM unnest(calls) c $$;
 SELECT for_run(9999999999, 'SELECT backfill_pause(%s)', 'SELECT backfill_resume(%s)', 'SELECT backfill_stop(%s)', 'SELECT backfill_stop(%s, true)',
 	'SELECT backfill_alter(%s, ''{"batch_size": 1}'')', 'SELECT backfill_delete(%s)');
 SELECT for_run(-1, 'SELECT backfill_stop(%s)');
 SELECT for_run(0, 'SELECT backfill_delete(%s)');
-SELECT refused_by_server(c) FROM (VALUES ('SELECT backfill_stop(''x'')'), ('SELECT backfill_stop(1.5::float8)'), ('SELECT backfill_stop(9223372036854775808)')) v(c);
+SELECT refused(c) FROM (VALUES ('SELECT backfill_stop(''x'')'), ('SELECT backfill_stop(''goood'')'), ('SELECT backfill_stop(''good'')'), ('SELECT backfill_stop(''9999999999'')'), ('SELECT backfill_stop(''99999999999999999999'')'), ('SELECT backfill_stop('''')')) v(c);
+SELECT refused_by_server(c) FROM (VALUES ('SELECT backfill_stop(1.5::float8)'), ('SELECT backfill_stop(9223372036854775808)')) v(c);
 
 -- every transition that there is not
 SELECT backfill_start('good', start_at => now() + '1 day') AS run \gset
@@ -187,14 +190,17 @@ SELECT for_run(:run, 'SELECT backfill_resume(%s)', 'SELECT backfill_delete(%s)',
 	'SELECT backfill_alter(%s, ''{"direction": "desc"}'')', 'SELECT backfill_alter(%s, ''{"from": null}'')', 'SELECT backfill_alter(%s, ''{"limit": 5}'')',
 	'SELECT backfill_alter(%s, ''{"batch_sizes": 5}'')', 'SELECT backfill_alter(%s, ''{"batch_size": 0}'')', 'SELECT backfill_alter(%s, ''[]'')');
 SELECT settings FROM backfill_runs WHERE id = :run;
-SELECT backfill_pause(:run);
+SELECT done(backfill_pause(:run));
+-- once more is no error
+SELECT done(backfill_pause(:run));
 SELECT status FROM backfill_runs WHERE id = :run;
-SELECT for_run(:run, 'SELECT backfill_pause(%s)', 'SELECT backfill_delete(%s)', 'SELECT backfill_drop(''good'')');
-SELECT backfill_resume(:run);
+SELECT for_run(:run, 'SELECT backfill_delete(%s)', 'SELECT backfill_drop(''good'')');
+SELECT done(backfill_resume(:run));
 SELECT status FROM backfill_runs WHERE id = :run;
-SELECT backfill_stop(:run);
+SELECT done(backfill_stop(:run));
 SELECT status FROM backfill_runs WHERE id = :run;
-SELECT for_run(:run, 'SELECT backfill_stop(%s)', 'SELECT backfill_stop(%s, true)', 'SELECT backfill_pause(%s)');
+SELECT done(backfill_stop(:run)), done(backfill_stop(:run, true));
+SELECT for_run(:run, 'SELECT backfill_pause(%s)');
 SELECT backfill_start('good') AS done \gset
 CREATE PROCEDURE settle(run bigint) LANGUAGE plpgsql AS $$
 DECLARE deadline timestamptz := clock_timestamp() + '3 min';
@@ -210,7 +216,7 @@ END $$;
 CALL settle(:done);
 SELECT status FROM backfill_runs WHERE id = :done;
 SELECT for_run(:done, 'SELECT backfill_stop(%s)', 'SELECT backfill_pause(%s)', 'SELECT backfill_resume(%s)', 'SELECT backfill_alter(%s, ''{"batch_size": 1}'')');
-SELECT backfill_delete(:done);
+SELECT done(backfill_delete(:done));
 SELECT for_run(:done, 'SELECT backfill_delete(%s)', 'SELECT backfill_resume(%s)');
 
 -- waiting
@@ -229,7 +235,7 @@ SELECT backfill_start('good', start_at => now() + '1 day') AS run2 \gset
 CALL backfill_wait(:run2, '1 ms');
 CALL backfill_wait(:run2, '-1 day');
 CALL backfill_wait(:run2, '0');
-SELECT backfill_stop(:run2);
+SELECT done(backfill_stop(:run2));
 \set VERBOSITY default
 
 --
@@ -247,7 +253,7 @@ BEGIN
 END $$;
 SELECT works(n) FROM (VALUES ('Capital'), ('two words'), ('it''s "quoted"'), (repeat('x', 63)), (repeat('é', 31)), ('%s %d \'), ('; DROP TABLE t; --'), ('NULL'), ('123'), (E'new\nline'), (' '), ('名前')) v(n);
 SELECT count(*) FROM backfill_runs WHERE status = 'pending' AND target = '"A ""quoted"" Täble; --"'::regclass;
-SELECT backfill_stop_all();
+SELECT done(backfill_stop_all());
 SELECT count(*) FROM (SELECT backfill_drop(name) FROM backfill_definitions WHERE name <> 'good') d;
 
 --

@@ -86,7 +86,7 @@ CREATE TABLE empty (id int PRIMARY KEY, n int);
 SELECT define('empty', 'empty', 'UPDATE batch SET n = 1');
 SELECT * FROM backfill_preview('empty');
 SELECT l FROM explain('empty') l WHERE l ~ 'Range|Rows|Update|Limit';
-SELECT count(*) > 5 FROM backfill_explain('empty', "analyze" => true);
+SELECT count(*) > 5 FROM backfill_explain('empty', measure => true);
 
 -- parameters, and what a run says of itself
 SELECT define('params', 'contacts', $$UPDATE batch SET cell = concat_ws('/', params.word, run.id, run.name, run.since), n = params.number$$, 'id > params.number', parameters => '{"word": {"type": "text", "required": true}, "number": {"type": "int", "default": 3}}');
@@ -194,7 +194,7 @@ SELECT is_called FROM seq;
 
 CREATE FUNCTION measured(name text) RETURNS SETOF text LANGUAGE sql
 AS $$ SELECT regexp_replace(regexp_replace("QUERY PLAN", '[0-9.]+ (kB|MB|bytes)', '# bytes', 'g'), '[0-9]+(\.[0-9]+)?', '#', 'g')
-  FROM (SELECT *, row_number() OVER () AS n FROM backfill_explain(name, "analyze" => true)) e
+  FROM (SELECT *, row_number() OVER () AS n FROM backfill_explain(name, measure => true)) e
  WHERE "QUERY PLAN" ~ '^(Measured|Projected|  (Rows: .*processed|Rate|WAL: [0-9]+ bytes per|Buffers per|HOT|Locks|Longest|Duration|WAL|Growth))' ORDER BY n $$;
 SELECT * FROM measured('normalize');
 SELECT * FROM measured('move');
@@ -204,17 +204,17 @@ SELECT * FROM measured('pairs');
 SELECT * FROM measured('parted');
 -- one row a batch, and more rows a batch than there are
 SELECT define('single', 'pairs', 'UPDATE batch SET n = 0', settings => '{"batch_size": 1}');
-SELECT "QUERY PLAN" FROM backfill_explain('single', "analyze" => true) WHERE "QUERY PLAN" ~ 'processed|^Measured';
+SELECT "QUERY PLAN" FROM backfill_explain('single', measure => true) WHERE "QUERY PLAN" ~ 'processed|^Measured';
 SELECT define('single', 'pairs', 'UPDATE batch SET n = 0', settings => '{"batch_size": 1000}');
-SELECT "QUERY PLAN" FROM backfill_explain('single', "analyze" => true) WHERE "QUERY PLAN" ~ 'processed|^Measured';
+SELECT "QUERY PLAN" FROM backfill_explain('single', measure => true) WHERE "QUERY PLAN" ~ 'processed|^Measured';
 -- all of them are HOT where there is room
 CREATE TABLE roomy (id int PRIMARY KEY, n int) WITH (fillfactor = 40);
 INSERT INTO roomy SELECT i, 0 FROM generate_series(1, 1000) i;
 VACUUM ANALYZE roomy;
 SELECT define('roomy', 'roomy', 'UPDATE batch SET n = 1');
-SELECT "QUERY PLAN" FROM backfill_explain('roomy', "analyze" => true) WHERE "QUERY PLAN" ~ 'HOT';
+SELECT "QUERY PLAN" FROM backfill_explain('roomy', measure => true) WHERE "QUERY PLAN" ~ 'HOT';
 -- triggers show what they cost
-SELECT count(*) FROM backfill_explain('loud', "analyze" => true) WHERE "QUERY PLAN" ~ 'Trigger (each_row|each_n).*calls=100';
+SELECT count(*) FROM backfill_explain('loud', measure => true) WHERE "QUERY PLAN" ~ 'Trigger (each_row|each_n).*calls=100';
 
 --
 -- Nothing is left, and errors leave the session as it was.
@@ -225,7 +225,7 @@ SELECT count(*) FROM archive;
 SELECT sum(n) FROM totals;
 BEGIN;
 SELECT count(*) FROM backfill_preview('move', rows => 3);
-SELECT count(*) > 10 FROM backfill_explain('normalize', "analyze" => true);
+SELECT count(*) > 10 FROM backfill_explain('normalize', measure => true);
 SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND (locktype IN ('advisory', 'tuple', 'object') OR relation >= 16384);
 COMMIT;
 
@@ -241,10 +241,10 @@ EXCEPTION WHEN query_canceled OR others THEN
 END $$;
 SELECT define('bad', 'contacts', $$UPDATE batch SET cell = set_config('search_path', 'pg_catalog', false), n = 1 / (id - id)$$, settings => '{"statement_timeout": "1 min"}');
 SELECT try($$SELECT * FROM backfill_preview('bad', rows => 1000)$$);
-SELECT try($$SELECT * FROM backfill_explain('bad', "analyze" => true)$$);
+SELECT try($$SELECT * FROM backfill_explain('bad', measure => true)$$);
 SELECT define('slow', 'contacts', 'SELECT pg_sleep(600) FROM batch', settings => '{"statement_timeout": "10ms"}');
 SELECT try($$SELECT * FROM backfill_preview('slow')$$);
-SELECT try($$SELECT * FROM backfill_explain('slow', "analyze" => true)$$);
+SELECT try($$SELECT * FROM backfill_explain('slow', measure => true)$$);
 SELECT try('SELECT pg_sleep(0.02)'), state();
 -- that of the session goes on
 SET statement_timeout = '1s';
@@ -293,6 +293,6 @@ INSERT INTO refs VALUES (12, 9);
 INSERT INTO departments VALUES (9);
 COMMIT;
 
-SELECT backfill_drop(name) FROM backfill_definitions;
+SELECT count(backfill_drop(name)) > 10 FROM backfill_definitions;
 SET client_min_messages = warning;
 DROP SCHEMA rehearse CASCADE;

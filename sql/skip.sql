@@ -143,7 +143,7 @@ UPDATE deferred SET divisor = 0;
 -- a row that is gone is no error any more
 DELETE FROM alone;
 UPDATE parted SET divisor = 1;
-SELECT label, backfill_retry(run) FROM runs ORDER BY run;
+SELECT label, regexp_replace(backfill_retry(run), '\d+', 'N') FROM runs ORDER BY run;
 CALL settle();
 SELECT label, status, rows_scanned, rows_affected, errors FROM runs JOIN backfill_runs ON id = run ORDER BY run;
 SELECT label, problems(run) FROM runs ORDER BY run;
@@ -156,7 +156,7 @@ UNION ALL SELECT 'pair', n, count(*) FROM pair GROUP BY n UNION ALL SELECT 'seve
 -- Statements that do not go through their range row by row in the order of the
 -- key: wherever they were when the row failed, it is found, and it alone.
 --
-SELECT backfill_delete(run) FROM runs;
+SELECT regexp_replace(backfill_delete(run), '\d+', 'N') FROM runs;
 SELECT backfill_drop(label) FROM runs;
 TRUNCATE runs, audit;
 CREATE TABLE filtered (LIKE one INCLUDING ALL);
@@ -222,7 +222,7 @@ SELECT t, n, count(*), array_agg(id ORDER BY id) FILTER (WHERE divisor = 0) AS b
  GROUP BY t, n ORDER BY t, n;
 SELECT label, count(*), count(DISTINCT key), count(*) FILTER (WHERE key IN ('24', '36', '120', '123')) AS bad FROM audit GROUP BY label ORDER BY label;
 
-SELECT backfill_delete(run) FROM runs;
+SELECT regexp_replace(backfill_delete(run), '\d+', 'N') FROM runs;
 SELECT count(*) FROM backfill_errors JOIN runs ON run = run_id;
 SELECT backfill_drop(label) FROM runs;
 DROP SCHEMA skip CASCADE;

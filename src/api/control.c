@@ -1,7 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * control.c
- *	  The SQL functions that start, stop and change runs.
+ *	  The SQL functions that start, stop and delete runs.
+ *
+ * A run is named by its id or by the name of its definition: run/find.c.  What a
+ * function has done is what it returns, as one line about the run.
  *
  * A function checks that the caller has the rights of the run's owner, changes
  * the row of the run as the owner of the extension, and wakes whoever has to
@@ -20,6 +23,7 @@
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "fmgr.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "storage/lock.h"
@@ -29,13 +33,17 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 #include "utils/wait_event.h"
 
+#include "api/started.h"
 #include "base/compat.h"
 #include "base/localcommit.h"
 #include "definition/definition.h"
 #include "run/access.h"
+#include "run/find.h"
 #include "run/start.h"
+#include "run/title.h"
 #include "run/transition.h"
 #include "settings/settings.h"
 #include "shared/segment.h"
@@ -43,6 +51,7 @@
 #include "shared/worker_slot.h"
 #include "store/batch.h"
 #include "store/event.h"
+#include "store/find.h"
 #include "store/run.h"
 #include "store/status.h"
 #include "store/store.h"
@@ -56,15 +65,15 @@ PG_FUNCTION_INFO_V1(backfill_pause);
 PG_FUNCTION_INFO_V1(backfill_resume);
 PG_FUNCTION_INFO_V1(backfill_stop);
 PG_FUNCTION_INFO_V1(backfill_stop_all);
-PG_FUNCTION_INFO_V1(backfill_alter);
 PG_FUNCTION_INFO_V1(backfill_delete);
 PG_FUNCTION_INFO_V1(backfill_retry);
 PG_FUNCTION_INFO_V1(backfill_wake);
 
-static RunInfo *
-get_run(StoreSession *session, int64 id, Oid caller)
+/* The answer of a function: which run, and what comes of it. */
+static Datum
+answer(const RunInfo *run, const char *what)
 {
-	return access_find_run(session, id, caller, true);
+	return CStringGetTextDatum(psprintf("%s%s", title_run(run->id, run->name, run->target), what));
 }
 
 /* backfill_start(name, parameters, settings, start_at, after) */
@@ -73,6 +82,7 @@ backfill_start(PG_FUNCTION_ARGS)
 {
 	char	   *name = definition_name_arg(fcinfo);
 	TimestampTz start_at = PG_ARGISNULL(3) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(3);
+	int64		id;
 
 	PreventCommandDuringRecovery("backfill_start()");
 	segment_require();
@@ -80,68 +90,110 @@ backfill_start(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("start_at cannot be infinity")));
-	PG_RETURN_INT64(start_run(name, NULL,
-								  PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1),
-								  PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
-								  start_at,
-								  PG_ARGISNULL(4) ? NULL : PG_GETARG_ARRAYTYPE_P(4),
-								  "backfill_start", NULL));
+	id = start_run(name, NULL,
+				   PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1),
+				   PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
+				   start_at,
+				   PG_ARGISNULL(4) ? NULL : PG_GETARG_ARRAYTYPE_P(4),
+				   "backfill_start", NULL);
+	started_note(id);
+	PG_RETURN_INT64(id);
 }
 
 /*
  * Change the status of the run, now, or have a worker do it if something of
- * the owner's has to run with it.
+ * the owner's has to run with it.  Returns whether it is done.
  */
-static void
+static bool
 change_run(StoreSession *session, RunInfo *run, RunStatus status, bool immediate,
 		   Oid caller, const char *reason)
 {
 	/* without shared memory nobody can be at work */
 	if (segment_available() && run->is_local &&
 		transition_needs_worker(session, run, status))
+	{
 		transition_request(session, run, status, immediate, GetUserNameFromId(caller, false), reason);
-	else
-		transition_make(session, run, status, GetUserNameFromId(caller, false), reason);
+		return false;
+	}
+	transition_make(session, run, status, GetUserNameFromId(caller, false), reason);
+	return true;
+}
+
+/* What is to be said of a run that workers have to let go of before it changes. */
+static const char *
+say_requested(const RunInfo *run, RunStatus status, bool immediate)
+{
+	const char *word = status == RUN_PAUSED ? "pauses" : "stops";
+
+	if (run->status != RUN_RUNNING)
+		return psprintf(": %s in a moment", word);
+	if (immediate)
+		return psprintf(": %s now, what is in hand is cancelled", word);
+	if (run->is_requested && run->requested == RUN_COMPLETED)
+		return psprintf(": %s after the statement in hand", word);
+	return psprintf(": %s after the batch in hand", word);
 }
 
 /*
  * Bring the run to paused or stopped, now or when its workers have let go.  One
- * that is enqueued may have a worker that calls its hooks.
+ * that is enqueued may have a worker that calls its hooks.  Returns what comes of it.
  */
-static void
+static const char *
 halt_run(StoreSession *session, RunInfo *run, RunStatus status, bool immediate,
 		 Oid caller, const char *reason)
 {
+	const char *what;
+
+	if (run->status == status && !run->is_requested)
+		return MemoryContextStrdup(session->caller, psprintf(" is %s already", status_name(status)));
 	status_check_change(run->id, run->status, status);
 	if (segment_available() && run->is_local &&
 		(run->status == RUN_RUNNING ||
 		 (run->status == RUN_ENQUEUED &&
 		  worker_slot_count(MyDatabaseId, run->id, NULL) > 0)))
 	{
-		if (!run->is_requested || run->requested != RUN_FAILED)
+		if (run->is_requested && run->requested == RUN_FAILED)
+			what = " has failed, and waits for its last worker to leave";
+		else
+		{
+			what = say_requested(run, status, immediate);
 			transition_request(session, run, status, immediate, GetUserNameFromId(caller, false), reason);
+		}
 	}
 	else
-		change_run(session, run, status, immediate, caller, reason);
+		what = change_run(session, run, status, immediate, caller, reason) ?
+			psprintf(" is %s", status_name(status)) :
+			psprintf(" is %s when its hooks have been called", status_name(status));
 	wake_at_commit((WakeTarget) {run->owner, run->id});
+	return MemoryContextStrdup(session->caller, what);
 }
 
-/* backfill_pause(id) */
-Datum
-backfill_pause(PG_FUNCTION_ARGS)
+/* The same for the run that the first argument of an SQL function means. */
+static Datum
+halt(FunctionCallInfo fcinfo, RunStatus status, bool immediate, const char *reason)
 {
+	FindKey		key = find_key_arg(fcinfo);
 	StoreSession session;
 	bool		ours;
 	Oid			caller = GetUserId();
+	RunInfo    *run;
+	const char *what;
 
-	PreventCommandDuringRecovery("backfill_pause()");
 	ours = localcommit_begin();
 	store_begin(&session);
-	halt_run(&session, get_run(&session, PG_GETARG_INT64(0), caller), RUN_PAUSED, false,
-			 caller, "backfill_pause");
+	run = find_run(&session, &key, FIND_TO_CONTROL, caller, true);
+	what = halt_run(&session, run, status, immediate, caller, reason);
 	store_end(&session);
 	localcommit_end(ours);
-	PG_RETURN_VOID();
+	return answer(run, what);
+}
+
+/* backfill_pause(run) */
+Datum
+backfill_pause(PG_FUNCTION_ARGS)
+{
+	PreventCommandDuringRecovery("backfill_pause()");
+	return halt(fcinfo, RUN_PAUSED, false, "backfill_pause");
 }
 
 static const char *
@@ -150,22 +202,14 @@ stop_reason(bool immediate)
 	return immediate ? "backfill_stop, immediate" : "backfill_stop";
 }
 
-/* backfill_stop(id, immediate) */
+/* backfill_stop(run, immediate) */
 Datum
 backfill_stop(PG_FUNCTION_ARGS)
 {
-	StoreSession session;
-	bool		ours;
-	Oid			caller = GetUserId();
+	bool		immediate = PG_GETARG_BOOL(1);
 
 	PreventCommandDuringRecovery("backfill_stop()");
-	ours = localcommit_begin();
-	store_begin(&session);
-	halt_run(&session, get_run(&session, PG_GETARG_INT64(0), caller), RUN_STOPPED,
-			 PG_GETARG_BOOL(1), caller, stop_reason(PG_GETARG_BOOL(1)));
-	store_end(&session);
-	localcommit_end(ours);
-	PG_RETURN_VOID();
+	return halt(fcinfo, RUN_STOPPED, immediate, stop_reason(immediate));
 }
 
 /* Whether the run is there, and not over. */
@@ -177,30 +221,42 @@ is_to_be_stopped(StoreSession *session, int64 id)
 	return run != NULL && !status_has_ended(run->status);
 }
 
+/* A run that was stopped, and what came of it. */
+typedef struct Stopped
+{
+	RunInfo    *run;
+	const char *what;
+} Stopped;
+
 /*
  * Stop the runs of the list, as the caller, but for those whose rows somebody has
- * locked: they stay in the list.  Returns the number of those that were stopped.
+ * locked: they stay in the list.  Those that were stopped are added to *done.
  */
-static int
-stop_those_free(StoreSession *session, List **runs, bool immediate, Oid caller)
+static void
+stop_those_free(StoreSession *session, List **runs, bool immediate, Oid caller, List **done)
 {
 	ListCell   *lc;
-	int			n = 0;
 
 	foreach(lc, *runs)
 	{
 		int64		id = ((RunOwner *) lfirst(lc))->id;
 		RunInfo    *run = store_try_run(session, id);
+		const char *what;
+		Stopped    *stopped;
+		MemoryContext old;
 
 		if (run == NULL && is_to_be_stopped(session, id))
 			continue;
 		*runs = foreach_delete_current(*runs, lc);
 		if (run == NULL || status_has_ended(run->status))
 			continue;
-		halt_run(session, run, RUN_STOPPED, immediate, caller, stop_reason(immediate));
-		n++;
+		what = halt_run(session, run, RUN_STOPPED, immediate, caller, stop_reason(immediate));
+		old = MemoryContextSwitchTo(session->caller);
+		stopped = palloc(sizeof(Stopped));
+		*stopped = (Stopped) {run, what};
+		*done = lappend(*done, stopped);
+		MemoryContextSwitchTo(old);
 	}
-	return n;
 }
 
 /* The runs that the caller may control and that are not over. */
@@ -220,7 +276,7 @@ runs_of_caller(StoreSession *session, Oid caller)
 }
 
 /*
- * backfill_stop_all(immediate)
+ * backfill_stop_all(immediate): a line for each run
  *
  * Backfill itself locks the row of a run for an instant at a time; a session that
  * has one for longer is not waited for.
@@ -232,9 +288,12 @@ backfill_stop_all(PG_FUNCTION_ARGS)
 	bool		ours;
 	Oid			caller = GetUserId();
 	List	   *runs;
-	int			n = 0;
+	List	   *done = NIL;
+	ListCell   *lc;
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 
 	PreventCommandDuringRecovery("backfill_stop_all()");
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	ours = localcommit_begin();
 	store_begin(&session);
 	runs = runs_of_caller(&session, caller);
@@ -247,7 +306,7 @@ backfill_stop_all(PG_FUNCTION_ARGS)
 			ResetLatch(MyLatch);
 			CHECK_FOR_INTERRUPTS();
 		}
-		n += stop_those_free(&session, &runs, PG_GETARG_BOOL(0), caller);
+		stop_those_free(&session, &runs, PG_GETARG_BOOL(0), caller, &done);
 	}
 	store_end(&session);
 	localcommit_end(ours);
@@ -260,7 +319,15 @@ backfill_stop_all(PG_FUNCTION_ARGS)
 				 errdetail("The first of them is run " INT64_FORMAT ".",
 						   ((RunOwner *) linitial(runs))->id),
 				 errhint("Call backfill_stop_all again when they have ended their transactions.")));
-	PG_RETURN_INT32(n);
+	foreach(lc, done)
+	{
+		Stopped    *stopped = lfirst(lc);
+		Datum		line = answer(stopped->run, stopped->what);
+		bool		isnull = false;
+
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &line, &isnull);
+	}
+	return (Datum) 0;
 }
 
 /* Whether the run, resumed, has to wait for its time or for other runs. */
@@ -276,52 +343,87 @@ is_to_wait(StoreSession *session, const RunInfo *run)
 		run->end_key == NULL && transition_wait_reason(session, run->after) != NULL;
 }
 
-/* backfill_resume(id) */
+/* Have the run, which is asked to pause or to stop, go on without. */
+static void
+call_off(StoreSession *session, RunInfo *run, Oid caller)
+{
+	EventInfo	event = {
+		.kind = "request",
+		.role = GetUserNameFromId(caller, false),
+		.reason = "backfill_resume calls the request off"
+	};
+
+	/* somebody may have left already, and given back what he had in hand */
+	store_cancel_request(session, run->id);
+	store_reopen_batches(session, run->id);
+	store_add_event(session, run, &event);
+}
+
+/* Raises an error unless the run may be resumed, in which it takes the status. */
+static void
+check_resume(const RunInfo *run, RunStatus status)
+{
+	/* only the scheduler brings a pending run to enqueued */
+	if (run->is_local && run->status == RUN_PENDING)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot resume run " INT64_FORMAT ", which is \"%s\"",
+						run->id, status_name(run->status)),
+				 errhint("It starts by itself when its time has come.")));
+	if (run->status == RUN_COMPLETED)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot change run " INT64_FORMAT " from \"%s\" to \"%s\"",
+						run->id, status_name(run->status), status_name(status)),
+				 errhint("backfill_retry runs again what was skipped; backfill_start begins anew.")));
+	if (run->is_local || status_has_ended(run->status) || run->status == RUN_PAUSED)
+		status_check_change(run->id, run->status, status);
+}
+
+/* Have a run that is held, or is over, begin again.  Returns what comes of it. */
+static const char *
+begin_again(StoreSession *session, RunInfo *run, RunStatus status, Oid caller,
+			const char *reason)
+{
+	start_check_alone(session, run->name, run->owner, run->target, run->parameters,
+					  run->settings, run->after, run->id);
+	if (!run->is_local)
+		store_adopt_run(session, run->id);
+	run->is_local = true;
+	store_reopen_batches(session, run->id);
+	store_mark_resumed(session, run->id);
+	if (!change_run(session, run, status, false, caller, reason))
+		return ": goes on when its hooks have been called";
+	return status == RUN_PENDING ? ": waits again for its time, or for other runs" : ": goes on";
+}
+
+/* backfill_resume(run) */
 Datum
 backfill_resume(PG_FUNCTION_ARGS)
 {
+	FindKey		key = find_key_arg(fcinfo);
 	StoreSession session;
 	Oid			caller = GetUserId();
 	RunInfo    *run;
+	const char *what = ": goes on";
 
 	PreventCommandDuringRecovery("backfill_resume()");
 	segment_require();
 	store_begin(&session);
-	run = get_run(&session, PG_GETARG_INT64(0), caller);
+	run = find_run(&session, &key, FIND_TO_RESUME, caller, true);
 	if (run->is_local && run->is_requested &&
 		(run->requested == RUN_PAUSED || run->requested == RUN_STOPPED))
 	{
-		EventInfo	event = {
-			.kind = "request",
-			.role = GetUserNameFromId(caller, false),
-			.reason = "backfill_resume calls the request off"
-		};
-
-		/* somebody may have left already, and given back what he had in hand */
-		store_cancel_request(&session, run->id);
-		store_reopen_batches(&session, run->id);
-		store_add_event(&session, run, &event);
+		call_off(&session, run, caller);
+		if (run->status == RUN_PAUSED)
+			what = " stays paused";
 	}
 	else
 	{
 		RunStatus	status = is_to_wait(&session, run) ? RUN_PENDING : RUN_ENQUEUED;
 
-		/* only the scheduler brings a pending run to enqueued */
-		if (run->is_local && run->status == RUN_PENDING)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("cannot resume run " INT64_FORMAT ", which is \"%s\"",
-							run->id, status_name(run->status)),
-					 errhint("It starts by itself when its time has come.")));
-		if (run->status == RUN_COMPLETED)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("cannot change run " INT64_FORMAT " from \"%s\" to \"%s\"",
-							run->id, status_name(run->status), status_name(status)),
-					 errhint("backfill_retry runs again what was skipped; backfill_start begins anew.")));
-		if (run->is_local || status_has_ended(run->status) || run->status == RUN_PAUSED)
-			status_check_change(run->id, run->status, status);
-		else
+		check_resume(run, status);
+		if (!run->is_local && !status_has_ended(run->status) && run->status != RUN_PAUSED)
 		{
 			/* a copy of an active run: its workers are elsewhere */
 			BatchClaimants nobody = {.clean_start = true};
@@ -331,22 +433,15 @@ backfill_resume(PG_FUNCTION_ARGS)
 			store_recover_batches(&session, run->id, &nobody, &worst, &crashes);
 		}
 		access_check_owner(run->owner);
-		start_check_alone(&session, run->name, run->owner, run->target, run->parameters,
-						  run->settings, run->after, run->id);
-		if (!run->is_local)
-			store_adopt_run(&session, run->id);
-		run->is_local = true;
-		store_reopen_batches(&session, run->id);
-		store_mark_resumed(&session, run->id);
-		change_run(&session, run, status, false, caller, "backfill_resume");
+		what = begin_again(&session, run, status, caller, "backfill_resume");
 	}
 	store_end(&session);
 	wake_at_commit((WakeTarget) {run->owner, run->id});
-	PG_RETURN_VOID();
+	return answer(run, what);
 }
 
 /*
- * backfill_retry(id)
+ * backfill_retry(run)
  *
  * Only for a run that has ended: an active one would be changed behind the
  * backs of its workers.  One that was not completed goes on as well.
@@ -354,6 +449,7 @@ backfill_resume(PG_FUNCTION_ARGS)
 Datum
 backfill_retry(PG_FUNCTION_ARGS)
 {
+	FindKey		key = find_key_arg(fcinfo);
 	StoreSession session;
 	Oid			caller = GetUserId();
 	RunInfo    *run;
@@ -362,7 +458,7 @@ backfill_retry(PG_FUNCTION_ARGS)
 	PreventCommandDuringRecovery("backfill_retry()");
 	segment_require();
 	store_begin(&session);
-	run = get_run(&session, PG_GETARG_INT64(0), caller);
+	run = find_run(&session, &key, FIND_TO_CONTROL, caller, true);
 	if (!status_has_ended(run->status) || !run->is_local)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -376,57 +472,19 @@ backfill_retry(PG_FUNCTION_ARGS)
 	if (run->status == RUN_COMPLETED)
 		n = store_open_batches(&session, run->id, NULL);
 	if (n > 0)
-	{
-		start_check_alone(&session, run->name, run->owner, run->target, run->parameters,
-						  run->settings, run->after, run->id);
-		store_reopen_batches(&session, run->id);
-		store_mark_resumed(&session, run->id);
-		change_run(&session, run, RUN_ENQUEUED, false, caller, "backfill_retry");
-	}
+		(void) begin_again(&session, run, RUN_ENQUEUED, caller, "backfill_retry");
 	store_end(&session);
 	wake_at_commit((WakeTarget) {run->owner, run->id});
-	PG_RETURN_INT64(n);
+	return answer(run, n == 0 ? ": there is no skipped row to try again" :
+				  n == 1 ? ": 1 skipped row is tried again" :
+				  psprintf(": " INT64_FORMAT " skipped rows are tried again", n));
 }
 
-/* backfill_alter(id, settings) */
-Datum
-backfill_alter(PG_FUNCTION_ARGS)
-{
-	Jsonb	   *settings = PG_GETARG_JSONB_P(1);
-	Oid			caller = GetUserId();
-	StoreSession session;
-	bool		ours;
-	RunInfo    *run;
-	EventInfo	event = {.kind = "settings"};
-
-	segment_require();
-	settings_check_alterable(settings);
-	PreventCommandDuringRecovery("backfill_alter()");
-	ours = localcommit_begin();
-	store_begin(&session);
-	run = get_run(&session, PG_GETARG_INT64(0), caller);
-	if (run->status == RUN_COMPLETED)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("cannot change the settings of run " INT64_FORMAT ", which is \"%s\"",
-						run->id, status_name(run->status)),
-				 errhint("Start another run with the settings.")));
-	event.role = GetUserNameFromId(caller, false);
-	event.reason = JsonbToCString(NULL, &settings->root, VARSIZE(settings));
-	settings = settings_merge(run->settings, settings);
-	settings_check_together(settings, run->scope);
-	store_set_settings(&session, run->id, settings);
-	store_add_event(&session, run, &event);
-	store_end(&session);
-	localcommit_end(ours);
-	wake_at_commit((WakeTarget) {run->owner, run->id});
-	PG_RETURN_VOID();
-}
-
-/* backfill_delete(id) */
+/* backfill_delete(run) */
 Datum
 backfill_delete(PG_FUNCTION_ARGS)
 {
+	FindKey		key = find_key_arg(fcinfo);
 	StoreSession session;
 	Oid			caller = GetUserId();
 	RunInfo    *run;
@@ -435,7 +493,7 @@ backfill_delete(PG_FUNCTION_ARGS)
 
 	PreventCommandDuringRecovery("backfill_delete()");
 	store_begin(&session);
-	run = get_run(&session, PG_GETARG_INT64(0), caller);
+	run = find_run(&session, &key, FIND_TO_CONTROL, caller, true);
 	if (!status_has_ended(run->status) && run->is_local)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
@@ -452,7 +510,7 @@ backfill_delete(PG_FUNCTION_ARGS)
 	store_delete_run(&session, run->id);
 	store_add_event(&session, run, &event);
 	store_end(&session);
-	PG_RETURN_VOID();
+	return answer(run, " is deleted");
 }
 
 /* backfill.wake(): processes of ours left when the SQL objects were older than the library */

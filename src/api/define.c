@@ -20,10 +20,11 @@
 #include "base/compat.h"
 #include "base/limit.h"
 #include "definition/definition.h"
-#include "definition/then.h"
+#include "definition/followers.h"
+#include "run/title.h"
 #include "settings/settings.h"
 #include "store/definition.h"
-#include "store/run.h"
+#include "store/find.h"
 #include "store/store.h"
 
 PG_FUNCTION_INFO_V1(backfill_define);
@@ -95,8 +96,30 @@ collect_settings(Jsonb *given, const char *direction)
 }
 
 /*
+ * Say what becomes of a definition that is replaced: a name that was taken for
+ * something else may have been a mistake.
+ */
+static void
+say_replaced(const DefinitionInfo *before, const DefinitionInfo *now)
+{
+	if (before->owner != GetUserId())
+		ereport(NOTICE,
+				(errmsg("definition \"%s\" replaces the one of role %s", now->name,
+						quote_identifier(GetUserNameFromId(before->owner, false))),
+				 errdetail("It stays that role's, and runs with its rights.")));
+	if (before->target != now->target)
+		ereport(NOTICE,
+				(errmsg("definition \"%s\" now walks table %s instead of %s", now->name,
+						title_table(now->target), title_table(before->target)),
+				 errdetail("Runs that are there go on as they began.")));
+	else if (strcmp(before->statement, now->statement) != 0)
+		ereport(NOTICE,
+				(errmsg("definition \"%s\" has another statement now", now->name)));
+}
+
+/*
  * backfill_define(name, target, statement, scope, key, direction, parameters,
- *				   settings, description, finish, then)
+ *				   settings, description, finish, followers)
  *
  * A definition that exists keeps its owner, as CREATE OR REPLACE does.
  */
@@ -128,7 +151,7 @@ backfill_define(PG_FUNCTION_ARGS)
 									text_arg(fcinfo, 5, "the direction of a backfill"));
 	def.description = text_arg(fcinfo, 8, "the description of a backfill");
 	def.finish = text_arg(fcinfo, 9, "\"finish\" of a backfill");
-	def.then = jsonb_arg(fcinfo, 10, "\"then\" of a backfill");
+	def.followers = jsonb_arg(fcinfo, 10, "\"followers\" of a backfill");
 	def.search_path = pstrdup(namespace_search_path);
 	limit_check_bytes("the search_path of a backfill", strlen(def.search_path), LIMIT_TEXT);
 	def.owner = GetUserId();
@@ -144,12 +167,14 @@ backfill_define(PG_FUNCTION_ARGS)
 	}
 
 	definition_check(&def);
-	if (def.then)
-		def.then = then_check(&def);
+	if (def.followers)
+		def.followers = followers_check(&def);
 
 	store_begin(&session);
 	store_put_definition(&session, &def);
 	store_end(&session);
+	if (existing)
+		say_replaced(existing, &def);
 	PG_RETURN_VOID();
 }
 
@@ -178,5 +203,5 @@ backfill_drop(PG_FUNCTION_ARGS)
 				 errhint("Stop the run first: SELECT backfill_stop(" INT64_FORMAT ").", active)));
 	store_delete_definition(&session, name);
 	store_end(&session);
-	PG_RETURN_VOID();
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf("definition \"%s\" is dropped", name)));
 }

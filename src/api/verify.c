@@ -19,6 +19,7 @@
 #include "base/compat.h"
 #include "base/owner.h"
 #include "run/access.h"
+#include "run/find.h"
 #include "settings/parameters.h"
 #include "settings/setting.h"
 #include "settings/settings.h"
@@ -73,21 +74,23 @@ count_remaining(void *arg)
 	remaining->rows = v->rows;
 }
 
-/* backfill_verify(id) */
+/* backfill_verify(run) */
 Datum
 backfill_verify(PG_FUNCTION_ARGS)
 {
 	StoreSession session;
 	Oid			caller = GetUserId();
-	int64		id = PG_GETARG_INT64(0);
+	FindKey		key = find_key_arg(fcinfo);
+	int64		id;
 	RunInfo    *run;
 	Remaining	remaining = {0};
 	EventInfo	event = {.kind = "verify"};
 
 	PreventCommandDuringRecovery("backfill_verify()");
 	store_begin(&session);
-	run = access_find_run(&session, id, caller, false);
+	run = find_run(&session, &key, FIND_TO_CONTROL, caller, false);
 	store_end(&session);
+	id = run->id;
 	if (run->scope == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

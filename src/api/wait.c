@@ -3,7 +3,8 @@
  * wait.c
  *	  The SQL procedure that waits for a run.
  *
- * It commits after each look, so that nothing is held while it waits.
+ * It commits after each look, so that nothing is held while it waits.  How a run has
+ * ended is told by an SQLSTATE of its own, so that who waits need not read messages.
  *
  *-------------------------------------------------------------------------
  */
@@ -24,25 +25,66 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
+#include "api/started.h"
 #include "base/compat.h"
+#include "run/find.h"
+#include "run/title.h"
 #include "store/run.h"
 #include "store/status.h"
 #include "store/store.h"
 
 PG_FUNCTION_INFO_V1(backfill_wait);
 
-/* One line about the run for whoever waits. */
+/* How the waiting may end, but for a run that has completed. */
+#define ERRCODE_RUN_STOPPED		MAKE_SQLSTATE('U', 'B', '0', '0', '1')
+#define ERRCODE_RUN_FAILED		MAKE_SQLSTATE('U', 'B', '0', '0', '2')
+#define ERRCODE_RUN_TIMEOUT		MAKE_SQLSTATE('U', 'B', '0', '0', '3')
+
+PG_FUNCTION_INFO_V1(backfill_wait_for_last);
+
+/* What the procedure was called with. */
+typedef struct Waiting
+{
+	FindKey		key;
+	int64		timeout;		/* in milliseconds, -1 for none */
+	int64		every;			/* likewise, between two lines */
+	Oid			caller;
+} Waiting;
+
+static char *
+title(int64 id, const RunProgress *p)
+{
+	return title_run(id, p->name, p->target);
+}
+
+/* How the run stands, where it does not just run. */
+static const char *
+say_status(RunStatus status)
+{
+	switch (status)
+	{
+		case RUN_RUNNING:
+			return "";
+		case RUN_FAILED:
+			return " has failed";
+		case RUN_STOPPED:
+			return " was stopped";
+		default:
+			return psprintf(" is %s", status_name(status));
+	}
+}
+
+/* One line about a run that is not over, or not well. */
 static void
 report_progress(int64 id, const RunProgress *p)
 {
 	StringInfoData buf;
 
 	initStringInfo(&buf);
-	appendStringInfo(&buf, "run " INT64_FORMAT " \"%s\" %s: %s %%, " INT64_FORMAT,
-					 id, p->name, status_name(p->status), p->progress, p->rows_scanned);
+	appendStringInfo(&buf, "%s%s: %s %%, " INT64_FORMAT, title(id, p),
+					 say_status(p->status), p->progress, p->rows_scanned);
 	if (p->rows_total >= 0)
-		appendStringInfo(&buf, " of %s" INT64_FORMAT,
-						 p->status == RUN_COMPLETED ? "" : "about ", p->rows_total);
+		appendStringInfo(&buf, " of about " INT64_FORMAT, p->rows_total);
 	appendStringInfoString(&buf, " rows");
 	if (p->rows_per_second >= 0)
 		appendStringInfo(&buf, ", %.0f rows/s", p->rows_per_second);
@@ -53,25 +95,68 @@ report_progress(int64 id, const RunProgress *p)
 	ereport(INFO, (errmsg_internal("%s", buf.data)));
 }
 
+/* The run has completed: one line, and what is not as one would expect. */
+static void
+report_completion(int64 id, const RunProgress *p)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "%s completed in %s: " INT64_FORMAT " rows walked, " INT64_FORMAT " changed",
+					 title(id, p), p->duration ? p->duration : "no time",
+					 p->rows_scanned + p->errors, p->rows_affected);
+	if (p->errors > 0)
+		appendStringInfo(&buf, ", " INT64_FORMAT " skipped", p->errors);
+	if (p->rows_per_second >= 0)
+		appendStringInfo(&buf, ", %.0f rows/s", p->rows_per_second);
+	ereport(INFO, (errmsg_internal("%s", buf.data)));
+
+	if (p->rows_scanned > 0 && p->rows_affected == 0)
+		ereport(WARNING,
+				(errmsg("%s has changed nothing", title(id, p)),
+				 errdetail("Of the " INT64_FORMAT " rows walked, none was in scope, or the statement did nothing with them.",
+						   p->rows_scanned),
+				 errhint("backfill_preview shows what the definition does with some rows.")));
+	if (p->errors > 0)
+		ereport(WARNING,
+				(errmsg(INT64_FORMAT " row%s skipped by %s", p->errors,
+						p->errors == 1 ? " was" : "s were", title(id, p)),
+				 errhint("The view backfill_errors shows them; SELECT backfill_retry(" INT64_FORMAT ") tries them again.",
+						 id)));
+}
+
 /* The run has ended without completing: that is the caller's error too. */
 compat_noreturn static void
 report_failure(int64 id, const RunProgress *p)
 {
 	if (p->status == RUN_STOPPED)
 		ereport(ERROR,
-				(errcode(ERRCODE_QUERY_CANCELED),
-				 errmsg("backfill run " INT64_FORMAT " \"%s\" was stopped", id, p->name),
+				(errcode(ERRCODE_RUN_STOPPED),
+				 errmsg("%s was stopped", title(id, p)),
 				 errhint("SELECT backfill_resume(" INT64_FORMAT ") lets it go on.", id)));
 	ereport(ERROR,
-			(errcode(p->sqlstate && strlen(p->sqlstate) == 5 ?
-					 MAKE_SQLSTATE(p->sqlstate[0], p->sqlstate[1], p->sqlstate[2],
-								   p->sqlstate[3], p->sqlstate[4]) :
-					 ERRCODE_INTERNAL_ERROR),
-			 errmsg("backfill run " INT64_FORMAT " \"%s\" failed: %s", id, p->name,
-					p->error ? p->error : "unknown error"),
-			 p->error_detail ? errdetail_internal("%s", p->error_detail) : 0,
+			(errcode(ERRCODE_RUN_FAILED),
+			 errmsg("%s has failed: %s", title(id, p), p->error ? p->error : "unknown error"),
+			 errdetail_internal("SQLSTATE %s%s%s", p->sqlstate ? p->sqlstate : "XX000",
+								p->error_detail ? "\n" : "",
+								p->error_detail ? p->error_detail : ""),
 			 errhint("%s", p->error_hint ? p->error_hint :
 					 psprintf("SELECT backfill_resume(" INT64_FORMAT ") tries again what failed.", id))));
+}
+
+/* The time is over.  What becomes of the run is said, too. */
+compat_noreturn static void
+report_timeout(int64 id, const RunProgress *p)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_RUN_TIMEOUT),
+			 errmsg("timed out waiting for %s, which is \"%s\"", title(id, p), status_name(p->status)),
+			 p->wait_reason ? errdetail_internal("%s", p->wait_reason) : 0,
+			 !p->is_local ?
+			 errhint("It does not move here: SELECT backfill_resume(" INT64_FORMAT ") would adopt it.", id) :
+			 p->status == RUN_PAUSED ?
+			 errhint("It is paused: SELECT backfill_resume(" INT64_FORMAT ") lets it go on.", id) :
+			 errhint("The run goes on.")));
 }
 
 static RunProgress *
@@ -115,39 +200,28 @@ wait_ms(long ms)
 	CHECK_FOR_INTERRUPTS();
 }
 
-/*
- * CALL backfill_wait(id, timeout, every)
- *
- * Commits after each look, so that nothing is held while it waits; that is why
- * it cannot be called in a transaction block or from a function.  A run that has
- * ended but waits for something has been resumed.
- */
-Datum
-backfill_wait(PG_FUNCTION_ARGS)
+/* The run that is to be waited for.  Raises an error if there is none. */
+static int64
+find(const Waiting *waiting)
 {
-	bool		atomic = !fcinfo->context || !IsA(fcinfo->context, CallContext) ||
-		castNode(CallContext, fcinfo->context)->atomic;
+	StoreSession session;
 	int64		id;
-	int64		timeout = PG_ARGISNULL(1) ? -1 : interval_ms(PG_GETARG_INTERVAL_P(1));
-	int64		every = PG_ARGISNULL(2) ? 1000 : Max(interval_ms(PG_GETARG_INTERVAL_P(2)), 10);
+
+	store_begin(&session);
+	id = find_id(&session, &waiting->key, FIND_TO_WATCH, waiting->caller);
+	store_end(&session);
+	return id;
+}
+
+/* Wait, and commit after each look. */
+static void
+wait_for_run(const Waiting *waiting)
+{
+	int64		id = find(waiting);
 	TimestampTz began = GetCurrentTimestamp();
 	TimestampTz last_line = began;
 	TimestampTz looked_at = began;
-	Oid			caller = GetUserId();
 	MemoryContext loop_context;
-
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("the id of a backfill run cannot be null")));
-	id = PG_GETARG_INT64(0);
-	if (atomic)
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("backfill_wait cannot run inside a transaction block or a function"),
-				 errdetail("It would hold a snapshot, and would not see the run it waits for.")));
-
-	SPI_connect_ext(SPI_OPT_NONATOMIC);
 
 	/* SPI's memory survives the commits, and somebody may wait for weeks */
 	loop_context = AllocSetContextCreate(CurrentMemoryContext, "backfill wait",
@@ -167,29 +241,91 @@ backfill_wait(PG_FUNCTION_ARGS)
 		looked_at = now;
 		MemoryContextReset(loop_context);
 		MemoryContextSwitchTo(loop_context);
-		p = read_progress(id, caller);
+		p = read_progress(id, waiting->caller);
 
+		/* a run that has ended but waits for something has been resumed */
 		ended = status_has_ended(p->status) && p->wait_reason == NULL;
-		if (ended || now >= TimestampTzPlusMilliseconds(last_line, every))
+		if (ended && p->status == RUN_COMPLETED)
+		{
+			report_completion(id, p);
+			break;
+		}
+		if (ended || now >= TimestampTzPlusMilliseconds(last_line, waiting->every))
 		{
 			report_progress(id, p);
 			last_line = now;
 		}
-		if (ended && p->status == RUN_COMPLETED)
-			break;
 		if (ended)
 			report_failure(id, p);
-		if (timeout >= 0 && now >= TimestampTzPlusMilliseconds(began, timeout))
-			ereport(ERROR,
-					(errcode(ERRCODE_QUERY_CANCELED),
-					 errmsg("timed out waiting for backfill run " INT64_FORMAT ", which is \"%s\"",
-							id, status_name(p->status)),
-					 errhint("The run goes on.")));
+		if (waiting->timeout >= 0 &&
+			now >= TimestampTzPlusMilliseconds(began, waiting->timeout))
+			report_timeout(id, p);
 		SPI_commit();
 
 		/* look often enough to end soon after the run, print less often */
-		wait_ms(Min(every, 100));
+		wait_ms(Min(waiting->every, 100));
 	}
+}
+
+/* The two last arguments are timeout and every. */
+static Waiting
+read_arguments(FunctionCallInfo fcinfo, int n)
+{
+	Waiting		waiting = {
+		.timeout = PG_ARGISNULL(n) ? -1 : interval_ms(PG_GETARG_INTERVAL_P(n)),
+		.every = PG_ARGISNULL(n + 1) ? 1000 : Max(interval_ms(PG_GETARG_INTERVAL_P(n + 1)), 10),
+		.caller = GetUserId()
+	};
+
+	return waiting;
+}
+
+/*
+ * Begin and end the procedure.  It cannot be called in a transaction block or from a
+ * function, because it commits.
+ */
+static Datum
+call(FunctionCallInfo fcinfo, const Waiting *waiting)
+{
+	bool		atomic = !fcinfo->context || !IsA(fcinfo->context, CallContext) ||
+		castNode(CallContext, fcinfo->context)->atomic;
+
+	if (atomic)
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("backfill_wait cannot run inside a transaction block or a function"),
+				 errdetail("It would hold a snapshot, and would not see the run it waits for.")));
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	wait_for_run(waiting);
 	SPI_finish();
 	PG_RETURN_VOID();
+}
+
+/* CALL backfill_wait(run, timeout, every) */
+Datum
+backfill_wait(PG_FUNCTION_ARGS)
+{
+	Waiting		waiting = read_arguments(fcinfo, 1);
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the id of a backfill run cannot be null")));
+	waiting.key = find_key_arg(fcinfo);
+	return call(fcinfo, &waiting);
+}
+
+/* CALL backfill_wait(timeout, every): for the run started last in this session */
+Datum
+backfill_wait_for_last(PG_FUNCTION_ARGS)
+{
+	Waiting		waiting = read_arguments(fcinfo, 0);
+
+	waiting.key.id = started_last();
+	if (waiting.key.id == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("no backfill run was started in this session"),
+				 errhint("Name the run, or its definition: CALL backfill_wait(1).")));
+	return call(fcinfo, &waiting);
 }

@@ -19,7 +19,7 @@
 #define LIMIT_DATES			366		/* dates and ranges of them in a window */
 #define LIMIT_PARAMETERS	1000	/* that a definition declares */
 #define LIMIT_OPTIONS		1000	/* of a parameter */
-#define LIMIT_FOLLOWERS		100		/* definitions in "then" */
+#define LIMIT_FOLLOWERS		100		/* definitions in "followers" */
 #define LIMIT_HOOKS			100		/* of a definition, or of all */
 
 extern void limit_check_bytes(const char *what, Size bytes, Size most);

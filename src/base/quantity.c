@@ -124,7 +124,7 @@ parse_rows(const char *text)
 }
 
 /*
- * Read "3000 per 5 min", "200 per second", "20MB/s".  Returns false when the
+ * Read "3000 per 5 min", "200 per second", "20MB/s", "200".  Returns false when the
  * text is no such thing, or out of range.  Needs no transaction.
  */
 bool
@@ -135,6 +135,9 @@ quantity_parse_rate(const char *text, bool bytes, RateLimit *limit)
 	char	   *amount;
 	double		ms;
 
+	/* a number alone is so many per second */
+	if (per == NULL && text[0] != '\0' && strspn(text, "0123456789") == strlen(text))
+		return quantity_parse_rate(psprintf("%s/s", text), bytes, limit);
 	if (per == NULL)
 	{
 		per = strchr(text, '/');

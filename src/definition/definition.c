@@ -23,6 +23,7 @@
 #include "base/owner.h"
 #include "definition/definition.h"
 #include "definition/finish.h"
+#include "definition/foresee.h"
 #include "settings/parameters.h"
 #include "settings/setting.h"
 #include "settings/settings.h"
@@ -98,6 +99,27 @@ check_walk(const DefinitionInfo *def, Jsonb *given)
 	return walk;
 }
 
+/* A probe among the settings, which is not run now. */
+static void
+check_probe(Jsonb *given)
+{
+	RunSettings settings;
+
+	settings_resolve(given, &settings);
+	if (settings.probe)
+		foresee_probe(settings.probe);
+}
+
+/* The last step, likewise.  Returns whether there is any statement in it. */
+static bool
+check_finish(const char *finish)
+{
+	List	   *raws = finish_parse(finish);
+
+	foresee_finish(finish, raws);
+	return raws != NIL;
+}
+
 /* As the owner: the argument is the definition. */
 static void
 check_all(void *arg)
@@ -109,8 +131,9 @@ check_all(void *arg)
 	parameters_check(def->parameters);
 	parameters = parameters_load(def->parameters, NULL, NULL);
 	statement_check(statement_prepare(def->statement, walk, def->scope, parameters, false));
+	check_probe(def->settings);
 	if (def->finish)
-		(void) finish_parse(def->finish);
+		(void) check_finish(def->finish);
 }
 
 /*
@@ -122,6 +145,41 @@ void
 definition_check(const DefinitionInfo *def)
 {
 	owner_look(def->owner, def->search_path, check_all, unconstify(DefinitionInfo *, def));
+}
+
+/* What is to become of a run: NULL for what stays. */
+typedef struct Change
+{
+	Jsonb	   *settings;
+	const char *finish;
+	bool		has_statements;
+} Change;
+
+/* As the owner: the argument is a Change. */
+static void
+check_change(void *arg)
+{
+	Change	   *change = (Change *) arg;
+
+	if (change->settings)
+		check_probe(change->settings);
+	if (change->finish)
+		change->has_statements = check_finish(change->finish);
+}
+
+/*
+ * The same for settings, which are sound, or another last step, that a run of the owner
+ * is given; NULL for none.  Returns whether there is any statement in the last step.
+ */
+bool
+definition_check_change(Oid owner, const char *search_path, Jsonb *settings,
+						const char *finish)
+{
+	Change		change = {settings, finish};
+
+	if (finish || (settings && settings_text(settings, "probe")))
+		owner_look(owner, search_path, check_change, &change);
+	return change.has_statements;
 }
 
 /* What definition_bind was called with, and its results. */

@@ -12,9 +12,13 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "executor/instrument.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -354,18 +358,60 @@ failure_wait_for_retry(Worker *worker, TimestampTz due)
 
 /* ---- the batch in hand ---- */
 
-/* Whether the error may be that of one row, which can be left out. */
+/* Whether the error may be that of one row. */
 static bool
-is_skippable(const Worker *worker, const ErrorData *error)
+may_be_of_row(const ErrorData *error)
 {
 	int			category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
 
-	return worker->session.settings.on_error == ON_ERROR_SKIP &&
-		category != ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION &&
+	return category != ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION &&
 		category != ERRCODE_INTERNAL_ERROR &&
 		category != ERRCODE_INSUFFICIENT_RESOURCES &&
 		(category != ERRCODE_OPERATOR_INTERVENTION ||
 		 error->sqlerrcode == ERRCODE_QUERY_CANCELED);
+}
+
+/* Whether it can be left out, too. */
+static bool
+is_skippable(const Worker *worker, const ErrorData *error)
+{
+	return worker->session.settings.on_error == ON_ERROR_SKIP && may_be_of_row(error);
+}
+
+/* "(7)", or "(a, 7)" for a key of two columns: that of the row which the batch is. */
+static char *
+row_key(const BatchInfo *batch)
+{
+	StringInfoData buf;
+	Datum	   *values;
+	int			n;
+
+	deconstruct_array(batch->end_key, TEXTOID, -1, false, TYPALIGN_INT, &values, NULL, &n);
+	initStringInfo(&buf);
+	for (int i = 0; i < n; i++)
+		appendStringInfo(&buf, "%s%s", i == 0 ? "(" : ", ", TextDatumGetCString(values[i]));
+	appendStringInfoChar(&buf, ')');
+	return buf.data;
+}
+
+/*
+ * The batch in hand fails the run: say which row it is, if it is but one, and what
+ * would have the run go on without the rows that fail.
+ */
+static void
+advise(const Worker *worker, ErrorData *error)
+{
+	const BatchInfo *batch = worker->hand.batch;
+	int64		id = worker->session.slot.run_id;
+
+	if (batch->rows_scanned == 1)
+		error->detail = psprintf("%s%sThe batch is the row with the key %s.",
+								 error->detail ? error->detail : "", error->detail ? "\n" : "",
+								 row_key(batch));
+	if (error->hint == NULL && may_be_of_row(error) &&
+		worker->session.settings.on_error != ON_ERROR_SKIP)
+		error->hint = psprintf("The setting \"on_error\" can have rows that fail left out: SELECT backfill_alter(" INT64_FORMAT ", '{\"on_error\": \"skip\"}'); then backfill_resume(" INT64_FORMAT ") goes on.",
+							   id, id);
 }
 
 /*
@@ -393,6 +439,7 @@ skip(Worker *worker, ErrorData *error)
 	Skip		skip = {worker, error};
 	HookEvent	event;
 	ErrorData  *second;
+	char	   *key;
 
 	if (divide(worker, error, DIVIDE_PARTS, 0))
 		return;
@@ -400,6 +447,7 @@ skip(Worker *worker, ErrorData *error)
 	/* rows of several children with one key cannot be told apart */
 	if (worker->hand.batch->rows_scanned > 1)
 		failure_fail_run(worker, error);
+	key = row_key(worker->hand.batch);
 	event = claim_event(worker, "failed", error->message);
 	second = hook_try(session, divide_skip, &skip, worker->hand.batch);
 	if (second)
@@ -411,7 +459,8 @@ skip(Worker *worker, ErrorData *error)
 	hook_after(session, &event);
 	if (!skip.too_many)
 		return;
-	error->detail = psprintf("The run has reached \"max_errors\" or \"max_error_rate\"; this is the error of the last row that was skipped.");
+	error->detail = psprintf("The run has reached \"max_errors\" or \"max_error_rate\"; this is the error of the last row that was skipped, the one with the key %s.",
+							 key);
 	failure_fail_run(worker, error);
 }
 
@@ -570,7 +619,11 @@ judge(Worker *worker, ErrorData *error, bool from_hook)
 	{
 		/* what does not go away by itself is an error like any other */
 		if (from_hook || !is_skippable(worker, error))
+		{
+			if (!from_hook)
+				advise(worker, error);
 			fail_or_try(worker, error);
+		}
 		else
 			skip(worker, error);
 		return;

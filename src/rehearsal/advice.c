@@ -472,7 +472,7 @@ advice_append(StringInfo out, Rehearsal *rehearsal, const Estimates *estimates)
 		advise_table(out, rehearsal, lfirst(lc), estimates);
 	if (changes->has_nextval)
 	{
-		warn(out, "the statement takes numbers from a sequence: numbers drawn by a preview, by explain with analyze, or by a batch that is tried again, are not given back");
+		warn(out, "the statement takes numbers from a sequence: numbers drawn by a preview, by explain with measure, or by a batch that is tried again, are not given back");
 		hint(out, "If gaps matter, do not preview it.");
 	}
 	if (rehearsal->is_deferred)

@@ -54,7 +54,7 @@ PG_FUNCTION_INFO_V1(backfill_explain);
 
 typedef struct Explain
 {
-	bool		analyze;
+	bool		measure;
 	List	   *locks;			/* of the caller's transaction, from before */
 	StringInfoData out;			/* in the caller's memory */
 } Explain;
@@ -403,7 +403,7 @@ explain(Rehearsal *rehearsal, void *arg)
 	StringInfo	out = &explain->out;
 
 	make_estimates(rehearsal, &estimates);
-	if (explain->analyze && rehearsal->has_rows)
+	if (explain->measure && rehearsal->has_rows)
 		m = measure_batches(rehearsal, explain->locks);
 	append_head(rehearsal, &estimates, out);
 	append_statement(rehearsal, out);
@@ -421,7 +421,7 @@ explain(Rehearsal *rehearsal, void *arg)
 	}
 }
 
-/* backfill_explain(name, parameters, analyze) */
+/* backfill_explain(name, parameters, measure) */
 Datum
 backfill_explain(PG_FUNCTION_ARGS)
 {
@@ -430,10 +430,10 @@ backfill_explain(PG_FUNCTION_ARGS)
 	char	   *name = definition_name_arg(fcinfo);
 	char	   *line;
 
-	result.analyze = !PG_ARGISNULL(2) && PG_GETARG_BOOL(2);
+	result.measure = !PG_ARGISNULL(2) && PG_GETARG_BOOL(2);
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	initStringInfo(&result.out);
-	if (result.analyze)
+	if (result.measure)
 		result.locks = measure_held_locks();
 	frame_rehearse("backfill_explain()", name,
 			 PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1), explain, &result);

@@ -3,7 +3,7 @@
  * follow.c
  *	  Runs that follow a run.
  *
- * When a run is completed, runs of the definitions that its own names in "then" are
+ * When a run is completed, runs of the definitions that its own names in "followers" are
  * started, in the same transaction, in the session of the run's owner.  What cannot
  * be started is put down as an event, and does not undo the run.
  *
@@ -20,7 +20,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
-#include "definition/then.h"
+#include "definition/followers.h"
 #include "run/follow.h"
 #include "run/start.h"
 #include "store/definition.h"
@@ -46,7 +46,7 @@ time_value(TimestampTz time)
 static JsonbValue *
 map_value(RunInfo *run, JsonbValue *value)
 {
-	JsonbValue *from = then_is_object(value) ? then_member(value->val.binary.data, "from") : NULL;
+	JsonbValue *from = followers_is_object(value) ? followers_member(value->val.binary.data, "from") : NULL;
 	JsonbValue *result = NULL;
 	char	   *source;
 
@@ -55,7 +55,7 @@ map_value(RunInfo *run, JsonbValue *value)
 		return value;
 	source = pnstrdup(from->val.string.val, from->val.string.len);
 	if (strncmp(source, "params.", 7) == 0)
-		result = then_member(&run->parameters->root, source + 7);
+		result = followers_member(&run->parameters->root, source + 7);
 	else if (strcmp(source, "run.id") == 0)
 	{
 		result = palloc(sizeof(JsonbValue));
@@ -77,7 +77,7 @@ map_value(RunInfo *run, JsonbValue *value)
 static Jsonb *
 map_parameters(RunInfo *run, JsonbContainer *follower)
 {
-	JsonbValue *given = then_member(follower, "parameters");
+	JsonbValue *given = followers_member(follower, "parameters");
 	JsonbParseState *state = NULL;
 	JsonbIterator *it;
 	JsonbIteratorToken token;
@@ -101,7 +101,7 @@ map_parameters(RunInfo *run, JsonbContainer *follower)
 static pg_noinline char *
 text_member(JsonbContainer *follower, const char *key)
 {
-	JsonbValue *value = then_member(follower, key);
+	JsonbValue *value = followers_member(follower, key);
 
 	return value ? pnstrdup(value->val.string.val, value->val.string.len) : NULL;
 }
@@ -120,10 +120,10 @@ check_cycle(const RunInfo *run, const char *name)
 	store_begin(&session);
 	def = store_load_definition(&session, name);
 	if (strcmp(name, run->name) == 0 ||
-		(def && def->then && store_then_reaches(&session, def->then, run->name)))
+		(def && def->followers && store_followers_reach(&session, def->followers, run->name)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"then\" of backfill definition \"%s\" leads back to \"%s\"",
+				 errmsg("\"followers\" of backfill definition \"%s\" leads back to \"%s\"",
 						name, run->name)));
 	store_end(&session);
 }
@@ -132,7 +132,7 @@ check_cycle(const RunInfo *run, const char *name)
 static int64
 start(RunInfo *run, JsonbContainer *follower, const char *name)
 {
-	JsonbValue *settings = then_member(follower, "settings");
+	JsonbValue *settings = followers_member(follower, "settings");
 
 	check_cycle(run, name);
 	return start_run(name, text_member(follower, "owner"), map_parameters(run, follower),
@@ -146,7 +146,7 @@ start_follower(RunInfo *run, JsonbContainer *follower)
 {
 	StoreSession session;
 	char	   *name = text_member(follower, "name");
-	EventInfo	event = {.kind = "then"};
+	EventInfo	event = {.kind = "followers"};
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 
@@ -192,9 +192,9 @@ follow_start(RunInfo *run)
 	JsonbIteratorToken token;
 	JsonbValue	v;
 
-	if (run->then == NULL)
+	if (run->followers == NULL)
 		return;
-	it = JsonbIteratorInit(&run->then->root);
+	it = JsonbIteratorInit(&run->followers->root);
 	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
 	{
 		if (token == WJB_ELEM)

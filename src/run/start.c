@@ -41,6 +41,7 @@
 #include "shared/wake.h"
 #include "store/definition.h"
 #include "store/event.h"
+#include "store/find.h"
 #include "store/run.h"
 #include "store/status.h"
 #include "store/store.h"
@@ -181,7 +182,10 @@ start_check(const char *name, Jsonb **parameters, Jsonb **settings, Jsonb **type
 	definition_check_role(def->owner, "definition", quote_identifier(name));
 	access_check_owner(def->owner);
 	if (*settings)
+	{
 		settings_check(*settings);
+		(void) definition_check_change(def->owner, def->search_path, *settings, NULL);
+	}
 	*settings = settings_merge(def->settings, *settings);
 	*parameters = definition_bind(def, *settings, *parameters, types);
 	return def;

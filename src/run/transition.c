@@ -189,7 +189,7 @@ transition_needs_worker(StoreSession *session, const RunInfo *run, RunStatus to)
 	if (to != RUN_COMPLETED)
 		return false;
 	settings_resolve(run->settings, &settings);
-	return run->has_then || (settings.verify && !run->verified) ||
+	return run->has_followers || (settings.verify && !run->verified) ||
 		(run->has_finish && run->finish_step != FINISH_DONE);
 }
 

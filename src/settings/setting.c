@@ -95,11 +95,11 @@ bad_value(const Setting *setting, JsonbValue *value)
 			break;
 		case SETTING_ROW_RATE:
 			appendStringInfoString(&allowed,
-								   "The value must be a string such as \"3000 per 5 min\", over at least 100ms and at most 31d.");
+								   "The value must be a number of rows per second, or a string such as \"3000 per 5 min\", over at least 100ms and at most 31d.");
 			break;
 		case SETTING_BYTE_RATE:
 			appendStringInfoString(&allowed,
-								   "The value must be a string such as \"20MB per second\", over at least 100ms and at most 31d.");
+								   "The value must be a number of bytes per second, or a string such as \"20MB per second\", over at least 100ms and at most 31d.");
 			break;
 		case SETTING_WINDOWS:
 			appendStringInfoString(&allowed,
@@ -292,7 +292,7 @@ rate_value(const Setting *setting, JsonbValue *value)
 {
 	RateLimit	limit;
 
-	if (value->type != jbvString ||
+	if ((value->type != jbvString && value->type != jbvNumeric) ||
 		!quantity_parse_rate(setting_scalar_text(value), setting->type == SETTING_BYTE_RATE, &limit))
 		bad_value(setting, value);
 	return limit;

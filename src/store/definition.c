@@ -22,7 +22,7 @@
 
 static Sql sql_load_definition = {
 	"SELECT name, owner::oid, target::oid, statement, scope, key, settings, "
-	"       search_path, description, parameters, finish, \"then\" "
+	"       search_path, description, parameters, finish, followers "
 	"  FROM backfill.definition WHERE name = $1",
 	1, {TEXTOID}
 };
@@ -48,20 +48,20 @@ store_load_definition(StoreSession *session, const char *name)
 	def->description = store_text(session, 0, 9);
 	def->parameters = store_varlena(session, 0, 10);
 	def->finish = store_text(session, 0, 11);
-	def->then = store_varlena(session, 0, 12);
+	def->followers = store_varlena(session, 0, 12);
 	return def;
 }
 
 static Sql sql_store_definition = {
 	"INSERT INTO backfill.definition AS d (name, owner, target, statement, scope, "
-	"       key, settings, search_path, description, parameters, finish, \"then\") "
+	"       key, settings, search_path, description, parameters, finish, followers) "
 	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) "
 	"ON CONFLICT (name) DO UPDATE SET target = excluded.target, "
 	"       statement = excluded.statement, scope = excluded.scope, "
 	"       key = excluded.key, settings = excluded.settings, "
 	"       search_path = excluded.search_path, "
 	"       description = excluded.description, parameters = excluded.parameters, "
-	"       finish = excluded.finish, \"then\" = excluded.\"then\", updated_at = now() "
+	"       finish = excluded.finish, followers = excluded.followers, updated_at = now() "
 	" WHERE d.owner = excluded.owner",
 	12, {TEXTOID, OIDOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID,
 	JSONBOID, TEXTOID, JSONBOID}
@@ -84,10 +84,10 @@ store_put_definition(StoreSession *session, const DefinitionInfo *def)
 		store_text_or_null(def->description, &nulls[8]),
 		JsonbPGetDatum(def->parameters),
 		store_text_or_null(def->finish, &nulls[10]),
-		PointerGetDatum(def->then)
+		PointerGetDatum(def->followers)
 	};
 
-	if (def->then == NULL)
+	if (def->followers == NULL)
 		nulls[11] = 'n';
 
 	if (store_sql(&sql_store_definition, args, nulls) != 1)
@@ -153,21 +153,21 @@ store_last_started(StoreSession *session, const DefinitionInfo *def)
 	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
 }
 
-static Sql sql_then_reaches = {
+static Sql sql_followers_reach = {
 	"WITH RECURSIVE reached(name) AS ("
 	"  SELECT e ->> 'name' FROM jsonb_array_elements($1) e "
 	"   UNION "
 	"  SELECT e ->> 'name' FROM reached r JOIN backfill.definition d ON d.name = r.name "
-	"    CROSS JOIN LATERAL jsonb_array_elements(d.\"then\") e) "
+	"    CROSS JOIN LATERAL jsonb_array_elements(d.followers) e) "
 	"SELECT FROM reached WHERE name = $2",
 	2, {JSONBOID, TEXTOID}
 };
 
 /* Whether the definitions lead to the one of that name, over whatever others. */
 bool
-store_then_reaches(StoreSession *session, Jsonb *then, const char *name)
+store_followers_reach(StoreSession *session, Jsonb *followers, const char *name)
 {
-	Datum		args[] = {JsonbPGetDatum(then), CStringGetTextDatum(name)};
+	Datum		args[] = {JsonbPGetDatum(followers), CStringGetTextDatum(name)};
 
-	return store_sql(&sql_then_reaches, args, NULL) > 0;
+	return store_sql(&sql_followers_reach, args, NULL) > 0;
 }

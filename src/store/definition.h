@@ -27,7 +27,7 @@ typedef struct DefinitionInfo
 	char	   *search_path;
 	char	   *description;
 	char	   *finish;
-	Jsonb	   *then;			/* NULL for none */
+	Jsonb	   *followers;			/* NULL for none */
 } DefinitionInfo;
 
 extern DefinitionInfo *store_load_definition(StoreSession *session, const char *name);
@@ -35,6 +35,6 @@ extern void store_put_definition(StoreSession *session, const DefinitionInfo *de
 extern bool store_lock_definition(StoreSession *session, const char *name);
 extern void store_delete_definition(StoreSession *session, const char *name);
 extern TimestampTz store_last_started(StoreSession *session, const DefinitionInfo *def);
-extern bool store_then_reaches(StoreSession *session, Jsonb *then, const char *name);
+extern bool store_followers_reach(StoreSession *session, Jsonb *followers, const char *name);
 
 #endif							/* BACKFILL_STORE_DEFINITION_H */

@@ -28,100 +28,13 @@
 	"backfill.is_local(database, system_identifier), target::oid, settings, " \
 	"start_at, end_key, wait_reason, finish IS NOT NULL, finish_step, verified, " \
 	"started_at, since, requested_by, request_reason, error, sqlstate, " \
-	"rollup_number, \"then\" IS NOT NULL, \"after\", batch_size, throttled_by"
-#define RUN_HEAD_COLUMNS 26
+	"rollup_number, followers IS NOT NULL, \"after\", batch_size, throttled_by, closings"
+#define RUN_HEAD_COLUMNS 27
 
 /* The owner's texts and values, which only who runs or changes them needs. */
 #define RUN_TEXTS \
 	", statement, scope, key, search_path, key_types, start_key, parameters, " \
-	"parameter_types, finish, \"then\""
-
-/* A run that is not over, or is to begin again. */
-#define ACTIVE \
-	"(status IN ('pending', 'enqueued', 'running', 'paused') OR requested = 'enqueued') " \
-	"AND backfill.is_local(database, system_identifier)"
-
-/* Not a run that waits for that one. */
-#define NOT_WAITING_FOR(id) \
-	"(status <> 'pending' OR \"after\" IS NULL OR " id " <> ALL (\"after\"))"
-
-/* ---- finding runs ---- */
-
-/* One of the queries for the number of a run, or 0. */
-static int64
-find_run(Sql *sql, Datum *args, const char *nulls)
-{
-	bool		isnull;
-	Datum		value;
-
-	store_sql(sql, args, nulls);
-	value = store_column(0, 1, &isnull);
-	return isnull ? 0 : DatumGetInt64(value);
-}
-
-static Sql sql_find_active_run = {
-	"SELECT min(id) FROM backfill.run "
-	" WHERE name = $1 AND " ACTIVE,
-	1, {TEXTOID}
-};
-
-/* The id of the oldest run of the definition that has not ended, or 0. */
-int64
-store_find_active_run(StoreSession *session, const char *name)
-{
-	Datum		args[] = {CStringGetTextDatum(name)};
-
-	return find_run(&sql_find_active_run, args, NULL);
-}
-
-static Sql sql_find_equal_run = {
-	"SELECT min(id) FROM backfill.run "
-	" WHERE name = $1 AND parameters = $2 AND id <> $3 AND owner = $4::regrole "
-	"   AND ($5 IS NULL OR id <> ALL ($5)) AND " NOT_WAITING_FOR("$3") " AND " ACTIVE,
-	5, {TEXTOID, JSONBOID, INT8OID, OIDOID, INT8ARRAYOID}
-};
-
-/*
- * The owner's oldest active run of the definition with equal parameters, or 0.
- * The run "except" and those in "after", which may be NULL, do not count.
- */
-int64
-store_find_equal_run(StoreSession *session, const char *name, Oid owner,
-					   Jsonb *parameters, ArrayType *after, int64 except)
-{
-	Datum		args[] = {
-		CStringGetTextDatum(name),
-		JsonbPGetDatum(parameters),
-		Int64GetDatum(except),
-		ObjectIdGetDatum(owner),
-		PointerGetDatum(after)
-	};
-
-	return find_run(&sql_find_equal_run, args, after ? "     " : "    n");
-}
-
-static Sql sql_find_target_run = {
-	"SELECT min(id) FROM backfill.run "
-	" WHERE (target = $1::regclass "
-	"        OR target IN (SELECT relid FROM pg_partition_tree($1::regclass)) "
-	"        OR target IN (SELECT relid FROM pg_partition_ancestors($1::regclass) AS relid)) "
-	"   AND id <> $2 AND ($3 IS NULL OR id <> ALL ($3)) "
-	"   AND " NOT_WAITING_FOR("$2") " AND " ACTIVE,
-	3, {OIDOID, INT8OID, INT8ARRAYOID}
-};
-
-/* The oldest active run on the table, a partition or a parent of it, or 0; likewise. */
-int64
-store_find_target_run(StoreSession *session, Oid target, ArrayType *after, int64 except)
-{
-	Datum		args[] = {
-		ObjectIdGetDatum(target),
-		Int64GetDatum(except),
-		PointerGetDatum(after)
-	};
-
-	return find_run(&sql_find_target_run, args, after ? "   " : "  n");
-}
+	"parameter_types, finish, followers"
 
 /* ---- runs ---- */
 
@@ -129,7 +42,7 @@ static Sql sql_insert_run = {
 	"INSERT INTO backfill.run (name, status, owner, started_by, database, "
 	"       system_identifier, target, statement, scope, key, settings, "
 	"       search_path, start_at, parameters, parameter_types, finish, "
-	"       \"then\", \"after\") "
+	"       followers, \"after\") "
 	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, "
 	"       $17, $18) RETURNING id",
 	18, {TEXTOID, TEXTOID, OIDOID, OIDOID, OIDOID, INT8OID, OIDOID, TEXTOID,
@@ -162,11 +75,11 @@ store_insert_run(StoreSession *session, const DefinitionInfo *def,
 		JsonbPGetDatum(parameters),
 		JsonbPGetDatum(parameter_types),
 		store_text_or_null(def->finish, &nulls[15]),
-		PointerGetDatum(def->then),
+		PointerGetDatum(def->followers),
 		PointerGetDatum(after)
 	};
 
-	if (def->then == NULL)
+	if (def->followers == NULL)
 		nulls[16] = 'n';
 	if (after == NULL)
 		nulls[17] = 'n';
@@ -220,11 +133,12 @@ read_head(StoreSession *session, int row)
 	run->error = store_text(session, row, 20);
 	run->sqlstate = store_text(session, row, 21);
 	run->rollup_number = DatumGetInt64(store_column(row, 22, NULL));
-	run->has_then = DatumGetBool(store_column(row, 23, NULL));
+	run->has_followers = DatumGetBool(store_column(row, 23, NULL));
 	run->after = store_varlena(session, row, 24);
 	batch_size = store_column(row, 25, &isnull);
 	run->batch_size = isnull ? 0 : DatumGetInt64(batch_size);
 	run->throttled_by = store_text(session, row, 26);
+	run->closings = DatumGetInt32(store_column(row, 27, NULL));
 	return run;
 }
 
@@ -243,7 +157,7 @@ read_run(StoreSession *session, int row)
 	run->parameters = store_varlena(session, row, ++n);
 	run->parameter_types = store_varlena(session, row, ++n);
 	run->finish = store_text(session, row, ++n);
-	run->then = store_varlena(session, row, ++n);
+	run->followers = store_varlena(session, row, ++n);
 	return run;
 }
 
@@ -603,8 +517,11 @@ static Sql sql_progress = {
 	"SELECT name, status, coalesce(wait_reason, 'throttled by ' || throttled_by), "
 	"       sqlstate, error, error_detail, error_hint, "
 	"       progress::text, eta::text, rows_scanned, rows_total, rows_per_second, "
-	"       owner::oid "
-	"  FROM backfill.run_progress WHERE id = $1",
+	"       owner::oid, target::oid, rows_affected, errors, "
+	"       date_trunc('second', finished_at - started_at)::text, "
+	"       (SELECT backfill.is_local(r.database, r.system_identifier) "
+	"          FROM backfill.run r WHERE r.id = p.id) "
+	"  FROM backfill.run_progress p WHERE id = $1",
 	1, {INT8OID}
 };
 
@@ -636,6 +553,11 @@ store_progress(StoreSession *session, int64 id)
 	if (isnull)
 		p->rows_per_second = -1;
 	p->owner = DatumGetObjectId(store_column(0, 13, NULL));
+	p->target = DatumGetObjectId(store_column(0, 14, NULL));
+	p->rows_affected = DatumGetInt64(store_column(0, 15, NULL));
+	p->errors = DatumGetInt64(store_column(0, 16, NULL));
+	p->duration = store_text(session, 0, 17);
+	p->is_local = DatumGetBool(store_column(0, 18, NULL));
 	return p;
 }
 
@@ -665,6 +587,21 @@ store_set_finish_step(StoreSession *session, int64 id, int step)
 	Datum		args[] = {Int64GetDatum(id), Int32GetDatum(step)};
 
 	store_sql(&sql_set_finish_step, args, NULL);
+}
+
+static Sql sql_set_finish = {
+	"UPDATE backfill.run SET finish = $2, finish_step = 0 WHERE id = $1",
+	2, {INT8OID, TEXTOID}
+};
+
+/* Another "finish", or none, with none of its statements done. */
+void
+store_set_finish(StoreSession *session, int64 id, const char *finish)
+{
+	char		nulls[] = "  ";
+	Datum		args[] = {Int64GetDatum(id), store_text_or_null(finish, &nulls[1])};
+
+	store_sql(&sql_set_finish, args, nulls);
 }
 
 /* A number from the view of runs; 0 when there is no such run. */
@@ -751,18 +688,4 @@ store_unmet_dependency(StoreSession *session, ArrayType *after, char **status)
 		return 0;
 	*status = store_text(session, 0, 2);
 	return DatumGetInt64(store_column(0, 1, NULL));
-}
-
-static Sql sql_find_dependent = {
-	"SELECT min(id) FROM backfill.run WHERE $1 = ANY (\"after\") AND status = 'pending'",
-	1, {INT8OID}
-};
-
-/* A run that waits for this one, or 0. */
-int64
-store_find_dependent(StoreSession *session, int64 id)
-{
-	Datum		args[] = {Int64GetDatum(id)};
-
-	return find_run(&sql_find_dependent, args, NULL);
 }

@@ -39,7 +39,7 @@ typedef struct RunInfo
 	bool		has_finish;
 	int			finish_step;	/* statements of it that are done, or FINISH_DONE */
 	bool		verified;
-	bool		has_then;
+	bool		has_followers;
 	ArrayType  *after;			/* NULL for none */
 	TimestampTz start_at;		/* DT_NOBEGIN if null */
 	TimestampTz started_at;		/* likewise */
@@ -53,6 +53,7 @@ typedef struct RunInfo
 	char	   *sqlstate;
 	int64		batch_size;		/* that was found for it, or 0 */
 	char	   *throttled_by;	/* NULL if it is not */
+	int			closings;		/* workers at its end, or gone without a word */
 
 	char	   *statement;
 	char	   *scope;
@@ -63,7 +64,7 @@ typedef struct RunInfo
 	Jsonb	   *parameters;		/* values */
 	Jsonb	   *parameter_types;
 	char	   *finish;			/* NULL for none */
-	Jsonb	   *then;			/* NULL for none */
+	Jsonb	   *followers;			/* NULL for none */
 } RunInfo;
 
 /* What a round of the scheduler asks of every run. */
@@ -106,15 +107,15 @@ typedef struct RunProgress
 	char	   *eta;
 	int64		rows_scanned;
 	int64		rows_total;		/* -1 while unknown */
+	int64		rows_affected;
+	int64		errors;			/* rows left out */
 	double		rows_per_second;	/* -1 while unknown */
+	char	   *duration;		/* NULL unless it has ended */
+	bool		is_local;
 	Oid			owner;
+	Oid			target;
 } RunProgress;
 
-extern int64 store_find_active_run(StoreSession *session, const char *name);
-extern int64 store_find_equal_run(StoreSession *session, const char *name, Oid owner,
-								  Jsonb *parameters, ArrayType *after, int64 except);
-extern int64 store_find_target_run(StoreSession *session, Oid target, ArrayType *after,
-								   int64 except);
 extern int64 store_insert_run(StoreSession *session, const DefinitionInfo *def,
 							  Oid started_by, Jsonb *parameters, Jsonb *parameter_types,
 							  Jsonb *settings, RunStatus status, TimestampTz start_at,
@@ -141,6 +142,7 @@ extern void store_rollup(StoreSession *session, int64 id);
 extern RunProgress *store_progress(StoreSession *session, int64 id);
 extern void store_set_remaining(StoreSession *session, int64 id, int64 rows,
 								bool verified);
+extern void store_set_finish(StoreSession *session, int64 id, const char *finish);
 extern void store_set_finish_step(StoreSession *session, int64 id, int step);
 extern int64 store_run_rows(StoreSession *session, int64 id);
 extern int64 store_run_errors(StoreSession *session, int64 id);
@@ -148,6 +150,5 @@ extern int	store_note_closing(StoreSession *session, int64 id, bool begins, int6
 							   bool clean_start);
 extern int64 store_unmet_dependency(StoreSession *session, ArrayType *after,
 									char **status);
-extern int64 store_find_dependent(StoreSession *session, int64 id);
 
 #endif							/* BACKFILL_STORE_RUN_H */

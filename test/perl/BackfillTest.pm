@@ -28,7 +28,7 @@ $ENV{PGUSER} = 'postgres';
 our @EXPORT = qw(
   full_length seed_random
   make_node create_target create_step define_increment start_run another
-  query query_ok sqlstate wait_for wait_for_status wait_for_server run_value
+  query query_ok sqlstate tries wait_for wait_for_status wait_for_server run_value
   node_processes kill_server kill_postmaster await_death worker_pids
   foreground_start foreground_stop session
   exactly_once_problems check_exactly_once
@@ -36,6 +36,16 @@ our @EXPORT = qw(
 
 # The bound of every wait, in seconds: what takes longer hangs.
 our $timeout = $ENV{PG_TEST_TIMEOUT_DEFAULT} || 180;
+
+# What backfill_retry says when it takes so many rows.
+sub tries
+{
+	my ($n) = @_;
+
+	return $n == 0 ? qr/: there is no skipped row to try again$/
+	  : $n == 1 ? qr/: 1 skipped row is tried again$/
+	  : qr/: $n skipped rows are tried again$/;
+}
 
 # Whether the long loops are to have their full length.
 sub full_length

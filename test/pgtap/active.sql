@@ -78,7 +78,7 @@ SELECT lives_ok($$SELECT backfill_stop($$ || :again || ')', 'the equal one is st
 SELECT lives_ok($$SELECT backfill_resume($$ || :other || ')', 'now it can');
 
 -- a paused run is still there: nobody takes its place, and it goes on whoever is beside it
-SELECT is(backfill_stop_all(), 3, 'all are stopped');
+SELECT is((SELECT count(*) FROM backfill_stop_all()), 3::bigint, 'all are stopped');
 SELECT backfill_start('plain') AS paused \gset
 SELECT lives_ok($$SELECT backfill_pause($$ || :paused || ')', 'a run is paused');
 SELECT throws_ok($$SELECT backfill_start('plain')$$, '55006', equal('plain', :paused), 'an equal run is refused');
@@ -86,13 +86,13 @@ SELECT throws_ok($$SELECT backfill_start('other')$$, '55006', same_table(:paused
 SELECT lives_ok($$SELECT backfill_resume($$ || :paused || ')', 'it is resumed');
 SELECT throws_ok($$SELECT backfill_start('plain')$$, '55006', equal('plain', :paused), 'an equal run is refused still');
 -- as is one that waits for its time
-SELECT is(backfill_stop_all(), 1, 'it is stopped');
+SELECT is((SELECT count(*) FROM backfill_stop_all()), 1::bigint, 'it is stopped');
 SELECT backfill_start('plain', start_at => now() + '1 day') AS pending \gset
 SELECT throws_ok($$SELECT backfill_start('plain')$$, '55006', equal('plain', :pending), 'a run that waits for its time is active, too');
 SELECT throws_ok($$SELECT backfill_start('other')$$, '55006', same_table(:pending), 'and on its table');
-SELECT is(backfill_stop_all(), 1, 'when it has ended');
+SELECT is((SELECT count(*) FROM backfill_stop_all()), 1::bigint, 'when it has ended');
 SELECT lives_ok($$SELECT backfill_start('other')$$, 'its table is free');
-SELECT is(backfill_stop_all(), 1, 'as it is again');
+SELECT is((SELECT count(*) FROM backfill_stop_all()), 1::bigint, 'as it is again');
 
 -- equal parameters are equal values, however they are written
 SELECT backfill_start('given', parameters => '{"a": 5, "b": 1.50}') AS given \gset
@@ -103,27 +103,27 @@ SELECT lives_ok(format($$SELECT backfill_start('given', parameters => %L)$$, p),
 SELECT throws_ok(format($$SELECT backfill_start('given', parameters => %L)$$, p), '55006', NULL, 'a default or a null given in words: ' || p)
   FROM unnest(ARRAY['{"a": 1}', '{"a": 1, "b": null}', '{"b": null}', '{"a": 5, "b": null}']) p;
 SELECT throws_ok($$SELECT backfill_start('given')$$, '55006', NULL, 'or none given at all');
-SELECT is(backfill_stop_all(), 5, 'five there were');
+SELECT is((SELECT count(*) FROM backfill_stop_all()), 5::bigint, 'five there were');
 
 -- the same definition, changed meanwhile, is the same definition: by its name
 SELECT backfill_start('plain') AS replaced \gset
 SELECT lives_ok($$SELECT backfill_define('plain', 'things', 'UPDATE batch SET n = 9')$$, 'a definition is replaced, with another table, while a run is active');
 SELECT throws_ok($$SELECT backfill_start('plain')$$, '55006', equal('plain', :replaced), 'its run is still its run');
 SELECT throws_ok($$SELECT backfill_start('other')$$, '55006', same_table(:replaced), 'on the table that it walks');
-SELECT is(backfill_stop_all(), 1, 'when it has ended');
+SELECT is((SELECT count(*) FROM backfill_stop_all()), 1::bigint, 'when it has ended');
 SELECT lives_ok($$SELECT backfill_start('plain'), backfill_start('other')$$, 'both tables are free');
-SELECT is(backfill_stop_all(), 2, 'and so they are again');
+SELECT is((SELECT count(*) FROM backfill_stop_all()), 2::bigint, 'and so they are again');
 
 -- a table and its partitions share their rows, two partitions do not
 SELECT backfill_start('whole') AS whole \gset
 SELECT throws_ok($$SELECT backfill_start('part')$$, '55006', same_table(:whole), 'a run on a partition is refused beside one on the whole');
 SELECT throws_ok($$SELECT backfill_start('deep')$$, '55006', same_table(:whole), 'and one on a partition of a partition');
 SELECT lives_ok($$SELECT backfill_start('part', settings => '{"share_target": true}')$$, 'unless it shares the rows');
-SELECT is(backfill_stop_all(), 2, 'both are stopped');
+SELECT is((SELECT count(*) FROM backfill_stop_all()), 2::bigint, 'both are stopped');
 SELECT backfill_start('deep') AS deep \gset
 SELECT throws_ok($$SELECT backfill_start('whole')$$, '55006', same_table(:deep), 'a run on the whole is refused beside one on a partition');
 SELECT lives_ok($$SELECT backfill_start('part')$$, 'a run on another partition is not');
-SELECT is(backfill_stop_all(), 2, 'both are stopped');
+SELECT is((SELECT count(*) FROM backfill_stop_all()), 2::bigint, 'both are stopped');
 
 -- a run is equal to one of the same owner only
 CREATE ROLE regress_tap_owner LOGIN;
@@ -138,7 +138,7 @@ RESET ROLE;
 SELECT throws_ok($$SELECT backfill_resume($$ || :mine || ')', '55006', same_table((SELECT max(id) FROM backfill_runs)), 'which is on the table');
 SELECT lives_ok($$SELECT backfill_alter($$ || :mine || $$, '{"share_target": true}')$$, 'but who shares it');
 SELECT lives_ok($$SELECT backfill_resume($$ || :mine || ')', 'resumes his own');
-SELECT is(backfill_stop_all(), 2, 'both are stopped');
+SELECT is((SELECT count(*) FROM backfill_stop_all()), 2::bigint, 'both are stopped');
 SELECT lives_ok($$SELECT backfill_drop('other'), backfill_define('other', 'people', 'UPDATE batch SET n = 2')$$, 'the name is free again');
 
 -- backfill_retry begins a run again as well
@@ -155,8 +155,8 @@ SELECT is((SELECT skipped FROM backfill_batches WHERE run_id = :ended), true, 'a
 UPDATE backfill.run SET name = 'other' WHERE id = :ended;
 SELECT lives_ok($$SELECT backfill_alter(id, '{"share_target": true}') FROM backfill_runs WHERE id = $$ || :active, 'the other may share');
 SELECT throws_ok($$SELECT backfill_retry($$ || :ended || ')', '55006', equal('other', :active), 'a retry beside an equal run is refused');
-SELECT is(backfill_stop_all(), 1, 'when it has ended');
-SELECT is(backfill_retry(:ended), 1::bigint, 'the retry takes what failed');
+SELECT is((SELECT count(*) FROM backfill_stop_all()), 1::bigint, 'when it has ended');
+SELECT matches(backfill_retry(:ended), ': 1 skipped row is tried again$', 'the retry takes what failed');
 SELECT is((SELECT status FROM backfill_runs WHERE id = :ended), 'enqueued', 'and the run is active');
 
 SELECT * FROM finish();

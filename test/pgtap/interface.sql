@@ -12,28 +12,35 @@ SELECT has_function('public', name, args, name || ' takes ' || array_to_string(a
 	('backfill_define'::name, ARRAY['text', 'regclass', 'text', 'text', 'text', 'text', 'jsonb', 'jsonb', 'text', 'text', 'jsonb']::name[]),
 	('backfill_drop', ARRAY['text']), ('backfill_start', ARRAY['text', 'jsonb', 'jsonb', 'timestamptz', 'bigint[]']),
 	('backfill_pause', ARRAY['bigint']), ('backfill_resume', ARRAY['bigint']), ('backfill_stop', ARRAY['bigint', 'boolean']),
-	('backfill_stop_all', ARRAY['boolean']), ('backfill_alter', ARRAY['bigint', 'jsonb']), ('backfill_retry', ARRAY['bigint']), ('backfill_delete', ARRAY['bigint']),
-	('backfill_verify', ARRAY['bigint']), ('backfill_explain', ARRAY['text', 'jsonb', 'boolean']), ('backfill_preview', ARRAY['text', 'jsonb', 'integer']),
+	('backfill_stop_all', ARRAY['boolean']), ('backfill_alter', ARRAY['bigint', 'jsonb', 'text']), ('backfill_retry', ARRAY['bigint']), ('backfill_delete', ARRAY['bigint']),
+	('backfill_verify', ARRAY['bigint']),
+	('backfill_pause', ARRAY['text']), ('backfill_resume', ARRAY['text']), ('backfill_stop', ARRAY['text', 'boolean']), ('backfill_alter', ARRAY['text', 'jsonb', 'text']),
+	('backfill_retry', ARRAY['text']), ('backfill_delete', ARRAY['text']), ('backfill_verify', ARRAY['text']), ('backfill_explain', ARRAY['text', 'jsonb', 'boolean']), ('backfill_preview', ARRAY['text', 'jsonb', 'integer']),
 	('backfill_on', ARRAY['text', 'regproc', 'text']), ('backfill_off', ARRAY['text', 'regproc', 'text']), ('backfill_off', ARRAY['text', 'text', 'text']), ('backfill_yield', ARRAY[]::name[]),
 	('backfill_window', ARRAY['jsonb', 'timestamptz']),
 	('backfill_schedule', ARRAY['text', 'text', 'jsonb', 'jsonb']), ('backfill_unschedule', ARRAY['text']), ('backfill_start_scheduled', ARRAY['text', 'jsonb', 'jsonb', 'text'])) v(name, args);
+SELECT function_returns('public', 'backfill_' || f, ARRAY[t]::name[] || more, CASE f WHEN 'verify' THEN 'bigint' ELSE 'text' END, format('backfill_%s of a %s returns what it says', f, t))
+  FROM (VALUES ('pause', '{}'::name[]), ('resume', '{}'), ('stop', '{boolean}'), ('alter', '{jsonb,text}'), ('retry', '{}'), ('delete', '{}'), ('verify', '{}')) v(f, more), (VALUES ('bigint'), ('text')) u(t);
 SELECT function_returns('public', name, type, name || ' returns ' || type)
-  FROM (VALUES ('backfill_define'::name, 'void'), ('backfill_drop', 'void'), ('backfill_start', 'bigint'), ('backfill_pause', 'void'), ('backfill_resume', 'void'),
-	('backfill_stop', 'void'), ('backfill_stop_all', 'integer'), ('backfill_alter', 'void'), ('backfill_retry', 'bigint'), ('backfill_delete', 'void'), ('backfill_verify', 'bigint'), ('backfill_explain', 'setof text'), ('backfill_preview', 'setof record'),
+  FROM (VALUES ('backfill_define'::name, 'void'), ('backfill_drop', 'text'), ('backfill_start', 'bigint'),
+	('backfill_stop_all', 'setof text'), ('backfill_explain', 'setof text'), ('backfill_preview', 'setof record'),
 	('backfill_on', 'void'), ('backfill_off', 'void'), ('backfill_yield', 'void'), ('backfill_window', 'setof record'),
 	('backfill_schedule', 'bigint'), ('backfill_unschedule', 'boolean'), ('backfill_start_scheduled', 'bigint')) v(name, type);
-SELECT is_procedure('public', 'backfill_wait', ARRAY['bigint', 'interval', 'interval']::name[], 'backfill_wait is a procedure');
+SELECT is_procedure('public', 'backfill_wait', args::name[], 'backfill_wait is a procedure') FROM (VALUES (ARRAY['bigint', 'interval', 'interval']), (ARRAY['text', 'interval', 'interval']), (ARRAY['interval', 'interval'])) v(args);
 SELECT is(pg_get_function_arguments(p::regprocedure), arguments, format('arguments and defaults of %s', p))
   FROM (VALUES
-	('backfill_define(text,regclass,text,text,text,text,jsonb,jsonb,text,text,jsonb)', 'name text, target regclass, statement text, scope text DEFAULT NULL::text, key text DEFAULT NULL::text, direction text DEFAULT NULL::text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb, description text DEFAULT NULL::text, finish text DEFAULT NULL::text, "then" jsonb DEFAULT NULL::jsonb'),
+	('backfill_define(text,regclass,text,text,text,text,jsonb,jsonb,text,text,jsonb)', 'name text, target regclass, statement text, scope text DEFAULT NULL::text, key text DEFAULT NULL::text, direction text DEFAULT NULL::text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb, description text DEFAULT NULL::text, finish text DEFAULT NULL::text, followers jsonb DEFAULT NULL::jsonb'),
 	('backfill_drop(text)', 'name text'),
 	('backfill_start(text,jsonb,jsonb,timestamptz,bigint[])', 'name text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb, start_at timestamp with time zone DEFAULT NULL::timestamp with time zone, after bigint[] DEFAULT NULL::bigint[]'),
 	('backfill_pause(bigint)', 'id bigint'), ('backfill_resume(bigint)', 'id bigint'),
 	('backfill_stop(bigint,boolean)', 'id bigint, immediate boolean DEFAULT false'),
 	('backfill_stop_all(boolean)', 'immediate boolean DEFAULT false'),
-	('backfill_alter(bigint,jsonb)', 'id bigint, settings jsonb'), ('backfill_retry(bigint)', 'id bigint'), ('backfill_delete(bigint)', 'id bigint'),
+	('backfill_alter(bigint,jsonb,text)', 'id bigint, settings jsonb DEFAULT NULL::jsonb, finish text DEFAULT NULL::text'), ('backfill_retry(bigint)', 'id bigint'), ('backfill_delete(bigint)', 'id bigint'),
 	('backfill_verify(bigint)', 'id bigint'),
-	('backfill_explain(text,jsonb,boolean)', 'name text, parameters jsonb DEFAULT NULL::jsonb, "analyze" boolean DEFAULT false'),
+	('backfill_pause(text)', 'name text'), ('backfill_resume(text)', 'name text'), ('backfill_stop(text,boolean)', 'name text, immediate boolean DEFAULT false'),
+	('backfill_alter(text,jsonb,text)', 'name text, settings jsonb DEFAULT NULL::jsonb, finish text DEFAULT NULL::text'), ('backfill_retry(text)', 'name text'), ('backfill_delete(text)', 'name text'),
+	('backfill_verify(text)', 'name text'),
+	('backfill_explain(text,jsonb,boolean)', 'name text, parameters jsonb DEFAULT NULL::jsonb, measure boolean DEFAULT false'),
 	('backfill_preview(text,jsonb,integer)', 'name text, parameters jsonb DEFAULT NULL::jsonb, rows integer DEFAULT 5'),
 	('backfill_on(text,regproc,text)', 'event text, hook regproc, name text DEFAULT NULL::text'),
 	('backfill_off(text,regproc,text)', 'event text, hook regproc, name text DEFAULT NULL::text'),
@@ -44,8 +51,9 @@ SELECT is(pg_get_function_arguments(p::regprocedure), arguments, format('argumen
 	('backfill_unschedule(text)', 'name text'),
 	('backfill_start_scheduled(text,jsonb,jsonb,text)', 'name text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb, owner text DEFAULT NULL::text')) v(p, arguments);
 -- the server prints IN before the arguments of a procedure
-SELECT is(replace(pg_get_function_arguments('backfill_wait(bigint,interval,interval)'::regprocedure), 'IN ', ''),
-	$$id bigint, timeout interval DEFAULT NULL::interval, every interval DEFAULT '00:00:01'::interval$$, 'arguments and defaults of backfill_wait');
+SELECT is(replace(pg_get_function_arguments(format('backfill_wait(%sinterval,interval)', types)::regprocedure), 'IN ', ''),
+	names || $$timeout interval DEFAULT NULL::interval, every interval DEFAULT '00:00:01'::interval$$, format('arguments and defaults of backfill_wait(%s...)', types))
+  FROM (VALUES ('bigint,', 'id bigint, '), ('text,', 'name text, '), ('', '')) v(types, names);
 SELECT is(provolatile::text, CASE proname WHEN 'backfill_window' THEN 's' ELSE 'v' END, proname || ' is volatile, if it does more than compute') FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND proname LIKE 'backfill\_%' AND prokind = 'f' ORDER BY proname;
 SELECT is(prosecdef, false, proname || ' is no security definer') FROM pg_proc JOIN pg_depend ON objid = pg_proc.oid AND classid = 'pg_proc'::regclass AND deptype = 'e'
  WHERE refobjid = (SELECT oid FROM pg_extension WHERE extname = 'backfill') ORDER BY proname;
@@ -54,8 +62,8 @@ SELECT is(prosecdef, false, proname || ' is no security definer') FROM pg_proc J
 SELECT views_are('public', ARRAY(SELECT c.relname FROM pg_class c JOIN pg_depend d ON d.objid = c.oid AND d.deptype = 'e' AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pgtap') WHERE c.relkind = 'v')
 	|| ARRAY['backfill_definitions', 'backfill_runs', 'backfill_batches', 'backfill_errors', 'backfill_workers', 'backfill_settings', 'backfill_events', 'backfill_hooks']::name[], 'the views in the schema of the extension');
 SELECT has_column('public', view, "column"::name, format('%s has %s', view, "column"))
-  FROM (VALUES ('backfill_definitions'::name, ARRAY['name', 'owner', 'target', 'statement', 'scope', 'key', 'parameters', 'settings', 'search_path', 'description', 'finish', 'then', 'created_at', 'updated_at']),
-	('backfill_runs', ARRAY['id', 'name', 'status', 'owner', 'started_by', 'rows_total', 'rows_scanned', 'rows_affected', 'batches', 'progress', 'rows_per_second', 'eta', 'workers', 'wait_reason', 'error', 'parameters', 'settings', 'finish', 'rows_remaining', 'then', 'after', 'created_at', 'start_at', 'since', 'started_at', 'finished_at',
+  FROM (VALUES ('backfill_definitions'::name, ARRAY['name', 'owner', 'target', 'statement', 'scope', 'key', 'parameters', 'settings', 'search_path', 'description', 'finish', 'followers', 'created_at', 'updated_at']),
+	('backfill_runs', ARRAY['id', 'name', 'status', 'owner', 'started_by', 'rows_total', 'rows_scanned', 'rows_affected', 'batches', 'progress', 'rows_per_second', 'eta', 'workers', 'wait_reason', 'error', 'parameters', 'settings', 'finish', 'rows_remaining', 'followers', 'after', 'created_at', 'start_at', 'since', 'started_at', 'finished_at',
 		'throttled_by', 'throttled_since', 'throttle_times', 'yields', 'batch_size']),
 	('backfill_events', ARRAY['id', 'at', 'run_id', 'name', 'kind', 'previous_status', 'status', 'number', 'part', 'role', 'sqlstate', 'reason']),
 	('backfill_hooks', ARRAY['phase', 'object', 'status', 'hook', 'name', 'created_by', 'created_at']),

@@ -149,9 +149,9 @@ my $paused = start('t');
 sql("SELECT backfill_pause($paused)");
 ok(sleeps($_), "run $_ is at work") for @runs[0, 1];
 ok(wait_for_status($node, $paused, 'paused'), 'one run is paused');
-is(sql('SELECT backfill_stop_all()'), '4', 'backfill_stop_all stops every active run');
+is(sql('SELECT count(*) FROM backfill_stop_all()'), '4', 'backfill_stop_all stops every active run');
 ok(wait_for_status($node, $_, 'stopped'), "run $_ is stopped") for (@runs, $paused);
-is(sql('SELECT backfill_stop_all()'), '0', 'then there is nothing left to stop');
+is(sql('SELECT count(*) FROM backfill_stop_all()'), '0', 'then there is nothing left to stop');
 sql('SELECT backfill_stop_all(immediate => true)');
 
 # ---------------------------------------------------------------------------

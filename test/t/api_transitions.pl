@@ -53,8 +53,8 @@ ok(wait_for_status($node, $run{$_}, $_), "a run that is $_") for ('paused', 'sto
 ok(sleeps($run{running}), 'a run that is running');
 
 my @illegal = (
-	[ 'pause', 'paused', qw(paused completed failed stopped) ],
-	[ 'stop', 'stopped', qw(completed failed stopped) ],
+	[ 'pause', 'paused', qw(completed failed stopped) ],
+	[ 'stop', 'stopped', qw(completed failed) ],
 	[ 'resume', 'enqueued', qw(running completed) ]);
 for (@illegal)
 {
@@ -65,6 +65,16 @@ for (@illegal)
 			qr/55000: cannot change run $run{$from} from "$from" to "$to"/,
 			"backfill_$function of a run that is $from names both statuses");
 	}
+}
+for ([ 'pause', 'paused' ], [ 'stop', 'stopped' ])
+{
+	my ($function, $status) = @$_;
+	my $events = "SELECT count(*) FROM backfill_events WHERE run_id = $run{$status}";
+	my $before = sql($events);
+
+	is(sql("SELECT backfill_$function($run{$status})"), "run $run{$status} of t on t is $status already",
+		"backfill_$function of a run that is $status is no error");
+	is(sql($events), $before, 'and no event');
 }
 like(refusal("SELECT backfill_resume($run{pending})"), qr/55000: cannot resume run $run{pending}, which is "pending"/,
 	'backfill_resume of a run that is pending');

@@ -51,31 +51,38 @@ my ($rc, $out, $err) = query($node, "CALL backfill_wait($slow, every => '100 ms'
 is($rc, 0, 'psql ends well when the run completed');
 my @lines = grep { /^INFO:/ } split /\n/, $err;
 cmp_ok(scalar(@lines), '>=', 3, 'several lines of progress');
-like($lines[1], qr/run $slow "f" running: [\d.]+ %, \d+ of about \d+ rows/, 'with percent and rows');
+like($lines[1], qr/run $slow of f on f: [\d.]+ %, \d+ of about \d+ rows/, 'with percent and rows');
 like(join("\n", @lines), qr{, \d+ rows/s, ETA \d\d:\d\d:\d\d}, 'with rate and the time that is left');
-like($lines[-1], qr/run $slow "f" completed: 100.00 %, 30 of \d+ rows/, 'the last one tells the end');
-is(scalar(grep { $_ !~ /^INFO:  run $slow "f" / } split /\n/, $err), 0, 'and nothing else is printed');
+like($lines[-1], qr{run $slow of f on f completed in 00:00:0\d: 30 rows walked, 30 changed, \d+ rows/s$}, 'the last one tells the end');
+is(scalar(grep { $_ !~ /^INFO:  run $slow of f on f/ } split /\n/, $err), 0, 'and nothing else is printed');
 my @percents = map { /: ([\d.]+) %/ ? $1 : () } @lines;
 is(join(' ', @percents), join(' ', sort { $a <=> $b } @percents), 'the percentage never falls');
 ($rc, $out, $err) = query($node, "CALL backfill_wait($slow)");
-like($err, qr/^INFO:  run $slow "f" completed: [^\n]*\n$/, 'waiting for a run that has ended says so at once');
+like($err, qr/^INFO:  run $slow of f on f completed in [^\n]*\n$/, 'waiting for a run that has ended says so at once');
 
 like(refusal("CALL backfill_wait($run{deleted})"), qr/42704: backfill run $run{deleted} does not exist/,
 	'there is no waiting for a run that was deleted');
 like(refusal("CALL backfill_wait($run{stopped})"),
-	qr/57014: backfill run $run{stopped} "t" was stopped.*HINT:.*backfill_resume/s,
+	qr/UB001: run $run{stopped} of t on t was stopped.*HINT:.*backfill_resume/s,
 	'the end of a run that was stopped is an error');
 like(refusal("CALL backfill_wait($run{failed})"),
-	qr/22012: backfill run $run{failed} "bad" failed: division by zero.*HINT:.*backfill_resume/s,
-	'that of a run that failed is its error, with its SQLSTATE');
+	qr/UB002: run $run{failed} of bad on t has failed: division by zero.*DETAIL:  SQLSTATE 22012\n.*HINT:  The setting "on_error".*backfill_alter\($run{failed}, '\{"on_error": "skip"\}'\).*backfill_resume\($run{failed}\)/s,
+	'that of a run that failed is its error, with its SQLSTATE, and what may help');
 ($rc) = query($node, "CALL backfill_wait($run{failed})");
 isnt($rc, 0, 'psql does not end well then');
 
 $slow = start('t');
 ok(sleeps($slow), 'a run that takes an hour');
-like(refusal("CALL backfill_wait($slow, '300 ms')"), qr/57014: timed out waiting for backfill run $slow, which is "running".*HINT:  The run goes on/s,
+like(refusal("CALL backfill_wait($slow, '300 ms')"), qr/UB003: timed out waiting for run $slow of t on t, which is "running".*HINT:  The run goes on/s,
 	'the waiting has a timeout');
 is(value($slow, 'status'), 'running', 'which leaves the run alone');
+my $held = start('t');
+ok(sleeps($held), 'another one');
+sql("SELECT backfill_pause($held)");
+ok(wait_for_status($node, $held, 'paused'), 'is paused');
+like(refusal("CALL backfill_wait($held, '0')"), qr/UB003: timed out .*, which is "paused"\n.*HINT:  It is paused: SELECT backfill_resume\($held\) lets it go on/s,
+	'of a run that is paused it is not said that it goes on');
+sql("SELECT backfill_stop($held)");
 ($rc, $out, $err) = query($node, "CALL backfill_wait($slow, '0')");
 isnt($rc, 0, 'a timeout of zero looks once');
 like(refusal("BEGIN; CALL backfill_wait($slow)"), qr/25001: backfill_wait cannot run inside a transaction block/,
@@ -98,8 +105,60 @@ ok(wait_for($node, "SELECT wait_event_type = 'Extension' AND backend_xmin IS NUL
 is(sql('SELECT string_agg(DISTINCT mode, $$,$$) FROM pg_locks WHERE relation IS NOT NULL AND mode <> $$AccessShareLock$$ AND pid = ' . $waiting->pid),
 	'', 'and no lock that hinders anybody');
 sql("SELECT backfill_stop($slow)");
-like($waiting->query('SELECT 1'), qr/ERROR:  backfill run $slow "t" was stopped/, 'it is told of the end');
+like($waiting->query('SELECT 1'), qr/ERROR:  run $slow of t on t was stopped/, 'it is told of the end');
 $waiting->quit;
+
+# ---------------------------------------------------------------------------
+note 'what the end of a run says';
+
+define_increment($node, 'nobody', '{"target_batch_time": 0}', target => 'f', statement => 'UPDATE batch SET n = n WHERE id < 0');
+sql("SELECT backfill_start('nobody')");
+($rc, $out, $err) = query($node, "CALL backfill_wait('nobody')");
+like($err, qr/^INFO:  run \d+ of nobody on f completed in \S+: 30 rows walked, 0 changed, .*\nWARNING:  run \d+ of nobody on f has changed nothing\nDETAIL:  Of the 30 rows walked, none/,
+	'a run that changes nothing warns of it');
+define_increment($node, 'holed', '{"batch_size": 10, "target_batch_time": 0, "on_error": "skip", "max_error_rate": 1}', target => 'f',
+	statement => 'UPDATE batch SET n = 1 / (id - 70)::int / (id - 80)::int');
+my $holed = sql("SELECT backfill_start('holed')");
+($rc, $out, $err) = query($node, "CALL backfill_wait('holed')");
+like($err, qr{completed in \S+: 30 rows walked, 28 changed, 2 skipped, .*\nWARNING:  2 rows were skipped by run $holed of holed on f\nHINT:  .*backfill_errors.*backfill_retry\($holed\)},
+	'one that has skipped rows, too');
+is($rc, 0, 'and both end well');
+
+# Which row it was.
+define_increment($node, 'one', '{"batch_size": 1, "target_batch_time": 0, "sleep": 0}', target => 'f', statement => 'UPDATE batch SET n = 1 / (id - 70)::int');
+sql("SELECT backfill_start('one')");
+like(refusal("CALL backfill_wait('one')"), qr/UB002: .*DETAIL:  SQLSTATE 22012\nThe batch is the row with the key \(70\)\.\n/s, 'a batch of one row that fails says which row it is');
+sql(q{SELECT backfill_alter('one', '{"on_error": "skip", "max_errors": 1, "batch_size": 10}'), backfill_resume('one')});
+ok(wait_for_status($node, sql(q{SELECT max(id) FROM backfill_runs WHERE name = 'one'}), 'completed'), 'it is left out as the hint has said');
+define_increment($node, 'limit', '{"batch_size": 10, "target_batch_time": 0, "on_error": "skip", "max_errors": 1}', target => 'f',
+	statement => 'UPDATE batch SET n = 1 / (id - 70)::int / (id - 80)::int');
+sql("SELECT backfill_start('limit')");
+like(refusal("CALL backfill_wait('limit')"), qr/UB002: .*the last row that was skipped, the one with the key \([78]0\)\.\n/s, 'the row at which the limit was reached is named');
+
+# ---------------------------------------------------------------------------
+note 'the run that was started last in the session';
+
+like(refusal('CALL backfill_wait()'), qr/55000: no backfill run was started in this session/, 'none was');
+# What CALL backfill_wait() says or waits for, after those commands in its session.
+sub last_of
+{
+	my (@commands) = @_;
+	my (undef, undef, $said) = query($node, 'CALL backfill_wait()', flags => [ map { ('-c', $_) } @commands ]);
+	return $said =~ /INFO:  run \d+ of (\w+) on f completed/ ? $1 : $said;
+}
+like(last_of('BEGIN', "SELECT backfill_start('nobody')", 'ROLLBACK'), qr/no backfill run was started/, 'one that was rolled back is none');
+define_increment($node, $_, '{"share_target": true, "target_batch_time": 0}', target => 'f', statement => 'UPDATE batch SET n = n WHERE id < 0', numbered => 1) for 'other', 'third';
+# Commands that start a run of one definition or of another.
+sub start_other { return "SELECT backfill_start('other', " . another() . ')'; }
+sub start_third { return "SELECT backfill_start('third', " . another() . ')'; }
+is(last_of(start_other()), 'other', 'the one that was');
+is(last_of(start_third(), start_other()), 'other', 'the last of two');
+is(last_of(start_third(), 'BEGIN', start_other(), 'ROLLBACK'), 'third', 'of which the second was rolled back');
+is(last_of('BEGIN', start_third(), 'SAVEPOINT s', start_other(), 'ROLLBACK TO s', 'COMMIT'), 'third', 'or to a savepoint');
+is(last_of('BEGIN', start_other(), 'SAVEPOINT s', start_third(), 'RELEASE s', 'COMMIT'), 'third', 'a savepoint that was released counts');
+is(last_of('BEGIN', start_other(), 'SAVEPOINT s', 'SAVEPOINT q', start_third(), 'RELEASE q', 'ROLLBACK TO s', 'COMMIT'), 'other', 'unless what holds it was rolled back');
+($rc, $out, $err) = query($node, "CALL backfill_wait(timeout => '-1 s')", flags => [ '-v', 'VERBOSITY=verbose', '-c', "SELECT backfill_start('nobody', start_at => now() + interval '1 day')" ]);
+like($err, qr/UB003: timed out .*, which is "pending"/, 'it has the other arguments, too');
 
 $node->stop;
 done_testing();

@@ -58,7 +58,7 @@ sql("SELECT backfill_resume($id)");
 $more->('after a pause, in which the definition was replaced');
 sql("SELECT backfill_stop($id)");
 ok(wait_for_status($node, $id, 'stopped'), 'the run is stopped');
-is(sql("SELECT backfill_drop('t')"), '', 'the definition is dropped');
+is(sql("SELECT backfill_drop('t')"), 'definition "t" is dropped', 'the definition is dropped');
 sql("SELECT backfill_resume($id)");
 $more->('after a stop, without the definition');
 sql("SELECT backfill_alter($id, '{\"batch_size\": 30}')");

@@ -204,6 +204,13 @@ SKIP:
 	skip 'no errcodes.txt in this installation', 1 unless -f "$sharedir/errcodes.txt";
 	my %codes = slurp_file("$sharedir/errcodes.txt") =~ /^(\w{5})\s+\w\s+(ERRCODE_\w+)/mg;
 	my %state_of = reverse %codes;
+
+	# and those of our own
+	while ($source =~ /^#define (ERRCODE_\w+)\s+MAKE_SQLSTATE\(([^)]*)\)/mg)
+	{
+		my ($macro, $characters) = ($1, $2);
+		$state_of{$macro} = join('', $characters =~ /'(.)'/g);
+	}
 	my @missing;
 
 	foreach my $file (@sources)

@@ -68,7 +68,7 @@ ok(wait_for($node, "SELECT errors = 1 FROM backfill_runs WHERE id = $id"), 'the 
 $gate->query('SELECT pg_advisory_unlock(4711)');
 ok(wait_for_status($node, $id, 'failed'), 'then the first one fails the run');
 sql('DROP TABLE broken');
-is(sql("SELECT backfill_retry($id)"), 1, 'backfill_retry takes the one row');
+like(sql("SELECT backfill_retry($id)"), tries(1), 'backfill_retry takes the one row');
 ok(wait_for_status($node, $id, 'completed', through_end => 1), 'and completes the run');
 is(sql('SELECT n, count(*) FROM never GROUP BY n'), '1|100', 'with the batch that had failed: every row is changed exactly once');
 check_parts($node, $id, 'never', 'the batches agree');
@@ -101,7 +101,7 @@ foreach my $role ('stranger', 'watcher')
 }
 sql(q{UPDATE secret SET n = '7' WHERE id = 2});
 ($rc, $out, $err) = as_role('colleague', "SELECT backfill_retry($id)");
-is($out, 1, 'a member of the owner retries it') or diag($err);
+like($out, tries(1), 'a member of the owner retries it') or diag($err);
 ok(wait_for_status($node, $id, 'completed'), 'and it completes');
 is(sql('SELECT string_agg(n, $$,$$ ORDER BY id) FROM secret'), '2,8', 'with both rows');
 

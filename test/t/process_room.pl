@@ -43,7 +43,7 @@ note 'no place for a scheduler';
 my ($run, $other) = map { sql("SELECT max(id) FROM backfill_runs WHERE name = '$_'") } ('t', 'u');
 ok(wait_for($node, "SELECT wait_reason FROM backfill_runs WHERE id = $run", expected => $reason), 'the run says what it waits for');
 is(value($run, 'status'), 'enqueued', 'it is enqueued');
-like(said("CALL backfill_wait($run, timeout => '1 s', every => '200 ms')"), qr/INFO:  run $run "t" enqueued: .*, \Q$reason\E/,
+like(said("CALL backfill_wait($run, timeout => '1 s', every => '200 ms')"), qr/INFO:  run $run of t on t is enqueued: .*, \Q$reason\E/,
 	'backfill_wait says so, too');
 my $later = sql(q{SELECT backfill_define('later', 'u', 'UPDATE batch SET n = n + 1', settings => '{"share_target": true}');
 	SELECT backfill_start('later', start_at => now() + interval '1 day')});

@@ -79,7 +79,7 @@ my $preview = query_ok($node, "SELECT key, action, changed FROM backfill_preview
 is($preview, "{10}|update|{\"n\": 1}\n{20}|update|{\"n\": 1}\n{30}|update|{\"n\": 1}", 'a preview shows changes');
 is(query_ok($node, "SELECT count(*) FROM backfill_preview('purge', rows => 1000) WHERE action = 'delete'; $flush"),
 	1000, 'a preview shows deleted rows');
-my $explained = query_ok($node, "SELECT * FROM backfill_explain('loud', \"analyze\" => true); $flush");
+my $explained = query_ok($node, "SELECT * FROM backfill_explain('loud', measure => true); $flush");
 like($explained, qr/^  Rows: 25000 in their ranges, 25000 processed$/m, 'explain has run batches');
 like($explained, qr/^  Trigger log: time=\S+ calls=5000$/m, 'explain shows what triggers cost');
 like($explained, qr/^  Locks: ROW EXCLUSIVE on t, ROW EXCLUSIVE on log$/m, 'explain shows locks');
@@ -87,13 +87,13 @@ like($explained, qr/^Warning: trigger log of table t fires for each row that is 
 like($explained, qr/^Warning: if no vacuum comes meanwhile, table t may grow by \d+ MB, from \d+ MB/m,
 	'explain warns of growth');
 unlike($explained, qr/^Warning: .*(reads all of|foreign key|index)/m, 'explain does not warn of what is not there');
-is(query_ok($node, "SELECT count(*) > 10 FROM backfill_explain('purge', \"analyze\" => true); $flush"),
+is(query_ok($node, "SELECT count(*) > 10 FROM backfill_explain('purge', measure => true); $flush"),
 	't', 'explain of a DELETE');
 
 is(statistics(), $statistics, 'statistics of tables are as before');
 is(more_statistics(), $more, 'statistics of indexes and functions, and sequences, are as before');
 is(checksum(), $checksum, 'the tables are as before');
-is(query_ok($node, "BEGIN; SELECT count(*) FROM backfill_preview('loud'); SELECT count(*) > 10 FROM backfill_explain('loud', \"analyze\" => true); $locks; COMMIT"),
+is(query_ok($node, "BEGIN; SELECT count(*) FROM backfill_preview('loud'); SELECT count(*) > 10 FROM backfill_explain('loud', measure => true); $locks; COMMIT"),
 	"5\nt\n0", 'no lock is left in the transaction');
 unlike($listener->query('SELECT 1'), qr/notification/, 'no notification was sent');
 
@@ -111,7 +111,7 @@ is(query_ok($node, q{
 	INSERT INTO log VALUES (1);
 	UPDATE t SET f = 1 WHERE id = 10;
 	SELECT changed, after->'f' FROM backfill_preview('loud', rows => 1);
-	SELECT count(*) > 10 FROM backfill_explain('loud', "analyze" => true);
+	SELECT count(*) > 10 FROM backfill_explain('loud', measure => true);
 	SELECT id, n, f FROM t WHERE id <= 20 ORDER BY id;
 	ROLLBACK}), "{\"n\": 1}|1\nt\n10|0|1\n20|0|0", 'within a transaction that has changed the table');
 
@@ -119,7 +119,7 @@ is(query_ok($node, q{
 
 foreach my $call (
 	"SELECT * FROM backfill_preview('slow', rows => 1000)",
-	"SELECT * FROM backfill_explain('slow', \"analyze\" => true)")
+	"SELECT * FROM backfill_explain('slow', measure => true)")
 {
 	foreach my $how ('pg_cancel_backend', 'pg_terminate_backend', 'statement_timeout')
 	{
@@ -166,7 +166,7 @@ query_ok($node, q{
 	SELECT backfill_define('plain', 't', 'UPDATE batch SET n = n + 1', settings => '{"batch_size": 5000, "target_batch_time": 0, "sleep": 0}')});
 query_ok($node, 'VACUUM ANALYZE t');
 query_ok($node, 'CHECKPOINT');
-my ($duration) = query_ok($node, 'SELECT * FROM backfill_explain(\'plain\', "analyze" => true)') =~ /Duration: (.*?), of/;
+my ($duration) = query_ok($node, 'SELECT * FROM backfill_explain(\'plain\', measure => true)') =~ /Duration: (.*?), of/;
 my %unit = (s => 1, min => 60, h => 3600);
 my $projected = 0;
 $projected += $1 * $unit{$2} while $duration =~ /([\d.]+) (s|min|h)/g;

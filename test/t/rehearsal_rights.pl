@@ -68,7 +68,7 @@ foreach my $caller ('postgres', 'mallory', 'friend')
 
 	is(query_ok($node, "$as SELECT action, changed->>'note' FROM backfill_preview('lure', rows => 1)"),
 		"update|$refused", "a preview by $caller runs as the owner, who may nothing more");
-	like(query_ok($node, "$as SELECT * FROM backfill_explain('lure', \"analyze\" => true)"),
+	like(query_ok($node, "$as SELECT * FROM backfill_explain('lure', measure => true)"),
 		qr/^  Rows: \d+ in their ranges/m, "explain by $caller");
 	is(query_ok($node, "$as BEGIN; SELECT count(*) FROM backfill_preview('lure'); SELECT current_user; COMMIT"),
 		"5\n" . ($as ? $caller : $superuser), 'who called is who he was');

@@ -91,13 +91,13 @@ sql("SELECT backfill_stop($first, true)");
 wait_for_status($node, $first, 'stopped');
 
 # ---------------------------------------------------------------------------
-note 'then';
+note 'followers';
 
 sql('CREATE TABLE seen (who text, k int, run_id bigint, since timestamptz)');
 sql(q{SELECT backfill_define('told', 'two', 'INSERT INTO seen SELECT DISTINCT run.name, params.k, params.parent, params.since FROM batch',
 	parameters => '{"k": "int", "parent": "bigint", "since": "timestamptz"}')});
 sql(q{SELECT backfill_define('teller', 'one', 'UPDATE batch SET n = n + 1', parameters => '{"k": "int"}',
-	"then" => '[{"name": "told", "parameters": {"k": {"from": "params.k"}, "parent": {"from": "run.id"}, "since": {"from": "run.started_at"}},
+	followers => '[{"name": "told", "parameters": {"k": {"from": "params.k"}, "parent": {"from": "run.id"}, "since": {"from": "run.started_at"}},
 				 "settings": {"batch_size": 10000, "target_batch_time": 0}},
 				{"name": "missing"}, {"name": "three"}]')});
 my $teller = sql(q{SELECT backfill_start('teller', '{"k": 7}')});
@@ -105,8 +105,8 @@ wait_for_status($node, $teller, 'completed');
 ok(wait_for($node, "SELECT count(*) = 2 FROM backfill_runs WHERE id > $teller AND status = 'completed'"), 'what follows is started and completed');
 is(sql("SELECT who, k, run_id = $teller, since = (SELECT started_at FROM backfill_runs WHERE id = $teller) FROM seen"),
 	'told|7|t|t', 'with the parameters mapped');
-is(sql("SELECT count(*) FROM backfill_events WHERE run_id = $teller AND kind = 'then' AND sqlstate IS NULL"), 2, 'each is an event');
-is(sql("SELECT sqlstate, reason FROM backfill_events WHERE run_id = $teller AND kind = 'then' AND sqlstate IS NOT NULL"),
+is(sql("SELECT count(*) FROM backfill_events WHERE run_id = $teller AND kind = 'followers' AND sqlstate IS NULL"), 2, 'each is an event');
+is(sql("SELECT sqlstate, reason FROM backfill_events WHERE run_id = $teller AND kind = 'followers' AND sqlstate IS NOT NULL"),
 	'42704|"missing" could not be started: backfill definition "missing" does not exist', 'so is what cannot be started');
 is(value($teller, 'status'), 'completed', 'which does not undo the run');
 is(sql("SELECT string_agg(DISTINCT role, ',') FROM backfill_events WHERE reason = 'follows run $teller'"), sql('SELECT current_user'),
@@ -119,10 +119,10 @@ foreach my $bad (
 	[ 'a bad setting', '[{"name": "told", "settings": {"batch_size": 0}}]' ],
 	[ 'itself', '[{"name": "loop"}]' ])
 {
-	like(refusal(qq{SELECT backfill_define('loop', 'one', 'DELETE FROM batch', "then" => '$bad->[1]')}), qr/^22023/, "then: $bad->[0]");
+	like(refusal(qq{SELECT backfill_define('loop', 'one', 'DELETE FROM batch', followers => '$bad->[1]')}), qr/^22023/, "followers: $bad->[0]");
 }
-like(refusal(q{SELECT backfill_define('told', 'two', 'DELETE FROM batch', "then" => '[{"name": "teller"}]')}), qr/^22023/,
-	'then: a way back over another definition');
+like(refusal(q{SELECT backfill_define('told', 'two', 'DELETE FROM batch', followers => '[{"name": "teller"}]')}), qr/^22023/,
+	'followers: a way back over another definition');
 
 # ---------------------------------------------------------------------------
 note 'nice';

@@ -33,7 +33,7 @@ my $sees = q{SELECT (SELECT count(*) > 0 FROM backfill_definitions WHERE owner =
 	(SELECT count(*) > 0 FROM backfill_workers),
 	(SELECT string_agg(concat_ws(',', error, error_detail, error_hint), '') FROM backfill_runs WHERE name = 'spill'),
 	(SELECT string_agg(error, '') FROM backfill_batches WHERE run_id = };
-my $all = 't|t|t|t|bad value pass-4711,pass-4711,pass-4711|bad value pass-4711';
+my $all = "t|t|t|t|bad value pass-4711,pass-4711\nThe batch is the row with the key (1).,pass-4711|bad value pass-4711";
 is(as('alice', "$sees $spill)"), $all, 'the owner sees everything of hers');
 is(as('carol', "$sees $spill)"), $all, 'so does a member');
 is(as('mon', "$sees $spill)"), $all, 'so does pg_monitor');
@@ -55,6 +55,15 @@ my %controls = (
 	"backfill_resume($spill)" => qr/42704/,
 	"backfill_alter($slow, '{\"workers\": 2}')" => qr/42704/,
 	"backfill_delete($spill)" => qr/42704/,
+	"backfill_stop('slow')" => qr/42704.*there is no backfill definition "slow"/,
+	"backfill_stop('slwo')" => qr/42704.*HINT:  The view backfill_runs/s,
+	"backfill_stop('$slow')" => qr/42704.*run $slow does not exist/,
+	"backfill_pause('slow')" => qr/42704/,
+	"backfill_resume('spill')" => qr/42704/,
+	"backfill_retry('spill')" => qr/42704/,
+	"backfill_verify('spill')" => qr/42704/,
+	"backfill_alter('slow', finish => 'SELECT 1')" => qr/42704/,
+	"backfill_delete('spill')" => qr/42704/,
 	"backfill_start('slow')" => qr/42501.*permission denied for backfill definition slow/,
 	"backfill_drop('slow')" => qr/42501/,
 	"backfill_define('slow', 'witness', 'SELECT 1 FROM batch')" => qr/42501/);
@@ -66,19 +75,21 @@ for my $role ('bob', 'mon', 'dora')
 	{
 		like(refused($role, "SELECT $call"), $controls{$call}, "$role may not $call");
 	}
-	is(as($role, 'SELECT backfill_stop_all(true)'), '0', "backfill_stop_all of $role stops nothing");
+	is(as($role, 'SELECT count(*) FROM backfill_stop_all(true)'), '0', "backfill_stop_all of $role stops nothing");
 }
 like(refused('bob', "CALL backfill_wait($slow, '1 ms')"), qr/42704.*does not exist/,
 	'another role cannot wait for the run');
-like(refused('mon', "CALL backfill_wait($slow, '1 ms')"), qr/57014.*timed out/,
+like(refused('bob', "CALL backfill_wait('slow', '1 ms')"), qr/42704/, 'by its name neither');
+like(refused('mon', "CALL backfill_wait('slow', '1 ms')"), qr/UB003.*timed out/, 'pg_monitor can by its name, too');
+like(refused('mon', "CALL backfill_wait($slow, '1 ms')"), qr/UB003.*timed out/,
 	'pg_monitor can');
 is( $node->safe_psql('postgres',
 	'SELECT (SELECT jsonb_agg(d) FROM backfill.definition d), (SELECT jsonb_agg(r ORDER BY id) FROM backfill.run r)'),
 	$before, 'none of that changed anything');
 
-is(as('carol', "SELECT backfill_stop($slow, true)"), '', 'a member stops the run');
+like(as('carol', "SELECT backfill_stop($slow, true)"), qr/^run $slow of \S+ on \S+: stops now/, 'a member stops the run');
 is(outcome('slow'), 'stopped', 'the run is stopped');
-is(as('carol', "SELECT backfill_delete($slow)"), '', 'a member deletes the run');
+like(as('carol', "SELECT backfill_delete($slow)"), qr/^run $slow of \S+ on \S+ is deleted$/, 'a member deletes the run');
 as('carol', q{SELECT backfill_define('slow', 'alice.secret', 'UPDATE batch SET v = session_user')});
 as('carol', q{SELECT backfill_start('slow')});
 is(outcome('slow'), 'completed', 'a member replaces the definition and starts it');

@@ -128,7 +128,7 @@ $other->query("SELECT backfill_stop($id, immediate => true)");
 ok(settles($id, 'stopped'), 'stopped it immediately');
 $other->query("SELECT backfill_resume($id)");
 ok(at_gate($id, 2), 'resumed it');
-is($other->query('SELECT backfill_stop_all()'), '1', 'stopped all runs');
+is($other->query('SELECT count(*) FROM backfill_stop_all()'), '1', 'stopped all runs');
 sql(q{UPDATE behave SET what = 'once' WHERE id = 150});
 ok(settles($id, 'stopped'), 'and with them this one');
 sql('ALTER SEQUENCE once RESTART');

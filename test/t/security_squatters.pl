@@ -26,17 +26,17 @@ sub completes
 	ok(settles($id, 'completed'), $name);
 	return $id;
 }
-sub said { return sql("SELECT coalesce(max(reason), '') FROM backfill_events WHERE run_id = $_[0] AND kind = 'then'"); }
+sub said { return sql("SELECT coalesce(max(reason), '') FROM backfill_events WHERE run_id = $_[0] AND kind = 'followers'"); }
 
 # ---------------------------------------------------------------------------
-note 'then';
+note 'followers';
 
 make_table('alice', 'first');
 make_table('bob', 'taken');
-my $then = q{[{"name": "later", "parameters": {"secret": {"from": "params.secret"}}, "settings": {"share_target": true}}]};
+my $followers = q{[{"name": "later", "parameters": {"secret": {"from": "params.secret"}}, "settings": {"share_target": true}}]};
 as('alice', qq{SELECT backfill_define('first', 'first', 'UPDATE batch SET n = n + 1',
-	parameters => '{"secret": "text"}', "then" => '$then')});
-is(sql(q{SELECT "then" -> 0 ->> 'owner' FROM backfill_definitions WHERE name = 'first'}), 'alice',
+	parameters => '{"secret": "text"}', followers => '$followers')});
+is(sql(q{SELECT followers -> 0 ->> 'owner' FROM backfill_definitions WHERE name = 'first'}), 'alice',
 	'a follower that is not there is that of whoever declares it');
 as('bob', q{SELECT backfill_define('later', 'taken', 'UPDATE batch SET n = n + 1', parameters => '{"secret": "text"}')});
 my $start = q{backfill_start('first', parameters => '{"secret": "xyzzy"}')};
@@ -45,7 +45,7 @@ like(said($id), qr/^"later" could not be started: backfill definition later does
 is(as('bob', q{SELECT count(*) FROM backfill_runs WHERE parameters::text LIKE '%xyzzy%'}), '0', 'the other role sees no parameters');
 
 as('alice', qq{SELECT backfill_define('first', 'first', 'UPDATE batch SET n = n + 1',
-	parameters => '{"secret": "text"}', "then" => '$then')});
+	parameters => '{"secret": "text"}', followers => '$followers')});
 $id = completes('alice', $start, 'declared again, a follower of another role is meant');
 like(said($id), qr/^run \d+ of "later" follows/, 'and is started');
 as('bob', q{SELECT backfill_drop('later')}) if as('bob', q{SELECT count(*) FROM backfill_runs WHERE name = 'later'}) == 1
@@ -54,8 +54,8 @@ as('victim', q{CREATE TABLE theirs (id int PRIMARY KEY, n int)});
 as('victim', q{SELECT backfill_define('later', 'theirs', 'UPDATE batch SET n = n + 1', parameters => '{"secret": "text"}')});
 $id = completes('alice', $start, 'a third role has taken the name');
 like(said($id), qr/^"later" could not be started: .*"bob"/, 'it is bound to the owner that it had');
-is(state_of('alice', qq{SELECT backfill_define('x', 'first', 'DELETE FROM batch', "then" => '[{"name": "later", "owner": "nobody_at_all"}]')}), '42704', 'an owner that is written must exist');
-is(state_of('alice', qq{SELECT backfill_define('x', 'first', 'DELETE FROM batch', "then" => '[{"name": "later", "owner": 1}]')}), '22023', 'and be a name');
+is(state_of('alice', qq{SELECT backfill_define('x', 'first', 'DELETE FROM batch', followers => '[{"name": "later", "owner": "nobody_at_all"}]')}), '42704', 'an owner that is written must exist');
+is(state_of('alice', qq{SELECT backfill_define('x', 'first', 'DELETE FROM batch', followers => '[{"name": "later", "owner": 1}]')}), '22023', 'and be a name');
 
 # ---------------------------------------------------------------------------
 note 'schedule';
@@ -94,7 +94,7 @@ note 'cycles';
 sub define_cycle
 {
 	my ($from, $to) = @_;
-	return qq{SELECT backfill_define('$from', 'first', 'UPDATE batch SET n = n', "then" => '[{"name": "$to", "settings": {"share_target": true}}]', settings => '{"share_target": true}')};
+	return qq{SELECT backfill_define('$from', 'first', 'UPDATE batch SET n = n', followers => '[{"name": "$to", "settings": {"share_target": true}}]', settings => '{"share_target": true}')};
 }
 my $one = session($node);
 my $two = session($node);
@@ -109,10 +109,10 @@ $one->quit;
 $two->quit;
 
 # Of two owners, they are told apart when the run follows.
-sql(q{INSERT INTO backfill.definition (name, owner, target, statement, settings, search_path, parameters, "then")
+sql(q{INSERT INTO backfill.definition (name, owner, target, statement, settings, search_path, parameters, followers)
 	SELECT 'egg', 'victim', 'hooked', 'UPDATE batch SET n = n', '{"share_target": true}', search_path, '{}', '[{"name": "chicken", "owner": "postgres"}]'
 	  FROM backfill.definition WHERE name = 'chicken'});
-sql(q{UPDATE backfill.definition SET "then" = '[{"name": "egg", "owner": "victim"}]' WHERE name = 'chicken'});
+sql(q{UPDATE backfill.definition SET followers = '[{"name": "egg", "owner": "victim"}]' WHERE name = 'chicken'});
 $id = completes('alice', q{backfill_start('chicken')}, 'a run in a cycle');
 like(said($id), qr/leads back to "chicken"/, 'is not followed');
 $node->stop;

@@ -180,7 +180,7 @@ is(sql("SELECT b.skipped FROM backfill_events e JOIN backfill_batches b USING (r
 	'which is the part of the batch that was skipped');
 check_parts($node, $id, 't', 'every row was processed exactly once');
 sql('DELETE FROM behave');
-is(as('alice', "SELECT backfill_retry($id)"), '1', 'it is retried');
+like(as('alice', "SELECT backfill_retry($id)"), tries(1), 'it is retried');
 ok(wait_for($node, "SELECT errors = 0 FROM backfill_runs WHERE id = $id") && settles($id, 'completed'), 'and completed');
 is(sql("SELECT role, reason FROM backfill_events WHERE run_id = $id AND kind = 'transition' AND previous_status = 'completed'"), 'alice|backfill_retry',
 	'a transition by backfill_retry');

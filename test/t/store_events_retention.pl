@@ -119,7 +119,7 @@ foreach my $state ('stopped', 'failed', 'paused')
 	is(kept($run{$state}), 'f' . substr($before{$state}, 1), "of one that is $state the batches and the errors are kept, however old");
 }
 is(run_value($node, $run{$_}, $summary), $summary{$_}, "the row of $_ is what it was") foreach sort keys %run;
-is(sql("SELECT backfill_retry($run{old})"), '0', 'there is nothing left to retry of the old one');
+like(sql("SELECT backfill_retry($run{old})"), tries(0), 'there is nothing left to retry of the old one');
 is(run_value($node, $run{old}, 'status'), 'completed', 'which stays completed');
 
 # at once
@@ -134,7 +134,7 @@ foreach my $state ('stopped', 'failed', 'paused')
 	ok(settles($run{$state}, 'completed'), "the run that was $state is resumed");
 	check_parts($node, $run{$state}, "r_$state", 'no row was processed twice');
 	is(sql("SELECT count(*) FILTER (WHERE n = 1), count(*) FILTER (WHERE n > 1) FROM r_$state"), '99|0', 'and all but one were');
-	is(sql("SELECT backfill_retry($run{$state})"), '1', 'that one can still be retried');
+	like(sql("SELECT backfill_retry($run{$state})"), tries(1), 'that one can still be retried');
 	ok(wait_for($node, "SELECT errors = 0 FROM backfill_runs WHERE id = $run{$state}") && settles($run{$state}, 'completed'), 'and is');
 	check_parts($node, $run{$state}, "r_$state", 'every row was processed exactly once');
 }
@@ -150,7 +150,7 @@ sql('DELETE FROM behave');
 retention('0');
 my $session = session($node);
 $session->query('BEGIN');
-is($session->query("SELECT backfill_retry($again)"), '1', 'a session retries it, and has not committed');
+like($session->query("SELECT backfill_retry($again)"), tries(1), 'a session retries it, and has not committed');
 my $tick = sql(q{SELECT backfill_start('tick')});
 ok(settles($tick, 'completed'), 'a scheduler prunes meanwhile, and waits for nobody');
 ok(wait_for($node, "SELECT count(*) = 0 FROM backfill_events WHERE run_id = $again"), 'the events of that run are gone');

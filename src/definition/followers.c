@@ -1,9 +1,9 @@
 /*-------------------------------------------------------------------------
  *
- * then.c
+ * followers.c
  *	  What follows a run, as a definition declares it.
  *
- * A definition may name others in "then": when a run of it is completed, runs of
+ * A definition may name others in "followers": when a run of it is completed, runs of
  * those are started.  Here the declaration is checked; what starts them is
  * run/follow.c.  A definition cannot lead to itself.
  *
@@ -24,30 +24,30 @@
 #include "base/compat.h"
 #include "base/limit.h"
 #include "base/locks.h"
-#include "definition/then.h"
+#include "definition/followers.h"
 #include "settings/settings.h"
 #include "store/definition.h"
 #include "store/store.h"
 
 compat_noreturn static void
-bad_then(const char *detail)
+bad_followers(const char *detail)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("invalid \"then\" of a backfill definition"),
+			 errmsg("invalid \"followers\" of a backfill definition"),
 			 errdetail_internal("%s", detail),
 			 errhint("Write for example '[{\"name\": \"second\", \"parameters\": {\"department\": {\"from\": \"params.department\"}}}]'.")));
 }
 
 /* A member of the object, or NULL. */
 JsonbValue *
-then_member(JsonbContainer *object, const char *name)
+followers_member(JsonbContainer *object, const char *name)
 {
 	return getKeyJsonValueFromContainer(object, name, strlen(name), NULL);
 }
 
 bool
-then_is_object(const JsonbValue *value)
+followers_is_object(const JsonbValue *value)
 {
 	return value->type == jbvBinary && JsonContainerIsObject(value->val.binary.data);
 }
@@ -57,7 +57,7 @@ static void
 check_owner(const JsonbValue *value)
 {
 	if (value->type != jbvString)
-		bad_then("\"owner\" must be the name of a role.");
+		bad_followers("\"owner\" must be the name of a role.");
 	(void) get_role_oid(pnstrdup(value->val.string.val, value->val.string.len), false);
 }
 
@@ -71,11 +71,11 @@ check_follower(JsonbValue *follower)
 	JsonbValue *name;
 	char	   *key = NULL;
 
-	if (!then_is_object(follower))
-		bad_then("Each element must be an object.");
-	name = then_member(follower->val.binary.data, "name");
+	if (!followers_is_object(follower))
+		bad_followers("Each element must be an object.");
+	name = followers_member(follower->val.binary.data, "name");
 	if (name == NULL || name->type != jbvString)
-		bad_then("Each element must have a \"name\", that of a definition.");
+		bad_followers("Each element must have a \"name\", that of a definition.");
 	it = JsonbIteratorInit(follower->val.binary.data);
 	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
 	{
@@ -84,15 +84,15 @@ check_follower(JsonbValue *follower)
 			key = pnstrdup(v.val.string.val, v.val.string.len);
 			if (strcmp(key, "name") != 0 && strcmp(key, "parameters") != 0 &&
 				strcmp(key, "settings") != 0 && strcmp(key, "owner") != 0)
-				bad_then(psprintf("There is no property \"%s\"; the properties are \"name\", \"owner\", \"parameters\" and \"settings\".",
+				bad_followers(psprintf("There is no property \"%s\"; the properties are \"name\", \"owner\", \"parameters\" and \"settings\".",
 								  key));
 		}
 		else if (token == WJB_VALUE && strcmp(key, "owner") == 0)
 			check_owner(&v);
 		else if (token == WJB_VALUE && strcmp(key, "name") != 0)
 		{
-			if (!then_is_object(&v))
-				bad_then(psprintf("\"%s\" must be an object.", key));
+			if (!followers_is_object(&v))
+				bad_followers(psprintf("\"%s\" must be an object.", key));
 			if (strcmp(key, "settings") == 0)
 				settings_check(JsonbValueToJsonb(&v));
 		}
@@ -124,7 +124,7 @@ static Jsonb *
 bind_owners(const DefinitionInfo *def)
 {
 	JsonbParseState *state = NULL;
-	JsonbIterator *it = JsonbIteratorInit(&def->then->root);
+	JsonbIterator *it = JsonbIteratorInit(&def->followers->root);
 	JsonbIteratorToken token;
 	JsonbValue	v;
 
@@ -136,9 +136,9 @@ bind_owners(const DefinitionInfo *def)
 
 		if (token != WJB_ELEM)
 			continue;
-		name = then_member(v.val.binary.data, "name");
+		name = followers_member(v.val.binary.data, "name");
 		follower = JsonbValueToJsonb(&v);
-		if (then_member(v.val.binary.data, "owner") == NULL)
+		if (followers_member(v.val.binary.data, "owner") == NULL)
 		{
 			Oid			owner = find_owner(def, pnstrdup(name->val.string.val, name->val.string.len));
 
@@ -151,13 +151,13 @@ bind_owners(const DefinitionInfo *def)
 }
 
 /*
- * Raises an error unless "then" of the definition, which is not stored yet, is
+ * Raises an error unless "followers" of the definition, which is not stored yet, is
  * sound and does not lead back to it.  Returns what is to be stored.  Of one owner's
  * definitions, those that lead to others are made one at a time, until the end of
  * the transaction: two that are made at the same moment would not see each other.
  */
 Jsonb *
-then_check(const DefinitionInfo *def)
+followers_check(const DefinitionInfo *def)
 {
 	LOCKTAG		tag = locks_tag(LOCK_CLASS_DEFINE, def->owner);
 	StoreSession session;
@@ -165,10 +165,10 @@ then_check(const DefinitionInfo *def)
 	JsonbIteratorToken token;
 	JsonbValue	v;
 
-	if (!JB_ROOT_IS_ARRAY(def->then) || JB_ROOT_IS_SCALAR(def->then))
-		bad_then("It must be an array.");
-	limit_check_number("definitions in \"then\" of a backfill", JB_ROOT_COUNT(def->then), LIMIT_FOLLOWERS);
-	it = JsonbIteratorInit(&def->then->root);
+	if (!JB_ROOT_IS_ARRAY(def->followers) || JB_ROOT_IS_SCALAR(def->followers))
+		bad_followers("It must be an array.");
+	limit_check_number("definitions in \"followers\" of a backfill", JB_ROOT_COUNT(def->followers), LIMIT_FOLLOWERS);
+	it = JsonbIteratorInit(&def->followers->root);
 	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
 	{
 		if (token == WJB_ELEM)
@@ -176,10 +176,10 @@ then_check(const DefinitionInfo *def)
 	}
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 	store_begin(&session);
-	if (store_then_reaches(&session, def->then, def->name))
+	if (store_followers_reach(&session, def->followers, def->name))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"then\" of backfill definition \"%s\" leads back to it", def->name),
+				 errmsg("\"followers\" of backfill definition \"%s\" leads back to it", def->name),
 				 errdetail("Its runs would start each other for ever.")));
 	store_end(&session);
 	return bind_owners(def);

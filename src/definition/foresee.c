@@ -1,0 +1,368 @@
+/*-------------------------------------------------------------------------
+ *
+ * foresee.c
+ *	  What can be told of SQL that is to be run later.
+ *
+ * The last step of a run and its probe are run by a worker, perhaps after days.  What
+ * would fail if they were run now is said when they are given.  It is a warning and no
+ * error: what they name may be made until then.  Of the last step only that is said which
+ * its earlier statements cannot change.
+ *
+ * Called as the owner, under the search_path of the definition.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_constraint.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/analyze.h"
+#include "parser/parser.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+
+#include "definition/foresee.h"
+
+/* So many warnings are enough. */
+#define WARNINGS_MAX		5
+
+/* What the statements before have done to names. */
+typedef struct Foresight
+{
+	int			number;			/* of the statement, from 1 */
+	int			warnings;
+	List	   *made;			/* names of relations, columns and constraints */
+	bool		is_changed;		/* what a query means may have changed */
+	bool		is_unknown;		/* anything may have changed */
+} Foresight;
+
+/* ---- queries ---- */
+
+/* Whether the error is about what the text says, and not about the server. */
+static bool
+is_about_text(const ErrorData *error)
+{
+	int			category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+
+	return category == ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION ||
+		category == ERRCODE_DATA_EXCEPTION ||
+		error->sqlerrcode == ERRCODE_INVALID_SCHEMA_NAME;
+}
+
+/*
+ * Analyse the statement, which is not run.  The query goes to *query, if it is given.
+ * Returns the error that the text meets, or NULL; raises any other.
+ */
+ErrorData *
+foresee_query(RawStmt *raw, const char *text, Query **query)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner resources = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		Query	   *result;
+
+		PushActiveSnapshot(GetTransactionSnapshot());
+		result = parse_analyze_fixedparams(raw, text, NULL, 0, NULL);
+		PopActiveSnapshot();
+		if (query)
+			*query = result;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	RollbackAndReleaseCurrentSubTransaction();
+	CurrentResourceOwner = resources;
+	MemoryContextSwitchTo(context);
+	if (error && !is_about_text(error))
+		ReThrowError(error);
+	return error;
+}
+
+/* ---- the last step ---- */
+
+/* Say that the statement would fail. */
+static void
+warn(Foresight *foresight, int sqlstate, const char *message)
+{
+	if (foresight->warnings++ >= WARNINGS_MAX)
+		return;
+	ereport(WARNING,
+			(errcode(sqlstate),
+			 errmsg("statement %d of \"finish\" would fail now: %s", foresight->number, message),
+			 errhint("It is run when every batch is done. backfill_alter replaces \"finish\" of a run that is not completed.")));
+}
+
+static bool
+is_made(const Foresight *foresight, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, foresight->made)
+	{
+		if (strcmp((const char *) lfirst(lc), name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* A name is there from now on; NULL for none. */
+static void
+make(Foresight *foresight, const char *name)
+{
+	if (name)
+		foresight->made = lappend(foresight->made, unconstify(char *, name));
+}
+
+/* The relation, InvalidOid if it is not there now; says so if it will not be either. */
+static Oid
+look_for_relation(Foresight *foresight, const RangeVar *name, bool missing_ok)
+{
+	Oid			relation;
+
+	if (name == NULL || name->catalogname || is_made(foresight, name->relname) ||
+		(name->schemaname && is_made(foresight, name->schemaname)))
+		return InvalidOid;
+	relation = RangeVarGetRelid(name, NoLock, true);
+	if (!OidIsValid(relation) && !missing_ok)
+		warn(foresight, ERRCODE_UNDEFINED_TABLE,
+			 name->schemaname ?
+			 psprintf("relation \"%s.%s\" does not exist", name->schemaname, name->relname) :
+			 psprintf("relation \"%s\" does not exist", name->relname));
+	return relation;
+}
+
+/* Say it if the relation, unless it is unknown, has no such column. */
+static void
+look_for_column(Foresight *foresight, Oid relation, const char *name)
+{
+	if (OidIsValid(relation) && name && get_attnum(relation, name) == InvalidAttrNumber &&
+		!is_made(foresight, name))
+		warn(foresight, ERRCODE_UNDEFINED_COLUMN,
+			 psprintf("column \"%s\" of relation \"%s\" does not exist", name, get_rel_name(relation)));
+}
+
+static void
+look_for_constraint(Foresight *foresight, Oid relation, const char *name)
+{
+	if (OidIsValid(relation) && name && !is_made(foresight, name) &&
+		!OidIsValid(get_relation_constraint_oid(relation, name, true)))
+		warn(foresight, ERRCODE_UNDEFINED_OBJECT,
+			 psprintf("constraint \"%s\" of relation \"%s\" does not exist", name, get_rel_name(relation)));
+}
+
+static void
+look_at_alter(Foresight *foresight, const AlterTableStmt *stmt)
+{
+	Oid			relation = look_for_relation(foresight, stmt->relation, stmt->missing_ok);
+	ListCell   *lc;
+
+	foreach(lc, stmt->cmds)
+	{
+		AlterTableCmd *cmd = lfirst_node(AlterTableCmd, lc);
+
+		switch (cmd->subtype)
+		{
+			case AT_ColumnDefault:
+			case AT_DropNotNull:
+			case AT_SetNotNull:
+			case AT_AlterColumnType:
+				look_for_column(foresight, relation, cmd->name);
+				break;
+			case AT_DropColumn:
+				if (!cmd->missing_ok)
+					look_for_column(foresight, relation, cmd->name);
+				break;
+			case AT_ValidateConstraint:
+				look_for_constraint(foresight, relation, cmd->name);
+				break;
+			case AT_DropConstraint:
+				if (!cmd->missing_ok)
+					look_for_constraint(foresight, relation, cmd->name);
+				break;
+			case AT_AddColumn:
+				make(foresight, castNode(ColumnDef, cmd->def)->colname);
+				break;
+			case AT_AddConstraint:
+				if (castNode(Constraint, cmd->def)->conname == NULL)
+					foresight->is_unknown = true;
+				make(foresight, castNode(Constraint, cmd->def)->conname);
+				break;
+			default:
+				break;
+		}
+	}
+	foresight->is_changed = true;
+}
+
+static void
+look_at_index(Foresight *foresight, const IndexStmt *stmt)
+{
+	Oid			relation = look_for_relation(foresight, stmt->relation, false);
+	ListCell   *lc;
+
+	foreach(lc, stmt->indexParams)
+		look_for_column(foresight, relation, lfirst_node(IndexElem, lc)->name);
+	if (stmt->idxname == NULL)
+		foresight->is_unknown = true;
+	make(foresight, stmt->idxname);
+}
+
+static void
+look_at_drop(Foresight *foresight, const DropStmt *stmt)
+{
+	ListCell   *lc;
+
+	foresight->is_changed = true;
+	if (stmt->removeType != OBJECT_TABLE && stmt->removeType != OBJECT_INDEX &&
+		stmt->removeType != OBJECT_VIEW && stmt->removeType != OBJECT_MATVIEW)
+		return;
+	foreach(lc, stmt->objects)
+		(void) look_for_relation(foresight, makeRangeVarFromNameList(castNode(List, lfirst(lc))),
+								 stmt->missing_ok);
+}
+
+static void
+look_at_relations(Foresight *foresight, const List *relations)
+{
+	ListCell   *lc;
+
+	foreach(lc, relations)
+	{
+		Node	   *node = lfirst(lc);
+
+		(void) look_for_relation(foresight, IsA(node, VacuumRelation) ?
+								 ((VacuumRelation *) node)->relation : castNode(RangeVar, node),
+								 false);
+	}
+}
+
+/* Look at one statement, and note what it makes. */
+static void
+look_at_statement(Foresight *foresight, RawStmt *raw, const char *text)
+{
+	Node	   *stmt = raw->stmt;
+	ErrorData  *error;
+
+	switch (nodeTag(stmt))
+	{
+		case T_SelectStmt:
+		case T_InsertStmt:
+		case T_UpdateStmt:
+		case T_DeleteStmt:
+		case T_MergeStmt:
+			error = foresight->is_changed ? NULL : foresee_query(raw, text, NULL);
+			if (error)
+				warn(foresight, error->sqlerrcode, error->message);
+			break;
+		case T_AlterTableStmt:
+			look_at_alter(foresight, (AlterTableStmt *) stmt);
+			break;
+		case T_IndexStmt:
+			look_at_index(foresight, (IndexStmt *) stmt);
+			break;
+		case T_DropStmt:
+			look_at_drop(foresight, (DropStmt *) stmt);
+			break;
+		case T_VacuumStmt:
+			look_at_relations(foresight, ((VacuumStmt *) stmt)->rels);
+			break;
+		case T_TruncateStmt:
+			look_at_relations(foresight, ((TruncateStmt *) stmt)->relations);
+			break;
+		case T_ReindexStmt:
+			(void) look_for_relation(foresight, ((ReindexStmt *) stmt)->relation, false);
+			break;
+		case T_RefreshMatViewStmt:
+			(void) look_for_relation(foresight, ((RefreshMatViewStmt *) stmt)->relation, false);
+			break;
+		case T_RenameStmt:
+			(void) look_for_relation(foresight, ((RenameStmt *) stmt)->relation,
+									 ((RenameStmt *) stmt)->missing_ok);
+			make(foresight, ((RenameStmt *) stmt)->newname);
+			foresight->is_changed = true;
+			break;
+		case T_CreateStmt:
+			make(foresight, ((CreateStmt *) stmt)->relation->relname);
+			foresight->is_changed = true;
+			break;
+		case T_CreateTableAsStmt:
+			make(foresight, ((CreateTableAsStmt *) stmt)->into->rel->relname);
+			foresight->is_changed = true;
+			break;
+		case T_ViewStmt:
+			make(foresight, ((ViewStmt *) stmt)->view->relname);
+			foresight->is_changed = true;
+			break;
+		case T_CommentStmt:
+		case T_GrantStmt:
+		case T_NotifyStmt:
+			break;
+		default:
+			foresight->is_unknown = true;
+			break;
+	}
+}
+
+/* Say of the statements of a last step which would fail now. */
+void
+foresee_finish(const char *text, List *raws)
+{
+	Foresight	foresight = {0};
+	ListCell   *lc;
+
+	foreach(lc, raws)
+	{
+		CHECK_FOR_INTERRUPTS();
+		foresight.number++;
+		look_at_statement(&foresight, lfirst_node(RawStmt, lc), text);
+		if (foresight.is_unknown || foresight.warnings >= WARNINGS_MAX)
+			break;
+	}
+}
+
+/* ---- the probe ---- */
+
+/*
+ * Raises an error if the probe answers yes or no: what it returns is the reason to wait,
+ * and "false" would be one.
+ */
+void
+foresee_probe(const char *text)
+{
+	RawStmt    *raw = linitial_node(RawStmt, raw_parser(text, RAW_PARSE_DEFAULT));
+	Query	   *query = NULL;
+	ErrorData  *error = foresee_query(raw, text, &query);
+	List	   *columns;
+
+	if (error)
+	{
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("the probe would fail now: %s", error->message),
+				 errhint("A run is held as long as its probe fails.")));
+		return;
+	}
+	columns = query->commandType == CMD_SELECT ? query->targetList : query->returningList;
+	if (columns != NIL &&
+		getBaseType(exprType((Node *) linitial_node(TargetEntry, columns)->expr)) == BOOLOID)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("the probe of a backfill cannot return a boolean"),
+				 errdetail("What it returns is the reason to hold the run, as a text, and null has it go on: false would be a reason, too."),
+				 errhint("Write for example SELECT 'queue is long' FROM queue HAVING count(*) > 1000.")));
+}
