@@ -448,6 +448,13 @@ note_part(Session *session, void *arg)
 	session_commit(session);
 }
 
+/* The same of the statement of the last step that comes next. */
+static void
+note_step(Session *session, void *arg)
+{
+	note_part(session, finish_step_text(session->run->finish, session->run->finish_step));
+}
+
 /* A verification under way. */
 typedef struct Verification
 {
@@ -559,9 +566,7 @@ finish(Worker *worker)
 
 	while (session->run->finish && session->run->finish_step != FINISH_DONE)
 	{
-		MemoryContextSwitchTo(session->loop_context);
-		insist(worker, note_part, finish_step_text(session->run->finish, session->run->finish_step),
-			   WORKER_FINISHING);
+		insist(worker, note_step, NULL, WORKER_FINISHING);
 		insist(worker, finish_next, NULL, WORKER_FINISHING);
 		if (!is_wanted(session))
 			leave(session);
