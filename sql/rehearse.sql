@@ -88,6 +88,18 @@ SELECT define('cancel', 'orders', 'DELETE FROM batch');
 SELECT key, action FROM backfill_preview('cancel', rows => 2);
 SELECT define('renumber', 'price_lists', 'UPDATE batch SET code = code + 100');
 SELECT key, action FROM backfill_preview('renumber', rows => 1);
+-- partitions are their table, on either side
+CREATE TABLE books (id int PRIMARY KEY) PARTITION BY RANGE (id);
+CREATE TABLE books_1 PARTITION OF books FOR VALUES FROM (0) TO (6);
+CREATE TABLE books_2 PARTITION OF books FOR VALUES FROM (6) TO (100);
+CREATE TABLE loans (id int, book int REFERENCES books ON DELETE CASCADE, PRIMARY KEY (id)) PARTITION BY HASH (id);
+CREATE TABLE loans_0 PARTITION OF loans FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+CREATE TABLE loans_1 PARTITION OF loans FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+INSERT INTO books SELECT generate_series(1, 10);
+INSERT INTO loans SELECT i, i % 10 + 1 FROM generate_series(1, 50) i;
+ANALYZE books, loans;
+SELECT define('books', 'books', 'DELETE FROM batch');
+SELECT count(*) FROM backfill_preview('books', rows => 7);
 SELECT define('noted', 'orders', 'INSERT INTO audit_log SELECT noted(id), n::text FROM batch');
 SELECT key, action FROM backfill_preview('noted', rows => 1);
 SELECT define('follow_ups', 'follow_ups', 'DELETE FROM batch');
@@ -234,6 +246,7 @@ SELECT * FROM warnings('enter');
 SELECT * FROM warnings('cancel');
 SELECT * FROM warnings('renumber');
 SELECT * FROM warnings('follow_ups');
+SELECT * FROM warnings('books');
 
 -- indexes that hold a changed column, in whatever role
 CREATE TABLE indexed (id int PRIMARY KEY, a int, b int, c int, d int, e int, g int GENERATED ALWAYS AS (e + 1) STORED);
