@@ -140,7 +140,7 @@ COMMENT ON COLUMN backfill.run.key_names IS 'columns of the key, in its order';
 COMMENT ON COLUMN backfill.run.key_types IS 'their types when the run began: a key that was changed is not walked on';
 COMMENT ON COLUMN backfill.run.start_key IS 'first key of the walk, once it is known';
 COMMENT ON COLUMN backfill.run.end_key IS 'last key of the walk, once it is known';
-COMMENT ON COLUMN backfill.run.rows_total IS 'the planner''s estimate of the rows in the walk';
+COMMENT ON COLUMN backfill.run.rows_total IS 'rows in the walk: the planner''s estimate, until every batch is done';
 COMMENT ON COLUMN backfill.run.rollup_number IS 'batches up to this number have ended and are added up in this row';
 COMMENT ON COLUMN backfill.run.rows_scanned IS 'rows in the key ranges of the batches added up here';
 COMMENT ON COLUMN backfill.run.rows_affected IS 'rows the statement processed in the batches added up here';
@@ -148,7 +148,7 @@ COMMENT ON COLUMN backfill.run.batches IS 'completed batches added up here';
 COMMENT ON COLUMN backfill.run.wal_bytes IS 'WAL written by the batches added up here';
 COMMENT ON COLUMN backfill.run.resumed_at IS 'when the run was last resumed: errors count from then on';
 COMMENT ON COLUMN backfill.run.resumed_rows IS 'rows_affected at that time';
-COMMENT ON COLUMN backfill.run.wait_reason IS 'why the run does not move, or null';
+COMMENT ON COLUMN backfill.run.wait_reason IS 'why the run does not move, or which part of its end is under way; or null';
 COMMENT ON COLUMN backfill.run.batch_size IS 'rows of a batch, as target_batch_time has led to';
 COMMENT ON COLUMN backfill.run.throttled_by IS 'what slows the run down or holds it, and why, or null';
 COMMENT ON COLUMN backfill.run.throttled_since IS 'since when';
@@ -399,23 +399,19 @@ SELECT d.name, d.owner, d.target, d.statement, d.scope, d.key, d.parameters,
 COMMENT ON VIEW @extschema@.backfill_definitions IS 'backfill definitions; see backfill_define';
 
 CREATE VIEW backfill.run_progress AS
-SELECT r.id, r.name,
-	   r.status, r.owner, r.started_by, r.target,
-	   r.rows_total,
+SELECT r.id, r.name, r.status, p.progress,
 	   r.rows_scanned OPERATOR(pg_catalog.+) coalesce(b.rows_scanned, 0) AS rows_scanned,
+	   r.rows_total,
 	   r.rows_affected OPERATOR(pg_catalog.+) coalesce(b.rows_affected, 0) AS rows_affected,
-	   r.batches OPERATOR(pg_catalog.+) coalesce(b.batches, 0) AS batches,
-	   (SELECT pg_catalog.count(*) FROM backfill.error e
-		 WHERE e.run_id OPERATOR(pg_catalog.=) r.id AND e.resolved_at IS NULL) AS errors,
-	   p.progress, s.rows_per_second,
+	   s.rows_per_second,
 	   CASE WHEN r.status OPERATOR(pg_catalog.=) 'running'
+			 AND r.requested OPERATOR(pg_catalog.=) 'completed' IS NOT TRUE
 			 AND s.rows_per_second OPERATOR(pg_catalog.>) 0
 			THEN pg_catalog.make_interval(secs => pg_catalog.ceil(
 					greatest(r.rows_total OPERATOR(pg_catalog.-) r.rows_scanned
 							 OPERATOR(pg_catalog.-) coalesce(b.rows_scanned, 0), 0)
 					OPERATOR(pg_catalog./) s.rows_per_second))
 	   END AS eta,
-	   coalesce(l.workers, 0) AS workers,
 	   CASE WHEN NOT backfill.is_local(r.database, r.system_identifier)
 			 AND r.status OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'enqueued', 'running', 'paused'])
 			THEN 'belongs to another database or server: backfill_resume would adopt it'
@@ -434,19 +430,26 @@ SELECT r.id, r.name,
 			THEN pg_catalog.format('%s requested: waits for its hooks', r.requested)
 			ELSE r.wait_reason
 	   END AS wait_reason,
-	   r.throttled_by, r.throttled_since,
+	   r.throttled_by, r.error,
+	   (SELECT pg_catalog.count(*) FROM backfill.error e
+		 WHERE e.run_id OPERATOR(pg_catalog.=) r.id AND e.resolved_at IS NULL) AS errors,
+	   coalesce(l.workers, 0) AS workers,
+	   r.batches OPERATOR(pg_catalog.+) coalesce(b.batches, 0) AS batches,
+	   r.target, r.owner, r.started_by,
+	   r.created_at, r.start_at, r.started_at, r.finished_at, r.since,
+	   r.sqlstate, r.error_detail, r.error_hint, r.error_context,
+	   r.rows_remaining,
+	   coalesce(l.batch_size, r.batch_size) AS batch_size,
+	   r.yields, r.throttled_since,
 	   CASE WHEN r.throttled_by IS NULL OR NOT backfill.is_local(r.database, r.system_identifier)
 			THEN r.throttle_times
 			ELSE pg_catalog.jsonb_set(r.throttle_times, ARRAY[t.what], pg_catalog.to_jsonb(pg_catalog.round(
 					coalesce((r.throttle_times OPERATOR(pg_catalog.->>) t.what)::numeric, 0)
 					OPERATOR(pg_catalog.+) EXTRACT(epoch FROM (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) r.throttled_since)), 3)))
 	   END AS throttle_times,
-	   r.yields, coalesce(l.batch_size, r.batch_size) AS batch_size,
-	   r.sqlstate, r.error, r.error_detail, r.error_hint, r.error_context,
-	   r.statement, r.scope, r.key, r.parameters, r.settings, r.finish,
-	   r.rows_remaining,
 	   r.wal_bytes OPERATOR(pg_catalog.+) coalesce(b.wal_bytes, 0) AS wal_bytes,
-	   r.followers, r."after", r.created_at, r.start_at, r.since, r.started_at, r.finished_at
+	   r."after", r.followers,
+	   r.key, r.scope, r.statement, r.finish, r.parameters, r.settings
   FROM backfill.run r
   LEFT JOIN backfill.live_runs() l ON l.run_id OPERATOR(pg_catalog.=) r.id
   CROSS JOIN (SELECT backfill.missing_scheduler() AS reason) m
@@ -462,6 +465,7 @@ SELECT r.id, r.name,
 		  AND b.status OPERATOR(pg_catalog.=) 'completed') b ON true
   CROSS JOIN LATERAL (
 	   SELECT CASE WHEN r.status OPERATOR(pg_catalog.=) 'completed' THEN 100.00
+				   WHEN r.requested OPERATOR(pg_catalog.=) 'completed' THEN 99.99
 				   WHEN r.rows_total OPERATOR(pg_catalog.>) 0
 				   THEN least(99.99, pg_catalog.round(
 						100.0 OPERATOR(pg_catalog.*) (r.rows_scanned OPERATOR(pg_catalog.+) coalesce(b.rows_scanned, 0))
@@ -483,6 +487,29 @@ SELECT r.*
  WHERE pg_catalog.pg_has_role(r.owner, 'USAGE')
 	OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW @extschema@.backfill_runs IS 'runs, active and ended, with their progress';
+
+CREATE VIEW @extschema@.backfill_active WITH (security_barrier) AS
+SELECT r.id, r.name, r.target, r.status,
+	   pg_catalog.format('[%s] %s %%',
+		pg_catalog.rpad(pg_catalog.repeat('#', pg_catalog.floor(r.progress OPERATOR(pg_catalog./) 10)::integer), 10, '-'),
+		pg_catalog.lpad(pg_catalog.to_char(r.progress, 'FM990.00'), 6)) AS progress,
+	   pg_catalog.to_char(pg_catalog.round(r.rows_per_second::numeric), 'FM999,999,999,999,990')
+		OPERATOR(pg_catalog.||) '/s' AS rate,
+	   r.eta,
+	   CASE WHEN pg_catalog.length(h.text) OPERATOR(pg_catalog.>) 32
+			THEN pg_catalog.rtrim(pg_catalog.left(h.text, 29)) OPERATOR(pg_catalog.||) '...'
+			ELSE h.text
+	   END AS held_by
+  FROM backfill.run_progress r
+  CROSS JOIN LATERAL (
+	   SELECT CASE WHEN r.wait_reason OPERATOR(pg_catalog.~~) 'finishing %' THEN r.wait_reason
+				   ELSE pg_catalog.split_part(coalesce(r.wait_reason, r.throttled_by), ':', 1)
+			  END AS text) h
+ WHERE r.status OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'enqueued', 'running', 'paused'])
+   AND (pg_catalog.pg_has_role(r.owner, 'USAGE')
+		OR pg_catalog.pg_has_role('pg_monitor', 'USAGE'))
+ ORDER BY r.id;
+COMMENT ON VIEW @extschema@.backfill_active IS 'active runs, one narrow row each, to be watched';
 
 CREATE VIEW @extschema@.backfill_batches WITH (security_barrier) AS
 SELECT b.run_id, b.number, b.part,
@@ -544,7 +571,7 @@ SELECT h.phase, h.object, h.status,
 COMMENT ON VIEW @extschema@.backfill_hooks IS 'lifecycle hooks; see backfill_on';
 
 GRANT SELECT ON @extschema@.backfill_events, @extschema@.backfill_hooks TO PUBLIC;
-GRANT SELECT ON @extschema@.backfill_definitions, @extschema@.backfill_runs,
+GRANT SELECT ON @extschema@.backfill_definitions, @extschema@.backfill_runs, @extschema@.backfill_active,
 	@extschema@.backfill_batches, @extschema@.backfill_errors, @extschema@.backfill_workers,
 	@extschema@.backfill_settings TO PUBLIC;
 
@@ -832,6 +859,7 @@ BEGIN
 		SELECT v.view, a.attname, pg_catalog.col_description(t.relation, b.attnum) AS comment
 		  FROM (VALUES ('backfill_definitions', 'backfill.definition'::pg_catalog.regclass),
 					   ('backfill_runs', 'backfill.run'::pg_catalog.regclass),
+					   ('backfill_active', 'backfill.run'::pg_catalog.regclass),
 					   ('backfill_batches', 'backfill.batch'::pg_catalog.regclass),
 					   ('backfill_errors', 'backfill.error'::pg_catalog.regclass),
 					   ('backfill_events', 'backfill.event'::pg_catalog.regclass),
@@ -857,13 +885,17 @@ COMMENT ON COLUMN @extschema@.backfill_runs.rows_affected IS 'rows the statement
 COMMENT ON COLUMN @extschema@.backfill_runs.batches IS 'completed batches';
 COMMENT ON COLUMN @extschema@.backfill_runs.wal_bytes IS 'WAL written by the completed batches, in bytes';
 COMMENT ON COLUMN @extschema@.backfill_runs.errors IS 'rows that failed, were skipped, and have not been resolved since';
-COMMENT ON COLUMN @extschema@.backfill_runs.progress IS 'per cent of rows_total; below 100 until the run is completed';
+COMMENT ON COLUMN @extschema@.backfill_runs.progress IS 'per cent of rows_total; 99.99 when every batch is done, 100 when the run is completed';
 COMMENT ON COLUMN @extschema@.backfill_runs.rows_per_second IS 'rows scanned per second, over the last seconds or, at the end, over the whole run';
 COMMENT ON COLUMN @extschema@.backfill_runs.eta IS 'time left at this rate';
 COMMENT ON COLUMN @extschema@.backfill_runs.workers IS 'workers alive';
-COMMENT ON COLUMN @extschema@.backfill_runs.wait_reason IS 'why the run does not move, or null';
+COMMENT ON COLUMN @extschema@.backfill_runs.wait_reason IS 'why the run does not move, or which part of its end is under way; or null';
 COMMENT ON COLUMN @extschema@.backfill_runs.throttle_times IS 'seconds for which the run was throttled, by what';
 COMMENT ON COLUMN @extschema@.backfill_runs.batch_size IS 'rows of the next batch, as target_batch_time has led to';
+COMMENT ON COLUMN @extschema@.backfill_active.progress IS 'how far the run is, as a bar and in per cent';
+COMMENT ON COLUMN @extschema@.backfill_active.rate IS 'rows scanned per second, over the last seconds';
+COMMENT ON COLUMN @extschema@.backfill_active.eta IS 'time left at this rate';
+COMMENT ON COLUMN @extschema@.backfill_active.held_by IS 'what holds the run, slows it down, or ends it, in short; see wait_reason and throttled_by of backfill_runs';
 COMMENT ON COLUMN @extschema@.backfill_batches.key_range IS 'the range in the order of the walk; "(" where the start does not belong to it';
 COMMENT ON COLUMN @extschema@.backfill_hooks.hook IS 'function that is called, by its qualified name; whether or not it is there';
 COMMENT ON COLUMN @extschema@.backfill_workers.worker IS 'number of the slot in shared memory';

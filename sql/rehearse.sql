@@ -11,7 +11,7 @@ SET client_min_messages = notice;
 CREATE FUNCTION explain(name text, parameters jsonb DEFAULT NULL) RETURNS SETOF text LANGUAGE sql
 AS $$ SELECT replace(regexp_replace("QUERY PLAN", ' +\(cost=.*?\)', ''), 'contacts AS batch', 'contacts batch') FROM backfill_explain(name, parameters) $$;
 CREATE FUNCTION warnings(name text) RETURNS SETOF text LANGUAGE sql
-AS $$ SELECT "QUERY PLAN" FROM backfill_explain(name) WHERE "QUERY PLAN" ~ '^(Warning:|  Hint:)' $$;
+AS $$ SELECT regexp_replace("QUERY PLAN", '[0-9]+ ([kM]B)', '# \1', 'g') FROM backfill_explain(name) WHERE "QUERY PLAN" ~ '^(Warning:|  Hint:)' $$;
 CREATE FUNCTION define(name text, target regclass, statement text, scope text DEFAULT NULL, settings jsonb DEFAULT '{}', parameters jsonb DEFAULT '{}', key text DEFAULT NULL) RETURNS void LANGUAGE sql
 AS $$ SELECT backfill_define(name, target, statement, scope => scope, settings => settings, parameters => parameters, key => key) $$;
 
@@ -51,6 +51,60 @@ SELECT define('conflict', 'contacts', 'INSERT INTO totals AS t SELECT id % 10, c
 SELECT * FROM backfill_preview('conflict', rows => 10) WHERE action <> 'unchanged';
 SELECT define('merge', 'contacts', 'MERGE INTO totals t USING batch b ON b.id % 10 = t.digit WHEN MATCHED AND t.digit = 4 THEN DELETE WHEN MATCHED THEN UPDATE SET n = t.n + 1 WHEN NOT MATCHED THEN INSERT VALUES (b.id % 10, 1)');
 SELECT * FROM backfill_preview('merge', rows => 9) WHERE action <> 'unchanged';
+
+-- what foreign keys, triggers and functions change elsewhere is counted, and named where only one leads there
+CREATE TABLE orders (id int PRIMARY KEY, n int DEFAULT 0);
+CREATE TABLE order_items (id int PRIMARY KEY, order_id int REFERENCES orders ON DELETE CASCADE);
+CREATE TABLE item_notes (id int PRIMARY KEY, item int REFERENCES order_items ON DELETE SET NULL);
+CREATE TABLE item_links (a int REFERENCES order_items ON DELETE CASCADE, b int REFERENCES order_items ON DELETE CASCADE);
+CREATE TABLE audit_log (order_id int, what text);
+CREATE TABLE follow_ups (id int PRIMARY KEY, previous int REFERENCES follow_ups ON DELETE CASCADE);
+CREATE TABLE price_lists (id int PRIMARY KEY, code int UNIQUE);
+CREATE TABLE prices (code int REFERENCES price_lists (code) ON DELETE SET DEFAULT ON UPDATE CASCADE);
+CREATE INDEX prices_code ON prices (code);
+INSERT INTO price_lists SELECT i, i FROM generate_series(1, 10) i;
+INSERT INTO prices SELECT i % 10 + 1 FROM generate_series(1, 40) i;
+CREATE INDEX order_items_order ON order_items (order_id);
+INSERT INTO orders SELECT i FROM generate_series(1, 1000) i;
+INSERT INTO order_items SELECT i, (i + 2) / 3 FROM generate_series(1, 3000) i;
+INSERT INTO item_notes SELECT i, i * 2 FROM generate_series(1, 1500) i;
+INSERT INTO item_links SELECT i, 3001 - i FROM generate_series(1, 300) i;
+INSERT INTO follow_ups SELECT i, CASE WHEN i > 100 THEN i - 100 END FROM generate_series(1, 1000) i;
+ANALYZE orders, order_items, item_notes, item_links, follow_ups, price_lists, prices;
+CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	-- what is rolled back is not counted
+	BEGIN
+		INSERT INTO audit_log SELECT OLD.id, 'x' FROM generate_series(1, 100);
+		RAISE 'no';
+	EXCEPTION WHEN raise_exception THEN
+		INSERT INTO audit_log VALUES (OLD.id, TG_OP);
+	END;
+	RETURN NULL;
+END $$;
+CREATE TRIGGER audit AFTER DELETE OR UPDATE ON order_items FOR EACH ROW EXECUTE FUNCTION audit();
+CREATE FUNCTION noted(id int) RETURNS int LANGUAGE sql AS $$ INSERT INTO audit_log VALUES (id, 'noted'), (id, 'again'); UPDATE orders SET n = n + 1 WHERE orders.id = 1000; SELECT id $$;
+SELECT define('cancel', 'orders', 'DELETE FROM batch');
+SELECT key, action FROM backfill_preview('cancel', rows => 2);
+SELECT define('renumber', 'price_lists', 'UPDATE batch SET code = code + 100');
+SELECT key, action FROM backfill_preview('renumber', rows => 1);
+-- partitions are their table, on either side
+CREATE TABLE books (id int PRIMARY KEY) PARTITION BY RANGE (id);
+CREATE TABLE books_1 PARTITION OF books FOR VALUES FROM (0) TO (6);
+CREATE TABLE books_2 PARTITION OF books FOR VALUES FROM (6) TO (100);
+CREATE TABLE loans (id int, book int REFERENCES books ON DELETE CASCADE, PRIMARY KEY (id)) PARTITION BY HASH (id);
+CREATE TABLE loans_0 PARTITION OF loans FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+CREATE TABLE loans_1 PARTITION OF loans FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+INSERT INTO books SELECT generate_series(1, 10);
+INSERT INTO loans SELECT i, i % 10 + 1 FROM generate_series(1, 50) i;
+ANALYZE books, loans;
+SELECT define('books', 'books', 'DELETE FROM batch');
+SELECT count(*) FROM backfill_preview('books', rows => 7);
+SELECT define('noted', 'orders', 'INSERT INTO audit_log SELECT noted(id), n::text FROM batch');
+SELECT key, action FROM backfill_preview('noted', rows => 1);
+SELECT define('follow_ups', 'follow_ups', 'DELETE FROM batch');
+SELECT key, action FROM backfill_preview('follow_ups', rows => 2);
+SELECT count(*), (SELECT count(*) FROM order_items), (SELECT count(*) FROM item_links), (SELECT count(*) FROM audit_log), (SELECT count(*) FROM follow_ups) FROM orders;
 
 -- not touched, and touched without a change
 SELECT define('read', 'contacts', 'SELECT length(cell) FROM batch');
@@ -116,6 +170,44 @@ SELECT * FROM warnings('full');
 SELECT define('full', 'contacts', 'UPDATE batch SET n = (SELECT max(n) FROM contacts)', settings => '{"batch_size": 20000}');
 SELECT * FROM warnings('full');
 
+-- so does any other table that is not small, with what it comes to; and the columns it is joined by
+CREATE TABLE zips (zip text, city text, filler text DEFAULT repeat('x', 400));
+INSERT INTO zips SELECT i::text, 'city ' || i FROM generate_series(1, 1000) i;
+CREATE TABLE zones (zip text);
+INSERT INTO zones VALUES ('1');
+ANALYZE zips, zones;
+SELECT define('joined', 'contacts', 'UPDATE batch SET cell = z.city FROM zips z JOIN zones USING (zip) WHERE z.zip = batch.cell_e164');
+SELECT * FROM warnings('joined');
+SELECT define('inside', 'contacts', 'UPDATE batch SET n = 1 WHERE cell IN (SELECT z.city FROM zips z) OR n = (SELECT count(*) FROM zips WHERE zips.zip = batch.cell)');
+SELECT * FROM warnings('inside');
+SELECT define('counted', 'contacts', 'UPDATE batch SET n = (SELECT count(*) FROM zips)');
+SELECT * FROM warnings('counted');
+CREATE INDEX zips_zip ON zips (zip);
+SET enable_indexscan = off;
+SET enable_bitmapscan = off;
+SELECT l FROM warnings('joined') l WHERE l LIKE '%Hint%';
+RESET enable_indexscan;
+RESET enable_bitmapscan;
+
+-- what the planner does not know is not shown as if it did, and measured instead
+ALTER TABLE contacts ADD added int;
+SELECT define('added', 'contacts', 'UPDATE batch SET added = 1', 'added IS NULL');
+SELECT l FROM explain('added') l WHERE l ~ '^  Rows|^Warning|Hint';
+SELECT "QUERY PLAN" FROM backfill_explain('added', NULL, true) WHERE "QUERY PLAN" ~ '^  Rows: about|^Warning|Hint';
+SELECT define('added', 'contacts', 'UPDATE batch SET added = 1', 'added IS NULL AND id % 10 = 0');
+SELECT m[2]::numeric / m[1]::numeric BETWEEN 0.09 AND 0.11 FROM backfill_explain('added', NULL, true), regexp_match("QUERY PLAN", '([0-9]+) in the range, ([0-9]+) of them in scope, as measured') m WHERE m IS NOT NULL;
+ANALYZE contacts;
+SELECT define('added', 'contacts', 'UPDATE batch SET added = 1', 'added IS NULL');
+SELECT l FROM explain('added') l WHERE l ~ '^  Rows|^Warning|Hint';
+ALTER TABLE contacts DROP added;
+CREATE TABLE fresh (id int PRIMARY KEY, n int) WITH (autovacuum_enabled = off);
+INSERT INTO fresh SELECT i FROM generate_series(1, 1000) i;
+SELECT define('fresh', 'fresh', 'UPDATE batch SET n = 1');
+SELECT * FROM warnings('fresh');
+SELECT define('fresh', 'fresh', 'UPDATE batch SET n = 1', 'n IS NULL');
+SELECT * FROM warnings('fresh');
+SELECT l ~ 'how many of them are in scope is not known' FROM explain('fresh') l WHERE l LIKE '  Rows%';
+
 -- triggers: those that fire for a row of what the statement does
 CREATE FUNCTION nop() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
 CREATE TABLE loud (id int PRIMARY KEY, n int, m int);
@@ -150,6 +242,12 @@ SELECT * FROM warnings('leave');
 SELECT define('enter', 'people', 'INSERT INTO desks SELECT id, id FROM batch');
 SELECT * FROM warnings('enter');
 
+-- and what they do on their own, as far as it goes
+SELECT * FROM warnings('cancel');
+SELECT * FROM warnings('renumber');
+SELECT * FROM warnings('follow_ups');
+SELECT * FROM warnings('books');
+
 -- indexes that hold a changed column, in whatever role
 CREATE TABLE indexed (id int PRIMARY KEY, a int, b int, c int, d int, e int, g int GENERATED ALWAYS AS (e + 1) STORED);
 CREATE INDEX i_a ON indexed (a);
@@ -161,6 +259,14 @@ SELECT define('indexed', 'indexed', 'UPDATE batch SET a = 1');
 SELECT * FROM warnings('indexed');
 SELECT define('indexed', 'indexed', 'UPDATE batch SET c = 1, d = 1, e = 1');
 SELECT * FROM warnings('indexed');
+-- an index that guarantees something is not one to be dropped
+CREATE TABLE guarded (id int PRIMARY KEY, a int NOT NULL, b int UNIQUE, c int, r int4range, EXCLUDE USING gist (r WITH &&));
+CREATE UNIQUE INDEX g_unique ON guarded (a);
+SELECT define('guarded', 'guarded', $$UPDATE batch SET a = 1, b = 1, r = '[1,2)'$$);
+SELECT * FROM warnings('guarded');
+CREATE INDEX g_plain ON guarded (c);
+SELECT define('guarded', 'guarded', 'UPDATE batch SET a = 1, b = 1, c = 1');
+SELECT * FROM warnings('guarded');
 CREATE TABLE summarized (id int PRIMARY KEY, a int);
 CREATE INDEX i_brin ON summarized USING brin (a);
 SELECT define('summarized', 'summarized', 'UPDATE batch SET a = 1');
@@ -213,6 +319,9 @@ INSERT INTO roomy SELECT i, 0 FROM generate_series(1, 1000) i;
 VACUUM ANALYZE roomy;
 SELECT define('roomy', 'roomy', 'UPDATE batch SET n = 1');
 SELECT "QUERY PLAN" FROM backfill_explain('roomy', measure => true) WHERE "QUERY PLAN" ~ 'HOT';
+-- what goes elsewhere, in the measured batches and in all
+SELECT "QUERY PLAN" FROM backfill_explain('cancel', NULL, true) WHERE "QUERY PLAN" ~ 'processed|^  Also';
+SELECT "QUERY PLAN" FROM backfill_explain('follow_ups', NULL, true) WHERE "QUERY PLAN" ~ 'processed|^  Also';
 -- triggers show what they cost
 SELECT count(*) FROM backfill_explain('loud', measure => true) WHERE "QUERY PLAN" ~ 'Trigger (each_row|each_n).*calls=100';
 

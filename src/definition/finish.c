@@ -19,6 +19,7 @@
 #include "miscadmin.h"
 #include "parser/analyze.h"
 #include "parser/parser.h"
+#include "parser/scansup.h"
 #include "pgstat.h"
 #include "storage/ipc.h"
 #include "tcop/tcopprot.h"
@@ -30,6 +31,9 @@
 
 #include "base/position.h"
 #include "definition/finish.h"
+
+/* So much of a statement is shown while it runs. */
+#define STEP_TEXT_BYTES		80
 
 /*
  * The statements of the text, as raw trees.  Raises an error, which points into
@@ -129,4 +133,61 @@ finish_may_repeat(const char *text, int step)
 
 	return step >= list_length(raws) ||
 		!finish_ends_transactions(list_nth_node(RawStmt, raws, step)->stmt);
+}
+
+/* The statement without what stands before it: blanks and comments. */
+static const char *
+skip_to_statement(const char *text, const char *end)
+{
+	while (text < end)
+	{
+		const char *found = NULL;
+
+		if (scanner_isspace(*text))
+			text++;
+		else if (end - text >= 2 && strncmp(text, "--", 2) == 0)
+			text = (found = memchr(text, '\n', end - text)) ? found : end;
+		else if (end - text >= 2 && strncmp(text, "/*", 2) == 0)
+			text = (found = strstr(text, "*/")) && found < end ? found + 2 : end;
+		else
+			break;
+	}
+	return text;
+}
+
+/*
+ * The statement of the text after so many, for people: "finishing 2/3: CREATE
+ * INDEX ...", in one line that is not long.  NULL if there is none.
+ */
+char *
+finish_step_text(const char *text, int step)
+{
+	List	   *raws = raw_parser(text, RAW_PARSE_DEFAULT);
+	StringInfoData buf;
+	RawStmt    *raw;
+	const char *start;
+	const char *end;
+	int			length;
+
+	if (step >= list_length(raws))
+		return NULL;
+	raw = list_nth_node(RawStmt, raws, step);
+	start = text + Max(raw->stmt_location, 0);
+	end = raw->stmt_len > 0 ? start + raw->stmt_len : start + strlen(start);
+	start = skip_to_statement(start, end);
+	length = pg_mbcliplen(start, end - start, STEP_TEXT_BYTES);
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "finishing %d/%d: ", step + 1, list_length(raws));
+	for (int i = 0; i < length; i++)
+	{
+		if (!scanner_isspace(start[i]))
+			appendStringInfoChar(&buf, start[i]);
+		else if (buf.data[buf.len - 1] != ' ')
+			appendStringInfoChar(&buf, ' ');
+	}
+	while (buf.data[buf.len - 1] == ' ')
+		buf.data[--buf.len] = '\0';
+	if (length < end - start)
+		appendStringInfoString(&buf, "...");
+	return buf.data;
 }

@@ -435,6 +435,26 @@ insist(Worker *worker, SessionFunction function, void *arg, WorkerState state)
 		leave(session);
 }
 
+/* Say what the end of the run is about, a text; NULL for no part of it. */
+static void
+note_part(Session *session, void *arg)
+{
+	StoreSession store;
+
+	session_begin(session);
+	store_begin(&store);
+	store_set_wait_reason(&store, session->run->id, (const char *) arg);
+	store_end(&store);
+	session_commit(session);
+}
+
+/* The same of the statement of the last step that comes next. */
+static void
+note_step(Session *session, void *arg)
+{
+	note_part(session, finish_step_text(session->run->finish, session->run->finish_step));
+}
+
 /* A verification under way. */
 typedef struct Verification
 {
@@ -520,6 +540,9 @@ verify(Worker *worker)
 
 	if (!session->settings.verify || session->run->verified)
 		return;
+	MemoryContextSwitchTo(session->loop_context);
+	insist(worker, note_part, pstrdup("verifying: counts the rows that are still in scope"),
+		   WORKER_VERIFYING);
 	failure_prepare(worker);
 	insist(worker, begin_verification, &verification, WORKER_VERIFYING);
 	while (!verification.count->done)
@@ -543,6 +566,7 @@ finish(Worker *worker)
 
 	while (session->run->finish && session->run->finish_step != FINISH_DONE)
 	{
+		insist(worker, note_step, NULL, WORKER_FINISHING);
 		insist(worker, finish_next, NULL, WORKER_FINISHING);
 		if (!is_wanted(session))
 			leave(session);
@@ -566,6 +590,7 @@ change_carry_out(Worker *worker)
 	{
 		verify(worker);
 		finish(worker);
+		insist(worker, note_part, NULL, WORKER_CHANGING);
 	}
 	worker_slot_show(WORKER_CHANGING, 0, 0);
 	(void) change_run(session, to);

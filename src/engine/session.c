@@ -338,8 +338,9 @@ load_run(Session *session, void *arg)
 	run = store_load_run(&store, session->slot.run_id, false);
 	session->hooks = run ? store_load_hooks(&store, run->name, run->owner) : NIL;
 
-	/* what it waited for is over when one of its workers works */
-	if (run && run->status == RUN_RUNNING && run->end_key && run->wait_reason)
+	/* what it waited for is over when one of its workers works; who ends it says how */
+	if (run && run->status == RUN_RUNNING && run->end_key && run->wait_reason &&
+		!(run->is_requested && run->requested == RUN_COMPLETED))
 	{
 		store_set_wait_reason(&store, run->id, NULL);
 		run->wait_reason = NULL;

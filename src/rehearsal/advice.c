@@ -18,6 +18,7 @@
 #include "access/sysattr.h"
 #include "access/table.h"
 #include "access/xlog.h"
+#include "catalog/dependency.h"
 #include "catalog/partition.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_inherits.h"
@@ -38,12 +39,17 @@
 #include "base/compat.h"
 #include "rehearsal/advice.h"
 #include "rehearsal/effects.h"
+#include "rehearsal/estimate.h"
 #include "rehearsal/frame.h"
+#include "rehearsal/scans.h"
+#include "rehearsal/tally.h"
 #include "walk/statement.h"
 #include "walk/walk.h"
 
 /* A smaller share of rows in scope than that is sparse. */
 #define SPARSE_SHARE		0.1
+/* To read a table in full that is smaller than that is what a good plan does. */
+#define SCAN_BYTES			(256.0 * 1024)
 /* So much growth of a table is worth a word: a tenth of it, and 64 MB. */
 #define GROWTH_SHARE		0.1
 #define GROWTH_BYTES		(64.0 * 1024 * 1024)
@@ -89,50 +95,72 @@ append_name(StringInfo list, const char *name)
 
 /* ---- the walk ---- */
 
-/* Whether the scope is about the first column of the key. */
-static bool
-scope_follows_key(Rehearsal *rehearsal)
-{
-	Walk	   *walk = rehearsal->walk;
-	WalkRange	nothing = {0, false, 0};
-	Statement  *query = statement_prepare_own(psprintf("SELECT FROM %s AS batch WHERE %s",
-													   walk->target_name, STATEMENT_RANGE),
-											  walk, &nothing, rehearsal->def->scope,
-											  rehearsal->parameters);
-	Query	   *parsed = linitial_node(Query, statement_queries(query));
-	Bitmapset  *columns = NULL;
-
-	pull_varattnos(parsed->jointree->quals, 1, &columns);
-	return bms_is_member(walk->columns[0].attno - FirstLowInvalidHeapAttributeNumber,
-						 columns);
-}
-
 static void
 advise_scope(StringInfo out, Rehearsal *rehearsal, const Estimates *estimates)
 {
+	AttrNumber	first = rehearsal->walk->columns[0].attno;
+
+	if (estimates->guess)
+	{
+		warn(out, estimates->is_measured ?
+			 "the estimate of the planner is a guess: %s; the rows in scope are projected from the batches that were measured" :
+			 "the estimate is a guess: %s", estimates->guess);
+		hint(out, estimates->remedy);
+	}
 	if (rehearsal->def->scope == NULL || rehearsal->rows_total < 1 ||
 		estimates->rows_in_scope >= SPARSE_SHARE * rehearsal->rows_total ||
-		scope_follows_key(rehearsal))
+		bms_is_member(first - FirstLowInvalidHeapAttributeNumber,
+					  estimate_scope_columns(rehearsal)))
 		return;
 	warn(out, "about %.0f of %.0f rows are in scope, and no index on the scope leads to them: the walk reads every row",
 		 estimates->rows_in_scope, rehearsal->rows_total);
 	hint(out, "Raise batch_size, so that each batch finds some, or name a unique index in \"key\" that keeps them together.");
 }
 
+static char *
+size_text(double bytes)
+{
+	return TextDatumGetCString(DirectFunctionCall1(pg_size_pretty,
+												   Int64GetDatum((int64) bytes)));
+}
+
+/* What may spare the batches the scan of a table that is not the target. */
+static char *
+scan_remedy(const TableScan *scan)
+{
+	char	   *table = table_name(scan->relid);
+	char	   *columns = scans_column_names(scan->relid, scan->columns);
+
+	if (scan->columns == NULL)
+		return psprintf("An index on what the statement looks for in table %s may help; a larger batch_size means fewer scans.",
+						table);
+	if (scans_has_index(scan->relid, scan->columns))
+		return psprintf("There is an index on what it looks for (%s), but to read all seems cheaper: ANALYZE both tables, or take a larger batch_size, which means fewer scans.",
+						columns);
+	return psprintf("Create an index on table %s: the statement looks for its rows by %s.",
+					table, columns);
+}
+
 static void
-advise_scan(StringInfo out, Rehearsal *rehearsal, const Estimates *estimates)
+advise_scan(StringInfo out, Rehearsal *rehearsal, const Estimates *estimates, List *queries)
 {
 	List	   *family = find_all_inheritors(rehearsal->walk->target, NoLock, NULL);
 	ListCell   *lc;
 
-	foreach(lc, estimates->scanned)
+	if (estimates->batches < 2)
+		return;
+	foreach(lc, scans_collect(estimates->scanned, queries))
 	{
-		Oid			relid = lfirst_oid(lc);
+		TableScan  *scan = lfirst(lc);
+		bool		is_target = list_member_oid(family, scan->relid);
 
-		if (!list_member_oid(family, relid) || estimates->batches < 2)
+		if (!is_target && scan->bytes < SCAN_BYTES)
 			continue;
-		warn(out, "each batch reads all of table %s", table_name(relid));
-		hint(out, relid == rehearsal->walk->target ?
+		warn(out, "each batch reads all of table %s, %s: in the whole run, of about %.0f batches, %s",
+			 table_name(scan->relid), size_text(scan->bytes), estimates->batches,
+			 size_text(scan->bytes * estimates->batches));
+		hint(out, !is_target ? scan_remedy(scan) :
+			 scan->relid == rehearsal->walk->target ?
 			 "ANALYZE the table. Where the statement reads it a second time, by its own name, an index may help." :
 			 "ANALYZE the table, and give it an index on the columns of the key.");
 	}
@@ -152,13 +180,6 @@ fires_for_columns(Trigger *trigger, const Bitmapset *columns)
 	return trigger->tgnattr == 0;
 }
 
-static bool
-is_enabled(Trigger *trigger)
-{
-	return trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN ||
-		trigger->tgenabled == TRIGGER_FIRES_ALWAYS;
-}
-
 static void
 advise_triggers(StringInfo out, Relation rel, TableEffect *change)
 {
@@ -169,7 +190,7 @@ advise_triggers(StringInfo out, Relation rel, TableEffect *change)
 		Trigger    *trigger = &desc->triggers[i];
 		const char *event = NULL;
 
-		if (trigger->tgisinternal || trigger->tgisclone || !is_enabled(trigger) ||
+		if (trigger->tgisinternal || trigger->tgisclone || !effects_is_enabled(trigger) ||
 			!TRIGGER_FOR_ROW(trigger->tgtype))
 			continue;
 		if (change->insert && TRIGGER_FOR_INSERT(trigger->tgtype))
@@ -207,65 +228,35 @@ advise_rules(StringInfo out, Relation rel, TableEffect *change)
 
 /* ---- foreign keys ---- */
 
-/* A column of pg_constraint that is an array of attribute numbers. */
-static Bitmapset *
-constraint_columns(HeapTuple tuple, AttrNumber column, AttrNumber *first)
-{
-	bool		isnull;
-	Datum		value = SysCacheGetAttr(CONSTROID, tuple, column, &isnull);
-	Bitmapset  *result = NULL;
-	ArrayType  *array;
-	int16	   *numbers;
-
-	if (isnull)
-		return NULL;
-	array = DatumGetArrayTypeP(value);
-	numbers = (int16 *) ARR_DATA_PTR(array);
-	for (int i = 0; i < ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array)); i++)
-		result = bms_add_member(result, numbers[i]);
-	*first = numbers[0];
-	return result;
-}
-
-/* Whether an index finds rows of the table by one of the columns. */
-static bool
-has_index_on(Oid relid, const Bitmapset *columns)
-{
-	Relation	rel = table_open(relid, AccessShareLock);
-	List	   *indexes = RelationGetIndexList(rel);
-	bool		found = false;
-	ListCell   *lc;
-
-	foreach(lc, indexes)
-	{
-		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
-
-		if (index->rd_index->indisvalid &&
-			bms_is_member(index->rd_index->indkey.values[0], columns))
-			found = true;
-		index_close(index, AccessShareLock);
-	}
-	table_close(rel, AccessShareLock);
-	return found;
-}
-
 /* A foreign key that refers to the table. */
 static void
-advise_referencing(StringInfo out, Trigger *trigger, TableEffect *change, HeapTuple tuple)
+advise_referencing(StringInfo out, Trigger *trigger, TableEffect *change, HeapTuple tuple,
+				   Effects *changes)
 {
-	AttrNumber	first;
-	Bitmapset  *referenced = constraint_columns(tuple, Anum_pg_constraint_confkey, &first);
-	Bitmapset  *referencing = constraint_columns(tuple, Anum_pg_constraint_conkey, &first);
+	Bitmapset  *referenced = effects_key_columns(tuple, Anum_pg_constraint_confkey);
+	Bitmapset  *referencing = effects_key_columns(tuple, Anum_pg_constraint_conkey);
 	Form_pg_constraint form = (Form_pg_constraint) GETSTRUCT(tuple);
+	bool		is_delete = change->delete && TRIGGER_FOR_DELETE(trigger->tgtype);
+	char		action = is_delete ? form->confdeltype : form->confupdtype;
+	char	   *name;
 
-	if (!(change->delete && TRIGGER_FOR_DELETE(trigger->tgtype)) &&
-		!(change->update && TRIGGER_FOR_UPDATE(trigger->tgtype) &&
-		  bms_overlap(referenced, change->columns)))
+	if (!is_delete && !(change->update && TRIGGER_FOR_UPDATE(trigger->tgtype) &&
+						bms_overlap(referenced, change->columns)))
 		return;
-	warn(out, "foreign key %s of table %s refers to table %s: rows of it are looked up for each row",
-		 quote_identifier(NameStr(form->conname)), table_name(form->conrelid),
-		 table_name(change->relid));
-	if (!has_index_on(form->conrelid, referencing))
+	name = psprintf("foreign key %s of table %s", quote_identifier(NameStr(form->conname)),
+					table_name(form->conrelid));
+	if (effects_has_consequence(changes, form->oid,
+								is_delete && action == FKCONSTR_ACTION_CASCADE ? CMD_DELETE : CMD_UPDATE))
+		warn(out, "%s refers to table %s ON %s %s: its rows that refer to %s rows are %s, too",
+			 name, table_name(change->relid), is_delete ? "DELETE" : "UPDATE",
+			 action == FKCONSTR_ACTION_CASCADE ? "CASCADE" :
+			 action == FKCONSTR_ACTION_SETNULL ? "SET NULL" : "SET DEFAULT",
+			 is_delete ? "deleted" : "updated",
+			 is_delete && action == FKCONSTR_ACTION_CASCADE ? "deleted" : "updated");
+	else
+		warn(out, "%s refers to table %s: rows of it are looked up for each row",
+			 name, table_name(change->relid));
+	if (!scans_has_index(form->conrelid, referencing))
 		hint(out, psprintf("Create an index on table %s: without one each of these look-ups reads all of it.",
 						   table_name(form->conrelid)));
 }
@@ -274,8 +265,7 @@ advise_referencing(StringInfo out, Trigger *trigger, TableEffect *change, HeapTu
 static void
 advise_referenced(StringInfo out, Trigger *trigger, TableEffect *change, HeapTuple tuple)
 {
-	AttrNumber	first;
-	Bitmapset  *columns = constraint_columns(tuple, Anum_pg_constraint_conkey, &first);
+	Bitmapset  *columns = effects_key_columns(tuple, Anum_pg_constraint_conkey);
 	Form_pg_constraint form = (Form_pg_constraint) GETSTRUCT(tuple);
 
 	if ((change->insert && TRIGGER_FOR_INSERT(trigger->tgtype)) ||
@@ -287,7 +277,7 @@ advise_referenced(StringInfo out, Trigger *trigger, TableEffect *change, HeapTup
 }
 
 static void
-advise_foreign_keys(StringInfo out, Relation rel, TableEffect *change)
+advise_foreign_keys(StringInfo out, Relation rel, TableEffect *change, Effects *changes)
 {
 	TriggerDesc *desc = rel->trigdesc;
 
@@ -297,14 +287,14 @@ advise_foreign_keys(StringInfo out, Relation rel, TableEffect *change)
 		int			type = RI_FKey_trigger_type(trigger->tgfoid);
 		HeapTuple	tuple;
 
-		if (type == RI_TRIGGER_NONE || trigger->tgisclone || !is_enabled(trigger))
+		if (type == RI_TRIGGER_NONE || trigger->tgisclone || !effects_is_enabled(trigger))
 			continue;
 		tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(trigger->tgconstraint));
 		if (!HeapTupleIsValid(tuple))
 			continue;
 		if (type == RI_TRIGGER_PK)
-			advise_referencing(out, trigger, change, tuple);
-		else
+			advise_referencing(out, trigger, change, tuple, changes);
+		else if (change->is_own)
 			advise_referenced(out, trigger, change, tuple);
 		ReleaseSysCache(tuple);
 	}
@@ -334,11 +324,22 @@ index_holds(Relation index, const Bitmapset *columns)
 	return false;
 }
 
+/* Whether nothing but speed is lost without the index. */
+static bool
+is_droppable(Relation index)
+{
+	Form_pg_index form = index->rd_index;
+
+	return !form->indisunique && !form->indisexclusion && !form->indisreplident &&
+		!OidIsValid(get_index_constraint(RelationGetRelid(index)));
+}
+
 /* Indexes because of which an updated row gets a new entry in every index. */
 static void
 advise_indexes(StringInfo out, Relation rel, TableEffect *change)
 {
 	StringInfoData names;
+	StringInfoData droppable;
 	int			n = 0;
 	List	   *indexes;
 	ListCell   *lc;
@@ -346,6 +347,7 @@ advise_indexes(StringInfo out, Relation rel, TableEffect *change)
 	if (!change->update)
 		return;
 	initStringInfo(&names);
+	initStringInfo(&droppable);
 	indexes = RelationGetIndexList(rel);
 	foreach(lc, indexes)
 	{
@@ -354,6 +356,8 @@ advise_indexes(StringInfo out, Relation rel, TableEffect *change)
 		if (compat_index_blocks_hot(index) && index_holds(index, change->columns))
 		{
 			append_name(&names, quote_identifier(RelationGetRelationName(index)));
+			if (is_droppable(index))
+				append_name(&droppable, quote_identifier(RelationGetRelationName(index)));
 			n++;
 		}
 		index_close(index, AccessShareLock);
@@ -363,7 +367,9 @@ advise_indexes(StringInfo out, Relation rel, TableEffect *change)
 	warn(out, "the statement changes columns of %d %s of table %s (%s): each updated row gets a new entry in all %d of its indexes",
 		 n, n == 1 ? "index" : "indexes", table_name(change->relid), names.data,
 		 list_length(indexes));
-	hint(out, "If it can be, drop such an index before the run and create it again after it.");
+	if (droppable.len > 0)
+		hint(out, psprintf("If it can be, drop %s before the run and create it again after it.",
+						   droppable.data));
 }
 
 /* ---- replication, space, sequences ---- */
@@ -431,45 +437,61 @@ advise_growth(StringInfo out, Rehearsal *rehearsal, Relation rel,
 		return;
 	warn(out, "if no vacuum comes meanwhile, table %s may grow by %s, from %s: each updated row leaves a dead one",
 		 table_name(RelationGetRelid(rel)),
-		 TextDatumGetCString(DirectFunctionCall1(pg_size_pretty, Int64GetDatum((int64) growth))),
-		 TextDatumGetCString(DirectFunctionCall1(pg_size_pretty, Int64GetDatum((int64) size))));
+		 size_text(growth), size_text(size));
 	if (rel->rd_rel->relkind == RELKIND_RELATION && RelationGetFillFactor(rel, HEAP_DEFAULT_FILLFACTOR) == HEAP_DEFAULT_FILLFACTOR)
 		hint(out, "See that there is room on the disk, and that autovacuum can keep up; with fillfactor 100 full pages have no room for the new versions.");
 	else
 		hint(out, "See that there is room on the disk, and that autovacuum can keep up.");
 }
 
+/* ---- elsewhere ---- */
+
+/* What was counted, for people: "deleted 3 rows of order_items by its_fkey". */
+char *
+advice_elsewhere(Effects *changes, const TallyCount *count)
+{
+	return psprintf("%s %.0f row%s %s %s by %s",
+					count->operation == CMD_INSERT ? "inserted" :
+					count->operation == CMD_UPDATE ? "updated" : "deleted",
+					count->rows, count->rows == 1 ? "" : "s",
+					count->operation == CMD_INSERT ? "into" : "of",
+					table_name(count->relid),
+					effects_cause(changes, count->relid, count->operation));
+}
+
 /* ---- all of it ---- */
 
 static void
-advise_table(StringInfo out, Rehearsal *rehearsal, TableEffect *change,
+advise_table(StringInfo out, Rehearsal *rehearsal, TableEffect *change, Effects *changes,
 			 const Estimates *estimates)
 {
 	Relation	rel = table_open(change->relid, AccessShareLock);
 
 	advise_triggers(out, rel, change);
-	advise_foreign_keys(out, rel, change);
-	advise_indexes(out, rel, change);
+	advise_foreign_keys(out, rel, change, changes);
+	if (change->is_own)
+		advise_indexes(out, rel, change);
 	advise_publications(out, rel, change);
 	if (change->update && change->relid == rehearsal->walk->target)
 		advise_growth(out, rehearsal, rel, estimates);
-	advise_rules(out, rel, change);
+	if (change->is_own)
+		advise_rules(out, rel, change);
 	table_close(rel, AccessShareLock);
 }
 
 /*
- * Append the warnings about the definition of the rehearsal.
+ * Append the warnings about the definition of the rehearsal, which changes that.
  */
 void
-advice_append(StringInfo out, Rehearsal *rehearsal, const Estimates *estimates)
+advice_append(StringInfo out, Rehearsal *rehearsal, Effects *changes,
+			  const Estimates *estimates)
 {
-	Effects    *changes = effects_collect(statement_queries(rehearsal->statement));
 	ListCell   *lc;
 
 	advise_scope(out, rehearsal, estimates);
-	advise_scan(out, rehearsal, estimates);
+	advise_scan(out, rehearsal, estimates, statement_queries(rehearsal->statement));
 	foreach(lc, changes->tables)
-		advise_table(out, rehearsal, lfirst(lc), estimates);
+		advise_table(out, rehearsal, lfirst(lc), changes, estimates);
 	if (changes->has_nextval)
 	{
 		warn(out, "the statement takes numbers from a sequence: numbers drawn by a preview, by explain with measure, or by a batch that is tried again, are not given back");

@@ -10,18 +10,13 @@
 
 #include "lib/stringinfo.h"
 
+#include "rehearsal/effects.h"
+#include "rehearsal/estimate.h"
 #include "rehearsal/frame.h"
+#include "rehearsal/tally.h"
 
-/* What the planner and the plans have said. */
-typedef struct Estimates
-{
-	double		rows_table;
-	double		rows_in_scope;
-	double		batches;
-	List	   *scanned;		/* OIDs of tables that a batch reads in full */
-} Estimates;
-
-extern void advice_append(StringInfo out, Rehearsal *rehearsal,
+extern char *advice_elsewhere(Effects *changes, const TallyCount *count);
+extern void advice_append(StringInfo out, Rehearsal *rehearsal, Effects *changes,
 						  const Estimates *estimates);
 
 #endif							/* BACKFILL_REHEARSAL_ADVICE_H */

@@ -31,9 +31,12 @@
 #include "base/quantity.h"
 #include "definition/definition.h"
 #include "rehearsal/advice.h"
+#include "rehearsal/effects.h"
+#include "rehearsal/estimate.h"
 #include "rehearsal/frame.h"
 #include "rehearsal/measure.h"
 #include "rehearsal/plan.h"
+#include "rehearsal/tally.h"
 #include "settings/guc.h"
 #include "settings/parameters.h"
 #include "settings/setting.h"
@@ -129,45 +132,6 @@ append_indented(StringInfo out, const char *text)
 	}
 }
 
-/* ---- estimates ---- */
-
-/* The planner's estimate of the rows of the table, in scope if one is given. */
-static void
-take_rows(PlannedStmt *plan, const char *text, ParamListInfo params, void *arg)
-{
-	*(double *) arg = plan->planTree->plan_rows;
-}
-
-static double
-estimate_rows(Rehearsal *rehearsal, const char *scope)
-{
-	WalkRange	everything = {0, false, 0};
-	Walk	   *walk = rehearsal->walk;
-	double		rows = 0;
-
-	statement_each_plan(statement_prepare_own(psprintf("SELECT FROM %s AS batch WHERE %s",
-													   walk->target_name, STATEMENT_RANGE),
-											  walk, &everything, scope,
-											  rehearsal->parameters),
-						frame_params(rehearsal, NULL, NULL), take_rows, &rows);
-	return rows;
-}
-
-static void
-make_estimates(Rehearsal *rehearsal, Estimates *estimates)
-{
-	double		in_scope;
-
-	estimates->rows_table = estimate_rows(rehearsal, NULL);
-	in_scope = rehearsal->def->scope ? estimate_rows(rehearsal, rehearsal->def->scope) :
-		estimates->rows_table;
-	if (!rehearsal->has_rows || estimates->rows_table < 1)
-		return;
-	estimates->rows_in_scope = rehearsal->rows_total *
-		Min(in_scope / estimates->rows_table, 1);
-	estimates->batches = ceil(rehearsal->rows_total / rehearsal->settings.batch_size);
-}
-
 /* ---- what will be done ---- */
 
 static void
@@ -187,9 +151,13 @@ append_head(Rehearsal *rehearsal, const Estimates *estimates, StringInfo out)
 	}
 	appendStringInfo(out, "  Range: from %s to %s\n", key_text(walk, rehearsal->start),
 					 key_text(walk, rehearsal->end));
-	appendStringInfo(out, "  Rows: about %.0f in the table, %.0f in the range, %.0f of them in scope\n",
-					 estimates->rows_table, rehearsal->rows_total,
-					 estimates->rows_in_scope);
+	appendStringInfo(out, "  Rows: about %.0f in the table, %.0f in the range", estimates->rows_table,
+					 rehearsal->rows_total);
+	if (estimates->guess && rehearsal->def->scope && !estimates->is_measured)
+		appendStringInfoString(out, "; how many of them are in scope is not known\n");
+	else
+		appendStringInfo(out, ", %.0f of them in scope%s\n", estimates->rows_in_scope,
+						 estimates->is_measured ? ", as measured" : "");
 	appendStringInfo(out, "  Batches: about %.0f of " INT64_FORMAT " rows\n",
 					 estimates->batches, settings->batch_size);
 }
@@ -313,8 +281,27 @@ append_locks(const Measurement *m, StringInfo out)
 		appendStringInfoChar(out, '\n');
 }
 
+/* What triggers, foreign keys and functions have written into which tables. */
 static void
-append_measurement(const Measurement *m, StringInfo out)
+append_elsewhere(Rehearsal *rehearsal, Effects *changes, const Measurement *m, StringInfo out)
+{
+	ListCell   *lc;
+
+	foreach(lc, m->elsewhere)
+	{
+		TallyCount *count = lfirst(lc);
+		double		rows = rehearsal->rows_total * count->rows / Max(m->rows, 1);
+
+		/* batches that are rolled back may each have deleted the same ones */
+		if (count->operation == CMD_DELETE)
+			rows = estimate_at_most(count->relid, rows);
+		appendStringInfo(out, "  Also %s; in the whole run about %.0f\n",
+						 advice_elsewhere(changes, count), rows);
+	}
+}
+
+static void
+append_measurement(Rehearsal *rehearsal, Effects *changes, const Measurement *m, StringInfo out)
 {
 	double		rows = Max(m->rows, 1);
 	double		seconds = Max((m->statement_ms + m->search_ms) / 1000, 1e-6);
@@ -324,6 +311,7 @@ append_measurement(const Measurement *m, StringInfo out)
 	if (!m->is_spread)
 		appendStringInfoString(out, "  Hint: ANALYZE the table, so that batches from everywhere can be measured.\n");
 	appendStringInfo(out, "  Rows: %.0f in their ranges, %.0f processed\n", m->rows, m->affected);
+	append_elsewhere(rehearsal, changes, m, out);
 	appendStringInfo(out, "  Rate: %.0f rows/s\n", rows / seconds);
 	appendStringInfo(out, "  WAL: %.0f bytes per row\n", m->wal_bytes / rows);
 	appendStringInfo(out, "  Buffers per 1000 rows: %.0f hit, %.0f read, %.0f dirtied, %.0f written\n",
@@ -401,10 +389,16 @@ explain(Rehearsal *rehearsal, void *arg)
 	Estimates	estimates = {0};
 	Measurement *m = NULL;
 	StringInfo	out = &explain->out;
+	Effects    *changes;
 
-	make_estimates(rehearsal, &estimates);
+	changes = effects_collect(statement_queries(rehearsal->statement));
+	estimate_make(rehearsal, &estimates);
 	if (explain->measure && rehearsal->has_rows)
-		m = measure_batches(rehearsal, explain->locks);
+	{
+		m = measure_batches(rehearsal, explain->locks,
+							estimates.guess && rehearsal->def->scope);
+		estimate_correct(rehearsal, &estimates, m->rows, m->in_scope);
+	}
 	append_head(rehearsal, &estimates, out);
 	append_statement(rehearsal, out);
 	append_plans(rehearsal, &estimates, m, out);
@@ -413,10 +407,10 @@ explain(Rehearsal *rehearsal, void *arg)
 		appendStringInfoString(out, "Last step, once, when all batches are done:\n");
 		append_indented(out, rehearsal->def->finish);
 	}
-	advice_append(out, rehearsal, &estimates);
+	advice_append(out, rehearsal, changes, &estimates);
 	if (m)
 	{
-		append_measurement(m, out);
+		append_measurement(rehearsal, changes, m, out);
 		append_projection(rehearsal, &estimates, m, out);
 	}
 }

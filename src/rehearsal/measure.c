@@ -45,6 +45,7 @@
 #include "rehearsal/frame.h"
 #include "rehearsal/measure.h"
 #include "rehearsal/plan.h"
+#include "rehearsal/tally.h"
 #include "store/definition.h"
 #include "walk/bounds.h"
 #include "walk/statement.h"
@@ -232,22 +233,29 @@ known_values(Rehearsal *rehearsal)
 
 typedef struct HotCount
 {
+	int64		rows;			/* in scope */
 	int			updated;
 	int			hot;
 } HotCount;
 
-/* Look at the version of a row that the batch may have replaced. */
+/*
+ * Count a row that was in scope, and if it belongs to the sample, look at its
+ * version, which the batch may have replaced.
+ */
 static void
 count_hot(TupleTableSlot *slot, void *arg)
 {
 	HotCount   *count = (HotCount *) arg;
 	int			n = slot->tts_tupleDescriptor->natts;
 	ItemPointer tid = (ItemPointer) DatumGetPointer(slot->tts_values[n - 1]);
-	Relation	rel = table_open(DatumGetObjectId(slot->tts_values[n - 2]), AccessShareLock);
+	Relation	rel;
 	Buffer		buffer;
 	Page		page;
 	ItemId		item;
 
+	if (++count->rows > HOT_SAMPLE)
+		return;
+	rel = table_open(DatumGetObjectId(slot->tts_values[n - 2]), AccessShareLock);
 	if (rel->rd_tableam != GetHeapamTableAmRoutine())
 	{
 		table_close(rel, NoLock);
@@ -309,9 +317,26 @@ typedef struct Sampler
 	Statement  *old_rows[2];	/* likewise, for count_hot */
 	List	   *written;		/* tables that the statement writes */
 	instr_time	begin;
+	bool		count_scope;	/* all rows in scope, not only a sample */
 	int64		size;			/* of a batch */
 	int			in_a_row;		/* batches */
 } Sampler;
+
+/* One execution of a batch. */
+typedef struct Execution
+{
+	Statement  *statement;
+	ParamListInfo params;
+	double		affected;		/* result */
+} Execution;
+
+static void
+execute(void *arg)
+{
+	Execution  *execution = (Execution *) arg;
+
+	execution->affected = statement_execute(execution->statement, execution->params, NULL);
+}
 
 /* Run the statement for the range, timed; the counters are the whole process's. */
 static void
@@ -322,14 +347,17 @@ run_batch(Sampler *sampler, bool start_inclusive, ParamListInfo params)
 	BufferUsage buffers = pgBufferUsage;
 	uint64		wal = pgWalUsage.wal_bytes;
 	double		size = total_size(sampler->written);
+	Execution	execution = {sampler->statements[start_inclusive], params};
 	instr_time	start;
 	double		ms;
 
 	INSTR_TIME_SET_CURRENT(start);
 	frame_limit_time(rehearsal);
-	m->affected += statement_execute(sampler->statements[start_inclusive], params, NULL);
+	m->elsewhere = tally_elsewhere(statement_text(execution.statement), execute, &execution,
+								   m->elsewhere);
 	frame_free_time(rehearsal);
 	ms = elapsed_ms(start);
+	m->affected += execution.affected;
 
 	m->statement_ms += ms;
 	m->longest_ms = Max(m->longest_ms, ms);
@@ -365,11 +393,13 @@ measure_batch(Sampler *sampler, const Datum *start, bool start_inclusive, Datum 
 	sampler->m->rows += rows;
 
 	params = frame_params(rehearsal, start, end);
-	walk_set_number(rehearsal->walk, params, HOT_SAMPLE);
+	walk_set_number(rehearsal->walk, params,
+					sampler->count_scope ? Max(rows, HOT_SAMPLE) : HOT_SAMPLE);
 	before = RegisterSnapshot(GetTransactionSnapshot());
 	run_batch(sampler, start_inclusive, params);
 	statement_each_row(sampler->old_rows[start_inclusive], params, before, count_hot, &hot);
 	UnregisterSnapshot(before);
+	sampler->m->in_scope += hot.rows;
 	sampler->m->updated += hot.updated;
 	sampler->m->hot += hot.hot;
 	return at_end;
@@ -429,7 +459,7 @@ warm_up(Sampler *sampler, List *locks_before)
 
 	foreach(lc, counts)
 	{
-		Oid			relid = ((PlanCount *) lfirst(lc))->relid;
+		Oid			relid = ((TallyCount *) lfirst(lc))->relid;
 
 		sampler->written = list_concat_unique_oid(sampler->written,
 												  find_all_inheritors(relid, NoLock, NULL));
@@ -471,14 +501,16 @@ prepare_statements(Sampler *sampler)
 }
 
 /*
- * Run some batches and roll them back.  The walk has rows.  The result is in
- * the memory of the rehearsal.
+ * Run some batches and roll them back.  The walk has rows.  The locks are those
+ * that the caller's transaction had before.  On demand the rows in scope are
+ * counted, which reads each once more.  The result is in the memory of the
+ * rehearsal.
  */
 Measurement *
-measure_batches(Rehearsal *rehearsal, List *locks_before)
+measure_batches(Rehearsal *rehearsal, List *locks_before, bool count_scope)
 {
 	Measurement *m = palloc0(sizeof(Measurement));
-	Sampler		sampler = {.rehearsal = rehearsal, .m = m};
+	Sampler		sampler = {.rehearsal = rehearsal, .m = m, .count_scope = count_scope};
 	List	   *values = known_values(rehearsal);
 	Datum		key[INDEX_MAX_KEYS];
 

@@ -26,7 +26,9 @@ typedef struct Measurement
 	int			batches;
 	bool		is_spread;		/* across the whole range of the key */
 	double		rows;			/* in their ranges */
+	double		in_scope;		/* counted on demand */
 	double		affected;
+	List	   *elsewhere;		/* TallyCount: written by others than the statement */
 	double		statement_ms;
 	double		longest_ms;		/* of one */
 	double		search_ms;		/* for the ends of the ranges */
@@ -43,6 +45,7 @@ typedef struct Measurement
 } Measurement;
 
 extern List *measure_held_locks(void);
-extern Measurement *measure_batches(Rehearsal *rehearsal, List *locks_before);
+extern Measurement *measure_batches(Rehearsal *rehearsal, List *locks_before,
+									bool count_scope);
 
 #endif							/* BACKFILL_REHEARSAL_MEASURE_H */

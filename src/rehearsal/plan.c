@@ -23,13 +23,14 @@
 
 #include "base/compat.h"
 #include "rehearsal/plan.h"
+#include "rehearsal/tally.h"
 #include "walk/statement.h"
 
 /* What goes along with the plans of one statement. */
 typedef struct Trial
 {
 	StringInfo	out;			/* EXPLAIN's text, or NULL */
-	List	   *counts;			/* PlanCount */
+	List	   *counts;			/* TallyCount */
 	List	   *scanned;		/* OIDs of tables that are read in full */
 } Trial;
 
@@ -69,66 +70,6 @@ collect_scanned(PlanState *node, void *context)
 		trial->scanned = list_append_unique_oid(trial->scanned,
 												RelationGetRelid(((ScanState *) node)->ss_currentRelation));
 	return planstate_tree_walker(node, collect_scanned, context);
-}
-
-/* Add rows to the count for the operation on the table. */
-static void
-add_count(Trial *trial, CmdType operation, Oid relid, double rows)
-{
-	PlanCount *count;
-	ListCell   *lc;
-
-	if (rows <= 0)
-		return;
-	foreach(lc, trial->counts)
-	{
-		count = lfirst(lc);
-		if (count->operation == operation && count->relid == relid)
-		{
-			count->rows += rows;
-			return;
-		}
-	}
-	count = palloc(sizeof(PlanCount));
-	count->operation = operation;
-	count->relid = relid;
-	count->rows = rows;
-	trial->counts = lappend(trial->counts, count);
-}
-
-/* Collect what each part of a plan that has been executed has written. */
-static bool
-collect_counts(PlanState *node, void *context)
-{
-	Trial	   *trial = (Trial *) context;
-
-	if (IsA(node, ModifyTableState))
-	{
-		ModifyTableState *modify = (ModifyTableState *) node;
-		ResultRelInfo *target = modify->rootResultRelInfo ?
-			modify->rootResultRelInfo : modify->resultRelInfo;
-		Oid			relid = RelationGetRelid(target->ri_RelationDesc);
-		CompatNodeInstrumentation *source = outerPlanState(node)->instrument;
-
-		InstrEndLoop(source);
-		if (modify->operation == CMD_MERGE)
-		{
-			add_count(trial, CMD_INSERT, relid, modify->mt_merge_inserted);
-			add_count(trial, CMD_UPDATE, relid, modify->mt_merge_updated);
-			add_count(trial, CMD_DELETE, relid, modify->mt_merge_deleted);
-		}
-		else
-		{
-			/* rows that met another one ON CONFLICT are told apart */
-			double		conflicts = modify->operation == CMD_INSERT && node->instrument ?
-				node->instrument->ntuples2 : 0;
-
-			add_count(trial, modify->operation, relid, source->ntuples - conflicts);
-			if (((ModifyTable *) node->plan)->onConflictAction == ONCONFLICT_UPDATE)
-				add_count(trial, CMD_UPDATE, relid, conflicts);
-		}
-	}
-	return planstate_tree_walker(node, collect_counts, context);
 }
 
 static QueryDesc *
@@ -171,7 +112,7 @@ run_plan(PlannedStmt *plan, const char *text, ParamListInfo params, void *arg)
 	ExecutorFinish(desc);
 	if (trial->out)
 		print_plan(desc, trial->out, true);
-	(void) collect_counts(desc->planstate, trial);
+	trial->counts = tally_plan(desc->planstate, trial->counts);
 	ExecutorEnd(desc);
 	FreeQueryDesc(desc);
 	PopActiveSnapshot();
@@ -193,7 +134,8 @@ plan_explain(Statement *statement, ParamListInfo params, StringInfo out, List **
 
 /*
  * Run the statement, and append its plans with what was measured, if out is not
- * NULL.  Returns how many rows went into which table, as PlanCount.
+ * NULL.  Returns how many rows the statement itself has written into which table,
+ * as TallyCount.
  */
 List *
 plan_execute(Statement *statement, ParamListInfo params, StringInfo out)

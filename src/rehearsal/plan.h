@@ -12,14 +12,6 @@
 
 #include "walk/statement.h"
 
-/* Rows that one part of a statement writes into one table. */
-typedef struct PlanCount
-{
-	CmdType		operation;
-	Oid			relid;
-	double		rows;
-} PlanCount;
-
 extern void plan_explain(Statement *statement, ParamListInfo params, StringInfo out,
 						 List **scanned);
 extern List *plan_execute(Statement *statement, ParamListInfo params, StringInfo out);

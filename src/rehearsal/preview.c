@@ -28,8 +28,11 @@
 
 #include "base/compat.h"
 #include "definition/definition.h"
+#include "rehearsal/advice.h"
+#include "rehearsal/effects.h"
 #include "rehearsal/frame.h"
 #include "rehearsal/plan.h"
+#include "rehearsal/tally.h"
 #include "walk/bounds.h"
 #include "walk/key.h"
 #include "walk/statement.h"
@@ -212,7 +215,7 @@ note_counts(Rehearsal *rehearsal, Preview *preview, List *counts)
 
 	foreach(lc, counts)
 	{
-		PlanCount *count = lfirst(lc);
+		TallyCount *count = lfirst(lc);
 		char	   *table;
 		char	   *rows;
 
@@ -228,6 +231,51 @@ note_counts(Rehearsal *rehearsal, Preview *preview, List *counts)
 								   psprintf("the statement also deleted %s from %s", rows, table));
 		MemoryContextSwitchTo(old);
 	}
+}
+
+/* Say what triggers, foreign keys and functions have written, and where. */
+static void
+note_elsewhere(Rehearsal *rehearsal, Preview *preview, List *counts)
+{
+	Effects    *changes = effects_collect(statement_queries(rehearsal->statement));
+	ListCell   *lc;
+
+	foreach(lc, counts)
+	{
+		char	   *text = psprintf("also %s", advice_elsewhere(changes, lfirst(lc)));
+		MemoryContext old = MemoryContextSwitchTo(rehearsal->caller);
+
+		preview->notices = lappend(preview->notices, pstrdup(text));
+		MemoryContextSwitchTo(old);
+	}
+}
+
+/* One execution of the statement. */
+typedef struct Execution
+{
+	Statement  *statement;
+	ParamListInfo params;
+	List	   *counts;			/* result: TallyCount of its own */
+} Execution;
+
+static void
+execute(void *arg)
+{
+	Execution  *execution = (Execution *) arg;
+
+	execution->counts = plan_execute(execution->statement, execution->params, NULL);
+}
+
+/* Run the statement from the start of the walk to the key, and count. */
+static void
+run_counted(Rehearsal *rehearsal, Preview *preview, const Datum *end)
+{
+	Execution	execution = {rehearsal->statement, frame_params(rehearsal, rehearsal->start, end)};
+	List	   *elsewhere = tally_elsewhere(statement_text(rehearsal->statement), execute,
+											&execution, NIL);
+
+	note_counts(rehearsal, preview, execution.counts);
+	note_elsewhere(rehearsal, preview, elsewhere);
 }
 
 /* In the rehearsal: read, run, read again. */
@@ -250,9 +298,7 @@ preview(Rehearsal *rehearsal, void *arg)
 	if (rows == NIL)
 		return;
 	last = llast(rows);
-	note_counts(rehearsal, preview,
-				plan_execute(rehearsal->statement,
-						  frame_params(rehearsal, rehearsal->start, last->key), NULL));
+	run_counted(rehearsal, preview, last->key);
 
 	/* the same snapshot, so that nobody else's changes pass for ours */
 	PushCopiedSnapshot(snapshot);

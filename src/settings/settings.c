@@ -42,9 +42,9 @@ static const char *const commit_modes[] = {"off", "local", "remote_write", "on",
 static const char *const presets[] = {"balanced", "polite", "fast", NULL};
 
 static const Setting settings[] = {
-	{"batch_size", SETTING_INTEGER, MEMBER(batch_size), 100, 1, 10000000,
+	{"batch_size", SETTING_INTEGER, MEMBER(batch_size), 1000, 1, 10000000,
 		NULL, SETTING_PACE,
-	"rows of the target in the key range of one batch; with target_batch_time, of the first"},
+	"rows of the target in the key range of one batch; with target_batch_time, the first has a tenth of it"},
 	{"direction", SETTING_ENUM, MEMBER(direction), WALK_ASCENDING, 0, 0,
 		directions, SETTING_FIXED,
 	"order of the walk: \"asc\" from the smallest key, \"desc\" from the largest"},

@@ -47,6 +47,7 @@
 #define WIDE_BAND	0.5			/* where the fixed cost rules */
 #define TOO_LONG	5
 #define DEEPEST_CUT	10
+#define FIRST_PART	10
 /* Sizes that tell about one another are within this factor. */
 #define ALIKE		2.5
 /* Sizes that tell a fixed cost from that of rows are not within this one. */
@@ -65,7 +66,19 @@ clamp(const SizeControl *control, double size)
 }
 
 /*
- * Aim at something.  The first batch has the size that is given with the aim,
+ * The first batch, of which nothing is known: a dear statement must not make it long,
+ * and a cheap one soon makes up for it.
+ */
+static int64
+first_size(const SizeAim *aim)
+{
+	int64		size = Min(aim->start, aim->max);
+
+	return Max(size / FIRST_PART, Min(size, aim->min));
+}
+
+/*
+ * Aim at something.  The first batch has a part of the size that is given with the aim,
  * unless one was found before: for another aim, or in an earlier life, which is
  * then within the limits; 0 if none was.
  */
@@ -79,7 +92,7 @@ size_aim(SizeControl *control, const SizeAim *aim, int64 found)
 	memset(control, 0, sizeof(SizeControl));
 	control->aim = *aim;
 	control->size = aim->target == 0 ? aim->start :
-		found > 0 ? clamp(control, found) : Min(aim->start, aim->max);
+		found > 0 ? clamp(control, found) : first_size(aim);
 }
 
 static int

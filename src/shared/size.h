@@ -13,7 +13,7 @@
 /* What it is to lead to.  Times are in microseconds. */
 typedef struct SizeAim
 {
-	int64		start;			/* rows of the first batch */
+	int64		start;			/* rows of a batch; the first has a part of it */
 	int64		target;			/* 0: the size stays what it is */
 	int64		min;			/* rows */
 	int64		max;

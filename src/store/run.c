@@ -355,13 +355,17 @@ store_set_status(StoreSession *session, int64 id, RunStatus status)
 static Sql sql_request = {
 	"UPDATE backfill.run SET requested = $2, immediate = $3, requested_by = $4, "
 	"       request_reason = $5, "
-	"       wait_reason = CASE WHEN $2 IS NOT NULL THEN wait_reason END WHERE id = $1",
+	"       wait_reason = CASE WHEN $2 IS NOT NULL THEN wait_reason END, "
+	"       rows_total = CASE WHEN $2 = 'completed' THEN rows_scanned ELSE rows_total END "
+	" WHERE id = $1",
 	5, {INT8OID, TEXTOID, BOOLOID, TEXTOID, TEXTOID}
 };
 
 /*
  * Ask for a status that the run takes when its workers have let go.  The role
- * that asks, and how it does, go with it; NULL for backfill itself.
+ * that asks, and how it does, go with it; NULL for backfill itself.  Who asks for
+ * it to be completed has added up all of its batches: the rows in the walk are
+ * no estimate from then on.
  */
 void
 store_request(StoreSession *session, int64 id, RunStatus requested, bool immediate,

@@ -224,6 +224,13 @@ statement_drop(Statement *statement)
 		DropCachedPlan((CachedPlanSource *) lfirst(lc));
 }
 
+/* The text of the statement, which every query of its own has, the same in memory. */
+const char *
+statement_text(const Statement *statement)
+{
+	return statement->text;
+}
+
 /* Whether there are several statements, which need one snapshot. */
 bool
 statement_is_multiple(Statement *statement)

@@ -41,6 +41,7 @@ extern Statement *statement_prepare_own(const char *text, Walk *walk,
 										const Parameters *parameters);
 extern void statement_keep(Statement *statement);
 extern void statement_drop(Statement *statement);
+extern const char *statement_text(const Statement *statement);
 extern bool statement_is_multiple(Statement *statement);
 extern int64 statement_progress(const StatementProgress *progress);
 extern uint64 statement_execute(Statement *statement, ParamListInfo params,

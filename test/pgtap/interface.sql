@@ -60,11 +60,12 @@ SELECT is(prosecdef, false, proname || ' is no security definer') FROM pg_proc J
 
 -- views
 SELECT views_are('public', ARRAY(SELECT c.relname FROM pg_class c JOIN pg_depend d ON d.objid = c.oid AND d.deptype = 'e' AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pgtap') WHERE c.relkind = 'v')
-	|| ARRAY['backfill_definitions', 'backfill_runs', 'backfill_batches', 'backfill_errors', 'backfill_workers', 'backfill_settings', 'backfill_events', 'backfill_hooks']::name[], 'the views in the schema of the extension');
+	|| ARRAY['backfill_definitions', 'backfill_runs', 'backfill_active', 'backfill_batches', 'backfill_errors', 'backfill_workers', 'backfill_settings', 'backfill_events', 'backfill_hooks']::name[], 'the views in the schema of the extension');
 SELECT has_column('public', view, "column"::name, format('%s has %s', view, "column"))
   FROM (VALUES ('backfill_definitions'::name, ARRAY['name', 'owner', 'target', 'statement', 'scope', 'key', 'parameters', 'settings', 'search_path', 'description', 'finish', 'followers', 'created_at', 'updated_at']),
 	('backfill_runs', ARRAY['id', 'name', 'status', 'owner', 'started_by', 'rows_total', 'rows_scanned', 'rows_affected', 'batches', 'progress', 'rows_per_second', 'eta', 'workers', 'wait_reason', 'error', 'parameters', 'settings', 'finish', 'rows_remaining', 'followers', 'after', 'created_at', 'start_at', 'since', 'started_at', 'finished_at',
 		'throttled_by', 'throttled_since', 'throttle_times', 'yields', 'batch_size']),
+	('backfill_active', ARRAY['id', 'name', 'target', 'status', 'progress', 'rate', 'eta', 'held_by']),
 	('backfill_events', ARRAY['id', 'at', 'run_id', 'name', 'kind', 'previous_status', 'status', 'number', 'part', 'role', 'sqlstate', 'reason']),
 	('backfill_hooks', ARRAY['phase', 'object', 'status', 'hook', 'name', 'created_by', 'created_at']),
 	('backfill_batches', ARRAY['run_id', 'number', 'part', 'key_range', 'status', 'skipped', 'attempt', 'crashes', 'retry_at', 'error', 'rows_scanned', 'rows_affected', 'duration', 'wal_bytes', 'worker']),
@@ -90,7 +91,7 @@ SELECT results_eq($$SELECT attname::text COLLATE "default" || ' ' || format_type
 -- rights: everybody reads the views and calls the functions; nobody else has any on the tables
 CREATE ROLE regress_tap_user LOGIN;
 SELECT table_privs_are('public', view, 'regress_tap_user', ARRAY['SELECT'], 'everybody may read ' || view || ' and not write it')
-  FROM unnest(ARRAY['backfill_definitions', 'backfill_runs', 'backfill_batches', 'backfill_errors', 'backfill_workers', 'backfill_settings', 'backfill_events', 'backfill_hooks']::name[]) view;
+  FROM unnest(ARRAY['backfill_definitions', 'backfill_runs', 'backfill_active', 'backfill_batches', 'backfill_errors', 'backfill_workers', 'backfill_settings', 'backfill_events', 'backfill_hooks']::name[]) view;
 SELECT schema_privs_are('backfill', 'regress_tap_user', ARRAY[]::text[], 'nobody else may look into the schema backfill');
 SELECT table_privs_are('backfill', relname, 'regress_tap_user', ARRAY[]::text[], 'nobody else has a right on backfill.' || relname)
   FROM pg_class WHERE relnamespace = 'backfill'::regnamespace AND relkind IN ('r', 'v') ORDER BY relname;
@@ -100,7 +101,7 @@ SELECT ok(has_function_privilege('regress_tap_user', oid, 'EXECUTE'), 'everybody
  WHERE pronamespace = 'public'::regnamespace AND proname LIKE 'backfill\_%' ORDER BY proname;
 SET ROLE regress_tap_user;
 SELECT throws_ok('SELECT * FROM backfill.run', '42501', NULL, 'the tables cannot be read');
-SELECT lives_ok('SELECT count(*) FROM ' || v, 'a role without rights reads ' || v) FROM unnest(ARRAY['backfill_definitions', 'backfill_runs', 'backfill_batches', 'backfill_errors', 'backfill_workers', 'backfill_settings', 'backfill_events', 'backfill_hooks']) v;
+SELECT lives_ok('SELECT count(*) FROM ' || v, 'a role without rights reads ' || v) FROM unnest(ARRAY['backfill_definitions', 'backfill_runs', 'backfill_active', 'backfill_batches', 'backfill_errors', 'backfill_workers', 'backfill_settings', 'backfill_events', 'backfill_hooks']) v;
 RESET ROLE;
 
 SELECT * FROM finish();

@@ -55,6 +55,8 @@ note 'a run that moves';
 
 ok(wait_for($node, "SELECT count(*) > 0 FROM backfill_workers WHERE run_id = $id AND state = 'sleeping'"),
 	'a worker sleeps between two batches');
+ok(wait_for($node, "SELECT rate ~ '^[1-9][0-9,]*/s\$' AND progress ~ '^\\[#*-+\\] +\\d+\\.\\d\\d %\$' FROM backfill_active WHERE id = $id"),
+	'backfill_active shows how it moves');
 if ($version >= 170000)
 {
 	ok(wait_for($node, q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'backfill worker'
@@ -93,6 +95,66 @@ is(sql("SELECT count(*), count(DISTINCT pid), bool_and(status = 'completed' AND 
 	'20|2|t', 'so have its batches');
 check_exactly_once($node, $id, 't', 400, 'exactly once');
 ok(wait_for($node, 'SELECT count(*) = 0 FROM backfill_workers'), 'no worker stays');
+
+# ---------------------------------------------------------------------------
+note 'the end of a run';
+
+# The estimate is too high by far: what is done is less than half of it.
+$gate->query('SELECT pg_advisory_lock(9), pg_advisory_lock(11)');
+$node->safe_psql('postgres', q{
+	CREATE TABLE shrunk(id bigint PRIMARY KEY, n int DEFAULT 0) WITH (autovacuum_enabled = off);
+	INSERT INTO shrunk SELECT i FROM generate_series(1, 1000) i;
+	ANALYZE shrunk;
+	DELETE FROM shrunk WHERE id > 400;
+	CREATE TABLE done (step text)});
+$node->safe_psql('postgres', q{SELECT backfill_define('shrunk', 'shrunk', 'UPDATE batch SET n = n + 1', scope => 'n = 0 OR gate(11) = 0',
+	settings => '{"batch_size": 100, "target_batch_time": 0, "sleep": 0, "lock_timeout": "off", "verify": true}',
+	finish => $f$INSERT INTO done VALUES ('one'); -- now it takes time
+		/* so */ SELECT gate(9),
+			'äöü' AS "the second of the statements, with a text that is too long to be shown in full";
+		SELECT 1 / count(*) FROM done WHERE step = 'mended'$f$)});
+$id = start_run($node, 'shrunk');
+my $line = q{id, name, target, status, progress, eta, held_by};
+ok(wait_for($node, "SELECT count(*) = 1 FROM backfill_workers WHERE run_id = $id AND state = 'verifying'"), 'the rows are counted');
+is(value($id, 'wait_reason, progress, eta IS NULL'), 'verifying: counts the rows that are still in scope|99.99|t', 'which shows');
+is(sql('SELECT held_by FROM backfill_active'), 'verifying', 'also in short');
+$gate->query('SELECT pg_advisory_unlock(11)');
+ok(wait_for($node, "SELECT wait_reason LIKE 'finishing 2/3: %' FROM backfill_runs WHERE id = $id"), 'the last step is under way');
+is(value($id, 'wait_reason'), q{finishing 2/3: SELECT gate(9), 'äöü' AS "the second of the statements, with a text that i...},
+	'wait_reason says which statement of how many, in one line');
+is(value($id, 'status, progress, eta IS NULL, rows_scanned, rows_total'), 'running|99.99|t|400|400',
+	'progress says that every batch is done, whatever was estimated');
+is(sql("SELECT $line FROM backfill_active"), "$id|shrunk|shrunk|running|[#########-]  99.99 %||finishing 2/3: SELECT gate(9)...",
+	'so does backfill_active, in short');
+is(sql("SELECT state FROM backfill_workers WHERE run_id = $id"), 'finishing', 'and the worker');
+$gate->query('SELECT pg_advisory_unlock(9)');
+ok(wait_for_status($node, $id, 'failed'), 'the third statement fails');
+is(value($id, 'progress, wait_reason IS NULL, error'), '99.99|t|division by zero', 'a run that failed at its end had all of its batches');
+is(sql('SELECT count(*) FROM backfill_active'), 0, 'it is not active');
+
+$node->safe_psql('postgres', "INSERT INTO done VALUES ('mended')");
+$node->safe_psql('postgres', "SELECT backfill_resume($id)");
+ok(wait_for_status($node, $id, 'completed', through_end => 1), 'resumed, the first completes');
+is(value($id, 'progress, wait_reason IS NULL, rows_total'), '100.00|t|400', 'with all of its rows');
+
+# ---------------------------------------------------------------------------
+note 'what is active';
+
+sql(q{SELECT backfill_define('a_rather_long_name_of_a_definition', 't', 'UPDATE batch SET n = n')});
+my $later = sql(q{SELECT backfill_start('a_rather_long_name_of_a_definition', start_at => now() + interval '1 day')});
+my $after = sql(qq{SELECT backfill_start('shrunk', "after" => ARRAY[$later])});
+is(sql("SELECT id, name, status, progress, rate, eta, held_by FROM backfill_active"),
+	"$later|a_rather_long_name_of_a_definition|pending|[----------]   0.00 %|||\n"
+	. "$after|shrunk|pending|[----------]   0.00 %|||" . (value($after, 'wait_reason') =~ s/^(.{29}).{4,}/$1.../sr),
+	'runs that wait are active, with what holds them');
+is(sql("SET ROLE pg_database_owner; SELECT count(*) FROM backfill_active"), 0, 'who has no rights sees none');
+is(sql("SET ROLE pg_monitor; SELECT count(*) FROM backfill_active"), 2, 'a monitor sees them');
+sql("SELECT backfill_stop($_); SELECT backfill_delete($_)") foreach $after, $later;
+sql(q{SELECT backfill_drop('a_rather_long_name_of_a_definition')});
+is(sql(q{SELECT string_agg(attname, ' ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'backfill_runs'::regclass AND attnum BETWEEN 1 AND 13}),
+	'id name status progress rows_scanned rows_total rows_affected rows_per_second eta wait_reason throttled_by error errors',
+	'backfill_runs begins with what people read first');
+is(sql(q{SELECT attname FROM pg_attribute WHERE attrelid = 'backfill_runs'::regclass AND attnum > 0 ORDER BY attnum DESC LIMIT 1}), 'settings', 'and ends with texts');
 
 # ---------------------------------------------------------------------------
 note 'the statistics';
@@ -142,11 +204,11 @@ $node->safe_psql('postgres', q{SELECT backfill_start('t', start_at => now() + in
 $node->adjust_conf('postgresql.conf', 'shared_preload_libraries', "''");
 $node->adjust_conf('postgresql.conf', 'backfill.max_workers', undef);
 $node->restart;
-is(sql('SELECT count(*) FROM backfill_runs'), '4', 'backfill_runs works');
+is(sql('SELECT count(*) FROM backfill_runs'), '5', 'backfill_runs works');
 is(sql('SELECT count(*) FROM backfill_workers'), '0', 'backfill_workers is empty');
 cmp_ok(sql('SELECT count(*) FROM backfill_batches'), '>', 20, 'backfill_batches works');
 cmp_ok(sql('SELECT count(*) FROM backfill_settings'), '>=', 10, 'backfill_settings works');
-is(sql('SELECT count(*) FROM backfill_definitions'), '3', 'backfill_definitions works');
+is(sql('SELECT count(*) FROM backfill_definitions'), '4', 'backfill_definitions works');
 is(sqlstate($node, q{SELECT backfill_define('later', 't', 'UPDATE batch SET n = n')}), '00000', 'a definition can be made');
 is(sqlstate($node, q{SELECT backfill_drop('later')}), '00000', 'and dropped');
 my $pending = sql('SELECT max(id) FROM backfill_runs');

@@ -26,7 +26,7 @@ foreach my $what ('pause', 'stop', 'stop immediately')
 	$id = start('t', scope => 'false', finish => $finish, settings => '"sleep": 0, "lock_timeout": 0');
 	ok(wait_for($node, $waits), "$what during finish: it is at its second statement");
 	is(sql("SELECT state FROM backfill_workers WHERE run_id = $id"), 'finishing', 'the worker says what it does');
-	like(value($id, 'wait_reason'), qr/verified and finished/, 'so does the run');
+	is(value($id, 'wait_reason'), 'finishing 2/3: SELECT pg_advisory_xact_lock(4711)', 'so does the run');
 	sql($what eq 'pause' ? "SELECT backfill_pause($id)" : $what eq 'stop' ? "SELECT backfill_stop($id)" : "SELECT backfill_stop($id, true)");
 	# only an immediate stop cancels what is in hand
 	$blocker->query('SELECT pg_advisory_unlock(4711)') if $what ne 'stop immediately';

@@ -81,6 +81,8 @@ is(query_ok($node, "SELECT count(*) FROM backfill_preview('purge', rows => 1000)
 	1000, 'a preview shows deleted rows');
 my $explained = query_ok($node, "SELECT * FROM backfill_explain('loud', measure => true); $flush");
 like($explained, qr/^  Rows: 25000 in their ranges, 25000 processed$/m, 'explain has run batches');
+like($explained, qr/^  Also inserted 25000 rows into log by a trigger or a function; in the whole run about \d{6,7}$/m,
+	'explain has counted what the trigger writes');
 like($explained, qr/^  Trigger log: time=\S+ calls=5000$/m, 'explain shows what triggers cost');
 like($explained, qr/^  Locks: ROW EXCLUSIVE on t, ROW EXCLUSIVE on log$/m, 'explain shows locks');
 like($explained, qr/^Warning: trigger log of table t fires for each row that is updated$/m, 'explain warns of the trigger');
@@ -175,6 +177,14 @@ my $run = start_run($node, 'plain');
 ok(wait_for_status($node, $run, 'completed'), 'the run completes');
 my $measured = run_value($node, $run, 'round(extract(epoch FROM finished_at - started_at), 1)');
 diag(sprintf('projected %.1f s, measured %.1f s', $projected, $measured));
+
+# The statistics are from before the run.
+query_ok($node, q{SELECT backfill_define('again', 't', 'UPDATE batch SET n = n + 1', scope => 'n = 1')});
+ok(wait_for($node, q{SELECT count(*) = 1 FROM backfill_explain('again')
+	WHERE "QUERY PLAN" ~ '^Warning: the estimate is a guess: about \d+ rows of table t have been changed since it was analyzed$'}),
+	'explain says that statistics are stale');
+query_ok($node, 'ANALYZE t');
+unlike(query_ok($node, q{SELECT * FROM backfill_explain('again')}), qr/guess|not known/, 'and not when they are fresh');
 is(query_ok($node, 'SELECT count(*) FROM t WHERE n = 1'), $rows, 'every row once, in spite of all that');
 
 $node->stop;
