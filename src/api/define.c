@@ -112,9 +112,6 @@ say_replaced(const DefinitionInfo *before, const DefinitionInfo *now)
 				(errmsg("definition \"%s\" now walks table %s instead of %s", now->name,
 						title_table(now->target), title_table(before->target)),
 				 errdetail("Runs that are there go on as they began.")));
-	else if (strcmp(before->statement, now->statement) != 0)
-		ereport(NOTICE,
-				(errmsg("definition \"%s\" has another statement now", now->name)));
 }
 
 /*
