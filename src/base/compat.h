@@ -12,6 +12,7 @@
 #define BACKFILL_COMPAT_H
 
 #include "access/amapi.h"
+#include "access/heapam.h"
 #include "access/transam.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_proc.h"
@@ -23,6 +24,7 @@
 #include "fmgr.h"
 #include "parser/parse_type.h"
 #include "postmaster/bgworker.h"
+#include "storage/bufmgr.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "storage/sinvaladt.h"
@@ -280,6 +282,24 @@ compat_push_jsonb(JsonbParseState **state, JsonbIteratorToken token, JsonbValue 
 	return all.result;
 }
 #define pushJsonbValue compat_push_jsonb
+#endif
+
+/*
+ * Remove what nobody can see any more from a page of a heap, if it is worth it and
+ * nobody uses it.  From 19 on the visibility map has a say.
+ */
+#if PG_VERSION_NUM >= 190000
+static inline void
+compat_prune_page(Relation rel, Buffer buffer)
+{
+	Buffer		vmbuffer = InvalidBuffer;
+
+	heap_page_prune_opt(rel, buffer, &vmbuffer);
+	if (BufferIsValid(vmbuffer))
+		ReleaseBuffer(vmbuffer);
+}
+#else
+#define compat_prune_page(rel, buffer) heap_page_prune_opt(rel, buffer)
 #endif
 
 /* 18 wants a name and a version in the magic block. */

@@ -37,6 +37,7 @@
 #include "engine/batch.h"
 #include "engine/claim.h"
 #include "engine/hook.h"
+#include "engine/reclaim.h"
 #include "engine/session.h"
 #include "engine/work.h"
 #include "shared/allowance.h"
@@ -106,6 +107,7 @@ run_statement(Worker *worker)
 	if (session->settings.statement_timeout > 0)
 		enable_timeout_after(STATEMENT_TIMEOUT, (int) session->settings.statement_timeout);
 
+	running.progress.trail = reclaim_watch(session, &worker->reclaim);
 	lockwait_begin();
 	rows = statement_execute(work->statements[batch->start_inclusive], params,
 							 &running.progress);
@@ -194,6 +196,7 @@ batch_run(Session *session, void *arg)
 	HookEvent	event;
 	int64		rows_scanned = hand->batch->rows_scanned;
 	int64		rows_affected;
+	FullTransactionId xid;
 
 	(void) worker_slot_take_yield();
 	worker_slot_show(WORKER_RUNNING, hand->batch->number, hand->batch->attempt);
@@ -227,7 +230,9 @@ batch_run(Session *session, void *arg)
 		ForceSyncCommit();
 	if (!worker_slot_noticed() && !hand->in_quarantine && !hooked)
 		next = claim_next_batch(worker);
+	xid = GetTopFullTransactionIdIfAny();
 	session_commit(session);
+	reclaim_enqueue(session, &worker->reclaim, xid);
 
 	allowance_settle(rows_affected);
 

@@ -9,6 +9,7 @@
 #define BACKFILL_ENGINE_CLAIM_H
 
 #include "engine/hook.h"
+#include "engine/reclaim.h"
 #include "engine/session.h"
 #include "engine/work.h"
 #include "store/batch.h"
@@ -38,6 +39,7 @@ typedef struct Worker
 	Session		session;
 	Work		work;
 	Hand		hand;
+	Reclaim		reclaim;
 } Worker;
 
 /* Who claims a batch, as it is written into the row of the batch. */

@@ -351,6 +351,7 @@ work_on(Worker *worker)
 	hand->in_trouble = hand->in_trouble && retried;
 	if (hand->pinned != 0)
 		batch_note_pinned(worker);
+	reclaim_some(session, &worker->reclaim);
 	sleep_between(worker);
 }
 

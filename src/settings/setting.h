@@ -39,6 +39,7 @@ typedef struct RunSettings
 	int64		preset;			/* one of the PRESET_ values below */
 	int64		target_batch_time;
 	int64		max_batch_time;
+	int64		reuse_space;	/* boolean */
 	int64		min_batch_size;
 	int64		max_batch_size;
 	RateLimit	rate_limit;

@@ -49,6 +49,7 @@
 #include "walk/choice.h"
 #include "walk/graft.h"
 #include "walk/statement.h"
+#include "walk/trail.h"
 #include "walk/walk.h"
 
 struct Statement
@@ -376,7 +377,11 @@ remember_query(QueryDesc *desc, int eflags)
 	else
 		standard_ExecutorStart(desc, eflags);
 	if (watched && list_member_ptr(watched->stmts, desc->plannedstmt))
+	{
 		watched->query = desc;
+		if (watched->trail && !(eflags & EXEC_FLAG_EXPLAIN_ONLY))
+			trail_follow(watched->trail, desc);
+	}
 }
 
 /* Forget the query when it ends. */
@@ -442,18 +447,20 @@ run_all(Statement *statement, ParamListInfo params, StatementProgress *progress)
  * Run the user's statements with the key range in params, in the current
  * transaction.  Returns the rows processed: of several statements, the most
  * that one of them processed.  Meanwhile *progress, unless that is NULL, is for
- * statement_progress; after an error nothing is remembered.
+ * statement_progress; after an error nothing is remembered.  What is changed is
+ * noted in its trail, if it has one.
  */
 uint64
 statement_execute(Statement *statement, ParamListInfo params, StatementProgress *progress)
 {
 	StatementProgress *outer = watched;
-	uint64		rows;
+	volatile uint64 rows = 0;
 
 	if (progress == NULL)
 		return run_all(statement, params, NULL);
 	install_hooks();
-	memset(progress, 0, sizeof(StatementProgress));
+	progress->stmts = NIL;
+	progress->query = NULL;
 	watched = progress;
 	PG_TRY();
 	{
@@ -461,7 +468,10 @@ statement_execute(Statement *statement, ParamListInfo params, StatementProgress 
 	}
 	PG_FINALLY();
 	{
-		memset(progress, 0, sizeof(StatementProgress));
+		progress->stmts = NIL;
+		progress->query = NULL;
+		if (progress->trail)
+			trail_end();
 		watched = outer;
 	}
 	PG_END_TRY();

@@ -1,0 +1,251 @@
+/*-------------------------------------------------------------------------
+ *
+ * reclaim.c
+ *	  Space that committed batches have freed is used by the next ones.
+ *
+ * An UPDATE leaves the old version of a row where it was until nobody can see it any
+ * more; then any visitor of the page may remove it, but nobody visits the pages that
+ * a walk has left behind, and what becomes free there is not known to those who look for
+ * space.  So a rewrite of a table doubles it.
+ *
+ * A worker therefore notes the pages that its batch changes (walk/trail.c), and when the
+ * batch is committed and its transaction is older than every snapshot, it has the
+ * server prune them, as any reader of the page would, and enters what is free into the
+ * free space map.  The new versions of the following batches then go there.  With other
+ * workers on the run that is a few batches later, since each of their transactions may see
+ * the old versions: what cannot be pruned yet waits in a queue.
+ *
+ * None of this is needed for anything to be right.  A page in use is left out, a table
+ * that somebody locks, too, and what the queue cannot hold is left to VACUUM.  Only heaps
+ * are pruned.  It is done between two batches, in a transaction without an id, whose errors
+ * cost the queue and nothing else.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/relation.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/freespace.h"
+#include "storage/lmgr.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "base/compat.h"
+#include "engine/reclaim.h"
+
+/* Pages that may wait, and the batches. */
+#define MOST_PAGES		1048576
+#define MOST_BATCHES	256
+/* Pages that are pruned before the next batch. */
+#define PAGES_AT_ONCE	8192
+/* Less space than this, in bytes, is of no use to anybody. */
+#define LEAST_SPACE		(BLCKSZ / 32)
+
+/* What a committed batch has left. */
+typedef struct Remains
+{
+	MemoryContext context;		/* holds it */
+	FullTransactionId xid;
+	List	   *pages;			/* TrailPages *, sorted */
+	int			table;			/* which of them is next */
+	int			block;			/* and which of its blocks */
+} Remains;
+
+/* What is to note the pages of the next statement, or NULL if that is not wanted. */
+Trail *
+reclaim_watch(Session *session, Reclaim *reclaim)
+{
+	reclaim_forget(reclaim);
+	if (!session->settings.reuse_space)
+		return NULL;
+	reclaim->context = AllocSetContextCreate(session->context, "backfill trail",
+											 ALLOCSET_SMALL_SIZES);
+	trail_begin(&reclaim->trail, reclaim->context);
+	return &reclaim->trail;
+}
+
+/* The batch in hand has not been committed, or its pages are of no interest. */
+void
+reclaim_forget(Reclaim *reclaim)
+{
+	if (reclaim->context)
+		MemoryContextDelete(reclaim->context);
+	reclaim->context = NULL;
+}
+
+static int64
+count_pages(const Remains *remains)
+{
+	int64		n = 0;
+	ListCell   *lc;
+
+	foreach(lc, remains->pages)
+		n += ((TrailPages *) lfirst(lc))->n;
+	return n;
+}
+
+static void
+drop_first(Reclaim *reclaim)
+{
+	Remains    *first = linitial(reclaim->queue);
+
+	reclaim->pages -= count_pages(first);
+	reclaim->queue = list_delete_first(reclaim->queue);
+	MemoryContextDelete(first->context);
+}
+
+/* The batch in hand is committed, by that transaction. */
+void
+reclaim_enqueue(Session *session, Reclaim *reclaim, FullTransactionId xid)
+{
+	Remains    *remains;
+	MemoryContext old;
+
+	if (reclaim->context == NULL || reclaim->trail.pages == NIL || !FullTransactionIdIsValid(xid))
+	{
+		reclaim_forget(reclaim);
+		return;
+	}
+	trail_sort(&reclaim->trail);
+	old = MemoryContextSwitchTo(reclaim->context);
+	remains = palloc0(sizeof(Remains));
+	remains->context = reclaim->context;
+	remains->xid = xid;
+	remains->pages = reclaim->trail.pages;
+	MemoryContextSwitchTo(session->context);
+	reclaim->queue = lappend(reclaim->queue, remains);
+	MemoryContextSwitchTo(old);
+	reclaim->context = NULL;
+	reclaim->pages += count_pages(remains);
+	while (reclaim->pages > MOST_PAGES || list_length(reclaim->queue) > MOST_BATCHES)
+		drop_first(reclaim);
+}
+
+/* Prune a page, unless somebody uses it, and say how much is free there. */
+static void
+prune_page(Relation rel, BlockNumber block)
+{
+	Buffer		buffer = ReadBuffer(rel, block);
+	Size		space;
+
+	compat_prune_page(rel, buffer);
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	space = PageGetHeapFreeSpace(BufferGetPage(buffer));
+	UnlockReleaseBuffer(buffer);
+	if (space >= LEAST_SPACE)
+		RecordPageWithFreeSpace(rel, block, space);
+}
+
+/* The table, locked; NULL when it is not to be had, or is none of ours. */
+static Relation
+open_table(Oid relid)
+{
+	Relation	rel;
+
+	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		return NULL;
+	rel = try_relation_open(relid, NoLock);
+	if (rel == NULL)
+	{
+		UnlockRelationOid(relid, AccessShareLock);
+		return NULL;
+	}
+	if (rel->rd_rel->relkind == RELKIND_RELATION && rel->rd_tableam == GetHeapamTableAmRoutine())
+		return rel;
+	relation_close(rel, AccessShareLock);
+	return NULL;
+}
+
+/*
+ * Prune pages of the table from *next on, at most so many.  Returns how many there
+ * were, or -1 when the transaction that changed them is not old enough.
+ */
+static int
+prune_table(const TrailPages *pages, int *next, FullTransactionId xid, int most)
+{
+	Relation	rel = open_table(pages->relid);
+	BlockNumber nblocks;
+	int			first = *next;
+	int			last;
+
+	if (rel == NULL)
+	{
+		*next = pages->n;
+		return 0;
+	}
+	if (!GlobalVisCheckRemovableFullXid(rel, xid))
+	{
+		relation_close(rel, AccessShareLock);
+		return -1;
+	}
+
+	/* it may have been truncated since */
+	nblocks = RelationGetNumberOfBlocks(rel);
+	for (last = first; last < pages->n && last - first < most && pages->blocks[last] < nblocks; last++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		prune_page(rel, pages->blocks[last]);
+	}
+	if (last > first)
+		FreeSpaceMapVacuumRange(rel, pages->blocks[first], pages->blocks[last - 1] + 1);
+	*next = last < pages->n && pages->blocks[last] >= nblocks ? pages->n : last;
+	relation_close(rel, AccessShareLock);
+	return last - first;
+}
+
+/* In a transaction of its own: prune what can be pruned, up to a limit. */
+static void
+prune(Session *session, void *arg)
+{
+	Reclaim    *reclaim = (Reclaim *) arg;
+	int			left = PAGES_AT_ONCE;
+
+	session_begin(session);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	while (reclaim->queue != NIL && left > 0)
+	{
+		Remains    *first = linitial(reclaim->queue);
+		TrailPages *pages = list_nth(first->pages, first->table);
+		int			n = prune_table(pages, &first->block, first->xid, left);
+
+		if (n < 0)
+			break;
+		left -= n;
+		reclaim->pruned += n;
+		if (first->block < pages->n)
+			continue;
+		first->block = 0;
+		if (++first->table == list_length(first->pages))
+			drop_first(reclaim);
+	}
+	PopActiveSnapshot();
+	session_commit(session);
+}
+
+/*
+ * Between two batches, with nothing held: clear up after batches that everybody sees
+ * as committed.
+ */
+void
+reclaim_some(Session *session, Reclaim *reclaim)
+{
+	ErrorData  *error;
+
+	if (reclaim->queue == NIL)
+		return;
+	error = session_try(session, prune, reclaim);
+	if (error == NULL)
+		return;
+	while (reclaim->queue != NIL)
+		drop_first(reclaim);
+	ereport(DEBUG1,
+			(errmsg_internal("could not prune what batches have left: %s", error->message)));
+}

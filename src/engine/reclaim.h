@@ -1,0 +1,31 @@
+/*-------------------------------------------------------------------------
+ *
+ * reclaim.h
+ *	  Space that committed batches have freed is used by the next ones.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_ENGINE_RECLAIM_H
+#define BACKFILL_ENGINE_RECLAIM_H
+
+#include "nodes/pg_list.h"
+
+#include "engine/session.h"
+#include "walk/trail.h"
+
+/* What a worker has to clear up.  All zero to begin with. */
+typedef struct Reclaim
+{
+	MemoryContext context;		/* of the batch in hand, with its trail; or NULL */
+	Trail		trail;
+	List	   *queue;			/* what committed batches have left, oldest first */
+	int64		pages;			/* in the queue */
+	int64		pruned;			/* pages, so far */
+} Reclaim;
+
+extern Trail *reclaim_watch(Session *session, Reclaim *reclaim);
+extern void reclaim_forget(Reclaim *reclaim);
+extern void reclaim_enqueue(Session *session, Reclaim *reclaim, FullTransactionId xid);
+extern void reclaim_some(Session *session, Reclaim *reclaim);
+
+#endif							/* BACKFILL_ENGINE_RECLAIM_H */

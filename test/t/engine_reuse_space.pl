@@ -1,0 +1,98 @@
+# reuse_space: what committed batches have freed is used by the next ones, so that a
+# rewrite leaves the table as large as it was.
+
+use strict;
+use warnings;
+
+use BackfillTest;
+use BackfillTest::OneNode;
+use Test::More;
+
+one_node('main', conf => "autovacuum = off\n");
+sql('CREATE EXTENSION amcheck');
+
+# The size of a table and its partitions, in pages.
+sub pages { return sql("SELECT sum(pg_relation_size(relid)) / 8192 FROM (SELECT relid FROM pg_partition_tree('$_[0]') UNION SELECT '$_[0]'::regclass) t"); }
+
+my $settings = '{"batch_size": 1000, "target_batch_time": 0, "sleep": 0%s}';
+my $number = 0;
+
+# A new table of 100,000 rows, and a definition that changes all of them.
+sub table
+{
+	my ($more, %opts) = @_;
+	my $table = 't' . ++$number;
+	my $statement = $opts{statement} || 'UPDATE batch SET n = n + 1';
+
+	sql("CREATE TABLE $table (id bigint PRIMARY KEY, n int NOT NULL DEFAULT 0, pad text)" . ($opts{parted} ? ' PARTITION BY RANGE (id)' : ''));
+	sql(map { "CREATE TABLE ${table}_$_ PARTITION OF $table FOR VALUES FROM (@{[$_ * 25000 + 1]}) TO (@{[$_ * 25000 + 25001]})" } 0 .. 3) if $opts{parted};
+	sql("INSERT INTO $table SELECT i, 0, repeat('x', 60) FROM generate_series(1, 100000) i");
+	sql("CREATE INDEX ON $table (n)") if $opts{indexed};
+	sql("VACUUM ANALYZE $table");
+	sql(qq{SELECT backfill_define('$table', '$table', '$statement', settings => '@{[sprintf $settings, $more]}')});
+	return $table;
+}
+
+# Run it, and how many times as large the table is then.
+sub growth
+{
+	my ($table) = @_;
+	my $before = pages($table);
+	my $id = start_run($node, $table);
+
+	wait_for_status($node, $id, 'completed') or return 1e9;
+	return pages($table) / $before;
+}
+
+# The table is sound, and every row was changed once.
+sub check
+{
+	my ($table, $name) = @_;
+	is(sql("SELECT count(*) FILTER (WHERE n = 1), count(*) FROM $table"), '100000|100000', "$name: every row once");
+	my $leaves = "(SELECT relid FROM pg_partition_tree('$table') WHERE isleaf UNION SELECT '$table'::regclass WHERE NOT EXISTS (SELECT FROM pg_partition_tree('$table')))";
+	is(sql("SELECT count(*) FROM $leaves l, verify_heapam(l.relid)"), 0, "$name: the heap is sound");
+	sql("SELECT bt_index_check(indexrelid, true) FROM pg_index WHERE indrelid IN (SELECT relid FROM $leaves l)");
+	return;
+}
+
+foreach my $case ([ 'one worker', '', 1.15 ], [ 'two workers', ', "workers": 2', 1.4 ], [ 'partitions', '', 1.25, parted => 1 ],
+	[ 'a secondary index', '', 1.2, indexed => 1 ], [ 'with a join', '', 1.15, statement => 'UPDATE batch SET n = n + x FROM (VALUES (1)) v (x)' ],
+	[ 'in a WITH', '', 1.15, statement => 'WITH c AS (UPDATE batch SET n = n + 1 RETURNING id) SELECT count(*) FROM c' ])
+{
+	my ($name, $more, $most, %opts) = @$case;
+	my $table = table($more, %opts);
+	my $growth = growth($table);
+
+	cmp_ok($growth, '<', $most, sprintf('%s: %.2f times as large afterwards', $name, $growth));
+	check($table, $name);
+}
+
+my $table = table(', "reuse_space": false');
+my $growth = growth($table);
+cmp_ok($growth, '>', 1.8, sprintf('without: %.2f times', $growth));
+check($table, 'without');
+
+# Rows that a purge has removed make room for others at once.
+$table = table('', statement => 'DELETE FROM batch WHERE id % 2 = 0');
+my $before = pages($table);
+my $id = start_run($node, $table);
+wait_for_status($node, $id, 'completed');
+sql("INSERT INTO $table SELECT i, 1, repeat('x', 60) FROM generate_series(200001, 240000) i");
+is(pages($table), $before, 'a purge makes room for what is inserted');
+
+# While somebody may still see the old versions, nothing is removed.
+$table = table('');
+my $reader = session($node);
+$reader->query('BEGIN ISOLATION LEVEL REPEATABLE READ');
+is($reader->query("SELECT sum(n) FROM $table"), '0', 'a session has a snapshot');
+$growth = growth($table);
+cmp_ok($growth, '>', 1.8, sprintf('the table grows beside it: %.2f times', $growth));
+is($reader->query("SELECT count(*), sum(n) FROM $table"), '100000|0', 'which still sees every row as it was');
+$reader->query('COMMIT');
+check($table, 'beside a snapshot');
+
+unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/could not prune|PANIC|terminated by signal/, 'nothing went wrong');
+
+$reader->quit;
+$node->stop;
+done_testing();
