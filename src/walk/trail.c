@@ -142,9 +142,13 @@ static bool
 tap_changes(PlanState *plan, void *arg)
 {
 	Trail	   *trail = (Trail *) arg;
-	PlanState  *source = plan ? outerPlanState(plan) : NULL;
+	PlanState  *source;
 
-	if (plan && IsA(plan, ModifyTableState) && source &&
+	/* of a sub-select that the planner has done without */
+	if (plan == NULL)
+		return false;
+	source = outerPlanState(plan);
+	if (IsA(plan, ModifyTableState) && source &&
 		((ModifyTableState *) plan)->operation != CMD_INSERT &&
 		source->ExecProcNodeReal != run_tapped)
 	{

@@ -57,6 +57,7 @@ sub check
 
 foreach my $case ([ 'one worker', '', 1.15 ], [ 'two workers', ', "workers": 2', 1.4 ], [ 'partitions', '', 1.25, parted => 1 ],
 	[ 'a secondary index', '', 1.2, indexed => 1 ], [ 'with a join', '', 1.15, statement => 'UPDATE batch SET n = n + x FROM (VALUES (1)) v (x)' ],
+	[ 'with sub-selects', '', 1.15, statement => 'UPDATE batch SET n = n + 1 WHERE id IN (SELECT t.id FROM t1 t WHERE t.id > 0) OR EXISTS (SELECT FROM t1 WHERE t1.id = batch.id)' ],
 	[ 'in a WITH', '', 1.15, statement => 'WITH c AS (UPDATE batch SET n = n + 1 RETURNING id) SELECT count(*) FROM c' ])
 {
 	my ($name, $more, $most, %opts) = @$case;
