@@ -294,7 +294,7 @@ compat_prune_page(Relation rel, Buffer buffer)
 {
 	Buffer		vmbuffer = InvalidBuffer;
 
-	heap_page_prune_opt(rel, buffer, &vmbuffer);
+	heap_page_prune_opt(rel, buffer, &vmbuffer, false);
 	if (BufferIsValid(vmbuffer))
 		ReleaseBuffer(vmbuffer);
 }
