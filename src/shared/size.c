@@ -18,10 +18,12 @@
  *	- it grows by half at most, from one batch to the next; twofold while a batch takes
  *	  but a part of the target,
  *	- it stays where it is when that would change little, so that noise does
- *	  not move it, and
+ *	  not move it,
  *	- after a batch of more than five times the target it is cut at once, by
  *	  what that batch says, and what was known before is forgotten; unless that batch
- *	  took long for its fixed cost.
+ *	  took long for its fixed cost, and
+ *	- where all batches have the same size and that may be wrong, a larger one is
+ *	  tried now and then.
  *
  * In a stretch of the walk where nothing is in scope a batch costs next to
  * nothing, and says nothing about those that follow: the steps there have a
@@ -48,6 +50,8 @@
 #define TOO_LONG	5
 #define DEEPEST_CUT	10
 #define FIRST_PART	10
+/* How much larger a batch is that is to tell whether small ones are worth it. */
+#define PROBE			3
 /* Sizes that tell about one another are within this factor. */
 #define ALIKE		2.5
 /* Sizes that tell a fixed cost from that of rows are not within this one. */
@@ -113,8 +117,9 @@ median(double *values, int n)
 }
 
 /*
- * Fit the fixed cost of a batch and the cost of a row.  Where the samples tell
- * nothing about it, because all have about the same size, both stay what they were.
+ * Fit the fixed cost of a batch and the cost of a row, each less what may be noise.
+ * Where the samples tell too little about them, because all have about the same size, they
+ * stay what they were.
  */
 static void
 fit(SizeControl *control)
@@ -124,6 +129,9 @@ fit(SizeControl *control)
 	double		mean = 0;
 	double		spread = 0;
 	double		row;
+	double		fixed;
+	double		noise;
+	double		error;
 	int			n = control->nsamples;
 	int			pairs = 0;
 
@@ -148,13 +156,18 @@ fit(SizeControl *control)
 		rests[i] = control->samples[i].duration - row * control->samples[i].rows;
 		spread += Square(control->samples[i].rows - mean);
 	}
-	control->fixed = Max(median(rests, n), 0);
-
-	/* what of the slope is not noise */
+	spread = Max(spread, 1);
+	fixed = Max(median(rests, n), 0);
 	for (int i = 0; i < n; i++)
-		rests[i] = fabs(rests[i] - control->fixed);
-	row -= 2 * MAD_TO_DEVIATION * median(rests, n) / sqrt(Max(spread, 1));
-	control->row = Max(row, LEAST_COST);
+		rests[i] = fabs(rests[i] - fixed);
+
+	/* by how much noise may have moved either */
+	noise = 2 * MAD_TO_DEVIATION * median(rests, n);
+	error = noise * sqrt(1.0 / n + Square(mean) / spread);
+	if (error > Max(fixed, control->aim.target) / 2)
+		return;
+	control->fixed = Max(fixed - error, 0);
+	control->row = Max(row - noise / sqrt(spread), LEAST_COST);
 }
 
 /* What a row costs, by the 90th percentile of the batches of like size. */
@@ -229,6 +242,29 @@ wanted_size(SizeControl *control)
 }
 
 /*
+ * Whether to try a larger batch for once, because it matters what a batch costs
+ * whatever its size, and batches that all have the same do not tell: after a few where those of
+ * the least size are too long, and after a while where the fixed cost is known to be much.
+ */
+static bool
+is_time_to_probe(const SizeControl *control, double size)
+{
+	bool		too_long = size < control->aim.min;
+
+	if (control->nsamples < (too_long ? ENOUGH_PAIRS : SIZE_SAMPLES) ||
+		(!too_long && control->fixed < control->aim.target / FAR_BELOW))
+		return false;
+	for (int i = 0; i < control->nsamples; i++)
+	{
+		double		rows = control->samples[i].rows;
+
+		if (rows > control->size * DIFFERENT || rows * DIFFERENT < control->size)
+			return false;
+	}
+	return true;
+}
+
+/*
  * Whether a larger batch took little longer than this one, so that most of its time is
  * a fixed cost.  One that was much faster tells of another part of the table.
  */
@@ -263,7 +299,7 @@ size_note(SizeControl *control, int64 rows, int64 duration)
 		return 0;
 	add_sample(control, rows, duration);
 	fit(control);
-	if (duration > TOO_LONG * Max(target, 2 * control->fixed))
+	if (duration > TOO_LONG * Max(target, 2 * control->fixed) && control->size > control->aim.min)
 	{
 		if (smaller_is_in_vain(control, rows, duration))
 			return 0;
@@ -275,6 +311,11 @@ size_note(SizeControl *control, int64 rows, int64 duration)
 	size = wanted_size(control);
 	if (size == 0)
 		return 0;
+	if (control->aim.longest == 0 && is_time_to_probe(control, size))
+	{
+		control->size = Min(control->size * PROBE, control->aim.max);
+		return 0;
+	}
 	growth = control->fixed_rules || duration < target / FAR_BELOW ? FAST_GROWTH : GROWTH;
 	band = control->fixed_rules ? WIDE_BAND : DEAD_BAND;
 	if (size < control->aim.min || size > control->aim.max)
