@@ -53,6 +53,7 @@ says(q{pause('t')}, $id, ': pauses after the batch in hand', 'backfill_pause');
 ok(wait_for_status($node, $id, 'paused'), 'is carried out');
 says(q{pause('t')}, $id, ' is paused already', 'once more is no error');
 says(q{resume('t')}, $id, ': goes on', 'backfill_resume');
+ok(sleeps($id), 'it sleeps again');
 says("stop($id)", $id, ': stops after the batch in hand', 'a number is an id');
 ok(wait_for_status($node, $id, 'stopped'), 'is carried out');
 says(q{stop('t')}, $id, ' is stopped already', 'the latest run, when none is active');
