@@ -196,6 +196,9 @@ SELECT l FROM explain('added') l WHERE l ~ '^  Rows|^Warning|Hint';
 SELECT "QUERY PLAN" FROM backfill_explain('added', NULL, true) WHERE "QUERY PLAN" ~ '^  Rows: about|^Warning|Hint';
 SELECT define('added', 'contacts', 'UPDATE batch SET added = 1', 'added IS NULL AND id % 10 = 0');
 SELECT m[2]::numeric / m[1]::numeric BETWEEN 0.09 AND 0.11 FROM backfill_explain('added', NULL, true), regexp_match("QUERY PLAN", '([0-9]+) in the range, ([0-9]+) of them in scope, as measured') m WHERE m IS NOT NULL;
+-- in a scope with a sub-select, too
+SELECT define('added', 'contacts', 'UPDATE batch SET added = 1', 'EXISTS (SELECT FROM archive a WHERE a.n = batch.added)');
+SELECT l FROM explain('added') l WHERE l ~ '^Warning: the estimate';
 ANALYZE contacts;
 SELECT define('added', 'contacts', 'UPDATE batch SET added = 1', 'added IS NULL');
 SELECT l FROM explain('added') l WHERE l ~ '^  Rows|^Warning|Hint';

@@ -266,12 +266,14 @@ runs_of_caller(StoreSession *session, Oid caller)
 	uint64		n;
 	RunOwner   *runs = store_control_runs(session, &n);
 	List	   *result = NIL;
+	MemoryContext old = MemoryContextSwitchTo(session->caller);
 
 	for (uint64 i = 0; i < n; i++)
 	{
 		if (has_privs_of_role(caller, runs[i].owner))
 			result = lappend(result, &runs[i]);
 	}
+	MemoryContextSwitchTo(old);
 	return result;
 }
 

@@ -76,8 +76,16 @@ estimate_scope_columns(Rehearsal *rehearsal)
 	Query	   *parsed = linitial_node(Query,
 									   statement_queries(prepare_query(rehearsal, rehearsal->def->scope)));
 	Bitmapset  *columns = NULL;
+	ListCell   *lc;
 
-	pull_varattnos(parsed->jointree->quals, 1, &columns);
+	/* which pull_varattnos itself cannot find where there are sub-selects */
+	foreach(lc, pull_vars_of_level(parsed->jointree->quals, 0))
+	{
+		Var		   *var = lfirst_node(Var, lc);
+
+		if (var->varno == 1)
+			columns = bms_add_member(columns, var->varattno - FirstLowInvalidHeapAttributeNumber);
+	}
 	return columns;
 }
 

@@ -85,7 +85,8 @@ foreach my $clamp ([ $low, 50, 'low', qr/^batches of min_batch_size, 50 rows, ta
 {
 	my ($run, $size, $name, $said) = @$clamp;
 	my $from = 4;
-	is(sql("SELECT min(rows_scanned) || ' ' || max(rows_scanned) FROM backfill_batches WHERE run_id = $run AND number >= $from
+	# one in 11 batches of the least size is larger, to see whether a smaller one is worth it
+	is(sql("SELECT min(rows_scanned) || ' ' || percentile_disc(0.8) WITHIN GROUP (ORDER BY rows_scanned) FROM backfill_batches WHERE run_id = $run AND number >= $from
 		AND number < (SELECT max(number) FROM backfill_batches WHERE run_id = $run)"), "$size $size", "$name: the size is clamped");
 	like(sql("SELECT reason FROM backfill_events WHERE run_id = $run AND kind = 'pace'"), $said, "$name: which is said once");
 	is(sql("SELECT count(*) FROM backfill_events WHERE run_id = $run AND kind = 'pace'"), 1, "$name: and not again");
