@@ -39,6 +39,7 @@
 #include "engine/hook.h"
 #include "engine/reclaim.h"
 #include "engine/session.h"
+#include "engine/waiters.h"
 #include "engine/work.h"
 #include "shared/allowance.h"
 #include "shared/run_slot.h"
@@ -138,6 +139,7 @@ run_and_measure(Worker *worker)
 	uint64		wal = pgWalUsage.wal_bytes;
 	int64		rows_scanned = hand->batch->rows_scanned;
 	int64		duration;
+	int64		waited;
 
 	hand->wal_before = wal;
 	result->started_at = GetCurrentTimestamp();
@@ -156,8 +158,9 @@ run_and_measure(Worker *worker)
 	/* its own time: waiting for locks says nothing about the size */
 	duration = result->finished_at - result->started_at - hand->lock_wait;
 	hand->wal_before = 0;
+	waited = worker->session.settings.yield_after > 0 ? waiters_longest() : 0;
 	hand->pinned = allowance_measure(rows_scanned, result->rows_affected, result->wal_bytes,
-									 duration, worker->session.run->scope != NULL);
+									 duration, waited, worker->session.run->scope != NULL);
 }
 
 /* Put down in the batch's row that it is done. */

@@ -147,6 +147,16 @@ look_at_fixed_cost(const PaceView *view, Throttle *softly)
 						  view->fixed / 1000));
 }
 
+/* Sessions wait for rows of batches, so that these are shorter. */
+static void
+look_at_waits(const PaceView *view, Throttle *softly)
+{
+	if (view->eased > 0)
+		throttle(softly, "foreground",
+				 psprintf("sessions wait for its batches, which are to take %.0f ms for that",
+						  Max(view->eased / 1000, 1)));
+}
+
 /* Say that the number of workers has changed. */
 static void
 note_scale(StoreSession *session, const RunInfo *run, int before, int after, double load)
@@ -369,6 +379,7 @@ governor_set_pace(StoreSession *session, RunInfo *run, Governor *governor, int l
 	look_at_probe(run, settings, &view, pace, &why);
 	look_at_health(&governor->health, settings, pace, &why, &softly);
 	look_at_limits(&view, &why);
+	look_at_waits(&view, &softly);
 	look_at_fixed_cost(&view, &softly);
 
 	governor->batch_size = run->batch_size;

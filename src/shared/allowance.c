@@ -523,13 +523,13 @@ allowance_wrote(int64 wal_bytes)
 
 /*
  * The statement of the batch in hand took so many microseconds, and wrote so much
- * WAL, whatever becomes of it.  To be called before the next batch is claimed,
+ * WAL, whatever becomes of it, and sessions waited so long for its rows.  To be called before the next batch is claimed,
  * which is to have the size that follows from that.  Returns -1 or 1 when the
  * batch size is newly pinned at its lower or upper limit.
  */
 int
 allowance_measure(int64 rows_scanned, int64 rows_affected, int64 wal_bytes,
-			 int64 duration, bool has_scope)
+			 int64 duration, int64 waited, bool has_scope)
 {
 	RunPace    *p;
 	int			pinned = 0;
@@ -549,6 +549,8 @@ allowance_measure(int64 rows_scanned, int64 rows_affected, int64 wal_bytes,
 			p->wal_per_row = p->wal_per_row == 0 ? per_row :
 				WEIGHT * per_row + (1 - WEIGHT) * p->wal_per_row;
 		}
+		size_ease(&p->size, waited, (double) (GetCurrentTimestamp() - p->eased_at) / USECS_PER_SEC);
+		p->eased_at = GetCurrentTimestamp();
 		if (rows_affected == 0 && has_scope)
 			size_note_empty(&p->size, rows_scanned, duration);
 		else

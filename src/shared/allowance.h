@@ -19,7 +19,7 @@ extern void allowance_release(void);
 extern void allowance_attach(void);
 extern void allowance_wrote(int64 wal_bytes);
 extern int	allowance_measure(int64 rows_scanned, int64 rows_affected, int64 wal_bytes,
-							  int64 duration, bool has_scope);
+							  int64 duration, int64 waited, bool has_scope);
 extern void allowance_settle(int64 rows_affected);
 
 #endif							/* BACKFILL_SHARED_ALLOWANCE_H */

@@ -247,6 +247,7 @@ pace_look(Oid database, int64 run_id, PaceView *view)
 		view->rate = run->rate;
 		view->size = p->size.size;
 		view->fixed = p->size.fixed_rules ? p->size.fixed : 0;
+		view->eased = p->size.target < p->size.aim.target / 2 ? p->size.target : 0;
 		view->limited_by = limited_by(p, &view->limit);
 		view->probe = p->probe;
 		strlcpy(view->probe_reason, p->probe_reason, PACE_REASON_SIZE);

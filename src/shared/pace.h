@@ -17,6 +17,7 @@ typedef struct PaceView
 	double		rate;			/* rows per second, or -1 while unknown */
 	int64		size;			/* of the batches, or 0 */
 	double		fixed;			/* microseconds that rule that size, or 0 */
+	double		eased;			/* the time of batches, in microseconds, if sessions wait for them; or 0 */
 	PaceLimit	limited_by;		/* what its workers wait for */
 	RateLimit	limit;			/* that limit */
 	ProbeVerdict probe;

@@ -116,6 +116,7 @@ typedef struct RunPace
 	TimestampTz set_at;
 	TimestampTz opened_at;		/* when the run took this slot */
 	SizeControl size;
+	TimestampTz eased_at;		/* when it was last asked who waits */
 
 	/* ledgers: the run's own, and its part of what all runs use */
 	bool		rows_known;		/* what was used before this slot was taken */

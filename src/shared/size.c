@@ -25,6 +25,10 @@
  *	- where all batches have the same size and that may be wrong, a larger one is
  *	  tried now and then.
  *
+ * Where sessions wait for the rows of batches, the target is less than the one that was set:
+ * it is halved with each batch that somebody waits for, or cut to an eighth if that is
+ * long, and doubles in some seconds in which nobody does.
+ *
  * In a stretch of the walk where nothing is in scope a batch costs next to
  * nothing, and says nothing about those that follow: the steps there have a
  * size of their own, the stride, which doubles until it is limited, too, by the
@@ -52,6 +56,14 @@
 #define FIRST_PART	10
 /* How much larger a batch is that is to tell whether small ones are worth it. */
 #define PROBE			3
+/*
+ * A wait of a session for a batch, one that is long, and the time of batches below which nobody is asked to go
+ * for others, in microseconds; and the seconds without a wait in which that time doubles.
+ */
+#define NOTABLE_WAIT	1000
+#define LONG_WAIT		20000
+#define LEAST_TARGET	2000
+#define RECOVERY		10
 /* Sizes that tell about one another are within this factor. */
 #define ALIKE		2.5
 /* Sizes that tell a fixed cost from that of rows are not within this one. */
@@ -95,6 +107,7 @@ size_aim(SizeControl *control, const SizeAim *aim, int64 found)
 		found = control->aim.start == aim->start ? control->size : 0;
 	memset(control, 0, sizeof(SizeControl));
 	control->aim = *aim;
+	control->target = aim->target;
 	control->size = aim->target == 0 ? aim->start :
 		found > 0 ? clamp(control, found) : first_size(aim);
 }
@@ -230,12 +243,12 @@ wanted_size(SizeControl *control)
 	double		cost = typical_cost(control);
 	double		size;
 
-	control->fixed_rules = fixed > control->aim.target / 2 && fixed >= SIZE_NOTABLE;
+	control->fixed_rules = fixed > control->target / 2 && fixed >= SIZE_NOTABLE;
 	if (control->fixed_rules)
 		cost = control->row;
 	if (cost == 0)
 		return 0;
-	size = Max(control->aim.target - fixed, fixed) / cost;
+	size = Max(control->target - fixed, fixed) / cost;
 	if (control->aim.longest > 0)
 		size = Min(size, Max(control->aim.longest - fixed, 0) / cost);
 	return size;
@@ -252,7 +265,7 @@ is_time_to_probe(const SizeControl *control, double size)
 	bool		too_long = size < control->aim.min;
 
 	if (control->nsamples < (too_long ? ENOUGH_PAIRS : SIZE_SAMPLES) ||
-		(!too_long && control->fixed < control->aim.target / FAR_BELOW))
+		(!too_long && control->fixed < control->target / FAR_BELOW))
 		return false;
 	for (int i = 0; i < control->nsamples; i++)
 	{
@@ -289,13 +302,13 @@ smaller_is_in_vain(const SizeControl *control, int64 rows, double duration)
 int
 size_note(SizeControl *control, int64 rows, int64 duration)
 {
-	double		target = control->aim.target;
+	double		target = control->target;
 	double		growth;
 	double		band;
 	double		size;
 
 	control->stride = 0;
-	if (target == 0 || rows <= 0)
+	if (control->aim.target == 0 || rows <= 0)
 		return 0;
 	add_sample(control, rows, duration);
 	fit(control);
@@ -329,6 +342,29 @@ size_note(SizeControl *control, int64 rows, int64 duration)
 	else
 		size = Min(size, Max(control->size * growth, control->size + 1));
 	return set_size(control, size);
+}
+
+/*
+ * Sessions have waited so many microseconds for rows of the batch that is about to end,
+ * so many seconds after it was last asked.  The target goes down at once where somebody
+ * suffers, and up slowly where nobody does.
+ */
+void
+size_ease(SizeControl *control, int64 waited, double seconds)
+{
+	double		least = Min(control->aim.target, LEAST_TARGET);
+
+	if (control->aim.target == 0)
+		return;
+	if (waited >= NOTABLE_WAIT)
+	{
+		double		part = waited >= LONG_WAIT ? 8 : 2;
+
+		control->target = Max(control->target / part, least);
+		control->size = Max(control->size / part, Min(control->size, control->aim.min));
+	}
+	else
+		control->target = Min(control->target * exp2(Min(seconds, 1) / RECOVERY), control->aim.target);
 }
 
 /* A batch of so many rows, none of them in scope, took that time. */

@@ -30,6 +30,7 @@ typedef struct SizeSample
 typedef struct SizeControl
 {
 	SizeAim		aim;
+	double		target;			/* microseconds, at present: aim.target, or less */
 	int64		size;			/* rows of the next batch */
 	int64		stride;			/* rows of a step over an empty stretch, or 0 */
 	int			nsamples;
@@ -46,6 +47,7 @@ typedef struct SizeControl
 
 extern void size_aim(SizeControl *control, const SizeAim *aim, int64 found);
 extern int	size_note(SizeControl *control, int64 rows, int64 duration);
+extern void size_ease(SizeControl *control, int64 waited, double seconds);
 extern void size_note_empty(SizeControl *control, int64 rows, int64 duration);
 
 #endif							/* BACKFILL_SHARED_SIZE_H */

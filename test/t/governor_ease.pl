@@ -1,0 +1,47 @@
+# Batches become short where sessions wait for their rows, and long again where
+# nobody does, with nothing set.
+
+use strict;
+use warnings;
+
+use BackfillTest;
+use BackfillTest::OneNode;
+use Test::More;
+
+one_node('main', conf => "max_connections = 50\n");
+my $statement = 'UPDATE batch SET n = n + 1 WHERE pg_sleep(0.0005) IS NOT NULL';
+my $rows = 40_000;
+
+sub eases { return wait_for($node, "SELECT throttled_by ~ '^foreground: sessions wait for its batches, which are to take [0-9]+ ms' FROM backfill_runs WHERE id = $_[0]"); }
+
+# nobody there: batches come to the time that is the default
+create_target($node, 'busy', $rows);
+define_increment($node, 'busy', '{"sleep": 0}', statement => $statement);
+my $id = start_run($node, 'busy');
+ok(wait_for($node, "SELECT batch_size >= 120 FROM backfill_runs WHERE id = $id"), 'batches grow while nobody waits');
+is(value($id, 'throttled_by'), '', 'with nothing to say');
+
+# sessions that write to all of the table
+my $foreground = foreground_start($node, 'busy', $rows, rate => 600);
+ok(eases($id), 'the run says that sessions wait for its batches');
+my $size = value($id, 'batch_size');
+cmp_ok($size, '<', 120, "batches are smaller then: $size rows");
+ok(sql("SELECT count(*) > 0 FROM backfill_events WHERE run_id = $id AND kind = 'throttle' AND reason LIKE 'foreground:%'"), 'an event says so');
+foreground_stop($foreground);
+ok(wait_for($node, "SELECT batch_size > 2 * $size FROM backfill_runs WHERE id = $id"), 'they grow again when nobody waits');
+sql("SELECT backfill_stop($id)");
+ok(wait_for_status($node, $id, 'stopped'), 'the run is stopped');
+is(sql('SELECT count(*) FROM busy WHERE n > 1 OR foreground AND n > 0'), 0, 'nothing twice');
+
+# who does not want it says so
+create_target($node, 'rude', $rows);
+define_increment($node, 'rude', '{"sleep": 0, "yield_after": "off"}', statement => $statement);
+$id = start_run($node, 'rude');
+$foreground = foreground_start($node, 'rude', $rows, rate => 600);
+ok(wait_for($node, "SELECT batch_size >= 120 FROM backfill_runs WHERE id = $id"), 'with yield_after off batches grow among them');
+is(value($id, 'throttled_by'), '', 'and nobody is asked');
+foreground_stop($foreground);
+sql("SELECT backfill_stop($id, true)");
+
+$node->stop;
+done_testing();
