@@ -3,7 +3,7 @@
 #
 # pgbench's own transactions, two clients, at half of the rate that the machine
 # can bear, on the table that is filled at the same time: without any run, beside
-# a run with the preset "polite", beside a run of two workers that nothing
+# a run with the preset "polite", one with the defaults, one of two workers that nothing
 # governs, and beside the loop that one would write.  One segment of each follows
 # the other, so that all of them see the same machine; the first round is not
 # counted.
@@ -43,6 +43,7 @@ fill_start()					# MODE
 			settings='{"workers": 2, "batch_size": 5000, "target_batch_time": 0, "sleep": "0", "yield_after": "off"}'
 			;;
 		polite) settings=${BENCH_POLITE:-'{"preset": "polite"}'} ;;
+		defaults) settings='{}' ;;
 	esac
 	run=$(sql "SELECT backfill_start('fill', settings => '$settings')")
 	until [ "$(sql "SELECT batches > 0 FROM backfill_runs WHERE id = $run")" = t ]; do sleep 0.1; done
@@ -117,7 +118,7 @@ bench_foreground()
 	segment_rate=$(awk -v t="$tps" 'BEGIN { printf "%d", t / 2 }')
 	note "the machine can do $tps transactions per second, asked for $segment_rate"
 	for round in $(seq 0 "$rounds"); do
-		for mode in none polite ungoverned loop; do
+		for mode in none polite defaults ungoverned loop; do
 			segment "$mode"
 			note "$mode: p99 $p99 ms, $tps transactions/s, $speed rows/s"
 			[ "$round" -gt 0 ] || continue
@@ -131,11 +132,11 @@ bench_foreground()
 		figure "foreground p99, polite / no run" 2 "" $(quotients "${p99s[polite]# }" "${p99s[none]# }")
 		figure "foreground time a transaction, polite / no run" 1.031 "" $(quotients "${tpss[none]# }" "${tpss[polite]# }")
 		figure "speed, ungoverned / polite" 20 "" $(quotients "${speeds[ungoverned]# }" "${speeds[polite]# }")
-		for mode in ungoverned loop; do
+		for mode in defaults ungoverned loop; do
 			figure "  foreground p99, $mode / no run" - "" $(quotients "${p99s[$mode]# }" "${p99s[none]# }")
 			figure "  foreground time a transaction, $mode / no run" - "" $(quotients "${tpss[none]# }" "${tpss[$mode]# }")
 		done
-		for mode in polite ungoverned loop; do
+		for mode in polite defaults ungoverned loop; do
 			figure "  rows per second, $mode" - "" ${speeds[$mode]}
 		done
 		figure "  p99 without a run" - " ms" ${p99s[none]}

@@ -44,6 +44,9 @@
 /* Pages that may wait, and the batches. */
 #define MOST_PAGES		1048576
 #define MOST_BATCHES	256
+/* Less is not worth a transaction: small batches are cleared up after together. */
+#define LEAST_PAGES		64
+#define LEAST_BATCHES	64
 /* Pages that are pruned before the next batch. */
 #define PAGES_AT_ONCE	8192
 /* Less space than this, in bytes, is of no use to anybody. */
@@ -239,7 +242,7 @@ reclaim_some(Session *session, Reclaim *reclaim)
 {
 	ErrorData  *error;
 
-	if (reclaim->queue == NIL)
+	if (reclaim->pages < LEAST_PAGES && list_length(reclaim->queue) < LEAST_BATCHES)
 		return;
 	error = session_try(session, prune, reclaim);
 	if (error == NULL)

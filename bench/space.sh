@@ -1,0 +1,72 @@
+# Where a run collapsed, and where it grew the table; read by bench/run.sh, for
+# BENCH="space collapse".
+
+heap_pages() { sql "SELECT pg_relation_size('t') / 8192"; }
+
+# A rewrite with and without reuse_space, and how large the table is then, against
+# what VACUUM FULL makes of it.
+bench_space()
+{
+	local workers on off full time wal growth growth_off a w
+	for workers in 1 2; do
+		time="" wal="" growth="" growth_off=""
+		for _ in $(seq "$pairs"); do
+			fresh
+			full=$(heap_pages)
+			backfill "UPDATE batch SET $cheap" NULL '{"sleep": 0, "workers": '"$workers"'}'
+			on=$(heap_pages)
+			a=$seconds
+			w=$(sql "SELECT wal_bytes FROM backfill_runs WHERE id = $run")
+			fresh
+			backfill "UPDATE batch SET $cheap" NULL '{"sleep": 0, "reuse_space": false, "workers": '"$workers"'}'
+			off=$(heap_pages)
+			time="$time $(awk -v a="$a" -v b="$seconds" 'BEGIN { printf "%.3f", a / b }')"
+			wal="$wal $(awk -v a="$w" -v b="$(sql "SELECT wal_bytes FROM backfill_runs WHERE id = $run")" 'BEGIN { printf "%.3f", a / b }')"
+			growth="$growth $(awk -v a="$on" -v b="$full" 'BEGIN { printf "%.3f", a / b }')"
+			growth_off="$growth_off $(awk -v a="$off" -v b="$full" 'BEGIN { printf "%.3f", a / b }')"
+			note "$workers worker(s): $full pages, then $on, without reuse_space $off"
+		done
+		# shellcheck disable=SC2086
+		{
+			figure "$workers worker(s), heap after a rewrite / before" 1.10 "" $growth
+			figure "  the same with reuse_space off" - "" $growth_off
+			figure "  WAL with reuse_space / without" 1.02 "" $wal
+			figure "  time with reuse_space / without" 1.00 "" $time
+		}
+	done
+}
+
+# The single statement against the run with the defaults, where batches have a fixed
+# cost, partitions to choose from, or a plan worth compiling.
+collapse()						# NAME STATEMENT-ON-t STATEMENT-ON-batch
+{
+	local ratio="" p
+	for _ in $(seq "$pairs"); do
+		sql "VACUUM FULL t" && sql "VACUUM ANALYZE t" && sql "CHECKPOINT"
+		p=$(timed "$2")
+		sql "VACUUM FULL t" && sql "VACUUM ANALYZE t" && sql "CHECKPOINT"
+		backfill "$3" NULL '{}'
+		ratio="$ratio $(awk -v a="$seconds" -v b="$p" 'BEGIN { printf "%.3f", a / b }')"
+		note "$1: the statement $p s, a run $seconds s, $(sql "SELECT batches FROM backfill_runs WHERE id = $run") batches"
+	done
+	# shellcheck disable=SC2086
+	figure "$1: run with the defaults / statement" 1.5 "" $ratio
+}
+
+bench_collapse()
+{
+	sql "DROP TABLE IF EXISTS t, look" 2>/dev/null
+	sql "CREATE TABLE look AS SELECT id AS k, payload FROM template LIMIT 500000"
+	sql "CREATE TABLE t AS SELECT id, payload FROM template LIMIT 2000000; ALTER TABLE t ADD PRIMARY KEY (id); ANALYZE look"
+	collapse "a join with 500,000 rows without an index" \
+		"UPDATE t SET payload = look.payload FROM look WHERE look.k = t.id" \
+		"UPDATE batch SET payload = look.payload FROM look WHERE look.k = batch.id"
+	sql "CREATE FUNCTION dear(text) RETURNS text LANGUAGE sql IMMUTABLE COST 100000 AS 'SELECT upper(\$1)'"
+	collapse "a function of cost 100000" "UPDATE t SET payload = dear(payload)" "UPDATE batch SET payload = dear(payload)"
+	sql "DROP TABLE t"
+	sql "CREATE TABLE t (at timestamptz, id bigint, payload text, PRIMARY KEY (at, id)) PARTITION BY RANGE (at)"
+	sql "SELECT format('CREATE TABLE t_%s PARTITION OF t FOR VALUES FROM (%L) TO (%L)', i, d + i * interval '1 day', d + (i + 1) * interval '1 day')
+		  FROM generate_series(0, 729) i, (VALUES (timestamptz '2024-01-01 00:00+00')) v (d)" | while read -r line; do sql "$line"; done
+	sql "INSERT INTO t SELECT timestamptz '2024-01-01 00:00+00' + id * interval '63 s', id, payload FROM template WHERE id < 1000000"
+	collapse "730 partitions, key (at, id)" "UPDATE t SET $cheap" "UPDATE batch SET $cheap"
+}
