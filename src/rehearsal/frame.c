@@ -168,6 +168,7 @@ become_owner(Rehearsal *rehearsal)
 	SetUserIdAndSecContext(def->owner, context | SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);
 	set_parameter("search_path", owner_path(def->search_path), PGC_USERSET);
+	set_parameter("jit", "off", PGC_USERSET);	/* as in a worker */
 	set_parameter("lock_timeout", psprintf(INT64_FORMAT, rehearsal->settings.lock_timeout),
 				  PGC_USERSET);
 }
