@@ -76,7 +76,7 @@ fresh()							# [ROWS]
 backfill()						# STATEMENT SCOPE SETTINGS
 {
 	local t0
-	sql "SELECT backfill_define('bench', 't', \$s\$$1\$s\$, scope => $2, settings => '$3')" >/dev/null
+	sql "SET client_min_messages = warning; SELECT backfill_define('bench', 't', \$s\$$1\$s\$, scope => $2, settings => '$3')" >/dev/null
 	t0=$(date +%s.%N)
 	run=$(sql "SELECT backfill_start('bench')")
 	${during:-true}
@@ -306,7 +306,7 @@ bench_explain()
 		off=""
 		for _ in $(seq "$pairs"); do
 			fresh
-			sql "SELECT backfill_define('bench', 't', 'UPDATE batch SET $cheap', settings => '$settings')" >/dev/null
+			sql "SET client_min_messages = warning; SELECT backfill_define('bench', 't', 'UPDATE batch SET $cheap', settings => '$settings')" >/dev/null
 			p=$(sql "SELECT substring(l FROM 'Duration: ([0-9.]+) s')
 					   FROM backfill_explain('bench', measure => true) l WHERE l LIKE '%Duration:%'")
 			backfill "UPDATE batch SET $cheap" NULL "$settings"
