@@ -66,6 +66,8 @@
 #define RECOVERY		10
 /* Sizes that tell about one another are within this factor. */
 #define ALIKE		2.5
+/* Fewer batches than this do not show which of them is out of the ordinary. */
+#define FEW			5
 /* Sizes that tell a fixed cost from that of rows are not within this one. */
 #define DIFFERENT	1.25
 /* Pairs without which no fixed cost is believed. */
@@ -183,7 +185,10 @@ fit(SizeControl *control)
 	control->row = Max(row - noise / sqrt(spread), LEAST_COST);
 }
 
-/* What a row costs, by the 90th percentile of the batches of like size. */
+/*
+ * What a row costs, by the 90th percentile of the batches of like size: by all but the
+ * worst of them, unless they are too few to know which that is.
+ */
 static double
 typical_cost(const SizeControl *control)
 {
@@ -200,7 +205,7 @@ typical_cost(const SizeControl *control)
 	if (n == 0)
 		return 0;
 	qsort(costs, n, sizeof(double), compare_doubles);
-	return costs[n - 1 - n / 10];
+	return costs[n < FEW ? n - 1 : n - 2];
 }
 
 /* Take the size, within the limits.  Returns -1 or 1 when it is newly pinned. */

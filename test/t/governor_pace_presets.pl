@@ -16,8 +16,8 @@ note 'presets: the runs begin';
 
 my %preset = (
 	polite => '"preset": "polite", "batch_size": 20, "min_batch_size": 1',
-	balanced => '"batch_size": 100',
-	fast => '"preset": "fast", "batch_size": 300',
+	balanced => '"batch_size": 1000',
+	fast => '"preset": "fast", "batch_size": 8000',
 	explicit => '"preset": "polite", "batch_size": 20, "min_batch_size": 1, "nice": 0.5, "sleep": 0',
 	window => '"batch_size": 20, "min_batch_size": 1, "windows": [{"settings": {"preset": "polite"}}]',
 	both => '"batch_size": 20, "min_batch_size": 1, "nice": 0.5, "sleep": 0, "windows": [{"settings": {"preset": "polite"}}]');
