@@ -22,17 +22,6 @@
 #include "engine/waiters.h"
 #include "shared/worker_slot.h"
 
-static bool
-is_worker(pid_t pid, const WorkerSlot *workers, int n)
-{
-	for (int i = 0; i < n; i++)
-	{
-		if (workers[i].pid == pid)
-			return true;
-	}
-	return false;
-}
-
 /*
  * How long, in microseconds, sessions of others have waited for the present
  * transaction: the longest of them; 0 if none does.  Workers of ours do not count.
@@ -61,7 +50,7 @@ waiters_longest(void)
 			continue;
 		if (workers == NULL)
 			nworkers = worker_slot_copy(MyDatabaseId, &workers);
-		if (!is_worker(proc->pid, workers, nworkers))
+		if (!worker_slot_is_among(proc->pid, workers, nworkers))
 			longest = Max(longest, now - start);
 	}
 	return longest;

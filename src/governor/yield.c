@@ -30,18 +30,6 @@
 #include "shared/segment.h"
 #include "shared/worker_slot.h"
 
-/* Whether the process belongs to a worker among those. */
-static bool
-is_worker(pid_t pid, const WorkerSlot *copies, int n)
-{
-	for (int i = 0; i < n; i++)
-	{
-		if (copies[i].pid == pid)
-			return true;
-	}
-	return false;
-}
-
 /*
  * Whether the process only stands before the other in the queue for the same
  * lock: somebody else holds it.
@@ -108,7 +96,7 @@ yield_look(void)
 		int64		waited;
 
 		if (proc->waitLock == NULL || pid == 0 || pid == MyProcPid ||
-			(proc->statusFlags & PROC_IS_AUTOVACUUM) != 0 || is_worker(pid, all, nall))
+			(proc->statusFlags & PROC_IS_AUTOVACUUM) != 0 || worker_slot_is_among(pid, all, nall))
 			continue;
 
 		/* zero: it has only just begun; older than the batches: it waits for others */

@@ -458,3 +458,15 @@ worker_slot_copy(Oid database, WorkerSlot **copies)
 	segment_unlock();
 	return n;
 }
+
+/* Whether the process belongs to a worker among those copies. */
+bool
+worker_slot_is_among(pid_t pid, const WorkerSlot *copies, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (copies[i].pid == pid)
+			return true;
+	}
+	return false;
+}

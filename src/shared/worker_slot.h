@@ -32,5 +32,6 @@ extern int	worker_slot_long_batches(Oid database, WorkerSlot **copies, long *nex
 extern pid_t worker_slot_take_yield(void);
 extern void worker_slot_done(int64 rows_scanned, int64 rows_affected);
 extern int	worker_slot_copy(Oid database, WorkerSlot **copies);
+extern bool worker_slot_is_among(pid_t pid, const WorkerSlot *copies, int n);
 
 #endif							/* BACKFILL_SHARED_WORKER_SLOT_H */
