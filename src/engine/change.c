@@ -435,24 +435,11 @@ insist(Worker *worker, SessionFunction function, void *arg, WorkerState state)
 		leave(session);
 }
 
-/* Say what the end of the run is about, a text; NULL for no part of it. */
-static void
-note_part(Session *session, void *arg)
-{
-	StoreSession store;
-
-	session_begin(session);
-	store_begin(&store);
-	store_set_wait_reason(&store, session->run->id, (const char *) arg);
-	store_end(&store);
-	session_commit(session);
-}
-
-/* The same of the statement of the last step that comes next. */
+/* Say which statement of the last step comes next. */
 static void
 note_step(Session *session, void *arg)
 {
-	note_part(session, finish_step_text(session->run->finish, session->run->finish_step));
+	session_note_waiting(session, finish_step_text(session->run->finish, session->run->finish_step));
 }
 
 /* A verification under way. */
@@ -541,7 +528,7 @@ verify(Worker *worker)
 	if (!session->settings.verify || session->run->verified)
 		return;
 	MemoryContextSwitchTo(session->loop_context);
-	insist(worker, note_part, pstrdup("verifying: counts the rows that are still in scope"),
+	insist(worker, session_note_waiting, pstrdup("verifying: counts the rows that are still in scope"),
 		   WORKER_VERIFYING);
 	failure_prepare(worker);
 	insist(worker, begin_verification, &verification, WORKER_VERIFYING);
@@ -590,7 +577,8 @@ change_carry_out(Worker *worker)
 	{
 		verify(worker);
 		finish(worker);
-		insist(worker, note_part, NULL, WORKER_CHANGING);
+		if (session->settings.verify || session->run->finish)
+			insist(worker, session_note_waiting, NULL, WORKER_CHANGING);
 	}
 	worker_slot_show(WORKER_CHANGING, 0, 0);
 	(void) change_run(session, to);

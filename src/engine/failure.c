@@ -217,19 +217,6 @@ failure_give_back(Worker *worker)
 
 /* ---- what is no batch ---- */
 
-/* Say why the run waits; the argument is the reason, or NULL. */
-static void
-note_waiting(Session *session, void *arg)
-{
-	StoreSession store;
-
-	session_begin(session);
-	store_begin(&store);
-	store_set_wait_reason(&store, session->run->id, (const char *) arg);
-	store_end(&store);
-	session_commit(session);
-}
-
 /*
  * Do what has to be done before the first batch; the function is given the
  * worker.  Nothing is lost by waiting for a lock, or for resources, as long as it
@@ -247,14 +234,14 @@ failure_insist(Worker *worker, SessionFunction function)
 		if (!session_is_retryable(error))
 			failure_fail_run(worker, error);
 		tries++;
-		(void) session_try_uncancelled(session, note_waiting,
+		(void) session_try_uncancelled(session, session_note_waiting,
 									   psprintf("tries again to begin: %s", error->message));
 		worker_slot_show(WORKER_RETRYING, 0, 0);
 		if (!session_nap(session_retry_delay(session, tries)) && !session_reload(session))
 			failure_leave(worker, NULL);
 	}
 	if (tries > 0)
-		(void) session_try_uncancelled(session, note_waiting, NULL);
+		(void) session_try_uncancelled(session, session_note_waiting, NULL);
 }
 
 static void
@@ -307,7 +294,7 @@ say_waiting(Session *session, const char *reason)
 
 	if (before == reason || (before && reason && strcmp(before, reason) == 0))
 		return;
-	(void) session_try_uncancelled(session, note_waiting, unconstify(char *, reason));
+	(void) session_try_uncancelled(session, session_note_waiting, unconstify(char *, reason));
 	session->run->wait_reason = reason ? MemoryContextStrdup(session->run_context, reason) : NULL;
 }
 

@@ -222,7 +222,6 @@ prune(Session *session, void *arg)
 		if (n < 0)
 			break;
 		left -= n;
-		reclaim->pruned += n;
 		if (first->block < pages->n)
 			continue;
 		first->block = 0;

@@ -20,7 +20,6 @@ typedef struct Reclaim
 	Trail		trail;
 	List	   *queue;			/* what committed batches have left, oldest first */
 	int64		pages;			/* in the queue */
-	int64		pruned;			/* pages, so far */
 } Reclaim;
 
 extern Trail *reclaim_watch(Session *session, Reclaim *reclaim);

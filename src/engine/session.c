@@ -117,6 +117,22 @@ session_commit(Session *session)
 }
 
 /*
+ * In a transaction of its own: say why the run does not move, or what its end is
+ * about; the argument is the text, or NULL.
+ */
+void
+session_note_waiting(Session *session, void *arg)
+{
+	StoreSession store;
+
+	session_begin(session);
+	store_begin(&store);
+	store_set_wait_reason(&store, session->run->id, (const char *) arg);
+	store_end(&store);
+	session_commit(session);
+}
+
+/*
  * Run the function, which starts and ends its own transactions.  Returns NULL,
  * or its error, in the loop context, with everything rolled back.
  */

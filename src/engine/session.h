@@ -42,6 +42,7 @@ typedef void (*SessionFunction) (Session *session, void *arg);
 extern void session_open(Session *session);
 extern void session_begin(Session *session);
 extern void session_commit(Session *session);
+extern void session_note_waiting(Session *session, void *arg);
 extern ErrorData *session_try(Session *session, SessionFunction function, void *arg);
 extern ErrorData *session_try_uncancelled(Session *session, SessionFunction function,
 										  void *arg);

@@ -532,11 +532,13 @@ allowance_measure(int64 rows_scanned, int64 rows_affected, int64 wal_bytes,
 			 int64 duration, int64 waited, bool has_scope)
 {
 	RunPace    *p;
+	TimestampTz now;
 	int			pinned = 0;
 
 	segment_lock(LW_EXCLUSIVE);
+	now = GetCurrentTimestamp();
 	p = segment_my_pace();
-	add_wal(p, wal_bytes, GetCurrentTimestamp());
+	add_wal(p, wal_bytes, now);
 	segment_my_worker()->measured = true;
 	if (p)
 	{
@@ -549,8 +551,8 @@ allowance_measure(int64 rows_scanned, int64 rows_affected, int64 wal_bytes,
 			p->wal_per_row = p->wal_per_row == 0 ? per_row :
 				WEIGHT * per_row + (1 - WEIGHT) * p->wal_per_row;
 		}
-		size_ease(&p->size, waited, (double) (GetCurrentTimestamp() - p->eased_at) / USECS_PER_SEC);
-		p->eased_at = GetCurrentTimestamp();
+		size_ease(&p->size, waited, (double) (now - p->eased_at) / USECS_PER_SEC);
+		p->eased_at = now;
 		if (rows_affected == 0 && has_scope)
 			size_note_empty(&p->size, rows_scanned, duration);
 		else
