@@ -138,8 +138,7 @@ run_and_measure(Worker *worker)
 	BatchResult *result = &hand->result;
 	uint64		wal = pgWalUsage.wal_bytes;
 	int64		rows_scanned = hand->batch->rows_scanned;
-	int64		duration;
-	int64		waited;
+	BatchCost	cost;
 
 	hand->wal_before = wal;
 	result->started_at = GetCurrentTimestamp();
@@ -155,12 +154,16 @@ run_and_measure(Worker *worker)
 				 errmsg("the batch processed " INT64_FORMAT " rows, more than the rate limit leaves",
 						result->rows_affected)));
 
-	/* its own time: waiting for locks says nothing about the size */
-	duration = result->finished_at - result->started_at - hand->lock_wait;
 	hand->wal_before = 0;
-	waited = worker->session.settings.yield_after > 0 ? waiters_longest() : 0;
-	hand->pinned = allowance_measure(rows_scanned, result->rows_affected, result->wal_bytes,
-									 duration, waited, worker->session.run->scope != NULL);
+	cost.rows_scanned = rows_scanned;
+	cost.rows_affected = result->rows_affected;
+	cost.wal_bytes = result->wal_bytes;
+	cost.finished_at = result->finished_at;
+
+	/* its own time: waiting for locks says nothing about the size */
+	cost.duration = result->finished_at - result->started_at - hand->lock_wait;
+	cost.waited = worker->session.settings.yield_after > 0 ? waiters_longest() : 0;
+	hand->pinned = allowance_measure(&cost, worker->session.run->scope != NULL);
 }
 
 /* Put down in the batch's row that it is done. */

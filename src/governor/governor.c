@@ -387,8 +387,6 @@ governor_set_pace(StoreSession *session, RunInfo *run, Governor *governor, int l
 	{
 		Usage	   *usages;
 		int			n = store_recent_batches(session, run->id, since, DT_NOEND, &usages);
-
-		/* what was completed meanwhile is counted twice rather than not at all */
 		pace_enter(MyDatabaseId, run->id, usages, n);
 	}
 	say_why(session, run, governor, why.text ? &why : &softly);

@@ -522,15 +522,17 @@ allowance_wrote(int64 wal_bytes)
 }
 
 /*
- * The statement of the batch in hand took so many microseconds, and wrote so much
- * WAL, whatever becomes of it, and sessions waited so long for its rows.  To be called before the next batch is claimed,
- * which is to have the size that follows from that.  Returns -1 or 1 when the
- * batch size is newly pinned at its lower or upper limit.
+ * What the statement of the batch in hand took, whatever becomes of it.  To be called
+ * before the next batch is claimed, which is to have the size that follows from that.
+ * Returns -1 or 1 when the batch size is newly pinned at its lower or upper limit.
  */
 int
-allowance_measure(int64 rows_scanned, int64 rows_affected, int64 wal_bytes,
-			 int64 duration, int64 waited, bool has_scope)
+allowance_measure(const BatchCost *cost, bool has_scope)
 {
+	WorkerSlot *w = segment_my_worker();
+	int64		rows_scanned = cost->rows_scanned;
+	int64		rows_affected = cost->rows_affected;
+	int64		wal_bytes = cost->wal_bytes;
 	RunPace    *p;
 	TimestampTz now;
 	int			pinned = 0;
@@ -539,7 +541,9 @@ allowance_measure(int64 rows_scanned, int64 rows_affected, int64 wal_bytes,
 	now = GetCurrentTimestamp();
 	p = segment_my_pace();
 	add_wal(p, wal_bytes, now);
-	segment_my_worker()->measured = true;
+	w->measured = true;
+	w->finished_at = cost->finished_at;
+	w->counted = false;
 	if (p)
 	{
 		p->fan_out = Max((1 - WEIGHT) * p->fan_out +
@@ -551,12 +555,12 @@ allowance_measure(int64 rows_scanned, int64 rows_affected, int64 wal_bytes,
 			p->wal_per_row = p->wal_per_row == 0 ? per_row :
 				WEIGHT * per_row + (1 - WEIGHT) * p->wal_per_row;
 		}
-		size_ease(&p->size, waited, (double) (now - p->eased_at) / USECS_PER_SEC);
+		size_ease(&p->size, cost->waited, (double) (now - p->eased_at) / USECS_PER_SEC);
 		p->eased_at = now;
 		if (rows_affected == 0 && has_scope)
-			size_note_empty(&p->size, rows_scanned, duration);
+			size_note_empty(&p->size, rows_scanned, cost->duration);
 		else
-			pinned = size_note(&p->size, rows_scanned, duration);
+			pinned = size_note(&p->size, rows_scanned, cost->duration);
 	}
 	segment_unlock();
 	return pinned;
@@ -583,8 +587,11 @@ allowance_settle(int64 rows_affected)
 	ledger_add(&segment->budgets.used_rows, now, rows_affected, now);
 	if (p)
 	{
-		ledger_add(&p->rows, now, rows_affected, now);
+		/* unless the scheduler has just read it from the table of batches */
+		if (!w->counted)
+			ledger_add(&p->rows, now, rows_affected, now);
 		ledger_add(&p->all_rows, now, rows_affected, now);
 	}
+	w->counted = true;
 	segment_unlock();
 }

@@ -51,10 +51,46 @@ same_pace(const Pace *a, const Pace *b)
 		same_limit(&a->rows, &b->rows) && same_limit(&a->wal, &b->wal);
 }
 
+/* The ledger of rows begins anew: what its workers did last is not in it. */
+static void
+forget_counted(const RunSlot *run)
+{
+	for (int i = 0; i < segment->nworkers; i++)
+	{
+		WorkerSlot *w = &segment_workers[i];
+
+		if (w->in_use && w->database == run->database && w->run_id == run->run_id)
+			w->counted = false;
+	}
+}
+
+/*
+ * Whether a batch that finished then is in the ledger of rows, because its worker has
+ * settled for it since that was opened.  From now on it is: who is yet to settle
+ * for it does not count it again.
+ */
+static bool
+is_counted(const RunSlot *run, TimestampTz finished_at)
+{
+	for (int i = 0; i < segment->nworkers; i++)
+	{
+		WorkerSlot *w = &segment_workers[i];
+		bool		counted = w->counted;
+
+		if (!w->in_use || w->database != run->database || w->run_id != run->run_id ||
+			w->finished_at != finished_at)
+			continue;
+		w->counted = true;
+		return counted;
+	}
+	return false;
+}
+
 /* From when on the ledgers of the run have to know what it used, or DT_NOEND. */
 static TimestampTz
-open_ledger(RunPace *p)
+open_ledger(RunSlot *run)
 {
+	RunPace    *p = &run->pace;
 	int64		window = Max(p->pace.rows.amount == 0 ? 0 : p->pace.rows.window,
 							 p->pace.wal.amount == 0 ? 0 : p->pace.wal.window);
 
@@ -65,6 +101,7 @@ open_ledger(RunPace *p)
 
 	/* what is used from now on is seen from now on */
 	ledger_open(&p->rows, &p->pace.rows);
+	forget_counted(run);
 	p->rows_known = window == 0;
 	return window > 0 ? GetCurrentTimestamp() - window * 1000 : DT_NOEND;
 }
@@ -101,7 +138,7 @@ pace_set(Oid database, int64 run_id, const Pace *pace, int64 batch_size, Timesta
 		p->set_at = GetCurrentTimestamp();
 		if (changed)
 			segment_notify_run(database, run_id);
-		*since = open_ledger(p);
+		*since = open_ledger(run);
 	}
 	segment_unlock();
 	return *since != DT_NOEND;
@@ -186,7 +223,8 @@ pace_enter(Oid database, int64 run_id, const Usage *usages, int n)
 
 		for (int i = 0; i < n; i++)
 		{
-			ledger_add(&p->rows, usages[i].at, usages[i].rows, now);
+			if (!is_counted(run, usages[i].at))
+				ledger_add(&p->rows, usages[i].at, usages[i].rows, now);
 			if (usages[i].at >= p->opened_at || p->entered)
 				continue;
 			ledger_add(&p->all_rows, usages[i].at, usages[i].rows, now);

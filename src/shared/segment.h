@@ -69,6 +69,8 @@ typedef struct WorkerSlot
 	int64		reserved;		/* rows of the batch in hand */
 	int64		reserved_next;	/* rows of the one that is being claimed */
 	bool		measured;		/* the WAL of the batch in hand is in the ledgers */
+	TimestampTz finished_at;	/* of the last statement, as its batch's row has it */
+	bool		counted;		/* that batch is in the run's ledger of rows */
 	pid_t		yield_to;		/* process that the batch was cancelled for, or 0 */
 	int64		yield_after;	/* of the run, milliseconds; in copies only */
 } WorkerSlot;

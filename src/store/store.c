@@ -223,13 +223,16 @@ get_plan(Sql *sql)
 	return sql->plan;
 }
 
-/* Run one of the texts; nulls as for SPI, or NULL.  Returns the row count. */
+/*
+ * Run one of the texts; nulls as for SPI, or NULL.  Returns the row count.  The snapshot
+ * is taken when the text has been prepared, which may wait for locks.
+ */
 uint64
 store_sql(Sql *sql, Datum *values, const char *nulls)
 {
-	int			rc = SPI_execute_snapshot(get_plan(sql), values, nulls,
-										  GetLatestSnapshot(), InvalidSnapshot,
-										  false, true, 0);
+	SPIPlanPtr	plan = get_plan(sql);
+	int			rc = SPI_execute_snapshot(plan, values, nulls, GetLatestSnapshot(),
+										  InvalidSnapshot, false, true, 0);
 
 	if (rc < 0)
 		elog(ERROR, "could not execute \"%s\": %s", sql->text,
