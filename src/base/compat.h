@@ -302,6 +302,18 @@ compat_prune_page(Relation rel, Buffer buffer)
 #define compat_prune_page(rel, buffer) heap_page_prune_opt(rel, buffer)
 #endif
 
+/* 18 added a place for instrumentation to index_beginscan. */
+#if PG_VERSION_NUM >= 190000
+#define compat_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan(heap, index, snapshot, NULL, nkeys, 0, SO_NONE)
+#elif PG_VERSION_NUM >= 180000
+#define compat_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan(heap, index, snapshot, NULL, nkeys, 0)
+#else
+#define compat_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan(heap, index, snapshot, nkeys, 0)
+#endif
+
 /* 18 wants a name and a version in the magic block. */
 #if PG_VERSION_NUM >= 180000
 #define COMPAT_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "backfill", .version = BACKFILL_VERSION)

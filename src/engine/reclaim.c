@@ -15,6 +15,9 @@
  * workers on the run that is a few batches later, since each of their transactions may see
  * the old versions: what cannot be pruned yet waits in a queue.
  *
+ * The pieces of values that are stored out of line lie in a TOAST table.  Its index says
+ * where, also after they have been deleted.
+ *
  * None of this is needed for anything to be right.  A page in use is left out, a table
  * that somebody locks, too, and what the queue cannot hold is left to VACUUM.  Only heaps
  * are pruned.  It is done between two batches, in a transaction without an id, whose errors
@@ -24,8 +27,10 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/heapam.h"
 #include "access/relation.h"
+#include "access/stratnum.h"
 #include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
@@ -34,6 +39,7 @@
 #include "storage/bufmgr.h"
 #include "storage/freespace.h"
 #include "storage/lmgr.h"
+#include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -57,6 +63,7 @@ typedef struct Remains
 {
 	MemoryContext context;		/* holds it */
 	FullTransactionId xid;
+	int64		size;			/* pages and values, when it was put into the queue */
 	List	   *pages;			/* TrailPages *, sorted */
 	int			table;			/* which of them is next */
 	int			block;			/* and which of its blocks */
@@ -91,7 +98,11 @@ count_pages(const Remains *remains)
 	ListCell   *lc;
 
 	foreach(lc, remains->pages)
-		n += ((TrailPages *) lfirst(lc))->n;
+	{
+		const TrailPages *pages = lfirst(lc);
+
+		n += pages->n + pages->nvalues;
+	}
 	return n;
 }
 
@@ -100,7 +111,7 @@ drop_first(Reclaim *reclaim)
 {
 	Remains    *first = linitial(reclaim->queue);
 
-	reclaim->pages -= count_pages(first);
+	reclaim->pages -= first->size;
 	reclaim->queue = list_delete_first(reclaim->queue);
 	MemoryContextDelete(first->context);
 }
@@ -111,13 +122,15 @@ reclaim_enqueue(Session *session, Reclaim *reclaim, FullTransactionId xid)
 {
 	Remains    *remains;
 	MemoryContext old;
+	ListCell   *lc;
 
 	if (reclaim->context == NULL || reclaim->trail.pages == NIL || !FullTransactionIdIsValid(xid))
 	{
 		reclaim_forget(reclaim);
 		return;
 	}
-	trail_sort(&reclaim->trail);
+	foreach(lc, reclaim->trail.pages)
+		trail_sort(lfirst(lc));
 	old = MemoryContextSwitchTo(reclaim->context);
 	remains = palloc0(sizeof(Remains));
 	remains->context = reclaim->context;
@@ -127,9 +140,26 @@ reclaim_enqueue(Session *session, Reclaim *reclaim, FullTransactionId xid)
 	reclaim->queue = lappend(reclaim->queue, remains);
 	MemoryContextSwitchTo(old);
 	reclaim->context = NULL;
-	reclaim->pages += count_pages(remains);
+	remains->size = count_pages(remains);
+	reclaim->pages += remains->size;
 	while (reclaim->pages > MOST_PAGES || list_length(reclaim->queue) > MOST_BATCHES)
 		drop_first(reclaim);
+}
+
+/*
+ * The server prunes pages that are nearly full, or have been too full for the new version
+ * of a row; one from which large rows were deleted may be neither.  Give it the hint.
+ */
+static void
+mark_full(Buffer buffer)
+{
+	Page		page = BufferGetPage(buffer);
+
+	if (!ConditionalLockBuffer(buffer))
+		return;
+	if (TransactionIdIsValid(((PageHeader) page)->pd_prune_xid))
+		PageSetFull(page);
+	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
 }
 
 /* Prune a page, unless somebody uses it, and say how much is free there. */
@@ -139,6 +169,7 @@ prune_page(Relation rel, BlockNumber block)
 	Buffer		buffer = ReadBuffer(rel, block);
 	Size		space;
 
+	mark_full(buffer);
 	compat_prune_page(rel, buffer);
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
 	space = PageGetHeapFreeSpace(BufferGetPage(buffer));
@@ -161,10 +192,62 @@ open_table(Oid relid)
 		UnlockRelationOid(relid, AccessShareLock);
 		return NULL;
 	}
-	if (rel->rd_rel->relkind == RELKIND_RELATION && rel->rd_tableam == GetHeapamTableAmRoutine())
+	if ((rel->rd_rel->relkind == RELKIND_RELATION || rel->rd_rel->relkind == RELKIND_TOASTVALUE) &&
+		rel->rd_tableam == GetHeapamTableAmRoutine())
 		return rel;
 	relation_close(rel, AccessShareLock);
 	return NULL;
+}
+
+/* The index of a TOAST table, locked, or NULL when it is not to be had. */
+static Relation
+open_toast_index(Relation toast)
+{
+	List	   *indexes = RelationGetIndexList(toast);
+	Relation	result = NULL;
+	ListCell   *lc;
+
+	foreach(lc, indexes)
+	{
+		if (!ConditionalLockRelationOid(lfirst_oid(lc), AccessShareLock))
+			continue;
+		result = index_open(lfirst_oid(lc), NoLock);
+		if (result->rd_index->indisvalid)
+			break;
+		index_close(result, AccessShareLock);
+		result = NULL;
+	}
+	list_free(indexes);
+	return result;
+}
+
+/* Find the pages where the pieces of the values lie, which are forgotten then. */
+static void
+find_pieces(Relation toast, TrailPages *pages)
+{
+	Relation	index = open_toast_index(toast);
+	IndexScanDesc scan;
+	ScanKeyData key;
+	ItemPointer place;
+
+	if (index == NULL)
+	{
+		pages->nvalues = 0;
+		return;
+	}
+	scan = compat_index_beginscan(toast, index, SnapshotAny, 1);
+	for (int i = 0; i < pages->nvalues; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(pages->values[i]));
+		index_rescan(scan, &key, 1, NULL, 0);
+		while ((place = index_getnext_tid(scan, ForwardScanDirection)) != NULL)
+			trail_note_block(pages, ItemPointerGetBlockNumber(place));
+	}
+	index_endscan(scan);
+	index_close(index, AccessShareLock);
+	pages->nvalues = 0;
+	trail_sort(pages);
 }
 
 /*
@@ -172,7 +255,7 @@ open_table(Oid relid)
  * were, or -1 when the transaction that changed them is not old enough.
  */
 static int
-prune_table(const TrailPages *pages, int *next, FullTransactionId xid, int most)
+prune_table(TrailPages *pages, int *next, FullTransactionId xid, int most)
 {
 	Relation	rel = open_table(pages->relid);
 	BlockNumber nblocks;
@@ -189,6 +272,9 @@ prune_table(const TrailPages *pages, int *next, FullTransactionId xid, int most)
 		relation_close(rel, AccessShareLock);
 		return -1;
 	}
+
+	if (pages->nvalues > 0)
+		find_pieces(rel, pages);
 
 	/* it may have been truncated since */
 	nblocks = RelationGetNumberOfBlocks(rel);

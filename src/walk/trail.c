@@ -8,6 +8,10 @@
  * node is put behind a function of ours, which notes the page.  It costs a comparison
  * for each row, where reading the rows a second time would cost as much as the scan.
  *
+ * Where values are stored out of line, in a TOAST table, and are deleted or replaced, the row
+ * is read for the numbers of the old ones; where their pieces lie is a matter for whoever
+ * uses the trail.
+ *
  * What is noted is a hint: a row may not be changed in the end, or be changed by
  * somebody else.  What triggers and functions change is not seen.
  *
@@ -18,17 +22,33 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
+#include "access/tableam.h"
+#include "access/toast_internals.h"
 #include "executor/executor.h"
 #include "nodes/execnodes.h"
 #include "nodes/nodeFuncs.h"
 #include "storage/itemptr.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "walk/trail.h"
 
-/* Pages of one table that a batch may note: 2 GB of it. */
+/* Pages of one table that a batch may note: 2 GB of it.  Values likewise. */
 #define MOST_PAGES	262144
+
+/* A table whose rows are changed, within a tap. */
+typedef struct TapTable
+{
+	Oid			relid;
+	Relation	rel;
+	AttrNumber	place;			/* column of the plan that says where a row lies */
+	TrailPages *pages;			/* NULL for what is no plain table */
+	TrailPages *values;			/* that rows lose, or NULL if they lose none */
+	Bitmapset  *columns;		/* that may hold them */
+	TupleTableSlot *row;		/* to read the row into */
+} TapTable;
 
 /* A plan node whose rows are noted. */
 typedef struct Tap
@@ -36,7 +56,8 @@ typedef struct Tap
 	PlanState  *plan;
 	ExecProcNodeMtd run;		/* what runs it really */
 	ModifyTableState *change;	/* what takes its rows */
-	TrailPages *pages;			/* of the last row */
+	List	   *tables;			/* TapTable *, those that had rows */
+	TapTable   *table;			/* of the last row */
 } Tap;
 
 /* Whose taps are open, or NULL. */
@@ -51,30 +72,33 @@ trail_begin(Trail *trail, MemoryContext context)
 	trail->taps = NIL;
 }
 
+/* The entry of a table, new if it has none.  In the trail's context. */
 static TrailPages *
-pages_of(Trail *trail, Oid relid)
+pages_of(Trail *trail, Oid relid, bool toast)
 {
 	ListCell   *lc;
 	TrailPages *pages;
-	MemoryContext old;
 
 	foreach(lc, trail->pages)
 	{
 		if (((TrailPages *) lfirst(lc))->relid == relid)
 			return lfirst(lc);
 	}
-	old = MemoryContextSwitchTo(trail->context);
 	pages = palloc0(sizeof(TrailPages));
 	pages->relid = relid;
 	pages->size = 64;
 	pages->blocks = palloc(sizeof(BlockNumber) * pages->size);
+	if (toast)
+	{
+		pages->values_size = 64;
+		pages->values = palloc(sizeof(Oid) * pages->values_size);
+	}
 	trail->pages = lappend(trail->pages, pages);
-	MemoryContextSwitchTo(old);
 	return pages;
 }
 
-static void
-note_block(TrailPages *pages, BlockNumber block)
+void
+trail_note_block(TrailPages *pages, BlockNumber block)
 {
 	if (pages->n > 0 && pages->blocks[pages->n - 1] == block)
 		return;
@@ -88,19 +112,134 @@ note_block(TrailPages *pages, BlockNumber block)
 	pages->blocks[pages->n++] = block;
 }
 
+static void
+note_value(TrailPages *pages, Oid value)
+{
+	if (pages->nvalues == pages->values_size)
+	{
+		if (pages->values_size >= MOST_PAGES)
+			return;
+		pages->values_size *= 2;
+		pages->values = repalloc(pages->values, sizeof(Oid) * pages->values_size);
+	}
+	pages->values[pages->nvalues++] = value;
+}
+
+/* The columns in which a change may lose values that are stored out of line. */
+static Bitmapset *
+lossy_columns(ModifyTableState *change, ResultRelInfo *rel)
+{
+	TupleDesc	desc = RelationGetDescr(rel->ri_RelationDesc);
+	Bitmapset  *updated = change->operation == CMD_UPDATE ?
+		ExecGetUpdatedCols(rel, change->ps.state) : NULL;
+	Bitmapset  *columns = NULL;
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+
+		if (attribute->attisdropped || attribute->attlen != -1 ||
+			(attribute->attstorage != TYPSTORAGE_EXTERNAL && attribute->attstorage != TYPSTORAGE_EXTENDED))
+			continue;
+		if (change->operation != CMD_UPDATE || attribute->attgenerated != '\0' ||
+			bms_is_member(i + 1 - FirstLowInvalidHeapAttributeNumber, updated))
+			columns = bms_add_member(columns, i);
+	}
+	return columns;
+}
+
+/*
+ * The table of that OID, one of those that the node changes; NULL if it is no plain table.
+ * The slot lives as long as the query.
+ */
+static TapTable *
+open_table(Tap *tap, Oid relid)
+{
+	ModifyTableState *change = tap->change;
+	ResultRelInfo *rel = NULL;
+	TapTable   *table;
+	Oid			toast;
+	MemoryContext old = MemoryContextSwitchTo(followed->context);
+
+	for (int i = 0; i < change->mt_nrels && rel == NULL; i++)
+	{
+		if (RelationGetRelid(change->resultRelInfo[i].ri_RelationDesc) == relid)
+			rel = &change->resultRelInfo[i];
+	}
+	table = palloc0(sizeof(TapTable));
+	table->relid = relid;
+	tap->tables = lappend(tap->tables, table);
+	if (rel && rel->ri_RelationDesc->rd_rel->relkind == RELKIND_RELATION &&
+		AttributeNumberIsValid(rel->ri_RowIdAttNo))
+	{
+		table->place = rel->ri_RowIdAttNo;
+		table->rel = rel->ri_RelationDesc;
+		table->pages = pages_of(followed, relid, false);
+		toast = table->rel->rd_rel->reltoastrelid;
+		table->columns = OidIsValid(toast) ? lossy_columns(change, rel) : NULL;
+		if (table->columns)
+		{
+			EState	   *estate = change->ps.state;
+
+			table->values = pages_of(followed, toast, true);
+			MemoryContextSwitchTo(estate->es_query_cxt);
+			table->row = ExecInitExtraTupleSlot(estate, RelationGetDescr(table->rel),
+												table_slot_callbacks(table->rel));
+		}
+	}
+	MemoryContextSwitchTo(old);
+	return table;
+}
+
+static TapTable *
+table_of(Tap *tap, Oid relid)
+{
+	ListCell   *lc;
+
+	if (tap->table && tap->table->relid == relid)
+		return tap->table;
+	foreach(lc, tap->tables)
+	{
+		if (((TapTable *) lfirst(lc))->relid == relid)
+			return tap->table = lfirst(lc);
+	}
+	return tap->table = open_table(tap, relid);
+}
+
+/* Note which values the row at that place may lose. */
+static void
+note_values(TapTable *table, ItemPointer place)
+{
+	int			column = -1;
+
+	if (!table_tuple_fetch_row_version(table->rel, place, SnapshotAny, table->row))
+		return;
+	while ((column = bms_next_member(table->columns, column)) >= 0)
+	{
+		bool		isnull;
+		Datum		value = slot_getattr(table->row, column + 1, &isnull);
+		struct varatt_external pointer;
+
+		if (isnull || !VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(value)))
+			continue;
+		VARATT_EXTERNAL_GET_POINTER(pointer, (struct varlena *) DatumGetPointer(value));
+		if (pointer.va_toastrelid == table->values->relid)
+			note_value(table->values, pointer.va_valueid);
+	}
+	ExecClearTuple(table->row);
+}
+
 /* Note where the row that is in the slot lies. */
 static void
 note_row(Tap *tap, TupleTableSlot *slot)
 {
 	ModifyTableState *change = tap->change;
-	ResultRelInfo *rel = change->resultRelInfo;
-	Oid			relid = RelationGetRelid(rel->ri_RelationDesc);
+	TapTable   *table;
+	Oid			relid = RelationGetRelid(change->resultRelInfo->ri_RelationDesc);
+	ItemPointer place;
 	Datum		datum;
 	bool		isnull;
 
-	if (rel->ri_RelationDesc->rd_rel->relkind != RELKIND_RELATION ||
-		!AttributeNumberIsValid(rel->ri_RowIdAttNo))
-		return;
 	if (AttributeNumberIsValid(change->mt_resultOidAttno))
 	{
 		datum = ExecGetJunkAttribute(slot, change->mt_resultOidAttno, &isnull);
@@ -108,12 +247,16 @@ note_row(Tap *tap, TupleTableSlot *slot)
 			return;
 		relid = DatumGetObjectId(datum);
 	}
-	datum = ExecGetJunkAttribute(slot, rel->ri_RowIdAttNo, &isnull);
+	table = table_of(tap, relid);
+	if (table->pages == NULL)
+		return;
+	datum = ExecGetJunkAttribute(slot, table->place, &isnull);
 	if (isnull)
 		return;
-	if (tap->pages == NULL || tap->pages->relid != relid)
-		tap->pages = pages_of(followed, relid);
-	note_block(tap->pages, ItemPointerGetBlockNumber((ItemPointer) DatumGetPointer(datum)));
+	place = (ItemPointer) DatumGetPointer(datum);
+	trail_note_block(table->pages, ItemPointerGetBlockNumber(place));
+	if (table->values)
+		note_values(table, place);
 }
 
 /* Run a plan node that is tapped. */
@@ -200,23 +343,17 @@ compare_blocks(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Bring the pages of each table into their order, each once. */
+/* Bring the pages of a table into their order, each once. */
 void
-trail_sort(Trail *trail)
+trail_sort(TrailPages *pages)
 {
-	ListCell   *lc;
+	int			n = 0;
 
-	foreach(lc, trail->pages)
+	qsort(pages->blocks, pages->n, sizeof(BlockNumber), compare_blocks);
+	for (int i = 0; i < pages->n; i++)
 	{
-		TrailPages *pages = lfirst(lc);
-		int			n = 0;
-
-		qsort(pages->blocks, pages->n, sizeof(BlockNumber), compare_blocks);
-		for (int i = 0; i < pages->n; i++)
-		{
-			if (n == 0 || pages->blocks[n - 1] != pages->blocks[i])
-				pages->blocks[n++] = pages->blocks[i];
-		}
-		pages->n = n;
+		if (n == 0 || pages->blocks[n - 1] != pages->blocks[i])
+			pages->blocks[n++] = pages->blocks[i];
 	}
+	pages->n = n;
 }

@@ -12,13 +12,19 @@
 #include "nodes/pg_list.h"
 #include "storage/block.h"
 
-/* The pages of one table.  What does not fit any more is not remembered. */
+/*
+ * The pages of one table, or, of a TOAST table, the values whose pages they are.  What
+ * does not fit any more is not remembered.
+ */
 typedef struct TrailPages
 {
 	Oid			relid;
 	int			n;
 	int			size;
 	BlockNumber *blocks;		/* in the order of the statement, neighbours once */
+	int			nvalues;
+	int			values_size;
+	Oid		   *values;			/* NULL for a table that is no TOAST table */
 } TrailPages;
 
 /* Where a statement has been; all of it in one memory context. */
@@ -32,6 +38,7 @@ typedef struct Trail
 extern void trail_begin(Trail *trail, MemoryContext context);
 extern void trail_follow(Trail *trail, QueryDesc *desc);
 extern void trail_end(void);
-extern void trail_sort(Trail *trail);
+extern void trail_note_block(TrailPages *pages, BlockNumber block);
+extern void trail_sort(TrailPages *pages);
 
 #endif							/* BACKFILL_WALK_TRAIL_H */

@@ -73,6 +73,41 @@ my $growth = growth($table);
 cmp_ok($growth, '>', 1.8, sprintf('without: %.2f times', $growth));
 check($table, 'without');
 
+# What is stored out of line makes room, too; what an update leaves alone is not touched.
+sub toast_pages { return sql("SELECT pg_relation_size(reltoastrelid) / 8192 FROM pg_class WHERE oid = '$_[0]'::regclass"); }
+sub wide_table
+{
+	my ($statement) = @_;
+	my $table = 't' . ++$number;
+
+	sql("CREATE TABLE $table (id bigint PRIMARY KEY, n int NOT NULL DEFAULT 0, body text)",
+		"ALTER TABLE $table ALTER body SET STORAGE EXTERNAL",
+		"INSERT INTO $table SELECT i, 0, repeat(chr(65 + i % 26), 5000) FROM generate_series(1, 10000) i",
+		);
+	sql("VACUUM ANALYZE $table");
+	sql(
+		qq{SELECT backfill_define('$table', '$table', '$statement', settings => '{"batch_size": 200, "target_batch_time": 0, "sleep": 0}')});
+	return $table;
+}
+foreach my $case ([ 'values out of line', q(UPDATE batch SET n = n + 1, body = lower(body)), 1.15 ],
+	[ 'values that stay', q(UPDATE batch SET n = n + 1), 1.001 ])
+{
+	my ($name, $statement, $most) = @$case;
+	my $wide = wide_table($statement);
+	my $pages = toast_pages($wide);
+
+	wait_for_status($node, start_run($node, $wide), 'completed');
+	cmp_ok(toast_pages($wide) / $pages, '<', $most, sprintf('%s: %.2f times', $name, toast_pages($wide) / $pages));
+	is(sql("SELECT count(*) FROM $wide WHERE n = 1 AND lower(body) = repeat(chr(97 + (id % 26)::int), 5000)"), 10_000, "$name: every one is there");
+	is(sql("SELECT count(*) FROM verify_heapam('$wide', check_toast => true)"), 0, "$name: the heap is sound");
+	sql("SELECT bt_index_check(indexrelid, true) FROM pg_index WHERE indrelid IN (SELECT unnest(ARRAY[oid, reltoastrelid]) FROM pg_class WHERE oid = '$wide'::regclass)");
+}
+my $purged = wide_table('DELETE FROM batch WHERE id % 2 = 0');
+my $wide_before = toast_pages($purged);
+wait_for_status($node, start_run($node, $purged), 'completed');
+sql("INSERT INTO $purged SELECT i, 1, repeat('x', 5000) FROM generate_series(20001, 24000) i");
+is(toast_pages($purged), $wide_before, 'a purge makes room for what is stored out of line');
+
 # Rows that a purge has removed make room for others at once.
 $table = table('', statement => 'DELETE FROM batch WHERE id % 2 = 0');
 my $before = pages($table);
