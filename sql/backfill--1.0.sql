@@ -88,6 +88,13 @@ CREATE TABLE backfill.run (
 	rows_affected bigint NOT NULL DEFAULT 0,
 	batches		bigint NOT NULL DEFAULT 0,
 	wal_bytes	bigint NOT NULL DEFAULT 0,
+	pages_pruned bigint NOT NULL DEFAULT 0,
+	space_freed bigint NOT NULL DEFAULT 0,
+	table_size	bigint,
+	index_size	bigint,
+	table_growth bigint,
+	index_growth bigint,
+	space_kept_by text,
 	resumed_at	timestamptz,
 	resumed_rows bigint NOT NULL DEFAULT 0,
 	wait_reason	text,
@@ -146,6 +153,13 @@ COMMENT ON COLUMN backfill.run.rows_scanned IS 'rows in the key ranges of the ba
 COMMENT ON COLUMN backfill.run.rows_affected IS 'rows the statement processed in the batches added up here';
 COMMENT ON COLUMN backfill.run.batches IS 'completed batches added up here';
 COMMENT ON COLUMN backfill.run.wal_bytes IS 'WAL written by the batches added up here';
+COMMENT ON COLUMN backfill.run.pages_pruned IS 'pages on which its workers have made space, by the batches added up here';
+COMMENT ON COLUMN backfill.run.space_freed IS 'the space they made, in bytes';
+COMMENT ON COLUMN backfill.run.table_size IS 'size of the target with its partitions and TOAST when the run began, in bytes';
+COMMENT ON COLUMN backfill.run.index_size IS 'size of its indexes then';
+COMMENT ON COLUMN backfill.run.table_growth IS 'by how much the target has grown since, when that was last looked at';
+COMMENT ON COLUMN backfill.run.index_growth IS 'by how much its indexes have';
+COMMENT ON COLUMN backfill.run.space_kept_by IS 'who holds the old snapshot that keeps what batches have left from being used again, or null';
 COMMENT ON COLUMN backfill.run.resumed_at IS 'when the run was last resumed: errors count from then on';
 COMMENT ON COLUMN backfill.run.resumed_rows IS 'rows_affected at that time';
 COMMENT ON COLUMN backfill.run.wait_reason IS 'why the run does not move, or which part of its end is under way; or null';
@@ -185,6 +199,8 @@ CREATE TABLE backfill.batch (
 	finished_at	timestamptz,
 	duration	interval,
 	wal_bytes	bigint,
+	pages_pruned bigint,
+	space_freed	bigint,
 	token		bigint,
 	worker		integer,
 	pid			integer,
@@ -210,6 +226,8 @@ COMMENT ON COLUMN backfill.batch.started_at IS 'when the statement began, once t
 COMMENT ON COLUMN backfill.batch.finished_at IS 'when the batch was completed or given up';
 COMMENT ON COLUMN backfill.batch.duration IS 'time spent in the statement';
 COMMENT ON COLUMN backfill.batch.wal_bytes IS 'WAL that the statement wrote';
+COMMENT ON COLUMN backfill.batch.pages_pruned IS 'pages, left by earlier batches, on which its worker has made space since the batch before this one';
+COMMENT ON COLUMN backfill.batch.space_freed IS 'the space it made there, in bytes';
 COMMENT ON COLUMN backfill.batch.token IS 'token of the worker that has or had the batch; never used twice';
 COMMENT ON COLUMN backfill.batch.worker IS 'number of that worker''s slot, as in backfill_workers';
 COMMENT ON COLUMN backfill.batch.pid IS 'process id of that worker';
@@ -448,6 +466,10 @@ SELECT r.id, r.name, r.status, p.progress,
 					OPERATOR(pg_catalog.+) EXTRACT(epoch FROM (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) r.throttled_since)), 3)))
 	   END AS throttle_times,
 	   r.wal_bytes OPERATOR(pg_catalog.+) coalesce(b.wal_bytes, 0) AS wal_bytes,
+	   r.table_size, r.table_growth, r.index_size, r.index_growth,
+	   r.pages_pruned OPERATOR(pg_catalog.+) coalesce(b.pages_pruned, 0) AS pages_pruned,
+	   r.space_freed OPERATOR(pg_catalog.+) coalesce(b.space_freed, 0) AS space_freed,
+	   r.space_kept_by,
 	   r."after", r.followers,
 	   r.key, r.scope, r.statement, r.finish, r.parameters, r.settings
   FROM backfill.run r
@@ -458,7 +480,9 @@ SELECT r.id, r.name, r.status, p.progress,
 	   SELECT pg_catalog.count(*) AS batches,
 			  pg_catalog.sum(b.rows_scanned)::bigint AS rows_scanned,
 			  pg_catalog.sum(b.rows_affected)::bigint AS rows_affected,
-			  pg_catalog.sum(b.wal_bytes)::bigint AS wal_bytes
+			  pg_catalog.sum(b.wal_bytes)::bigint AS wal_bytes,
+			  pg_catalog.sum(b.pages_pruned)::bigint AS pages_pruned,
+			  pg_catalog.sum(b.space_freed)::bigint AS space_freed
 		 FROM backfill.batch b
 		WHERE b.run_id OPERATOR(pg_catalog.=) r.id
 		  AND b.number OPERATOR(pg_catalog.>) r.rollup_number
@@ -519,7 +543,8 @@ SELECT b.run_id, b.number, b.part,
 		pg_catalog.array_to_string(b.end_key, ','), ']') AS key_range,
 	   b.start_key, b.end_key, b.start_inclusive,
 	   b.status, b.skipped, b.attempt, b.crashes, b.retry_at, b.rows_scanned, b.rows_affected,
-	   b.started_at, b.finished_at, b.duration, b.wal_bytes, b.worker, b.pid,
+	   b.started_at, b.finished_at, b.duration, b.wal_bytes, b.pages_pruned, b.space_freed,
+	   b.worker, b.pid,
 	   b.error
   FROM backfill.batch b
   JOIN backfill.run r ON r.id OPERATOR(pg_catalog.=) b.run_id
@@ -884,6 +909,8 @@ COMMENT ON COLUMN @extschema@.backfill_runs.rows_scanned IS 'rows in the key ran
 COMMENT ON COLUMN @extschema@.backfill_runs.rows_affected IS 'rows the statement processed in the completed batches';
 COMMENT ON COLUMN @extschema@.backfill_runs.batches IS 'completed batches';
 COMMENT ON COLUMN @extschema@.backfill_runs.wal_bytes IS 'WAL written by the completed batches, in bytes';
+COMMENT ON COLUMN @extschema@.backfill_runs.pages_pruned IS 'pages on which its workers have made space';
+COMMENT ON COLUMN @extschema@.backfill_runs.space_freed IS 'the space they made there, in bytes';
 COMMENT ON COLUMN @extschema@.backfill_runs.errors IS 'rows that failed, were skipped, and have not been resolved since';
 COMMENT ON COLUMN @extschema@.backfill_runs.progress IS 'per cent of rows_total; 99.99 when every batch is done, 100 when the run is completed';
 COMMENT ON COLUMN @extschema@.backfill_runs.rows_per_second IS 'rows scanned per second, over the last seconds or, at the end, over the whole run';

@@ -196,6 +196,7 @@ backfill_setting_list(PG_FUNCTION_ARGS)
 		[SETTING_ENUM] = "enum",
 		[SETTING_NUMBER] = "number",
 		[SETTING_BYTES] = "bytes",
+		[SETTING_GROWTH] = "growth",
 		[SETTING_ROW_RATE] = "rate",
 		[SETTING_BYTE_RATE] = "rate",
 		[SETTING_KEY] = "key",

@@ -28,6 +28,7 @@
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "storage/sinvaladt.h"
+#include "storage/smgr.h"
 #include "tcop/pquery.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
@@ -313,6 +314,31 @@ compat_prune_page(Relation rel, Buffer buffer)
 #define compat_index_beginscan(heap, index, snapshot, nkeys) \
 	index_beginscan(heap, index, snapshot, nkeys, 0)
 #endif
+
+/* The blocks of a file with all its forks, 0 if there is none; 16 and 17 renamed what names one. */
+static inline int64
+compat_file_blocks(Oid tablespace, Oid database, Oid file)
+{
+#if PG_VERSION_NUM >= 170000
+	RelFileLocator locator = {tablespace, database, file};
+	SMgrRelation smgr = smgropen(locator, INVALID_PROC_NUMBER);
+#elif PG_VERSION_NUM >= 160000
+	RelFileLocator locator = {tablespace, database, file};
+	SMgrRelation smgr = smgropen(locator, InvalidBackendId);
+#else
+	RelFileNode node = {tablespace, database, file};
+	SMgrRelation smgr = smgropen(node, InvalidBackendId);
+#endif
+	int64		blocks = 0;
+
+	for (ForkNumber fork = 0; fork <= MAX_FORKNUM; fork++)
+	{
+		if (smgrexists(smgr, fork))
+			blocks += smgrnblocks(smgr, fork);
+	}
+	smgrclose(smgr);
+	return blocks;
+}
 
 /* 18 wants a name and a version in the magic block. */
 #if PG_VERSION_NUM >= 180000

@@ -145,6 +145,8 @@ run_and_measure(Worker *worker)
 	result->rows_affected = (int64) run_statement(worker);
 	result->finished_at = GetCurrentTimestamp();
 	result->wal_bytes = (int64) (pgWalUsage.wal_bytes - wal);
+	result->pages_pruned = worker->reclaim.pruned;
+	result->space_freed = worker->reclaim.freed;
 
 	hand->over_limit = !allowance_cover(hand->batch->rows_in_scope, result->rows_affected) &&
 		rows_scanned > 1 && !hand->indivisible;
@@ -238,6 +240,7 @@ batch_run(Session *session, void *arg)
 		next = claim_next_batch(worker);
 	xid = GetTopFullTransactionIdIfAny();
 	session_commit(session);
+	worker->reclaim.pruned = worker->reclaim.freed = 0;
 	reclaim_enqueue(session, &worker->reclaim, xid);
 
 	allowance_settle(rows_affected);

@@ -46,6 +46,7 @@
 
 #include "base/compat.h"
 #include "engine/reclaim.h"
+#include "shared/run_slot.h"
 
 /* Pages that may wait, and the batches. */
 #define MOST_PAGES		1048576
@@ -63,6 +64,7 @@ typedef struct Remains
 {
 	MemoryContext context;		/* holds it */
 	FullTransactionId xid;
+	TimestampTz committed_at;
 	int64		size;			/* pages and values, when it was put into the queue */
 	List	   *pages;			/* TrailPages *, sorted */
 	int			table;			/* which of them is next */
@@ -135,6 +137,7 @@ reclaim_enqueue(Session *session, Reclaim *reclaim, FullTransactionId xid)
 	remains = palloc0(sizeof(Remains));
 	remains->context = reclaim->context;
 	remains->xid = xid;
+	remains->committed_at = GetCurrentTimestamp();
 	remains->pages = reclaim->trail.pages;
 	MemoryContextSwitchTo(session->context);
 	reclaim->queue = lappend(reclaim->queue, remains);
@@ -149,31 +152,44 @@ reclaim_enqueue(Session *session, Reclaim *reclaim, FullTransactionId xid)
 /*
  * The server prunes pages that are nearly full, or have been too full for the new version
  * of a row; one from which large rows were deleted may be neither.  Give it the hint.
+ * Returns how much is free on the page, or false when somebody is at it.
  */
-static void
-mark_full(Buffer buffer)
+static bool
+mark_full(Buffer buffer, Size *space)
 {
 	Page		page = BufferGetPage(buffer);
 
 	if (!ConditionalLockBuffer(buffer))
-		return;
+		return false;
 	if (TransactionIdIsValid(((PageHeader) page)->pd_prune_xid))
 		PageSetFull(page);
+	*space = PageGetHeapFreeSpace(page);
 	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+	return true;
 }
 
 /* Prune a page, unless somebody uses it, and say how much is free there. */
 static void
-prune_page(Relation rel, BlockNumber block)
+prune_page(Reclaim *reclaim, Relation rel, BlockNumber block)
 {
 	Buffer		buffer = ReadBuffer(rel, block);
+	Size		before;
 	Size		space;
 
-	mark_full(buffer);
+	if (!mark_full(buffer, &before))
+	{
+		ReleaseBuffer(buffer);
+		return;
+	}
 	compat_prune_page(rel, buffer);
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
 	space = PageGetHeapFreeSpace(BufferGetPage(buffer));
 	UnlockReleaseBuffer(buffer);
+	if (space > before)
+	{
+		reclaim->pruned++;
+		reclaim->freed += space - before;
+	}
 	if (space >= LEAST_SPACE)
 		RecordPageWithFreeSpace(rel, block, space);
 }
@@ -255,7 +271,7 @@ find_pieces(Relation toast, TrailPages *pages)
  * were, or -1 when the transaction that changed them is not old enough.
  */
 static int
-prune_table(TrailPages *pages, int *next, FullTransactionId xid, int most)
+prune_table(Reclaim *reclaim, TrailPages *pages, int *next, FullTransactionId xid, int most)
 {
 	Relation	rel = open_table(pages->relid);
 	BlockNumber nblocks;
@@ -281,7 +297,7 @@ prune_table(TrailPages *pages, int *next, FullTransactionId xid, int most)
 	for (last = first; last < pages->n && last - first < most && pages->blocks[last] < nblocks; last++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		prune_page(rel, pages->blocks[last]);
+		prune_page(reclaim, rel, pages->blocks[last]);
 	}
 	if (last > first)
 		FreeSpaceMapVacuumRange(rel, pages->blocks[first], pages->blocks[last - 1] + 1);
@@ -303,9 +319,10 @@ prune(Session *session, void *arg)
 	{
 		Remains    *first = linitial(reclaim->queue);
 		TrailPages *pages = list_nth(first->pages, first->table);
-		int			n = prune_table(pages, &first->block, first->xid, left);
+		int			n = prune_table(reclaim, pages, &first->block, first->xid, left);
 
-		if (n < 0)
+		reclaim->is_kept = n < 0;
+		if (reclaim->is_kept)
 			break;
 		left -= n;
 		if (first->block < pages->n)
@@ -320,18 +337,24 @@ prune(Session *session, void *arg)
 
 /*
  * Between two batches, with nothing held: clear up after batches that everybody sees
- * as committed.
+ * as committed; at leisure, before the worker waits, also where that is little.
  */
 void
-reclaim_some(Session *session, Reclaim *reclaim)
+reclaim_some(Session *session, Reclaim *reclaim, bool at_leisure)
 {
 	ErrorData  *error;
+	int64		freed = reclaim->freed;
 
-	if (reclaim->pages < LEAST_PAGES && list_length(reclaim->queue) < LEAST_BATCHES)
+	if (reclaim->queue == NIL || (!at_leisure && reclaim->pages < LEAST_PAGES &&
+								  list_length(reclaim->queue) < LEAST_BATCHES))
 		return;
+	reclaim->is_kept = false;
 	error = session_try(session, prune, reclaim);
+	run_slot_note_space(reclaim->freed - freed, reclaim->is_kept ?
+						((Remains *) linitial(reclaim->queue))->committed_at : 0);
 	if (error == NULL)
 		return;
+	reclaim->is_kept = false;
 	while (reclaim->queue != NIL)
 		drop_first(reclaim);
 	ereport(DEBUG1,

@@ -20,11 +20,14 @@ typedef struct Reclaim
 	Trail		trail;
 	List	   *queue;			/* what committed batches have left, oldest first */
 	int64		pages;			/* in the queue */
+	int64		pruned;			/* pages, since a batch last said so */
+	int64		freed;			/* bytes of them, likewise */
+	bool		is_kept;		/* somebody may still see what is first in the queue */
 } Reclaim;
 
 extern Trail *reclaim_watch(Session *session, Reclaim *reclaim);
 extern void reclaim_forget(Reclaim *reclaim);
 extern void reclaim_enqueue(Session *session, Reclaim *reclaim, FullTransactionId xid);
-extern void reclaim_some(Session *session, Reclaim *reclaim);
+extern void reclaim_some(Session *session, Reclaim *reclaim, bool at_leisure);
 
 #endif							/* BACKFILL_ENGINE_RECLAIM_H */

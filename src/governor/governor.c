@@ -121,6 +121,19 @@ look_at_health(const Health *health, const RunSettings *settings, Pace *pace,
 				 psprintf("slowed to %.0f %%: %s", pace->duty * 100, health->reason));
 }
 
+/* The target may not grow any further. */
+static void
+look_at_growth(StoreSession *session, const RunInfo *run, Governor *governor, Throttle *why)
+{
+	char	   *reason = growth_look(session, run, &governor->settings, &governor->growth,
+									 governor->keeper);
+
+	if (reason == NULL)
+		return;
+	governor->pace.hold = true;
+	throttle(why, "max_growth", reason);
+}
+
 static void
 look_at_limits(const PaceView *view, Throttle *why)
 {
@@ -267,6 +280,14 @@ save_size(StoreSession *session, RunInfo *run, int64 size)
 	run->batch_size = size;
 }
 
+/* The run has no workers any more, and is about to end or to rest. */
+void
+governor_note_end(StoreSession *session, RunInfo *run, Governor *governor)
+{
+	governor_save_size(session, run);
+	growth_note_end(session, run, &governor->growth);
+}
+
 /* Keep the batch size that was found, for the next time that workers start. */
 void
 governor_save_size(StoreSession *session, RunInfo *run)
@@ -347,6 +368,7 @@ governor_judge(const RunInfo *run, Governor *governor)
 	resolve(run, governor);
 	health_judge(run, &governor->settings, &governor->health);
 	governor->load = governor->health.load;
+	governor->keeper = growth_keeper(MyDatabaseId, run->id);
 	if (governor->settings.workers == WORKERS_AUTO &&
 		governor->settings.max_active_sessions == 0)
 		governor->load = Max(governor->load, health_foreground());
@@ -378,6 +400,7 @@ governor_set_pace(StoreSession *session, RunInfo *run, Governor *governor, int l
 	look_at_window(&governor->match, pace, &why);
 	look_at_probe(run, settings, &view, pace, &why);
 	look_at_health(&governor->health, settings, pace, &why, &softly);
+	look_at_growth(session, run, governor, &why);
 	look_at_limits(&view, &why);
 	look_at_waits(&view, &softly);
 	look_at_fixed_cost(&view, &softly);

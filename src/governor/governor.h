@@ -8,6 +8,7 @@
 #ifndef BACKFILL_GOVERNOR_GOVERNOR_H
 #define BACKFILL_GOVERNOR_GOVERNOR_H
 
+#include "governor/growth.h"
 #include "governor/health.h"
 #include "governor/scale.h"
 #include "settings/setting.h"
@@ -27,6 +28,8 @@ typedef struct Governor
 	WindowMatch match;			/* the window that made them so, */
 	Health		health;			/* and how the server is then */
 	double		load;			/* of all that, for the number of workers */
+	char	   *keeper;			/* who keeps space, in this round */
+	Growth		growth;
 	Pace		pace;
 	int64		batch_size;		/* to begin with, 0 for that of the settings */
 	Scale		scale;
@@ -35,6 +38,7 @@ typedef struct Governor
 
 extern void governor_round(void);
 extern bool governor_has_ledgers(const Governor *governor);
+extern void governor_note_end(StoreSession *session, RunInfo *run, Governor *governor);
 extern void governor_save_size(StoreSession *session, RunInfo *run);
 extern void governor_open_budget(StoreSession *session);
 extern void governor_judge(const RunInfo *run, Governor *governor);

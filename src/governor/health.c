@@ -317,17 +317,17 @@ read_sessions(Reading *reading, MemoryContext context)
 
 /*
  * value: the age of the oldest transaction or snapshot that keeps dead rows of
- * this database from being removed.  A vacuum does not, and our own batches are
- * short.
+ * this database from being removed; who2: since when, if that is known.  A vacuum does
+ * not, and our own batches are short.
  */
 static void
 read_xmin(Reading *reading, MemoryContext context)
 {
 	bool		isnull;
 
-	query("SELECT age, who FROM ("
+	query("SELECT age, who, date_trunc('second', since)::text FROM ("
 		  "  SELECT greatest(age(backend_xmin), age(backend_xid))::bigint AS age, "
-		  "         format('process %s', pid) AS who "
+		  "         format('process %s', pid) AS who, xact_start AS since "
 		  "    FROM pg_stat_activity "
 		  "   WHERE (datid = (SELECT oid FROM pg_database WHERE datname = current_database()) "
 		  "          OR backend_type = 'walsender') "
@@ -336,15 +336,17 @@ read_xmin(Reading *reading, MemoryContext context)
 		  "     AND pid NOT IN (SELECT pid FROM pg_stat_progress_vacuum) "
 		  "   UNION ALL "
 		  "  SELECT greatest(age(xmin), age(catalog_xmin))::bigint, "
-		  "         format('replication slot \"%s\"', slot_name) FROM pg_replication_slots "
+		  "         format('replication slot \"%s\"', slot_name), NULL FROM pg_replication_slots "
 		  "   UNION ALL "
-		  "  SELECT age(transaction)::bigint, format('prepared transaction \"%s\"', gid) "
+		  "  SELECT age(transaction)::bigint, format('prepared transaction \"%s\"', gid), prepared "
 		  "    FROM pg_prepared_xacts WHERE database = current_database()) ages "
 		  " WHERE age IS NOT NULL ORDER BY age DESC LIMIT 1");
 	if (SPI_processed == 0)
 		return;
 	reading->value = int_column(0, 1, &isnull);
 	reading->who = MemoryContextStrdup(context, text_column(0, 2));
+	if (text_column(0, 3))
+		reading->who2 = MemoryContextStrdup(context, text_column(0, 3));
 }
 
 /*
@@ -611,4 +613,16 @@ health_foreground(void)
 	long		processors = sysconf(_SC_NPROCESSORS_ONLN);
 
 	return r->error ? 1 : (double) r->value / Max(processors, 1);
+}
+
+/* Who holds the oldest snapshot, and since when; NULL if nobody does.  Likewise. */
+char *
+health_oldest_snapshot(void)
+{
+	Reading    *r = get_reading(XMIN_MEASURE);
+
+	if (r->error || r->who == NULL)
+		return NULL;
+	return psprintf("%s holds a snapshot%s%s", r->who, r->who2 ? " since " : "",
+					r->who2 ? r->who2 : "");
 }

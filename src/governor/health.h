@@ -23,5 +23,6 @@ extern void health_new_round(void);
 extern void health_judge(const RunInfo *run, const RunSettings *settings,
 						 Health *health);
 extern double health_foreground(void);
+extern char *health_oldest_snapshot(void);
 
 #endif							/* BACKFILL_GOVERNOR_HEALTH_H */

@@ -190,7 +190,7 @@ carry_out(Scheduler *scheduler, StoreSession *session, RunInfo *run, Watch *watc
 		return;
 	}
 	store_rollup(session, run->id);
-	governor_save_size(session, run);
+	governor_note_end(session, run, &watch->governor);
 	if (transition_needs_worker(session, run, run->requested))
 		watch->wanted = 1;
 	else
@@ -249,6 +249,7 @@ advance(Scheduler *scheduler, StoreSession *session, RunInfo *run, Watch *watch,
 		if (watch->governor.pace.hold)
 			return false;
 		store_rollup(session, run->id);
+		governor_note_end(session, run, &watch->governor);
 		change_run(session, run, watch, RUN_COMPLETED);
 		return false;
 	}

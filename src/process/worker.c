@@ -141,6 +141,7 @@ throttle_until(Worker *worker, TimestampTz until)
 	int64		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 
 	show(worker, WORKER_THROTTLED);
+	reclaim_some(&worker->session, &worker->reclaim, true);
 
 	/* rounded down, it would be too early */
 	nap(worker, ms + 1);
@@ -351,7 +352,7 @@ work_on(Worker *worker)
 	hand->in_trouble = hand->in_trouble && retried;
 	if (hand->pinned != 0)
 		batch_note_pinned(worker);
-	reclaim_some(session, &worker->reclaim);
+	reclaim_some(session, &worker->reclaim, false);
 	sleep_between(worker);
 }
 

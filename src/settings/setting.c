@@ -93,6 +93,10 @@ bad_value(const Setting *setting, JsonbValue *value)
 			appendStringInfoString(&allowed,
 								   "The value must be a number of bytes, or a string such as \"64MB\".");
 			break;
+		case SETTING_GROWTH:
+			appendStringInfoString(&allowed,
+								   "The value must be a number of bytes, or a string such as \"5GB\" or \"20 %\", above zero.");
+			break;
 		case SETTING_ROW_RATE:
 			appendStringInfoString(&allowed,
 								   "The value must be a number of rows per second, or a string such as \"3000 per 5 min\", over at least 100ms and at most 31d.");
@@ -287,6 +291,32 @@ bytes_value(const Setting *setting, JsonbValue *value)
 	return bytes;
 }
 
+/* Bytes, or the negative of millionths. */
+static int64
+growth_value(const Setting *setting, JsonbValue *value)
+{
+	int64		bytes;
+	char	   *text;
+	char	   *end;
+	double		percent;
+
+	text = setting_scalar_text(value);
+	if (text == NULL || value->type == jbvBool)
+		bad_value(setting, value);
+	percent = strtod(text, &end);
+	end += strspn(end, " ");
+	if (value->type == jbvString && end > text && strcmp(end, "%") == 0)
+	{
+		if (!(percent * 10000 >= 1 && percent <= 1e9))
+			bad_value(setting, value);
+		return -(int64) (percent * 10000 + 0.5);
+	}
+	bytes = quantity_parse_bytes(text);
+	if (bytes < 1)
+		bad_value(setting, value);
+	return bytes;
+}
+
 static RateLimit
 rate_value(const Setting *setting, JsonbValue *value)
 {
@@ -409,6 +439,9 @@ setting_apply(const Setting *setting, JsonbValue *value, RunSettings *result)
 			break;
 		case SETTING_NUMBER:
 			*(int64 *) member = number_value(setting, value);
+			break;
+		case SETTING_GROWTH:
+			*(int64 *) member = growth_value(setting, value);
 			break;
 		case SETTING_BYTES:
 			*(int64 *) member = bytes_value(setting, value);

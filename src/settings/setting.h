@@ -54,6 +54,7 @@ typedef struct RunSettings
 	int64		max_replica_lag_bytes;
 	int64		max_slot_retained;
 	int64		max_archive_backlog;
+	int64		max_growth;		/* bytes; below 0, millionths of the size */
 	int64		max_dead_rows;	/* millionths */
 	int64		pause_for_maintenance;	/* boolean */
 	int64		max_active_sessions;
@@ -81,6 +82,7 @@ typedef enum SettingType
 	SETTING_ENUM,				/* one of a list of words */
 	SETTING_NUMBER,				/* a JSON number, kept in millionths */
 	SETTING_BYTES,				/* a JSON number of bytes, or a string with a unit */
+	SETTING_GROWTH,				/* the same, or a string such as "20 %"; below 0, millionths */
 	SETTING_ROW_RATE,			/* a string such as "3000 per 5 min" */
 	SETTING_BYTE_RATE,			/* a string such as "20MB per second" */
 	SETTING_KEY,				/* a scalar or an array of scalars */

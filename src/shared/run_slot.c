@@ -206,7 +206,58 @@ run_slot_clear_pending(Oid database, int64 run_id, int changes, TimestampTz due)
 	segment_unlock();
 }
 
-/* The same for runs. */
+/*
+ * The worker has made so many bytes free, and what a batch of its left cannot be freed
+ * since kept_since; 0 if there is no such.
+ */
+void
+run_slot_note_space(int64 freed, TimestampTz kept_since)
+{
+	WorkerSlot *w = segment_my_worker();
+	RunSlot    *run;
+
+	segment_lock(LW_EXCLUSIVE);
+	w->kept_since = kept_since;
+	run = segment_find_run(w->database, w->run_id);
+	if (run)
+		run->freed += freed;
+	segment_unlock();
+}
+
+/* What the workers of the run have made free since it has a slot, in bytes. */
+int64
+run_slot_freed(Oid database, int64 run_id)
+{
+	RunSlot    *run;
+	int64		freed;
+
+	segment_lock(LW_SHARED);
+	run = segment_find_run(database, run_id);
+	freed = run ? run->freed : 0;
+	segment_unlock();
+	return freed;
+}
+
+/* Since when something that batches of the run have left cannot be freed; 0 for nothing. */
+TimestampTz
+run_slot_kept_since(Oid database, int64 run_id)
+{
+	TimestampTz since = 0;
+
+	segment_lock(LW_SHARED);
+	for (int i = 0; i < segment->nworkers; i++)
+	{
+		const WorkerSlot *w = &segment_workers[i];
+
+		if (segment_works_for(w, database, run_id) && w->kept_since != 0 &&
+			(since == 0 || w->kept_since < since))
+			since = w->kept_since;
+	}
+	segment_unlock();
+	return since;
+}
+
+/* Copies of the slots of the database's runs, palloc'd.  Returns how many there are. */
 int
 run_slot_copy(Oid database, RunSlot **copies)
 {

@@ -69,6 +69,7 @@ typedef struct WorkerSlot
 	int64		reserved;		/* rows of the batch in hand */
 	int64		reserved_next;	/* rows of the one that is being claimed */
 	bool		measured;		/* the WAL of the batch in hand is in the ledgers */
+	TimestampTz kept_since;		/* what a batch has left cannot be freed since; or 0 */
 	TimestampTz finished_at;	/* of the last statement, as its batch's row has it */
 	bool		counted;		/* that batch is in the run's ledger of rows */
 	pid_t		yield_to;		/* process that the batch was cancelled for, or 0 */
@@ -155,6 +156,7 @@ typedef struct RunSlot
 	double		rate;			/* rows per second, or -1 while unknown */
 	int64		sampled_rows;
 	TimestampTz sampled_at;
+	int64		freed;			/* bytes that workers have made free since the slot was taken */
 
 	RunPace		pace;
 } RunSlot;

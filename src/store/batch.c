@@ -152,10 +152,10 @@ store_pending_due(StoreSession *session, int64 run_id, int crashes_below)
 static Sql sql_complete_batch = {
 	"UPDATE backfill.batch SET status = 'completed', rows_affected = $4, "
 	"       wal_bytes = $5, started_at = $6, finished_at = $7, "
-	"       duration = $7 - $6, attempt = $8 "
+	"       duration = $7 - $6, attempt = $8, pages_pruned = $10, space_freed = $11 "
 	" WHERE run_id = $1 AND number = $2 AND part = $9 "
 	"   AND status = 'running' AND token = $3",
-	9, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID}
+	11, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID, INT8OID, INT8OID}
 };
 
 /*
@@ -175,7 +175,9 @@ store_complete_batch(StoreSession *session, int64 run_id, const BatchInfo *batch
 		TimestampTzGetDatum(result->started_at),
 		TimestampTzGetDatum(result->finished_at),
 		Int32GetDatum(batch->attempt),
-		Int32GetDatum(batch->part)
+		Int32GetDatum(batch->part),
+		Int64GetDatum(result->pages_pruned),
+		Int64GetDatum(result->space_freed)
 	};
 
 	return store_sql(&sql_complete_batch, args, NULL) == 1;
@@ -539,11 +541,14 @@ static Sql sql_reopen_skipped = {
 static Sql sql_recount = {
 	"UPDATE backfill.run r SET rollup_number = s.number, batches = s.batches, "
 	"       rows_scanned = s.rows_scanned, rows_affected = s.rows_affected, "
-	"       wal_bytes = s.wal_bytes, verified = false "
+	"       wal_bytes = s.wal_bytes, pages_pruned = s.pages_pruned, "
+	"       space_freed = s.space_freed, verified = false "
 	"  FROM (SELECT f.number - 1 AS number, count(b.number) AS batches, "
 	"               coalesce(sum(b.rows_scanned), 0) AS rows_scanned, "
 	"               coalesce(sum(b.rows_affected), 0) AS rows_affected, "
-	"               coalesce(sum(b.wal_bytes), 0) AS wal_bytes "
+	"               coalesce(sum(b.wal_bytes), 0) AS wal_bytes, "
+	"               coalesce(sum(b.pages_pruned), 0) AS pages_pruned, "
+	"               coalesce(sum(b.space_freed), 0) AS space_freed "
 	"          FROM (SELECT min(number) AS number FROM backfill.batch "
 	"                 WHERE run_id = $1 AND status <> 'completed') f "
 	"          LEFT JOIN backfill.batch b ON b.run_id = $1 "

@@ -56,6 +56,8 @@ typedef struct BatchResult
 	int64		wal_bytes;
 	TimestampTz started_at;
 	TimestampTz finished_at;
+	int64		pages_pruned;	/* by its worker, since the batch before it */
+	int64		space_freed;	/* bytes of them */
 } BatchResult;
 
 extern bool store_last_batch(StoreSession *session, int64 run_id, int64 *number,

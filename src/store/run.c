@@ -494,7 +494,9 @@ static Sql sql_rollup = {
 	"  SELECT max(b.number) AS number, count(b.number) FILTER (WHERE NOT skipped) AS batches, "
 	"         coalesce(sum(b.rows_scanned) FILTER (WHERE NOT skipped), 0) AS rows_scanned, "
 	"         coalesce(sum(b.rows_affected) FILTER (WHERE NOT skipped), 0) AS rows_affected, "
-	"         coalesce(sum(b.wal_bytes) FILTER (WHERE NOT skipped), 0) AS wal_bytes "
+	"         coalesce(sum(b.wal_bytes) FILTER (WHERE NOT skipped), 0) AS wal_bytes, "
+	"         coalesce(sum(b.pages_pruned) FILTER (WHERE NOT skipped), 0) AS pages_pruned, "
+	"         coalesce(sum(b.space_freed) FILTER (WHERE NOT skipped), 0) AS space_freed "
 	"    FROM backfill.batch b CROSS JOIN first_open f "
 	"   WHERE b.run_id = $1 "
 	"     AND b.number > (SELECT rollup_number FROM backfill.run WHERE id = $1) "
@@ -503,7 +505,9 @@ static Sql sql_rollup = {
 	"       batches = r.batches + e.batches, "
 	"       rows_scanned = r.rows_scanned + e.rows_scanned, "
 	"       rows_affected = r.rows_affected + e.rows_affected, "
-	"       wal_bytes = r.wal_bytes + e.wal_bytes "
+	"       wal_bytes = r.wal_bytes + e.wal_bytes, "
+	"       pages_pruned = r.pages_pruned + e.pages_pruned, "
+	"       space_freed = r.space_freed + e.space_freed "
 	"  FROM ended e WHERE r.id = $1 AND e.number IS NOT NULL",
 	1, {INT8OID}
 };
@@ -518,7 +522,8 @@ store_rollup(StoreSession *session, int64 id)
 }
 
 static Sql sql_progress = {
-	"SELECT name, status, coalesce(wait_reason, 'throttled by ' || throttled_by), "
+	"SELECT name, status, coalesce(wait_reason, 'throttled by ' || throttled_by, "
+	"                              'the table grows: ' || space_kept_by), "
 	"       sqlstate, error, error_detail, error_hint, "
 	"       progress::text, eta::text, rows_scanned, rows_total, rows_per_second, "
 	"       owner::oid, target::oid, rows_affected, errors, "
