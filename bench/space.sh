@@ -1,5 +1,5 @@
 # Where a run collapsed, and where it grew the table; read by bench/run.sh, for
-# BENCH="space collapse".
+# BENCH="space collapse indexes".
 
 heap_pages() { sql "SELECT pg_relation_size('t') / 8192"; }
 
@@ -34,6 +34,39 @@ bench_space()
 			figure "  time with reuse_space / without" 1.00 "" $time
 		}
 	done
+}
+
+# What two rewrites do to the heap, the primary key and a secondary index at random, in MB.
+bench_indexes()
+{
+	local pass sizes
+	rewrites()					# NAME SETTINGS [VACUUM]
+	{
+		sql "DROP TABLE IF EXISTS t"
+		sql "CREATE TABLE t AS SELECT id, hashint4(id::int) AS a, repeat('x', 60) AS payload FROM template LIMIT 1000000"
+		sql "ALTER TABLE t ADD PRIMARY KEY (id); CREATE INDEX t_a ON t (a)"
+		sql "VACUUM ANALYZE t"
+		sizes=""
+		for pass in 0 1 2; do
+			case $pass:$2 in
+				0:*) ;;
+				*:statement) sql "UPDATE t SET payload = md5(payload)" ;;
+				*) backfill "UPDATE batch SET payload = md5(payload)" NULL "$2" ;;
+			esac
+			sizes="$sizes  $(sql "SELECT pg_relation_size('t') / 1048576 || '/' || pg_relation_size('t_pkey') / 1048576 || '/' || pg_relation_size('t_a') / 1048576")"
+			[ -z "${3:-}" ] || sql "VACUUM t"
+		done
+		printf '%-34s%s\n' "  $1" "$sizes"
+	}
+	printf '%s\n' "MB of heap/primary key/secondary index before, after one rewrite, after two"
+	rewrites "one UPDATE" statement
+	rewrites "a run" '{"sleep": 0}'
+	rewrites "batches of 500 rows" '{"sleep": 0, "batch_size": 500, "target_batch_time": 0}'
+	rewrites "batches of 20,000 rows" '{"sleep": 0, "batch_size": 20000, "target_batch_time": 0}'
+	rewrites "two workers" '{"sleep": 0, "workers": 2}'
+	rewrites "descending" '{"sleep": 0, "direction": "desc"}'
+	rewrites "without reuse_space" '{"sleep": 0, "reuse_space": false}'
+	rewrites "VACUUM between the two" '{"sleep": 0}' vacuum
 }
 
 # The single statement against the run with the defaults, where batches have a fixed
