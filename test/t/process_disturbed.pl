@@ -66,7 +66,8 @@ my @ids = map { sql('SELECT backfill_start(\'slow\', ' . another() . ')') } 1 ..
 ok(wait_for_status($node, $_, 'running'), 'a run is at work') foreach @ids;
 my $other = session($node);
 $other->query("BEGIN; SELECT backfill_alter($ids[1], '{\"sleep\": \"2 h\"}')");
-my ($rc, $out, $err) = query($node, 'SET lock_timeout = 0; SELECT backfill_stop_all()');
+# it would wait for ever if it waited
+my ($rc, $out, $err) = query($node, "SET lock_timeout = 0; SET statement_timeout = '20 s'; SELECT backfill_stop_all()");
 is($out, join("\n", map { "run $_ of slow on slow: stops after the batch in hand" } @ids[ 0, 2 ]), 'all runs are stopped but one that another session has locked');
 like($err, qr/WARNING:  1 run was not stopped, because other sessions are changing it/, 'which is said');
 like($err, qr/The first of them is run $ids[1]\./, 'with its number');
