@@ -82,8 +82,12 @@ ok(settles($ids[1], 'stopped'), 'it is stopped');
 note 'PREPARE TRANSACTION';
 
 my $define = q{SAVEPOINT a; SELECT backfill_start('mine'); };
-is(state_of('postgres', "BEGIN; SELECT 1; $define PREPARE TRANSACTION 'x'"), '0A000', 'a transaction that has started a run is not prepared');
-is(state_of('postgres', "BEGIN; SELECT 1; $define RELEASE a; PREPARE TRANSACTION 'x'"), '0A000', 'nor one whose savepoint was released');
+# a notification cannot be prepared either, with the same SQLSTATE: it must be our error
+my $refused = qr/0A000: cannot PREPARE a transaction that has changed a backfill run/;
+like(refusal("BEGIN; SELECT 1; $define PREPARE TRANSACTION 'x'"), $refused, 'a transaction that has started a run is not prepared');
+like(refusal("BEGIN; SELECT 1; $define RELEASE a; PREPARE TRANSACTION 'x'"), $refused, 'nor one whose savepoint was released');
+like(refusal("BEGIN; SELECT 1; $define RELEASE a; SAVEPOINT b; ROLLBACK TO b; PREPARE TRANSACTION 'x'"), $refused, 'also if another one was rolled back after that');
+like(refusal("BEGIN; SELECT 1; $define SAVEPOINT b; ROLLBACK TO b; PREPARE TRANSACTION 'x'"), $refused, 'or one within it');
 is(state_of('postgres', "BEGIN; SELECT 1; $define ROLLBACK TO a; PREPARE TRANSACTION 'x'"), '00000', 'one is whose savepoint was rolled back');
 sql(q{ROLLBACK PREPARED 'x'});
 
