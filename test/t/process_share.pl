@@ -55,5 +55,27 @@ is(sql("SELECT rows_scanned FROM backfill_runs WHERE id = $sleepy"), $rows, 'whi
 sql("SELECT backfill_alter($sleepy, '{\"sleep\": 0}')");
 ok(settles($sleepy, 'completed'), 'altered, it goes on at once');
 is(sql('SELECT min(n), max(n) FROM sleepy'), '1|1', 'and every row is processed once');
+
+# ---------------------------------------------------------------------------
+note 'whose turn it is';
+
+sql('CREATE ROLE carol LOGIN');
+$node->append_conf('postgresql.conf', 'backfill.max_workers = 4');
+$node->restart;
+my %runs = map { $_ => begin($_, "of_$_", 100_000, '"sleep": "100 ms", "workers": ' . ($_ eq 'alice' ? 2 : 1)) } qw(alice bob carol);
+ok(wait_for($node, "SELECT count(*) = 4 AND bool_and(batches > 0) FROM backfill_workers"), 'three owners have all slots');
+my $hers = "SELECT string_agg(pid::text, ' ' ORDER BY pid) FROM backfill_workers WHERE run_id = $runs{alice}";
+my $before = sql($hers);
+sql("SELECT backfill_alter($runs{alice}, '{\"workers\": 3}')");
+sql("SELECT backfill_alter($runs{bob}, '{\"workers\": 2}')");
+$done = sql("SELECT rows_scanned FROM backfill_runs WHERE id = $runs{bob}");
+ok(wait_for($node, "SELECT rows_scanned > $done + 200 FROM backfill_runs WHERE id = $runs{bob}"), 'two of them want one more');
+is(sql(workers_of('alice')) . sql(workers_of('bob')), '21', 'and wait for it');
+sql("SELECT backfill_stop($runs{carol})");
+ok(settles($runs{carol}, 'stopped'), 'the third is stopped');
+ok(wait_for($node, workers_of('bob'), expected => 2), 'its slot goes to who has the fewest');
+is(sql("SELECT string_agg(pid::text, ' ' ORDER BY pid) FROM (SELECT DISTINCT pid FROM backfill_batches WHERE run_id = $runs{alice} AND pid IS NOT NULL) b"), $before, 'and did not go to the other before');
+is(sql('SELECT count(*) FROM backfill_stop_all()'), '2', 'all are stopped');
+ok(settles($_, 'stopped'), 'and end') foreach values %runs;
 $node->stop;
 done_testing();
