@@ -42,19 +42,23 @@ is(sql('SELECT max(n) FROM long'), '1', 'no row was processed twice');
 # ---------------------------------------------------------------------------
 note 'sleepers';
 
-my $sleepy = begin('alice', 'sleepy', 1000, '"workers": 3, "sleep": "1 h"');
-ok(wait_for($node, "SELECT count(*) = 3 AND bool_and(state = 'sleeping') FROM backfill_workers WHERE run_id = $sleepy"), 'all slots are asleep');
-my $rows = sql("SELECT rows_scanned FROM backfill_runs WHERE id = $sleepy");
-my $asleep = sql("SELECT min(state_since) FROM backfill_workers WHERE run_id = $sleepy");
+my $lone = begin('alice', 'lone', 1000, '"sleep": "1 h"');
+ok(wait_for($node, "SELECT count(*) = 1 AND bool_and(state = 'sleeping') FROM backfill_workers WHERE run_id = $lone"), 'the first slot is asleep');
+my $sleepy = begin('alice', 'sleepy', 1000, '"workers": 2, "sleep": "1 h"');
+ok(wait_for($node, "SELECT count(*) = 3 AND bool_and(state = 'sleeping') FROM backfill_workers"), 'all slots are');
+my $scanned = "SELECT sum(rows_scanned) FROM backfill_runs WHERE id IN ($lone, $sleepy)";
+my $rows = sql($scanned);
+my $asleep = sql("SELECT min(state_since) FROM backfill_workers");
 my $quick = begin('alice', 'quick', 100, '"sleep": 0');
 ok(settles($quick, 'completed'), 'a run that has no worker gets the slot of one that sleeps');
-is(sql("SELECT started_at > '$asleep'::timestamptz + interval '4 s' FROM backfill_runs WHERE id = $quick"), 't', 'for some seconds');
+is(sql("SELECT started_at > '$asleep'::timestamptz + interval '4 s' FROM backfill_runs WHERE id = $quick"), 't', 'which keeps it for some seconds');
 my $next = begin('alice', 'next', 200, '"sleep": "100 ms"');
 ok(settles($next, 'completed'), 'the next run has that slot');
-is(sql("SELECT rows_scanned FROM backfill_runs WHERE id = $sleepy"), $rows, 'which is not woken early by that');
-sql("SELECT backfill_alter($sleepy, '{\"sleep\": 0}')");
-ok(settles($sleepy, 'completed'), 'altered, it goes on at once');
-is(sql('SELECT min(n), max(n) FROM sleepy'), '1|1', 'and every row is processed once');
+is(sql($scanned), $rows, 'nobody is woken early by that');
+ok(wait_for($node, "SELECT wait_reason FROM backfill_runs WHERE id = $lone", expected => "sleeps, and has given its worker's place to others meanwhile"), 'who has no worker any more says so');
+sql("SELECT backfill_alter(id, '{\"sleep\": 0}') FROM backfill_runs WHERE id IN ($lone, $sleepy)");
+ok(settles($_, 'completed'), 'altered, it goes on at once') foreach $lone, $sleepy;
+is(sql('SELECT min(n), max(n) FROM (SELECT n FROM sleepy UNION ALL SELECT n FROM lone) b'), '1|1', 'and every row is processed once');
 
 # ---------------------------------------------------------------------------
 note 'whose turn it is';
