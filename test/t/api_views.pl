@@ -37,7 +37,7 @@ is(sql(q{SELECT count(*), bool_and(a.backend_type = 'backfill worker'), bool_and
 		bool_and(a.application_name = 'backfill run ' || run_id),
 		bool_and(a.query LIKE 'UPDATE batch SET n = n + g.g%-- the statement'), bool_and(a.state = 'active')
 	  FROM backfill_workers w JOIN pg_stat_activity a USING (pid)}),
-	'2|t|t|t|t|t', 'pg_stat_activity shows them with the name of the run and the statement');
+	'2|t|t|t|t|t', 'pg_stat_activity shows them with the number of the run and the statement');
 is(value($id, 'status, workers, rows_scanned, rows_affected, batches, progress, finished_at IS NULL, started_at IS NOT NULL'),
 	'running|2|0|0|0|0.00|t|t', 'backfill_runs shows a run that has begun');
 is(value($id, 'rows_total'), '400', 'with the estimate of its rows');

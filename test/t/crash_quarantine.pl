@@ -45,6 +45,15 @@ sub is_asleep
 		JOIN backfill_batches b ON b.run_id = w.run_id AND b.number = w.batch WHERE w.run_id = $id");
 }
 
+# So many seconds after the first suspect has fallen asleep the other run, in that
+# database, was over.
+sub seconds_between
+{
+	my ($asleep, $over, $db) = @_;
+	my $end = run_value($node, $over, 'extract(epoch FROM finished_at)', db => $db);
+	return query_ok($node, "SELECT round($end - extract(epoch FROM state_since), 1) FROM backfill_workers WHERE run_id = $asleep");
+}
+
 $node->safe_psql('postgres', 'CREATE ROLE alice LOGIN; CREATE ROLE bob LOGIN; CREATE DATABASE other');
 $node->safe_psql('postgres', 'GRANT CREATE ON SCHEMA public TO PUBLIC');
 $node->safe_psql('other', 'CREATE EXTENSION backfill; GRANT CREATE ON SCHEMA public TO PUBLIC');
@@ -59,12 +68,14 @@ ok(wait_for_status($node, $waiter, 'completed'), 'it does not wait for ever');
 is(query_ok($node, 'SELECT sum(n), max(n) FROM waiter'), '3|1', 'every row was processed once');
 is(run_value($node, $waiter, 'wait_reason'), '', 'nothing is waited for any more');
 ok(is_asleep($sleeper), 'the first is asleep still');
+cmp_ok(seconds_between($sleeper, $waiter, 'postgres'), '>', 12, 'the time of the first was for it alone');
 
 my $second = make_suspect('second', 'alice', 'true', 'postgres');
 ok(is_asleep($second), 'another suspect is asleep');
 my $away = make_suspect('away', 'bob', 'false', 'other');
 ok(wait_for_status($node, $away, 'completed', db => 'other'), 'nor does a suspect of another database');
 ok(is_asleep($second), 'the other is asleep still');
+cmp_ok(seconds_between($second, $away, 'other'), '<', 12, 'which does not have to wait as long as one of the same database');
 
 query_ok($node, 'SELECT backfill_stop_all(true)');
 ok(wait_for($node, 'SELECT count(*) = 0 FROM backfill_workers'), 'all can be stopped');

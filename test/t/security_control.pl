@@ -43,6 +43,9 @@ is(as('dora', "SET ROLE alice; $sees $spill)"), $all, 'until she sets the role')
 is( as('bob', q{SELECT count(*) FROM pg_stat_activity
 				 WHERE query ~ 'pg_sleep\(600' AND pid <> pg_backend_pid()}),
 	'0', 'the statement does not show in the activity that others see');
+is( as('bob', q{SELECT count(*) FROM pg_stat_activity a
+				 WHERE a::text ~ 'slow' AND pid <> pg_backend_pid()}),
+	'0', 'nor does the name of the definition, in whatever column');
 is( as('mon', q{SELECT application_name LIKE 'backfill run %', query ~ 'pg_sleep\(600', usename
 				  FROM pg_stat_activity WHERE backend_type = 'backfill worker'}),
 	't|t|alice', 'it does in the one that pg_monitor sees');

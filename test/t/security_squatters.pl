@@ -48,6 +48,9 @@ as('alice', qq{SELECT backfill_define('first', 'first', 'UPDATE batch SET n = n 
 	parameters => '{"secret": "text"}', followers => '$followers')});
 $id = completes('alice', $start, 'declared again, a follower of another role is meant');
 like(said($id), qr/^run \d+ of "later" follows/, 'and is started');
+as('victim', q{CREATE TABLE own (id int PRIMARY KEY)});
+as('victim', qq{SELECT backfill_define('curious', 'own', 'DELETE FROM batch', parameters => '{"secret": "text"}', followers => '$followers')});
+is(as('victim', q{SELECT followers -> 0 ->> 'owner' FROM backfill_definitions WHERE name = 'curious'}), 'victim', 'whose rights one does not have is not meant, nor named');
 as('bob', q{SELECT backfill_drop('later')}) if as('bob', q{SELECT count(*) FROM backfill_runs WHERE name = 'later'}) == 1
 	&& wait_for($node, q{SELECT status = 'completed' FROM backfill_runs WHERE name = 'later'});
 as('victim', q{CREATE TABLE theirs (id int PRIMARY KEY, n int)});
