@@ -190,6 +190,7 @@ check_change(void *arg)
 /*
  * The same for settings, which are sound, or another last step, that a run of the owner
  * is given; NULL for none.  Returns whether there is any statement in the last step.
+ * Raises an error, too, unless the current user may have the owner run his code.
  */
 bool
 definition_check_change(Oid owner, const char *search_path, Jsonb *settings,
@@ -197,8 +198,15 @@ definition_check_change(Oid owner, const char *search_path, Jsonb *settings,
 {
 	Change		change = {settings, finish};
 
-	if (finish || settings_gives(settings, "probe") || settings_gives(settings, "set"))
-		owner_look(owner, search_path, check_change, &change);
+	if (!finish && !settings_gives(settings, "probe") && !settings_gives(settings, "set"))
+		return false;
+	if (!compat_may_act_as(GetUserId(), owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to have role \"%s\" run something else",
+						GetUserNameFromId(owner, false)),
+				 errdetail("Only roles that may SET ROLE to the owner of a run may give it \"finish\", or the settings \"probe\" and \"set\".")));
+	owner_look(owner, search_path, check_change, &change);
 	return change.has_statements;
 }
 

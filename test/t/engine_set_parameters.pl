@@ -166,5 +166,17 @@ sql(qq{SET ROLE alice; SELECT backfill_alter($id, '{"set": {"work_mem": "77MB"}}
 ok(wait_for_status($node, $id, 'completed', through_end => 1), 'without the parameter it goes on');
 is(sql('SELECT min(n), max(n) FROM a'), '3|3', 'exactly once');
 
+# from 16 on a member need not be one who may become the owner
+if ($node->pg_version >= 16)
+{
+	sql('CREATE ROLE carol LOGIN; GRANT alice TO carol WITH INHERIT TRUE, SET FALSE', q{SET ROLE alice; SELECT backfill_define('a', 'a', 'UPDATE batch SET n = n + 1')});
+	my $lent = qr/ERROR:  42501: permission denied to have role "alice" run something else\nDETAIL:  Only roles that may SET ROLE/;
+	like(refusal(q{SET ROLE carol; SELECT backfill_start('a', settings => '{"probe": "SELECT 1"}')}), $lent, 'a member without SET ROLE starts a run with a probe');
+	like(refusal(q{SET ROLE carol; SELECT backfill_start('a', settings => '{"set": {"work_mem": "8MB"}}')}), $lent, 'or with "set"');
+	$id = sql(q{SET ROLE carol; SELECT backfill_start('a', start_at => now() + '1 day')});
+	like(refusal("SET ROLE carol; SELECT backfill_alter($id, $_)"), $lent, "or alters it: $_") foreach q('{"set": {"work_mem": "8MB"}}'), q(finish => 'SELECT 1'), q('{"probe": "SELECT 1"}');
+	like(sql(qq{SET ROLE carol; SELECT backfill_alter($id, '{"sleep": 0, "set": null}'); SELECT backfill_stop($id)}), qr/sleep default -> 0/, 'the pace is for any member');
+}
+
 $node->stop;
 done_testing();
