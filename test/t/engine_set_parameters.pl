@@ -11,7 +11,7 @@ use BackfillTest::OneNode;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-one_node('main', conf => "shared_preload_libraries = 'backfill, auto_explain'\n");
+one_node('main', conf => "shared_preload_libraries = 'backfill, auto_explain'\njit = on\n");
 create_target($node, 't', $rows);
 
 # Who sees what: a row for each place that was ever asked.
