@@ -162,6 +162,17 @@ SELECT replace(replace(refused_settings(s), E'\n  hint', ' hint'), E'\n  detail'
 	('{"rate_limit": 0}'), ('{"rate_limit": 1.5}'), ('{"rate_limit": "5MB per second"}'), ('{"wal_rate_limit": "5MB"}'), ('{"probe": ""}'), ('{"probe": "SELECT 1; SELECT 2"}'), ('{"windows": {}}'),
 	('{"min_batch_size": 1000, "max_batch_size": 999}'), ('{"max_batch_size": 9}'), ('{"windows": [{"settings": {"min_batch_size": 100001}}]}'),
 	('{"windows": [{"settings": {"direction": "desc"}}]}'), ('{"windows": [{"settings": {"batchsize": 5}}]}'), ('{"windows": [{"settings": {"nice": "very"}}]}')) v(s);
+-- server parameters: what is refused by us, what by the server
+SELECT replace(replace(refused_settings(jsonb_build_object('set', s)), E'\n  hint', ' hint'), E'\n  detail', ' detail') FROM (VALUES
+	('[]'::jsonb), ('"work_mem"'), ('{"work_mem": null}'), ('{"work_mem": {}}'), ('{"work_mem": "8MB", "WORK_MEM": "9MB"}'),
+	(jsonb_build_object(repeat('x', 129), 1)), ((SELECT jsonb_object_agg('app.p' || i, i) FROM generate_series(1, 51) i)),
+	('{"search_path": "public"}'), ('{"Role": "postgres"}'), ('{"session_authorization": "postgres"}'), ('{"transaction_isolation": "serializable"}'), ('{"default_transaction_read_only": true}'),
+	('{"statement_timeout": "1s"}'), ('{"lock_timeout": 0}'), ('{"idle_in_transaction_session_timeout": 0}'), ('{"transaction_timeout": 0}'), ('{"synchronous_commit": "off"}'),
+	('{"client_encoding": "UTF8"}'), ('{"application_name": "x"}'), ('{"exit_on_error": true}'), ('{"backfill.max_workers": 1}'), ('{"backfill.nope": 1}'),
+	('{"work_memory": "8MB"}'), ('{"work_mem": "much"}'), ('{"enable_sort": "maybe"}'), ('{"shared_buffers": "1GB"}'), ('{"autovacuum": "off"}'), ('{"server_version": "1"}'), ('{"jit_provider": "x"}'), ('{"app.": 1}'), ('{"": 1}')) v(s);
+-- as the owner, whoever calls
+SELECT refused(c) FROM (VALUES
+	($$SELECT backfill_start('good', settings => '{"set": {"work_mem": "much"}}')$$), ($$SELECT backfill_start('good', settings => '{"set": {"role": "postgres"}}')$$)) v(c);
 -- ill-typed ends of the walk
 SELECT substring(refused_settings(s) FROM '\n  (\S+) ') || ' ' || s FROM (VALUES
 	('{"from": "one"}'::jsonb), ('{"from": 1.5}'), ('{"to": ""}'), ('{"to": true}'), ('{"to": 9223372036854775808}'), ('{"from": "1; DROP TABLE t"}')) v(s);

@@ -21,6 +21,7 @@
 #include "run/access.h"
 #include "run/find.h"
 #include "settings/parameters.h"
+#include "settings/serverparams.h"
 #include "settings/setting.h"
 #include "settings/settings.h"
 #include "store/event.h"
@@ -52,6 +53,7 @@ count_remaining(void *arg)
 	Count	   *v;
 
 	settings_resolve(run->settings, &settings);
+	serverparams_apply(settings.set);	/* until owner_look rolls back */
 	walk = walk_open(run->target, run->key, settings.direction == WALK_DESCENDING);
 	walk_check_key_types(walk, run->key_types);
 	bounds = bounds_prepare(walk);

@@ -201,6 +201,7 @@ backfill_setting_list(PG_FUNCTION_ARGS)
 		[SETTING_BYTE_RATE] = "rate",
 		[SETTING_KEY] = "key",
 		[SETTING_WINDOWS] = "windows",
+		[SETTING_PARAMETERS] = "parameters",
 		[SETTING_SQL] = "sql"
 	};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;

@@ -18,6 +18,7 @@
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 
 #include "base/compat.h"
 #include "base/owner.h"
@@ -25,6 +26,7 @@
 #include "definition/finish.h"
 #include "definition/foresee.h"
 #include "settings/parameters.h"
+#include "settings/serverparams.h"
 #include "settings/setting.h"
 #include "settings/settings.h"
 #include "store/definition.h"
@@ -110,6 +112,16 @@ check_probe(Jsonb *given)
 		foresee_probe(settings.probe);
 }
 
+/* Set the server parameters among the settings; returns the nest level. */
+static int
+enter_parameters(Jsonb *given)
+{
+	RunSettings settings;
+
+	settings_resolve(given, &settings);
+	return serverparams_enter(settings.set);
+}
+
 /* The last step, likewise.  Returns whether there is any statement in it. */
 static bool
 check_finish(const char *finish)
@@ -127,13 +139,18 @@ check_all(void *arg)
 	const DefinitionInfo *def = (const DefinitionInfo *) arg;
 	Walk	   *walk = check_walk(def, def->settings);
 	Parameters *parameters;
+	int			nest;
 
 	parameters_check(def->parameters);
+
+	/* what the statement says may depend on them */
+	nest = enter_parameters(def->settings);
 	parameters = parameters_load(def->parameters, NULL, NULL);
 	statement_check(statement_prepare(def->statement, walk, def->scope, parameters, false));
-	check_probe(def->settings);
 	if (def->finish)
 		(void) check_finish(def->finish);
+	AtEOXact_GUC(false, nest);
+	check_probe(def->settings);
 }
 
 /*
@@ -162,7 +179,10 @@ check_change(void *arg)
 	Change	   *change = (Change *) arg;
 
 	if (change->settings)
+	{
 		check_probe(change->settings);
+		AtEOXact_GUC(false, enter_parameters(change->settings));
+	}
 	if (change->finish)
 		change->has_statements = check_finish(change->finish);
 }
@@ -170,6 +190,7 @@ check_change(void *arg)
 /*
  * The same for settings, which are sound, or another last step, that a run of the owner
  * is given; NULL for none.  Returns whether there is any statement in the last step.
+ * Raises an error, too, unless the current user may have the owner run his code.
  */
 bool
 definition_check_change(Oid owner, const char *search_path, Jsonb *settings,
@@ -177,8 +198,15 @@ definition_check_change(Oid owner, const char *search_path, Jsonb *settings,
 {
 	Change		change = {settings, finish};
 
-	if (finish || (settings && settings_text(settings, "probe")))
-		owner_look(owner, search_path, check_change, &change);
+	if (!finish && !settings_gives(settings, "probe") && !settings_gives(settings, "set"))
+		return false;
+	if (!compat_may_act_as(GetUserId(), owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to have role \"%s\" run something else",
+						GetUserNameFromId(owner, false)),
+				 errdetail("Only roles that may SET ROLE to the owner of a run may give it \"finish\", or the settings \"probe\" and \"set\".")));
+	owner_look(owner, search_path, check_change, &change);
 	return change.has_statements;
 }
 
@@ -199,6 +227,9 @@ bind_parameters(void *arg)
 	Binding    *binding = (Binding *) arg;
 
 	(void) check_walk(binding->def, binding->settings);
+
+	/* the definition's, too: a right may have been revoked since */
+	AtEOXact_GUC(false, enter_parameters(binding->settings));
 	binding->values = parameters_bind(binding->def->parameters, binding->parameters);
 	binding->types = parameters_types(binding->def->parameters);
 }

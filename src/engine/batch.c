@@ -104,7 +104,7 @@ run_statement(Worker *worker)
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 
-	nest = session_enter_user_code(session);
+	nest = session_enter_statement(session);
 	if (session->settings.statement_timeout > 0)
 		enable_timeout_after(STATEMENT_TIMEOUT, (int) session->settings.statement_timeout);
 

@@ -459,7 +459,7 @@ begin_verification(Session *session, void *arg)
 
 	session_begin(session);
 	MemoryContextSwitchTo(work->context);
-	nest = session_enter_user_code(session);
+	nest = session_enter_statement(session);
 	verification->count = count_begin(work->walk, work->bounds, run->start_key, run->end_key,
 									  run->scope, work->parameters);
 	AtEOXact_GUC(false, nest);
@@ -473,7 +473,7 @@ continue_verification(Session *session, void *arg)
 
 	session_begin(session);
 	MemoryContextSwitchTo(session->loop_context);
-	nest = session_enter_user_code(session);
+	nest = session_enter_statement(session);
 	count_step(((Verification *) arg)->count);
 	AtEOXact_GUC(false, nest);
 	session_commit(session);

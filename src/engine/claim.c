@@ -184,7 +184,7 @@ find_end(Worker *worker, BatchInfo *batch, int64 size, int64 stride)
 	/* without its index every search would sort the table */
 	walk_check_index(work->walk);
 
-	nest = session_enter_user_code(&worker->session);
+	nest = session_enter_statement(&worker->session);
 	PushActiveSnapshot(GetLatestSnapshot());
 	key_from_text(work->walk, batch->start_key, start);
 	batch->rows_scanned = bounds_next_end(work->walk, work->bounds, start,

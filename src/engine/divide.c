@@ -149,14 +149,19 @@ count_rows(Worker *worker, const BatchInfo *part, bool guessed)
 {
 	Datum		start[INDEX_MAX_KEYS];
 	Datum		end[INDEX_MAX_KEYS];
+	int64		rows;
+	int			nest;
 
 	if (guessed && worker->session.run->scope == NULL)
 		return worker->hand.processed;
 
+	nest = session_enter_statement(&worker->session);
 	key_from_text(worker->work.walk, part->start_key, start);
 	key_from_text(worker->work.walk, part->end_key, end);
-	return bounds_count(worker->work.walk, worker->work.bounds, start, part->start_inclusive, end,
+	rows = bounds_count(worker->work.walk, worker->work.bounds, start, part->start_inclusive, end,
 						GetActiveSnapshot());
+	AtEOXact_GUC(false, nest);
+	return rows;
 }
 
 /*
@@ -225,7 +230,7 @@ divide_batch(Session *session, void *arg)
 	MemoryContextSwitchTo(session->loop_context);
 	claim_lock(worker);
 
-	nest = session_enter_user_code(session);
+	nest = session_enter_statement(session);
 	PushActiveSnapshot(GetLatestSnapshot());
 	rows = batch->rows_scanned;
 	n = guess_ends(division, ends);
@@ -260,7 +265,7 @@ find_row(Worker *worker)
 	Datum		end[INDEX_MAX_KEYS];
 	Datum		last[INDEX_MAX_KEYS];
 	bool		at_end;
-	int			nest = session_enter_user_code(&worker->session);
+	int			nest = session_enter_statement(&worker->session);
 
 	PushActiveSnapshot(GetLatestSnapshot());
 	key_from_text(walk, batch->start_key, start);

@@ -200,7 +200,7 @@ ends_find(Session *session, Work *work)
 
 	session_begin(session);
 	MemoryContextSwitchTo(session->loop_context);
-	nest = session_enter_user_code(session);
+	nest = session_enter_statement(session);
 	found = bounds_find_ends(work->walk, settings->from, settings->to, settings->limit,
 							 session->run->scope, work->parameters, start, end, &rows_total);
 	AtEOXact_GUC(false, nest);

@@ -31,6 +31,7 @@
 
 #include "base/compat.h"
 #include "engine/session.h"
+#include "settings/serverparams.h"
 #include "settings/settings.h"
 #include "shared/pace.h"
 #include "shared/share.h"
@@ -44,6 +45,9 @@
 /* How often, and after what delay, to try again to read the run's row. */
 #define RELOAD_TRIES		20
 #define RELOAD_DELAY_MS		200
+
+/* What is compiled for a batch is thrown away after it. */
+#define SESSION_JIT			"off"
 
 static void
 set_parameter(const char *name, const char *value)
@@ -64,8 +68,7 @@ session_open(Session *session)
 	set_parameter("lock_timeout", "0");
 	set_parameter("idle_in_transaction_session_timeout", "0");
 
-	/* what is compiled for a batch is thrown away after it */
-	set_parameter("jit", "off");
+	set_parameter("jit", SESSION_JIT);
 
 	/* a statement that ends transactions itself begins others as these say */
 	set_parameter("default_transaction_read_only", "off");
@@ -300,12 +303,38 @@ session_enter_user_code(Session *session)
 }
 
 /*
+ * The same for the statement and the scope, which see the server parameters of the
+ * setting "set" as well.  Hooks do not: our bookkeeping is made within them.
+ */
+int
+session_enter_statement(Session *session)
+{
+	int			nest = session_enter_user_code(session);
+
+	serverparams_apply(session->settings.set);
+	return nest;
+}
+
+/* What "set" gave holds no longer, and what we have set for the session does. */
+static void
+reset_server_parameters(const Session *session)
+{
+	serverparams_reset(session->settings.set);
+	if (serverparams_gives(session->settings.set, "jit"))
+		set_parameter("jit", SESSION_JIT);
+}
+
+/*
  * The same for the whole session, on or off: for statements that end
- * transactions themselves.
+ * transactions themselves.  Off also outside of a transaction.
  */
 void
 session_user_parameters(Session *session, bool on)
 {
+	if (on)
+		serverparams_set(session->settings.set);
+	else
+		reset_server_parameters(session);
 	set_parameter("search_path", on ? session->run->search_path : "pg_catalog, pg_temp");
 	set_parameter("lock_timeout", on ? session->lock_timeout : "0");
 	set_parameter("synchronous_commit", on ? settings_synchronous_commit(&session->settings) :

@@ -5,7 +5,8 @@
  *
  * The walk, the parameters, the statement and the searches of a run are made
  * once, in a memory context of their own, and serve every batch.  When the target
- * was renamed they are made anew.
+ * was renamed they are made anew, and when the server parameters are others under
+ * which statements are read and planned.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,11 +14,13 @@
 
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/plancache.h"
 #include "utils/snapmgr.h"
 
 #include "engine/session.h"
 #include "engine/work.h"
 #include "settings/parameters.h"
+#include "settings/serverparams.h"
 #include "settings/setting.h"
 #include "store/run.h"
 #include "walk/bounds.h"
@@ -45,7 +48,15 @@ unprepare(Work *work)
 	if (work->bounds)
 		bounds_drop(work->bounds);
 	work->bounds = NULL;
+	work->set = NIL;
 	MemoryContextReset(work->context);
+}
+
+/* Whether it was prepared under other parameters than those of the settings now. */
+bool
+work_is_outdated(const Session *session, const Work *work)
+{
+	return !serverparams_equal(work->set, session->settings.set);
 }
 
 /*
@@ -62,10 +73,15 @@ work_prepare(Session *session, Work *work)
 	if (work->context == NULL)
 		work->context = AllocSetContextCreate(session->context, "backfill work",
 											  ALLOCSET_DEFAULT_SIZES);
+
+	/* functions of the user's may have plans that were made under others, too */
+	if (work_is_outdated(session, work))
+		ResetPlanCache();
 	unprepare(work);
 	session_begin(session);
 	MemoryContextSwitchTo(work->context);
-	nest = session_enter_user_code(session);
+	work->set = serverparams_copy(session->settings.set);
+	nest = session_enter_statement(session);
 	work->walk = walk_open(run->target, run->key,
 						   session->settings.direction == WALK_DESCENDING);
 	if (run->key_types)

@@ -24,9 +24,11 @@ typedef struct Work
 	Bounds	   *bounds;
 	Statement  *rows_in_scope[2];	/* likewise; NULL until needed */
 	Datum		last_key[INDEX_MAX_KEYS];	/* of the walk, if it is known */
+	List	   *set;			/* ServerParameter *: what the plans are made under */
 } Work;
 
 extern void work_prepare(Session *session, Work *work);
+extern bool work_is_outdated(const Session *session, const Work *work);
 extern bool work_find_in_scope(Session *session, Work *work, const Datum *start,
 							   bool start_inclusive, const Datum *end, int64 offset,
 							   Datum *key);

@@ -338,6 +338,8 @@ work_on(Worker *worker)
 	claim_or_leave(worker);
 	if (!be_admitted(worker))
 		return;
+	if (work_is_outdated(session, &worker->work))
+		failure_prepare(worker);
 	retried = hand->batch->tries > 0;
 	error = !hand->batch->announced && hook_wanted(session, "batch", "running") ?
 		claim_announce(worker) : NULL;

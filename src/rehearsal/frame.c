@@ -44,6 +44,7 @@
 #include "definition/definition.h"
 #include "rehearsal/frame.h"
 #include "settings/parameters.h"
+#include "settings/serverparams.h"
 #include "settings/setting.h"
 #include "settings/settings.h"
 #include "store/definition.h"
@@ -156,6 +157,14 @@ make_parameters(Rehearsal *rehearsal, Jsonb *given)
 	return parameters_load(def->parameters, parameters_bind(def->parameters, given), &facts);
 }
 
+/* Statistics are not rolled back. */
+static void
+count_nothing(void)
+{
+	set_parameter("track_counts", "off", PGC_SUSET);
+	set_parameter("track_functions", "none", PGC_SUSET);
+}
+
 /* Become the owner, under the settings that a batch would have. */
 static void
 become_owner(Rehearsal *rehearsal)
@@ -171,6 +180,10 @@ become_owner(Rehearsal *rehearsal)
 	set_parameter("jit", "off", PGC_USERSET);	/* as in a worker */
 	set_parameter("lock_timeout", psprintf(INT64_FORMAT, rehearsal->settings.lock_timeout),
 				  PGC_USERSET);
+	serverparams_apply(rehearsal->settings.set);
+
+	/* whatever they say */
+	count_nothing();
 }
 
 /* Inside of the subtransaction: prepare what a worker prepares, and go. */
@@ -180,8 +193,7 @@ run(Rehearsal *rehearsal, const char *name, Jsonb *parameters,
 {
 	DefinitionInfo *def;
 
-	set_parameter("track_counts", "off", PGC_SUSET);
-	set_parameter("track_functions", "none", PGC_SUSET);
+	count_nothing();
 	rehearsal->is_deferred = has_deferred_triggers();
 	if (!rehearsal->is_deferred)
 		make_constraints_immediate();

@@ -11,14 +11,14 @@
  */
 #include "postgres.h"
 
-#include "fmgr.h"
 #include "parser/parser.h"
 #include "utils/builtins.h"
-#include "utils/numeric.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
 #include "base/quantity.h"
+#include "base/scalar.h"
+#include "settings/serverparams.h"
 #include "settings/setting.h"
 #include "settings/window.h"
 
@@ -109,6 +109,10 @@ bad_value(const Setting *setting, JsonbValue *value)
 			appendStringInfoString(&allowed,
 								   "The value must be an array of objects, such as [{\"from\": \"22:00\", \"to\": \"06:00\", \"settings\": {\"nice\": 0}}].");
 			break;
+		case SETTING_PARAMETERS:
+			appendStringInfoString(&allowed,
+								   "The value must be an object of server parameters, such as {\"work_mem\": \"256MB\"}.");
+			break;
 		case SETTING_SQL:
 			appendStringInfoString(&allowed,
 								   "The value must be a string that holds one SQL statement.");
@@ -136,28 +140,10 @@ bad_value(const Setting *setting, JsonbValue *value)
 			 errdetail_internal("%s", allowed.data)));
 }
 
-/* The text of a scalar, or NULL when it is none that may be a key value. */
-char *
-setting_scalar_text(JsonbValue *value)
-{
-	switch (value->type)
-	{
-		case jbvString:
-			return pnstrdup(value->val.string.val, value->val.string.len);
-		case jbvNumeric:
-			return DatumGetCString(DirectFunctionCall1(numeric_out,
-													   NumericGetDatum(value->val.numeric)));
-		case jbvBool:
-			return pstrdup(value->val.boolean ? "true" : "false");
-		default:
-			return NULL;
-	}
-}
-
 static int64
 bool_value(const Setting *setting, JsonbValue *value)
 {
-	char	   *text = setting_scalar_text(value);
+	char	   *text = scalar_text(value);
 	bool		result;
 
 	if (text == NULL || value->type == jbvNumeric || !parse_bool(text, &result))
@@ -174,7 +160,7 @@ integer_value(const Setting *setting, JsonbValue *value)
 
 	if (value->type != jbvNumeric)
 		bad_value(setting, value);
-	text = setting_scalar_text(value);
+	text = scalar_text(value);
 	errno = 0;
 	result = strtoll(text, &end, 10);
 	if (errno != 0 || *end != '\0' || result < setting->min || result > setting->max)
@@ -186,7 +172,7 @@ integer_value(const Setting *setting, JsonbValue *value)
 static int64
 interval_value(const Setting *setting, JsonbValue *value)
 {
-	char	   *text = setting_scalar_text(value);
+	char	   *text = scalar_text(value);
 	double		ms;
 
 	if (text == NULL || value->type == jbvBool)
@@ -209,7 +195,7 @@ number_value(const Setting *setting, JsonbValue *value)
 		bad_value(setting, value);
 
 	/* what is beyond a double is infinite, not an error that names no setting */
-	rate = strtod(setting_scalar_text(value), NULL);
+	rate = strtod(scalar_text(value), NULL);
 	if (!(rate * 1000000 >= setting->min && rate * 1000000 <= setting->max))
 		bad_value(setting, value);
 	return (int64) (rate * 1000000 + 0.5);
@@ -218,7 +204,7 @@ number_value(const Setting *setting, JsonbValue *value)
 static int64
 enum_value(const Setting *setting, JsonbValue *value)
 {
-	char	   *text = setting_scalar_text(value);
+	char	   *text = scalar_text(value);
 
 	if (text == NULL)
 		bad_value(setting, value);
@@ -243,7 +229,7 @@ key_value(const Setting *setting, JsonbValue *value)
 
 	if (value->type != jbvBinary)
 	{
-		char	   *text = setting_scalar_text(value);
+		char	   *text = scalar_text(value);
 
 		if (text == NULL)
 			bad_value(setting, value);
@@ -258,7 +244,7 @@ key_value(const Setting *setting, JsonbValue *value)
 
 		if (token != WJB_ELEM)
 			continue;
-		text = setting_scalar_text(&element);
+		text = scalar_text(&element);
 		if (text == NULL)
 			bad_value(setting, value);
 		result = lappend(result, text);
@@ -271,7 +257,7 @@ key_value(const Setting *setting, JsonbValue *value)
 static int64
 workers_value(const Setting *setting, JsonbValue *value)
 {
-	if (value->type == jbvString && strcmp(setting_scalar_text(value), "auto") == 0)
+	if (value->type == jbvString && strcmp(scalar_text(value), "auto") == 0)
 		return 0;
 	return integer_value(setting, value);
 }
@@ -285,7 +271,7 @@ bytes_value(const Setting *setting, JsonbValue *value)
 		return integer_value(setting, value);
 	if (value->type != jbvString)
 		bad_value(setting, value);
-	bytes = quantity_parse_bytes(setting_scalar_text(value));
+	bytes = quantity_parse_bytes(scalar_text(value));
 	if (bytes < setting->min || bytes > setting->max)
 		bad_value(setting, value);
 	return bytes;
@@ -323,7 +309,7 @@ rate_value(const Setting *setting, JsonbValue *value)
 	RateLimit	limit;
 
 	if ((value->type != jbvString && value->type != jbvNumeric) ||
-		!quantity_parse_rate(setting_scalar_text(value), setting->type == SETTING_BYTE_RATE, &limit))
+		!quantity_parse_rate(scalar_text(value), setting->type == SETTING_BYTE_RATE, &limit))
 		bad_value(setting, value);
 	return limit;
 }
@@ -334,6 +320,14 @@ windows_value(const Setting *setting, JsonbValue *value)
 	if (value->type != jbvBinary || !JsonContainerIsArray(value->val.binary.data))
 		bad_value(setting, value);
 	return window_parse(value->val.binary.data);
+}
+
+static List *
+parameters_value(const Setting *setting, JsonbValue *value)
+{
+	if (value->type != jbvBinary || !JsonContainerIsObject(value->val.binary.data))
+		bad_value(setting, value);
+	return serverparams_parse(value->val.binary.data);
 }
 
 /* Show the position in the text of the setting, not in the caller's command. */
@@ -360,7 +354,7 @@ sql_value(const Setting *setting, JsonbValue *value)
 
 	if (value->type != jbvString)
 		bad_value(setting, value);
-	text = setting_scalar_text(value);
+	text = scalar_text(value);
 	callback.callback = sql_error_callback;
 	callback.arg = text;
 	callback.previous = error_context_stack;
@@ -399,6 +393,7 @@ setting_set_default(const Setting *setting, RunSettings *result)
 	{
 		case SETTING_KEY:
 		case SETTING_WINDOWS:
+		case SETTING_PARAMETERS:
 			*(List **) member = NIL;
 			break;
 		case SETTING_SQL:
@@ -455,6 +450,9 @@ setting_apply(const Setting *setting, JsonbValue *value, RunSettings *result)
 			break;
 		case SETTING_WINDOWS:
 			*(List **) member = windows_value(setting, value);
+			break;
+		case SETTING_PARAMETERS:
+			*(List **) member = parameters_value(setting, value);
 			break;
 		case SETTING_SQL:
 			*(char **) member = sql_value(setting, value);

@@ -34,6 +34,7 @@ typedef struct RunSettings
 	int64		share_target;	/* boolean */
 	List	   *from;			/* char *, a prefix of the key, or NIL */
 	List	   *to;
+	List	   *set;			/* ServerParameter * */
 
 	/* the pace; what is 0, NIL or NULL does not apply */
 	int64		preset;			/* one of the PRESET_ values below */
@@ -87,6 +88,7 @@ typedef enum SettingType
 	SETTING_BYTE_RATE,			/* a string such as "20MB per second" */
 	SETTING_KEY,				/* a scalar or an array of scalars */
 	SETTING_WINDOWS,			/* an array of objects; see window.c */
+	SETTING_PARAMETERS,			/* an object of server parameters; see serverparams.c */
 	SETTING_SQL					/* a string that is one SQL statement */
 } SettingType;
 
@@ -113,7 +115,6 @@ typedef struct Setting
 } Setting;
 
 extern char *setting_text(const Setting *setting, int64 value);
-extern char *setting_scalar_text(JsonbValue *value);
 extern bool setting_is_ranged(const Setting *setting);
 extern void setting_set_default(const Setting *setting, RunSettings *result);
 extern void setting_apply(const Setting *setting, JsonbValue *value,

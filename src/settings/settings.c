@@ -26,6 +26,7 @@
 #include "base/limit.h"
 #include "base/nearest.h"
 #include "base/quantity.h"
+#include "base/scalar.h"
 #include "settings/setting.h"
 #include "settings/settings.h"
 #include "settings/window.h"
@@ -132,6 +133,9 @@ static const Setting settings[] = {
 	{"scale_interval", SETTING_INTERVAL, MEMBER(scale_interval), 15000, 1000, 3600000,
 		NULL, SETTING_PACE,
 	"shortest time between two changes of the number of workers by \"auto\""},
+	{"set", SETTING_PARAMETERS, MEMBER(set), 0, 0, 0,
+		NULL, SETTING_NONE,
+	"server parameters for the statement, such as {\"work_mem\": \"256MB\"}, set with the owner's rights"},
 	{"share_target", SETTING_BOOL, MEMBER(share_target), 0, 0, 0,
 		NULL, 0,
 	"whether the run may be active beside another run on the same table"},
@@ -408,6 +412,17 @@ settings_merge(Jsonb *base, Jsonb *over)
 	return DatumGetJsonbP(result);
 }
 
+/* Whether the object gives the setting a value. */
+bool
+settings_gives(Jsonb *object, const char *name)
+{
+	JsonbValue	value;
+
+	return object != NULL && JB_ROOT_IS_OBJECT(object) &&
+		getKeyJsonValueFromContainer(&object->root, name, strlen(name), &value) != NULL &&
+		value.type != jbvNull;
+}
+
 /* The text of a setting given in the object, or NULL. */
 char *
 settings_text(Jsonb *object, const char *name)
@@ -417,7 +432,7 @@ settings_text(Jsonb *object, const char *name)
 	if (object == NULL || !JB_ROOT_IS_OBJECT(object) ||
 		getKeyJsonValueFromContainer(&object->root, name, strlen(name), &value) == NULL)
 		return NULL;
-	return setting_scalar_text(&value);
+	return scalar_text(&value);
 }
 
 /* The object with one more setting, given as text. */

@@ -19,6 +19,7 @@ extern void settings_check(Jsonb *object);
 extern void settings_check_alterable(Jsonb *object);
 extern void settings_check_together(Jsonb *object, const char *scope);
 extern Jsonb *settings_merge(Jsonb *base, Jsonb *over);
+extern bool settings_gives(Jsonb *object, const char *name);
 extern char *settings_text(Jsonb *object, const char *name);
 extern Jsonb *settings_with(Jsonb *base, const char *name, const char *value);
 extern void settings_resolve(Jsonb *object, RunSettings *result);

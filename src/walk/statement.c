@@ -248,9 +248,32 @@ has_valid_plan(CachedPlanSource *source)
 }
 
 /*
+ * Have the planner follow the index, whatever it thinks of it, because what it
+ * knows of the table may be hours old, and whatever the owner has set for his
+ * statement.  Returns the nest level that is to end after it.
+ */
+static int
+enter_own_planning(void)
+{
+	static const char *const parameters[][2] = {
+		{"enable_seqscan", "off"},
+		{"enable_bitmapscan", "off"},
+		{"enable_sort", "off"},
+		{"enable_indexscan", "on"},
+		{"enable_indexonlyscan", "on"},
+		{"plan_cache_mode", "auto"},
+		{"jit", "off"}
+	};
+	int			nest = NewGUCNestLevel();
+
+	for (int i = 0; i < lengthof(parameters); i++)
+		(void) set_config_option(parameters[i][0], parameters[i][1], PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	return nest;
+}
+
+/*
  * A plan, counted for nobody: the caller hands it to a portal or releases it.
- * Our own queries follow the index whatever the planner thinks of it, because
- * what it knows of the table may be hours old.
  */
 static CachedPlan *
 get_plan(Statement *statement, CachedPlanSource *source, ParamListInfo params)
@@ -258,17 +281,10 @@ get_plan(Statement *statement, CachedPlanSource *source, ParamListInfo params)
 	CachedPlan *plan;
 	int			nest = 0;
 
-	if (statement->graft->own && !has_valid_plan(source))
-	{
-		static const char *const avoided[] = {
-			"enable_seqscan", "enable_bitmapscan", "enable_sort"
-		};
-
-		nest = NewGUCNestLevel();
-		for (int i = 0; i < lengthof(avoided); i++)
-			(void) set_config_option(avoided[i], "off", PGC_USERSET, PGC_S_SESSION,
-									 GUC_ACTION_SAVE, true, 0, false);
-	}
+	/* with the other modes, the plan that there is might not be taken */
+	if (statement->graft->own &&
+		(!has_valid_plan(source) || plan_cache_mode != PLAN_CACHE_MODE_AUTO))
+		nest = enter_own_planning();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	plan = GetCachedPlan(source, params, NULL, NULL);
 	PopActiveSnapshot();
