@@ -631,12 +631,13 @@ COMMENT ON FUNCTION @extschema@.backfill_drop(text) IS 'remove a backfill defini
 CREATE FUNCTION @extschema@.backfill_explain(
 	name text,
 	parameters jsonb DEFAULT NULL,
-	measure boolean DEFAULT false)
+	measure boolean DEFAULT false,
+	format text DEFAULT 'text')
 RETURNS TABLE ("QUERY PLAN" text)
 AS 'MODULE_PATHNAME', 'backfill_explain'
 LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION @extschema@.backfill_explain(text, jsonb, boolean)
-	IS 'show how a definition would run: statement, plans, estimates, warnings; with measure, run some batches and roll them back';
+COMMENT ON FUNCTION @extschema@.backfill_explain(text, jsonb, boolean, text)
+	IS 'show how a definition would run: statement, plans, estimates, warnings; with measure, run some batches and roll them back; as lines of text, or as JSON';
 
 CREATE FUNCTION @extschema@.backfill_preview(
 	name text,

@@ -97,5 +97,21 @@ INSERT INTO fills VALUES ('days', $$INSERT INTO days SELECT date '2026-01-01' + 
 CALL plan('days', 'UPDATE batch SET n = n + 1');
 CALL plan('days', 'UPDATE batch SET n = n + 1 FROM (VALUES (1)) v (x) WHERE batch.n < v.x', settings => '{"direction": "desc"}');
 
+-- and they are all that explain shows; where the range tells nothing of them it warns, and shows a few
+SELECT backfill_define('plan', 'days', 'UPDATE batch SET n = n + 1', settings => '{"batch_size": 100}');
+SELECT l FROM backfill_explain('plan') l WHERE l ~ '^  Partitions|looks into';
+SELECT count(DISTINCT m) FROM backfill_explain('plan', measure => true) l, regexp_matches(l, '(?:Scan.* on|Update on) (days_[0-9])', 'g') m WHERE l !~ 'Index Only';
+CREATE TABLE regions (id int, region int, n int DEFAULT 0, PRIMARY KEY (id, region)) PARTITION BY LIST (region);
+DO $$ BEGIN FOR i IN 1 .. 40 LOOP EXECUTE format('CREATE TABLE regions_%s PARTITION OF regions FOR VALUES IN (%s)', i, i); END LOOP; END $$;
+INSERT INTO regions SELECT i, 1 + i % 40 FROM generate_series(1, 10000) i;
+ANALYZE regions;
+SELECT backfill_define('plan', 'regions', 'UPDATE batch SET n = n + 1', settings => '{"batch_size": 100}');
+SELECT l FROM backfill_explain('plan') l WHERE l ~ '^  Partitions|looks into|^    Update on|^    ... [0-9]+ more';
+SELECT bool_and(l < 60) FROM (SELECT count(*) FROM backfill_explain('plan') UNION ALL SELECT count(*) FROM backfill_explain('plan', measure => true)) x (l);
+SELECT (backfill_explain('plan', format => 'json'))::jsonb->'plans'->'partitions';
+-- partitions that are smaller than a batch are looked into because they have to be
+SELECT backfill_define('plan', 'regions', 'UPDATE batch SET n = n + 1', settings => '{"batch_size": 5000}');
+SELECT l FROM backfill_explain('plan') l WHERE l ~ 'looks into';
+
 SELECT backfill_drop('plan');
 DROP SCHEMA plan CASCADE;

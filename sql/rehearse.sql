@@ -14,6 +14,8 @@ CREATE FUNCTION warnings(name text) RETURNS SETOF text LANGUAGE sql
 AS $$ SELECT regexp_replace("QUERY PLAN", '[0-9]+ ([kM]B)', '# \1', 'g') FROM backfill_explain(name) WHERE "QUERY PLAN" ~ '^(Warning:|  Hint:)' $$;
 CREATE FUNCTION define(name text, target regclass, statement text, scope text DEFAULT NULL, settings jsonb DEFAULT '{}', parameters jsonb DEFAULT '{}', key text DEFAULT NULL) RETURNS void LANGUAGE sql
 AS $$ SELECT backfill_define(name, target, statement, scope => scope, settings => settings, parameters => parameters, key => key) $$;
+CREATE FUNCTION document(name text, measure boolean DEFAULT false) RETURNS jsonb LANGUAGE sql
+AS $$ SELECT (backfill_explain(name, measure => measure, format => 'json'))::jsonb $$;
 
 CREATE TABLE contacts (id bigint PRIMARY KEY, cell text, cell_e164 text, n int DEFAULT 0);
 INSERT INTO contacts SELECT i, '212-555-' || lpad((i % 10000)::text, 4, '0') FROM generate_series(1, 20000) i;
@@ -189,6 +191,12 @@ SELECT l FROM warnings('joined') l WHERE l LIKE '%Hint%';
 RESET enable_indexscan;
 RESET enable_bitmapscan;
 
+-- batches that would be compiled, because something has turned that on
+CREATE FUNCTION compiled() RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('jit', 'on', false), set_config('jit_above_cost', '0', false); RETURN 1; END $$;
+SELECT define('compiled', 'contacts', 'UPDATE batch SET n = compiled()');
+SELECT regexp_replace(l, 'plan costs [0-9]+', 'plan costs #') FROM warnings('compiled') l;
+SELECT count(*) FROM warnings('normalize') l WHERE l LIKE '%JIT%';
+
 -- what the planner does not know is not shown as if it did, and measured instead
 ALTER TABLE contacts ADD added int;
 SELECT define('added', 'contacts', 'UPDATE batch SET added = 1', 'added IS NULL');
@@ -327,6 +335,52 @@ SELECT "QUERY PLAN" FROM backfill_explain('cancel', NULL, true) WHERE "QUERY PLA
 SELECT "QUERY PLAN" FROM backfill_explain('follow_ups', NULL, true) WHERE "QUERY PLAN" ~ 'processed|^  Also';
 -- triggers show what they cost
 SELECT count(*) FROM backfill_explain('loud', measure => true) WHERE "QUERY PLAN" ~ 'Trigger (each_row|each_n).*calls=100';
+
+VACUUM (FULL, ANALYZE) contacts;
+-- what was measured takes the place of what was estimated, also of an expression that the planner knows nothing of
+SELECT define('guessed', 'contacts', 'UPDATE batch SET n = 1', 'length(cell) > 20');
+SELECT (j->'rows'->>'in_scope')::int, j->'rows'->'in_scope_known', j->'rows'->'in_scope_measured' FROM document('guessed') j;
+SELECT define('guessed', 'contacts', 'UPDATE batch SET n = 1', 'length(cell) > 3');
+SELECT (j->'rows'->>'in_scope')::int < 10000, (m->'rows'->>'in_scope')::int > 19000, m->'rows'->'in_scope_measured' FROM document('guessed') j, document('guessed', true) m;
+-- batches that are large enough are few
+VACUUM (FULL, ANALYZE) contacts;
+SELECT define('few', 'contacts', 'UPDATE batch SET n = 1', settings => '{"batch_size": 10}');
+SELECT (j->>'batches')::int, (m->>'batches')::int < 2000, m->'batches' = m->'projected'->'batches', m->'batch_size' = m->'projected'->'batch_size' FROM document('few') j, document('few', true) m;
+
+-- with on_error "skip" an error is not the end: parts of the batch are measured, and the others
+SELECT define('skipped', 'contacts', 'UPDATE batch SET n = 1 / (id % 7)::int', settings => '{"on_error": "skip"}');
+SELECT l FROM backfill_explain('skipped', measure => true) l WHERE l ~ 'Warning|as it ran|Measured';
+SELECT m->'processed' = m->'rows', (m->>'rows')::int > 0, (m->>'failed_batches')::int > 5 FROM document('skipped', true) j, LATERAL (SELECT j->'measured') m (m);
+-- down to the row, if that is the first; none was without an error here
+SELECT define('skipped', 'contacts', 'UPDATE batch SET n = 1 / (id - id)::int', settings => '{"on_error": "skip"}');
+SELECT l FROM backfill_explain('skipped', measure => true) l WHERE l ~ 'Warning|Hint|^Plan of a batch|Measured|Projected';
+SELECT j->'measured'->'rows', j->'measured'->'hot_fraction', j->'projected', j->'warnings'->0->'code' FROM document('skipped', true) j;
+-- but an error that a run does not skip is the end
+CREATE FUNCTION gone() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN (SELECT n FROM no_such_table); END $$;
+SELECT define('skipped', 'contacts', 'UPDATE batch SET n = gone()', settings => '{"on_error": "skip"}');
+SELECT * FROM backfill_explain('skipped', measure => true);
+
+--
+-- As JSON.
+--
+
+VACUUM (FULL, ANALYZE) contacts;
+SELECT string_agg(key, ' ' ORDER BY n) FROM backfill_explain('normalize', format => 'json') l, json_each(l::json) WITH ORDINALITY AS e (key, value, n);
+SELECT j->'definition', j->'target', j->'key', j->'range', j->'rows', j->'batch_size', j->'batches' FROM document('normalize') j;
+SELECT j->'parameters', j->'finish', j->'measured', j->'projected', j->'also_changed', j->'warnings', j->'plans'->'partitions', j->'plans'->'batch_ran' FROM document('normalize') j;
+SELECT j->'statement'->>0 ~ '^UPDATE contacts', j->'plans'->>'batch' ~ '^Update on contacts', j->'plans'->>'search' ~ '^Limit' FROM document('normalize') j;
+SELECT j->'key', j->'range' FROM document('pairs') j;
+SELECT j->'key', j->'range' FROM document('newest') j;
+SELECT l::jsonb->'parameters' FROM backfill_explain('params', '{"word": "\"x\\"}', format => 'JSON') l;
+SELECT w FROM document('joined') j, jsonb_array_elements(j->'warnings') w WHERE w->>'code' = 'estimate_guess';
+SELECT w->>'code', w->>'table', w->>'hint' IS NOT NULL FROM document('leave') j, jsonb_array_elements(j->'warnings') w;
+SELECT also FROM document('cancel', true) j, jsonb_array_elements(j->'also_changed') also;
+SELECT string_agg(key, ' ' ORDER BY n) FROM backfill_explain('normalize', NULL, true, 'json') l, json_each(l::json->'measured') WITH ORDINALITY AS e (key, value, n);
+SELECT string_agg(key, ' ' ORDER BY n) FROM backfill_explain('normalize', NULL, true, 'json') l, json_each(l::json->'projected') WITH ORDINALITY AS e (key, value, n);
+-- whatever the text warns of, the JSON does
+SELECT name, count(*) FROM backfill_definitions, backfill_explain(name) l WHERE l LIKE 'Warning: %' AND name IN ('normalize', 'joined', 'full', 'fresh', 'loud', 'department', 'leave', 'indexed', 'nextval') AND position(substr(l, 10) IN (SELECT string_agg(w->>'message', '') FROM document(name) j, jsonb_array_elements(j->'warnings') w)) = 0 GROUP BY 1;
+SELECT * FROM backfill_explain('normalize', format => 'xml');
+SELECT * FROM backfill_explain('normalize', format => NULL);
 
 --
 -- Nothing is left, and errors leave the session as it was.

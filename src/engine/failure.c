@@ -23,6 +23,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/rowerror.h"
 #include "engine/batch.h"
 #include "engine/claim.h"
 #include "engine/divide.h"
@@ -345,24 +346,11 @@ failure_wait_for_retry(Worker *worker, TimestampTz due)
 
 /* ---- the batch in hand ---- */
 
-/* Whether the error may be that of one row. */
-static bool
-may_be_of_row(const ErrorData *error)
-{
-	int			category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
-
-	return category != ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION &&
-		category != ERRCODE_INTERNAL_ERROR &&
-		category != ERRCODE_INSUFFICIENT_RESOURCES &&
-		(category != ERRCODE_OPERATOR_INTERVENTION ||
-		 error->sqlerrcode == ERRCODE_QUERY_CANCELED);
-}
-
-/* Whether it can be left out, too. */
+/* Whether the error may be that of one row, and such rows are left out. */
 static bool
 is_skippable(const Worker *worker, const ErrorData *error)
 {
-	return worker->session.settings.on_error == ON_ERROR_SKIP && may_be_of_row(error);
+	return worker->session.settings.on_error == ON_ERROR_SKIP && rowerror_is_possible(error);
 }
 
 /* "(7)", or "(a, 7)" for a key of two columns: that of the row which the batch is. */
@@ -395,7 +383,7 @@ advise(const Worker *worker, ErrorData *error)
 		error->detail = psprintf("%s%sThe batch is the row with the key %s.",
 								 error->detail ? error->detail : "", error->detail ? "\n" : "",
 								 row_key(batch));
-	if (error->hint == NULL && may_be_of_row(error) &&
+	if (error->hint == NULL && rowerror_is_possible(error) &&
 		worker->session.settings.on_error != ON_ERROR_SKIP)
 		error->hint = psprintf("The setting \"on_error\" can have rows that fail left out: SELECT backfill_alter(" INT64_FORMAT ", '{\"on_error\": \"skip\"}'); then backfill_resume(" INT64_FORMAT ") goes on.",
 							   id, id);

@@ -30,6 +30,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/rowerror.h"
 #include "engine/session.h"
 #include "settings/serverparams.h"
 #include "settings/settings.h"
@@ -192,21 +193,7 @@ session_try_uncancelled(Session *session, SessionFunction function, void *arg)
 bool
 session_is_retryable(const ErrorData *error)
 {
-	switch (error->sqlerrcode)
-	{
-		case ERRCODE_T_R_SERIALIZATION_FAILURE:
-		case ERRCODE_T_R_DEADLOCK_DETECTED:
-		case ERRCODE_LOCK_NOT_AVAILABLE:
-		case ERRCODE_QUERY_CANCELED:
-		case ERRCODE_ADMIN_SHUTDOWN:
-		case ERRCODE_CRASH_SHUTDOWN:
-		case ERRCODE_CANNOT_CONNECT_NOW:
-		case ERRCODE_DATABASE_DROPPED:
-		case ERRCODE_IDLE_SESSION_TIMEOUT:
-			return true;
-		default:
-			return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES;
-	}
+	return rowerror_is_retryable(error);
 }
 
 /* Milliseconds to wait after so many tries, with up to a quarter off. */

@@ -3,9 +3,9 @@
  * advice.c
  *	  What may surprise somebody about a run that is yet to be started.
  *
- * Each warning is a line "Warning: ...", with a line "  Hint: ..." below it
- * where there is something to be done.  What is said comes from the catalogs,
- * the statistics and the analysed statement; nothing is executed.
+ * What is said comes from the catalogs, the statistics and the analysed
+ * statement; nothing is executed.  What the plans and the measured batches tell
+ * is the affair of costs.c.
  *
  * Called in a rehearsal, as the owner of the definition.
  *
@@ -43,48 +43,16 @@
 #include "rehearsal/frame.h"
 #include "rehearsal/scans.h"
 #include "rehearsal/tally.h"
+#include "rehearsal/warning.h"
+#include "rehearsal/words.h"
 #include "walk/statement.h"
 #include "walk/walk.h"
 
 /* A smaller share of rows in scope than that is sparse. */
 #define SPARSE_SHARE		0.1
-/* To read a table in full that is smaller than that is what a good plan does. */
-#define SCAN_BYTES			(256.0 * 1024)
 /* So much growth of a table is worth a word: a tenth of it, and 64 MB. */
 #define GROWTH_SHARE		0.1
 #define GROWTH_BYTES		(64.0 * 1024 * 1024)
-
-pg_attribute_printf(2, 3) static void
-warn(StringInfo out, const char *format,...)
-{
-	va_list		args;
-	int			needed;
-
-	appendStringInfoString(out, "Warning: ");
-	for (;;)
-	{
-		va_start(args, format);
-		needed = appendStringInfoVA(out, format, args);
-		va_end(args);
-		if (needed == 0)
-			break;
-		enlargeStringInfo(out, needed);
-	}
-	appendStringInfoChar(out, '\n');
-}
-
-static void
-hint(StringInfo out, const char *text)
-{
-	appendStringInfo(out, "  Hint: %s\n", text);
-}
-
-/* The table as it would be written under the current search_path. */
-static char *
-table_name(Oid relid)
-{
-	return DatumGetCString(DirectFunctionCall1(regclassout, ObjectIdGetDatum(relid)));
-}
 
 /* "a", "a, b" and so on. */
 static void
@@ -96,74 +64,29 @@ append_name(StringInfo list, const char *name)
 /* ---- the walk ---- */
 
 static void
-advise_scope(StringInfo out, Rehearsal *rehearsal, const Estimates *estimates)
+advise_guess(List **warnings, Rehearsal *rehearsal, const Estimates *estimates)
+{
+	warning_add(warnings, "estimate_guess", rehearsal->walk->target,
+				estimates->is_measured ?
+				"the estimate of the planner is a guess: %s; the rows in scope are projected from the batches that were measured" :
+				"the estimate is a guess: %s", estimates->guess);
+	warning_hint(*warnings, estimates->remedy);
+}
+
+static void
+advise_sparse(List **warnings, Rehearsal *rehearsal, const Estimates *estimates)
 {
 	AttrNumber	first = rehearsal->walk->columns[0].attno;
 
-	if (estimates->guess)
-	{
-		warn(out, estimates->is_measured ?
-			 "the estimate of the planner is a guess: %s; the rows in scope are projected from the batches that were measured" :
-			 "the estimate is a guess: %s", estimates->guess);
-		hint(out, estimates->remedy);
-	}
 	if (rehearsal->def->scope == NULL || rehearsal->rows_total < 1 ||
 		estimates->rows_in_scope >= SPARSE_SHARE * rehearsal->rows_total ||
 		bms_is_member(first - FirstLowInvalidHeapAttributeNumber,
 					  estimate_scope_columns(rehearsal)))
 		return;
-	warn(out, "about %.0f of %.0f rows are in scope, and no index on the scope leads to them: the walk reads every row",
-		 estimates->rows_in_scope, rehearsal->rows_total);
-	hint(out, "Raise batch_size, so that each batch finds some, or name a unique index in \"key\" that keeps them together.");
-}
-
-static char *
-size_text(double bytes)
-{
-	return TextDatumGetCString(DirectFunctionCall1(pg_size_pretty,
-												   Int64GetDatum((int64) bytes)));
-}
-
-/* What may spare the batches the scan of a table that is not the target. */
-static char *
-scan_remedy(const TableScan *scan)
-{
-	char	   *table = table_name(scan->relid);
-	char	   *columns = scans_column_names(scan->relid, scan->columns);
-
-	if (scan->columns == NULL)
-		return psprintf("An index on what the statement looks for in table %s may help; a larger batch_size means fewer scans.",
-						table);
-	if (scans_has_index(scan->relid, scan->columns))
-		return psprintf("There is an index on what it looks for (%s), but to read all seems cheaper: ANALYZE both tables, or take a larger batch_size, which means fewer scans.",
-						columns);
-	return psprintf("Create an index on table %s: the statement looks for its rows by %s.",
-					table, columns);
-}
-
-static void
-advise_scan(StringInfo out, Rehearsal *rehearsal, const Estimates *estimates, List *queries)
-{
-	List	   *family = find_all_inheritors(rehearsal->walk->target, NoLock, NULL);
-	ListCell   *lc;
-
-	if (estimates->batches < 2)
-		return;
-	foreach(lc, scans_collect(estimates->scanned, queries))
-	{
-		TableScan  *scan = lfirst(lc);
-		bool		is_target = list_member_oid(family, scan->relid);
-
-		if (!is_target && scan->bytes < SCAN_BYTES)
-			continue;
-		warn(out, "each batch reads all of table %s, %s: in the whole run, of about %.0f batches, %s",
-			 table_name(scan->relid), size_text(scan->bytes), estimates->batches,
-			 size_text(scan->bytes * estimates->batches));
-		hint(out, !is_target ? scan_remedy(scan) :
-			 scan->relid == rehearsal->walk->target ?
-			 "ANALYZE the table. Where the statement reads it a second time, by its own name, an index may help." :
-			 "ANALYZE the table, and give it an index on the columns of the key.");
-	}
+	warning_add(warnings, "sparse_scope", rehearsal->walk->target,
+				"about %.0f of %.0f rows are in scope, and no index on the scope leads to them: the walk reads every row",
+				estimates->rows_in_scope, rehearsal->rows_total);
+	warning_hint(*warnings, "Raise batch_size, so that each batch finds some, or name a unique index in \"key\" that keeps them together.");
 }
 
 /* ---- triggers and rules ---- */
@@ -181,7 +104,7 @@ fires_for_columns(Trigger *trigger, const Bitmapset *columns)
 }
 
 static void
-advise_triggers(StringInfo out, Relation rel, TableEffect *change)
+advise_triggers(List **warnings, Relation rel, TableEffect *change)
 {
 	TriggerDesc *desc = rel->trigdesc;
 
@@ -201,14 +124,15 @@ advise_triggers(StringInfo out, Relation rel, TableEffect *change)
 			fires_for_columns(trigger, change->columns))
 			event = "updated";
 		if (event)
-			warn(out, "trigger %s of table %s fires for each row that is %s",
-				 quote_identifier(trigger->tgname), table_name(change->relid), event);
+			warning_add(warnings, "trigger", change->relid,
+						"trigger %s of table %s fires for each row that is %s",
+						quote_identifier(trigger->tgname), words_table(change->relid), event);
 	}
 }
 
 /* Rules of the table for what is done to it. */
 static void
-advise_rules(StringInfo out, Relation rel, TableEffect *change)
+advise_rules(List **warnings, Relation rel, TableEffect *change)
 {
 	RuleLock   *rules = rel->rd_rules;
 
@@ -221,8 +145,9 @@ advise_rules(StringInfo out, Relation rel, TableEffect *change)
 		if ((rule->event == CMD_INSERT && change->insert) ||
 			(rule->event == CMD_UPDATE && change->update) ||
 			(rule->event == CMD_DELETE && change->delete))
-			warn(out, "a rule of table %s rewrites the statement: see above what it has become",
-				 table_name(change->relid));
+			warning_add(warnings, "rule", change->relid,
+						"a rule of table %s rewrites the statement: see above what it has become",
+						words_table(change->relid));
 	}
 }
 
@@ -230,7 +155,7 @@ advise_rules(StringInfo out, Relation rel, TableEffect *change)
 
 /* A foreign key that refers to the table. */
 static void
-advise_referencing(StringInfo out, Trigger *trigger, TableEffect *change, HeapTuple tuple,
+advise_referencing(List **warnings, Trigger *trigger, TableEffect *change, HeapTuple tuple,
 				   Effects *changes)
 {
 	Bitmapset  *referenced = effects_key_columns(tuple, Anum_pg_constraint_confkey);
@@ -244,26 +169,28 @@ advise_referencing(StringInfo out, Trigger *trigger, TableEffect *change, HeapTu
 						bms_overlap(referenced, change->columns)))
 		return;
 	name = psprintf("foreign key %s of table %s", quote_identifier(NameStr(form->conname)),
-					table_name(form->conrelid));
+					words_table(form->conrelid));
 	if (effects_has_consequence(changes, form->oid,
 								is_delete && action == FKCONSTR_ACTION_CASCADE ? CMD_DELETE : CMD_UPDATE))
-		warn(out, "%s refers to table %s ON %s %s: its rows that refer to %s rows are %s, too",
-			 name, table_name(change->relid), is_delete ? "DELETE" : "UPDATE",
-			 action == FKCONSTR_ACTION_CASCADE ? "CASCADE" :
-			 action == FKCONSTR_ACTION_SETNULL ? "SET NULL" : "SET DEFAULT",
-			 is_delete ? "deleted" : "updated",
-			 is_delete && action == FKCONSTR_ACTION_CASCADE ? "deleted" : "updated");
+		warning_add(warnings, "foreign_key_cascade", form->conrelid,
+					"%s refers to table %s ON %s %s: its rows that refer to %s rows are %s, too",
+					name, words_table(change->relid), is_delete ? "DELETE" : "UPDATE",
+					action == FKCONSTR_ACTION_CASCADE ? "CASCADE" :
+					action == FKCONSTR_ACTION_SETNULL ? "SET NULL" : "SET DEFAULT",
+					is_delete ? "deleted" : "updated",
+					is_delete && action == FKCONSTR_ACTION_CASCADE ? "deleted" : "updated");
 	else
-		warn(out, "%s refers to table %s: rows of it are looked up for each row",
-			 name, table_name(change->relid));
+		warning_add(warnings, "foreign_key", form->conrelid,
+					"%s refers to table %s: rows of it are looked up for each row",
+					name, words_table(change->relid));
 	if (!scans_has_index(form->conrelid, referencing))
-		hint(out, psprintf("Create an index on table %s: without one each of these look-ups reads all of it.",
-						   table_name(form->conrelid)));
+		warning_hint(*warnings, psprintf("Create an index on table %s: without one each of these look-ups reads all of it.",
+						   words_table(form->conrelid)));
 }
 
 /* A foreign key of the table itself. */
 static void
-advise_referenced(StringInfo out, Trigger *trigger, TableEffect *change, HeapTuple tuple)
+advise_referenced(List **warnings, Trigger *trigger, TableEffect *change, HeapTuple tuple)
 {
 	Bitmapset  *columns = effects_key_columns(tuple, Anum_pg_constraint_conkey);
 	Form_pg_constraint form = (Form_pg_constraint) GETSTRUCT(tuple);
@@ -271,13 +198,14 @@ advise_referenced(StringInfo out, Trigger *trigger, TableEffect *change, HeapTup
 	if ((change->insert && TRIGGER_FOR_INSERT(trigger->tgtype)) ||
 		(change->update && TRIGGER_FOR_UPDATE(trigger->tgtype) && !change->insert &&
 		 bms_overlap(columns, change->columns)))
-		warn(out, "foreign key %s of table %s is checked for each row: it reads and locks rows of table %s",
-			 quote_identifier(NameStr(form->conname)), table_name(change->relid),
-			 table_name(form->confrelid));
+		warning_add(warnings, "foreign_key", change->relid,
+					"foreign key %s of table %s is checked for each row: it reads and locks rows of table %s",
+					quote_identifier(NameStr(form->conname)), words_table(change->relid),
+					words_table(form->confrelid));
 }
 
 static void
-advise_foreign_keys(StringInfo out, Relation rel, TableEffect *change, Effects *changes)
+advise_foreign_keys(List **warnings, Relation rel, TableEffect *change, Effects *changes)
 {
 	TriggerDesc *desc = rel->trigdesc;
 
@@ -293,9 +221,9 @@ advise_foreign_keys(StringInfo out, Relation rel, TableEffect *change, Effects *
 		if (!HeapTupleIsValid(tuple))
 			continue;
 		if (type == RI_TRIGGER_PK)
-			advise_referencing(out, trigger, change, tuple, changes);
+			advise_referencing(warnings, trigger, change, tuple, changes);
 		else if (change->is_own)
-			advise_referenced(out, trigger, change, tuple);
+			advise_referenced(warnings, trigger, change, tuple);
 		ReleaseSysCache(tuple);
 	}
 }
@@ -336,7 +264,7 @@ is_droppable(Relation index)
 
 /* Indexes because of which an updated row gets a new entry in every index. */
 static void
-advise_indexes(StringInfo out, Relation rel, TableEffect *change)
+advise_indexes(List **warnings, Relation rel, TableEffect *change)
 {
 	StringInfoData names;
 	StringInfoData droppable;
@@ -364,11 +292,12 @@ advise_indexes(StringInfo out, Relation rel, TableEffect *change)
 	}
 	if (n == 0)
 		return;
-	warn(out, "the statement changes columns of %d %s of table %s (%s): each updated row gets a new entry in all %d of its indexes",
-		 n, n == 1 ? "index" : "indexes", table_name(change->relid), names.data,
-		 list_length(indexes));
+	warning_add(warnings, "indexed_columns", change->relid,
+				"the statement changes columns of %d %s of table %s (%s): each updated row gets a new entry in all %d of its indexes",
+				n, n == 1 ? "index" : "indexes", words_table(change->relid), names.data,
+				list_length(indexes));
 	if (droppable.len > 0)
-		hint(out, psprintf("If it can be, drop %s before the run and create it again after it.",
+		warning_hint(*warnings, psprintf("If it can be, drop %s before the run and create it again after it.",
 						   droppable.data));
 }
 
@@ -383,7 +312,7 @@ publishes(Publication *publication, TableEffect *change)
 }
 
 static void
-advise_publications(StringInfo out, Relation rel, TableEffect *change)
+advise_publications(List **warnings, Relation rel, TableEffect *change)
 {
 	List	   *oids = NIL;
 	List	   *relids = list_concat(list_make1_oid(change->relid),
@@ -414,14 +343,15 @@ advise_publications(StringInfo out, Relation rel, TableEffect *change)
 	}
 	if (names.len == 0)
 		return;
-	warn(out, "table %s is published by logical replication (%s): each change is sent to the subscribers, too",
-		 table_name(change->relid), names.data);
-	hint(out, "Watch how far they lag, and set max_replica_lag or max_slot_retained, which hold the run when they cannot keep up.");
+	warning_add(warnings, "logical_replication", change->relid,
+				"table %s is published by logical replication (%s): each change is sent to the subscribers, too",
+				words_table(change->relid), names.data);
+	warning_hint(*warnings, "Watch how far they lag, and set max_replica_lag or max_slot_retained, which hold the run when they cannot keep up.");
 }
 
 /* What the target may grow by when no vacuum comes in between. */
 static void
-advise_growth(StringInfo out, Rehearsal *rehearsal, Relation rel,
+advise_growth(List **warnings, Rehearsal *rehearsal, Relation rel,
 			  const Estimates *estimates)
 {
 	double		size = 0;
@@ -435,13 +365,13 @@ advise_growth(StringInfo out, Rehearsal *rehearsal, Relation rel,
 	growth = size * Min(estimates->rows_in_scope / estimates->rows_table, 1);
 	if (growth < GROWTH_SHARE * size || growth < GROWTH_BYTES)
 		return;
-	warn(out, "if no vacuum comes meanwhile, table %s may grow by %s, from %s: each updated row leaves a dead one",
-		 table_name(RelationGetRelid(rel)),
-		 size_text(growth), size_text(size));
+	warning_add(warnings, "growth", RelationGetRelid(rel),
+				"if no vacuum comes meanwhile, table %s may grow by %s, from %s: each updated row leaves a dead one",
+				words_table(RelationGetRelid(rel)), words_size(growth), words_size(size));
 	if (rel->rd_rel->relkind == RELKIND_RELATION && RelationGetFillFactor(rel, HEAP_DEFAULT_FILLFACTOR) == HEAP_DEFAULT_FILLFACTOR)
-		hint(out, "See that there is room on the disk, and that autovacuum can keep up; with fillfactor 100 full pages have no room for the new versions.");
+		warning_hint(*warnings, "See that there is room on the disk, and that autovacuum can keep up; with fillfactor 100 full pages have no room for the new versions.");
 	else
-		hint(out, "See that there is room on the disk, and that autovacuum can keep up.");
+		warning_hint(*warnings, "See that there is room on the disk, and that autovacuum can keep up.");
 }
 
 /* ---- elsewhere ---- */
@@ -455,48 +385,55 @@ advice_elsewhere(Effects *changes, const TallyCount *count)
 					count->operation == CMD_UPDATE ? "updated" : "deleted",
 					count->rows, count->rows == 1 ? "" : "s",
 					count->operation == CMD_INSERT ? "into" : "of",
-					table_name(count->relid),
+					words_table(count->relid),
 					effects_cause(changes, count->relid, count->operation));
 }
 
 /* ---- all of it ---- */
 
 static void
-advise_table(StringInfo out, Rehearsal *rehearsal, TableEffect *change, Effects *changes,
+advise_table(List **warnings, Rehearsal *rehearsal, TableEffect *change, Effects *changes,
 			 const Estimates *estimates)
 {
 	Relation	rel = table_open(change->relid, AccessShareLock);
 
-	advise_triggers(out, rel, change);
-	advise_foreign_keys(out, rel, change, changes);
+	advise_triggers(warnings, rel, change);
+	advise_foreign_keys(warnings, rel, change, changes);
 	if (change->is_own)
-		advise_indexes(out, rel, change);
-	advise_publications(out, rel, change);
+		advise_indexes(warnings, rel, change);
+	advise_publications(warnings, rel, change);
 	if (change->update && change->relid == rehearsal->walk->target)
-		advise_growth(out, rehearsal, rel, estimates);
+		advise_growth(warnings, rehearsal, rel, estimates);
 	if (change->is_own)
-		advise_rules(out, rel, change);
+		advise_rules(warnings, rel, change);
 	table_close(rel, AccessShareLock);
 }
 
-/*
- * Append the warnings about the definition of the rehearsal, which changes that.
- */
+/* Warn of an estimate that is a guess, and of few rows in scope. */
 void
-advice_append(StringInfo out, Rehearsal *rehearsal, Effects *changes,
-			  const Estimates *estimates)
+advice_scope(List **warnings, Rehearsal *rehearsal, const Estimates *estimates)
+{
+	if (estimates->guess)
+		advise_guess(warnings, rehearsal, estimates);
+	advise_sparse(warnings, rehearsal, estimates);
+}
+
+/* Warn of what the statement of the rehearsal changes, which is that. */
+void
+advice_changes(List **warnings, Rehearsal *rehearsal, Effects *changes,
+			   const Estimates *estimates)
 {
 	ListCell   *lc;
 
-	advise_scope(out, rehearsal, estimates);
-	advise_scan(out, rehearsal, estimates, statement_queries(rehearsal->statement));
 	foreach(lc, changes->tables)
-		advise_table(out, rehearsal, lfirst(lc), changes, estimates);
+		advise_table(warnings, rehearsal, lfirst(lc), changes, estimates);
 	if (changes->has_nextval)
 	{
-		warn(out, "the statement takes numbers from a sequence: numbers drawn by a preview, by explain with measure, or by a batch that is tried again, are not given back");
-		hint(out, "If gaps matter, do not preview it.");
+		warning_add(warnings, "sequence", InvalidOid,
+					"the statement takes numbers from a sequence: numbers drawn by a preview, by explain with measure, or by a batch that is tried again, are not given back");
+		warning_hint(*warnings, "If gaps matter, do not preview it.");
 	}
 	if (rehearsal->is_deferred)
-		warn(out, "deferred triggers of this transaction are waiting: if a batch defers a trigger too, trying it out here fails");
+		warning_add(warnings, "deferred_triggers", InvalidOid,
+					"deferred triggers of this transaction are waiting: if a batch defers a trigger too, trying it out here fails");
 }

@@ -8,7 +8,7 @@
 #ifndef BACKFILL_REHEARSAL_ADVICE_H
 #define BACKFILL_REHEARSAL_ADVICE_H
 
-#include "lib/stringinfo.h"
+#include "nodes/pg_list.h"
 
 #include "rehearsal/effects.h"
 #include "rehearsal/estimate.h"
@@ -16,7 +16,8 @@
 #include "rehearsal/tally.h"
 
 extern char *advice_elsewhere(Effects *changes, const TallyCount *count);
-extern void advice_append(StringInfo out, Rehearsal *rehearsal, Effects *changes,
-						  const Estimates *estimates);
+extern void advice_scope(List **warnings, Rehearsal *rehearsal, const Estimates *estimates);
+extern void advice_changes(List **warnings, Rehearsal *rehearsal, Effects *changes,
+						   const Estimates *estimates);
 
 #endif							/* BACKFILL_REHEARSAL_ADVICE_H */

@@ -196,6 +196,7 @@ estimate_make(Rehearsal *rehearsal, Estimates *estimates)
 {
 	double		in_scope;
 
+	estimates->batch_size = rehearsal->settings.batch_size;
 	estimates->rows_table = estimate_rows(rehearsal, NULL);
 	if (!rehearsal->has_rows || estimates->rows_table < 1)
 		return;
@@ -204,17 +205,19 @@ estimate_make(Rehearsal *rehearsal, Estimates *estimates)
 		estimate_rows(rehearsal, rehearsal->def->scope) : estimates->rows_table;
 	estimates->rows_in_scope = rehearsal->rows_total *
 		Min(in_scope / estimates->rows_table, 1);
-	estimates->batches = ceil(rehearsal->rows_total / rehearsal->settings.batch_size);
+	estimates->batches = ceil(rehearsal->rows_total / estimates->batch_size);
 }
 
 /*
- * Real batches have met so many rows in their ranges, and so many in scope: where
- * the planner only guesses, the others will be alike.
+ * Real batches have met so many rows in their ranges, and so many in scope: the
+ * others will be alike.  None in scope tells nothing of where there are some, such
+ * as behind the last batch, which the planner may know.
  */
 void
-estimate_correct(Rehearsal *rehearsal, Estimates *estimates, double rows, double in_scope)
+estimate_correct_scope(Rehearsal *rehearsal, Estimates *estimates, double rows, double in_scope)
 {
-	if (estimates->guess == NULL || rehearsal->def->scope == NULL || rows < 1)
+	if (rehearsal->def->scope == NULL || rows < 1 ||
+		(in_scope == 0 && estimates->guess == NULL))
 		return;
 	estimates->rows_in_scope = rehearsal->rows_total * Min(in_scope / rows, 1);
 	estimates->is_measured = true;

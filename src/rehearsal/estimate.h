@@ -12,21 +12,21 @@
 
 #include "rehearsal/frame.h"
 
-/* What the planner and the plans have said. */
+/* What the planner has said, or batches that were measured. */
 typedef struct Estimates
 {
 	double		rows_table;
 	double		rows_in_scope;	/* all in the range where the planner guesses */
 	double		batches;
+	double		batch_size;		/* that makes so many */
 	const char *guess;			/* why the planner guesses, or NULL */
 	const char *remedy;			/* what would help then */
 	bool		is_measured;	/* rows_in_scope are projected from batches */
-	List	   *scanned;		/* OIDs of tables that a batch reads in full */
 } Estimates;
 
 extern void estimate_make(Rehearsal *rehearsal, Estimates *estimates);
-extern void estimate_correct(Rehearsal *rehearsal, Estimates *estimates,
-							 double rows, double in_scope);
+extern void estimate_correct_scope(Rehearsal *rehearsal, Estimates *estimates,
+								   double rows, double in_scope);
 extern double estimate_at_most(Oid relid, double rows);
 extern Bitmapset *estimate_scope_columns(Rehearsal *rehearsal);
 

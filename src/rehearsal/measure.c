@@ -13,12 +13,20 @@
  * column of the key, so nothing has to be read to find them.  Without one they
  * follow each other from the start of the walk.
  *
+ * What a batch takes whatever its size shows in one that is much smaller, which
+ * is run after the others at each place and compared with them.
+ *
+ * With on_error "skip" an error is not the end, as it is not that of a run: the
+ * batch is tried in parts, down to the row that fails, behind which it goes on.
+ *
  * Statistics are off in a rehearsal, so the share of HOT updates is counted in
  * the old versions of the rows: they are read with the snapshot of before.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
+
+#include <math.h>
 
 #include "access/heapam.h"
 #include "access/htup_details.h"
@@ -33,7 +41,6 @@
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "storage/bufmgr.h"
-#include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
@@ -42,12 +49,16 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "base/rowerror.h"
 #include "rehearsal/frame.h"
+#include "rehearsal/heldlocks.h"
 #include "rehearsal/measure.h"
 #include "rehearsal/plan.h"
 #include "rehearsal/tally.h"
+#include "settings/setting.h"
 #include "store/definition.h"
 #include "walk/bounds.h"
+#include "walk/key.h"
 #include "walk/statement.h"
 #include "walk/walk.h"
 
@@ -64,99 +75,14 @@
 #define MEASURED_LEAST		100
 /* No further batch begins after so many milliseconds. */
 #define ENOUGH_MS			30000.0
+/* A batch that shows what is fixed has such a part of the rows of the others, */
+#define SMALLER				10
+/* and so many of them tell more than noise. */
+#define ENOUGH_PAIRS		3
+/* At one place no more parts of batches than that are tried after an error. */
+#define MOST_FAILURES		40
 /* Rows of each batch that are looked at for HOT. */
 #define HOT_SAMPLE			1000
-
-/* ---- locks ---- */
-
-static HeldLock *
-find_lock(List *locks, Oid relid)
-{
-	ListCell   *lc;
-
-	foreach(lc, locks)
-	{
-		HeldLock   *lock = lfirst(lc);
-
-		if (lock->relid == relid)
-			return lock;
-	}
-	return NULL;
-}
-
-/* Whether locks on the relation are of interest: a user's table. */
-static bool
-is_table(Oid relid)
-{
-	char		kind = relid < FirstNormalObjectId ? '\0' : get_rel_relkind(relid);
-	char	   *schema;
-
-	if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE &&
-		kind != RELKIND_SEQUENCE && kind != RELKIND_FOREIGN_TABLE)
-		return false;
-	schema = get_namespace_name(get_rel_namespace(relid));
-	return schema && strcmp(schema, "backfill") != 0;
-}
-
-static int
-compare_locks(const ListCell *a, const ListCell *b)
-{
-	Oid			first = ((HeldLock *) lfirst(a))->relid;
-	Oid			second = ((HeldLock *) lfirst(b))->relid;
-
-	return first < second ? -1 : first > second ? 1 : 0;
-}
-
-/* The strongest lock that this transaction has on each table. */
-List *
-measure_held_locks(void)
-{
-	LockData   *data = GetLockStatusData();
-	List	   *locks = NIL;
-
-	for (int i = 0; i < data->nelements; i++)
-	{
-		LockInstanceData *instance = &data->locks[i];
-		HeldLock   *lock;
-
-		if (instance->pid != MyProcPid || instance->locktag.locktag_type != LOCKTAG_RELATION ||
-			instance->locktag.locktag_field1 != MyDatabaseId ||
-			!is_table(instance->locktag.locktag_field2))
-			continue;
-		lock = find_lock(locks, instance->locktag.locktag_field2);
-		if (lock == NULL)
-		{
-			lock = palloc0(sizeof(HeldLock));
-			lock->relid = instance->locktag.locktag_field2;
-			locks = lappend(locks, lock);
-		}
-		for (LOCKMODE mode = 1; mode <= MaxLockMode; mode++)
-		{
-			if (instance->holdMask & LOCKBIT_ON(mode))
-				lock->mode = Max(lock->mode, mode);
-		}
-	}
-	list_sort(locks, compare_locks);
-	return locks;
-}
-
-/* Those that are new, or on the target. */
-static List *
-new_locks(List *before, Oid target)
-{
-	List	   *locks = measure_held_locks();
-	ListCell   *lc;
-
-	foreach(lc, locks)
-	{
-		HeldLock   *lock = lfirst(lc);
-		HeldLock   *known = find_lock(before, lock->relid);
-
-		if (known && known->mode >= lock->mode && lock->relid != target)
-			locks = foreach_delete_current(locks, lc);
-	}
-	return locks;
-}
 
 /* ---- where to measure ---- */
 
@@ -317,9 +243,9 @@ typedef struct Sampler
 	Statement  *old_rows[2];	/* likewise, for count_hot */
 	List	   *written;		/* tables that the statement writes */
 	instr_time	begin;
-	bool		count_scope;	/* all rows in scope, not only a sample */
-	int64		size;			/* of a batch */
 	int			in_a_row;		/* batches */
+	double		fixed[MEASURED_PLACES]; /* what is fixed, in ms, as it seems at a place */
+	int			nfixed;			/* so many of them */
 } Sampler;
 
 /* One execution of a batch. */
@@ -328,14 +254,17 @@ typedef struct Execution
 	Statement  *statement;
 	ParamListInfo params;
 	double		affected;		/* result */
+	double		planning_ms;	/* likewise */
 } Execution;
 
 static void
 execute(void *arg)
 {
 	Execution  *execution = (Execution *) arg;
+	StatementProgress progress = {NIL};
 
-	execution->affected = statement_execute(execution->statement, execution->params, NULL);
+	execution->affected = statement_execute(execution->statement, execution->params, &progress);
+	execution->planning_ms = progress.planning / 1000;
 }
 
 /* Run the statement for the range, timed; the counters are the whole process's. */
@@ -358,6 +287,7 @@ run_batch(Sampler *sampler, bool start_inclusive, ParamListInfo params)
 	frame_free_time(rehearsal);
 	ms = elapsed_ms(start);
 	m->affected += execution.affected;
+	m->planning_ms += execution.planning_ms;
 
 	m->statement_ms += ms;
 	m->longest_ms = Max(m->longest_ms, ms);
@@ -370,39 +300,175 @@ run_batch(Sampler *sampler, bool start_inclusive, ParamListInfo params)
 	m->batches++;
 }
 
-/* Find the end of a batch, timed, and run it.  Returns whether it is the last. */
-static bool
-measure_batch(Sampler *sampler, const Datum *start, bool start_inclusive, Datum *end)
+/* ---- one after the other ---- */
+
+/* A batch that is measured, or a part of one. */
+typedef struct Step
 {
+	Sampler    *sampler;
+	Datum		start[INDEX_MAX_KEYS];
+	bool		start_inclusive;
+	int64		size;			/* rows that it is to have */
+
+	/* filled in */
+	Datum		end[INDEX_MAX_KEYS];
+	int64		rows;			/* that there are in it */
+	bool		at_end;			/* it is the last of the walk */
+} Step;
+
+/* Find the end of a batch, timed, and run it. */
+static void
+measure_step(void *arg)
+{
+	Step	   *step = (Step *) arg;
+	Sampler    *sampler = step->sampler;
 	Rehearsal  *rehearsal = sampler->rehearsal;
+	bool		inclusive = step->start_inclusive;
 	HotCount	hot = {0};
 	ParamListInfo params;
 	Snapshot	before;
 	instr_time	begin;
-	int64		rows;
-	bool		at_end;
 
 	CHECK_FOR_INTERRUPTS();
 	INSTR_TIME_SET_CURRENT(begin);
-	rows = bounds_next_end(rehearsal->walk, frame_bounds(rehearsal), start,
-						   start_inclusive, rehearsal->end, sampler->size, NULL,
-						   end, &at_end);
-	if (rows == 0)
-		return true;
+	step->rows = bounds_next_end(rehearsal->walk, frame_bounds(rehearsal), step->start,
+								 inclusive, rehearsal->end, step->size, NULL,
+								 step->end, &step->at_end);
+	if (step->rows == 0)
+	{
+		step->at_end = true;
+		return;
+	}
 	sampler->m->search_ms += elapsed_ms(begin);
-	sampler->m->rows += rows;
+	sampler->m->rows += step->rows;
 
-	params = frame_params(rehearsal, start, end);
+	params = frame_params(rehearsal, step->start, step->end);
 	walk_set_number(rehearsal->walk, params,
-					sampler->count_scope ? Max(rows, HOT_SAMPLE) : HOT_SAMPLE);
+					rehearsal->def->scope ? Max(step->rows, HOT_SAMPLE) : HOT_SAMPLE);
 	before = RegisterSnapshot(GetTransactionSnapshot());
-	run_batch(sampler, start_inclusive, params);
-	statement_each_row(sampler->old_rows[start_inclusive], params, before, count_hot, &hot);
+	run_batch(sampler, inclusive, params);
+	statement_each_row(sampler->old_rows[inclusive], params, before, count_hot, &hot);
 	UnregisterSnapshot(before);
-	sampler->m->in_scope += hot.rows;
+	if (rehearsal->def->scope)
+		sampler->m->in_scope += hot.rows;
 	sampler->m->updated += hot.updated;
 	sampler->m->hot += hot.hot;
-	return at_end;
+}
+
+/* The next one begins where this one has ended. */
+static void
+move_on(Step *step)
+{
+	memcpy(step->start, step->end, sizeof(step->start));
+	step->start_inclusive = false;
+	step->size = step->sampler->m->size;
+}
+
+/*
+ * Call the function.  With on_error "skip" an error that a run would skip is
+ * returned, and what the function did is undone.
+ */
+static ErrorData *
+attempt(Rehearsal *rehearsal, void (*function) (void *arg), void *arg)
+{
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+
+	if (rehearsal->settings.on_error != ON_ERROR_SKIP)
+	{
+		function(arg);
+		return NULL;
+	}
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(rehearsal->context);
+	PG_TRY();
+	{
+		function(arg);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(rehearsal->context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	CurrentResourceOwner = owner;
+	MemoryContextSwitchTo(rehearsal->context);
+	frame_free_time(rehearsal);
+	if (error && (rowerror_is_retryable(error) || !rowerror_is_possible(error)))
+		ReThrowError(error);
+	return error;
+}
+
+static void
+note_error(Measurement *m, const ErrorData *error)
+{
+	m->failed++;
+	if (m->error == NULL)
+		m->error = error->message;
+}
+
+/*
+ * Measure a batch, and move on.  Returns false after an error: the step is a part of
+ * the batch then, to be tried next, or what follows the row that is the reason.
+ */
+static bool
+take_step(Step *step)
+{
+	Measurement *m = step->sampler->m;
+	Measurement before = *m;
+	ErrorData  *error = attempt(step->sampler->rehearsal, measure_step, step);
+
+	if (error == NULL)
+	{
+		move_on(step);
+		return true;
+	}
+	*m = before;
+	note_error(m, error);
+	if (step->rows > 1)
+	{
+		step->size = step->rows / 2;
+		step->at_end = false;
+		return false;
+	}
+	m->bad_rows++;
+	if (m->bad_key == NULL)
+		m->bad_key = key_to_text(step->sampler->rehearsal->walk, step->end);
+	move_on(step);
+	return false;
+}
+
+/*
+ * See what a small batch takes that follows the ones just measured, and so what of
+ * them is fixed.  It counts for nothing else.
+ */
+static void
+take_small_step(Step *step, const Measurement *before)
+{
+	Sampler    *sampler = step->sampler;
+	Measurement *m = sampler->m;
+	Measurement after = *m;
+	int			batches = m->batches - before->batches;
+	double		rows;
+	double		ms;
+	double		share;
+	ErrorData  *error;
+
+	if (batches == 0 || step->at_end || m->size < SMALLER)
+		return;
+	rows = (m->rows - before->rows) / batches;
+	ms = (m->statement_ms - before->statement_ms) / batches;
+	m->elsewhere = NIL;
+	step->size = m->size / SMALLER;
+	error = attempt(sampler->rehearsal, measure_step, step);
+	share = step->rows / rows;
+	if (error == NULL && step->rows > 0 && share < 0.5)
+		sampler->fixed[sampler->nfixed++] =
+			(m->statement_ms - after.statement_ms - share * ms) / (1 - share);
+	*m = after;
 }
 
 /*
@@ -414,50 +480,85 @@ measure_place(Sampler *sampler, Datum *key)
 {
 	Rehearsal  *rehearsal = sampler->rehearsal;
 	ResourceOwner owner = CurrentResourceOwner;
-	bool		at_end = false;
+	Measurement before = *sampler->m;
+	Step		step = {.sampler = sampler, .start_inclusive = true, .size = sampler->m->size};
+	int			failures = 0;
 
+	memcpy(step.start, key, sizeof(step.start));
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(rehearsal->context);
-	for (int i = 0; i < sampler->in_a_row && !at_end; i++)
+	for (int i = 0; i < sampler->in_a_row && !step.at_end && failures < MOST_FAILURES;)
 	{
-		Datum		end[INDEX_MAX_KEYS];
-
-		at_end = measure_batch(sampler, key, i == 0, end);
-		memcpy(key, at_end ? rehearsal->start : end, sizeof(end));
+		if (take_step(&step))
+			i++;
+		else
+			failures++;
 		if (elapsed_ms(sampler->begin) > ENOUGH_MS)
 			break;
 	}
+	memcpy(key, step.at_end ? rehearsal->start : step.start, sizeof(step.start));
+	take_small_step(&step, &before);
 	RollbackAndReleaseCurrentSubTransaction();
 	CurrentResourceOwner = owner;
 	MemoryContextSwitchTo(rehearsal->context);
 }
 
-/* The first batch: look at it closely, and do not count it. */
+/* ---- the first one ---- */
+
+/* The execution that is looked at closely. */
+typedef struct Look
+{
+	Sampler    *sampler;
+	ParamListInfo params;
+	List	   *counts;			/* result: TallyCount */
+} Look;
+
+static void
+look_closely(void *arg)
+{
+	Look	   *look = (Look *) arg;
+	Rehearsal  *rehearsal = look->sampler->rehearsal;
+
+	frame_limit_time(rehearsal);
+	look->counts = plan_execute(rehearsal->statement, look->params, MEASURE_PLAN_LINES,
+								&look->sampler->m->plan);
+	frame_free_time(rehearsal);
+}
+
+/* The first batch: look at it closely, or at a part of it, and do not count it. */
 static void
 warm_up(Sampler *sampler, List *locks_before)
 {
 	Rehearsal  *rehearsal = sampler->rehearsal;
 	ResourceOwner owner = CurrentResourceOwner;
-	Datum		end[INDEX_MAX_KEYS];
-	bool		at_end;
-	ParamListInfo params;
-	List	   *counts;
+	Look		look = {sampler};
+	ErrorData  *error;
+	int64		size = sampler->m->size;
 	ListCell   *lc;
 
-	(void) bounds_next_end(rehearsal->walk, frame_bounds(rehearsal), rehearsal->start,
-						   true, rehearsal->end, sampler->size, NULL, end, &at_end);
-	params = frame_params(rehearsal, rehearsal->start, end);
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(rehearsal->context);
-	frame_limit_time(rehearsal);
-	counts = plan_execute(rehearsal->statement, params, &sampler->m->plan);
-	frame_free_time(rehearsal);
-	sampler->m->locks = new_locks(locks_before, rehearsal->walk->target);
+	do
+	{
+		Datum		end[INDEX_MAX_KEYS];
+		bool		at_end;
+
+		(void) bounds_next_end(rehearsal->walk, frame_bounds(rehearsal), rehearsal->start,
+							   true, rehearsal->end, size, NULL, end, &at_end);
+		look.params = frame_params(rehearsal, rehearsal->start, end);
+		error = attempt(rehearsal, look_closely, &look);
+		if (error)
+			note_error(sampler->m, error);
+		if (error && size == 1)
+			sampler->m->bad_key = key_to_text(rehearsal->walk, end);
+		size /= 2;
+	} while (error && size > 0);
+	sampler->m->locks = heldlocks_new(locks_before, rehearsal->walk->target);
 	RollbackAndReleaseCurrentSubTransaction();
 	CurrentResourceOwner = owner;
 	MemoryContextSwitchTo(rehearsal->context);
 
-	foreach(lc, counts)
+	foreach(lc, look.counts)
 	{
 		Oid			relid = ((TallyCount *) lfirst(lc))->relid;
 
@@ -466,6 +567,8 @@ warm_up(Sampler *sampler, List *locks_before)
 	}
 }
 
+/* ---- all of it ---- */
+
 /* How many rows a batch has, and how many are measured together. */
 static void
 choose_size(Sampler *sampler)
@@ -473,9 +576,9 @@ choose_size(Sampler *sampler)
 	double		most = Max(MEASURED_SHARE * sampler->rehearsal->rows_total, MEASURED_LEAST);
 	int64		size = sampler->rehearsal->settings.batch_size;
 
-	sampler->size = Max(Min(size, (int64) Min(most, MEASURED_ROWS)), 1);
-	sampler->in_a_row = Max(Min((int64) Min(most, ROWS_IN_A_ROW) / sampler->size,
-								BATCHES_IN_A_ROW), 1);
+	size = Max(Min(size, (int64) Min(most, MEASURED_ROWS)), 1);
+	sampler->m->size = size;
+	sampler->in_a_row = Max(Min((int64) Min(most, ROWS_IN_A_ROW) / size, BATCHES_IN_A_ROW), 1);
 }
 
 /* What is run for the first batch at a place, and for the others. */
@@ -500,21 +603,53 @@ prepare_statements(Sampler *sampler)
 	}
 }
 
+static int
+compare_doubles(const void *a, const void *b)
+{
+	double		first = *(const double *) a;
+	double		second = *(const double *) b;
+
+	return first < second ? -1 : first > second ? 1 : 0;
+}
+
+static double
+median(double *values, int n)
+{
+	qsort(values, n, sizeof(double), compare_doubles);
+	return (values[(n - 1) / 2] + values[n / 2]) / 2;
+}
+
+/* What is fixed of each batch, less what may be noise. */
+static void
+conclude_fixed(Sampler *sampler)
+{
+	Measurement *m = sampler->m;
+	int			n = sampler->nfixed;
+	double		fixed;
+
+	if (n < ENOUGH_PAIRS)
+		return;
+	fixed = median(sampler->fixed, n);
+	for (int i = 0; i < n; i++)
+		sampler->fixed[i] = fabs(sampler->fixed[i] - fixed);
+	fixed -= median(sampler->fixed, n);
+	m->fixed_ms = Max(Min(fixed, m->statement_ms / m->batches), 0);
+	m->knows_fixed = true;
+}
+
 /*
  * Run some batches and roll them back.  The walk has rows.  The locks are those
- * that the caller's transaction had before.  On demand the rows in scope are
- * counted, which reads each once more.  The result is in the memory of the
+ * that the caller's transaction had before.  The result is in the memory of the
  * rehearsal.
  */
 Measurement *
-measure_batches(Rehearsal *rehearsal, List *locks_before, bool count_scope)
+measure_batches(Rehearsal *rehearsal, List *locks_before)
 {
 	Measurement *m = palloc0(sizeof(Measurement));
-	Sampler		sampler = {.rehearsal = rehearsal, .m = m, .count_scope = count_scope};
+	Sampler		sampler = {.rehearsal = rehearsal, .m = m};
 	List	   *values = known_values(rehearsal);
 	Datum		key[INDEX_MAX_KEYS];
 
-	initStringInfo(&m->plan);
 	INSTR_TIME_SET_CURRENT(sampler.begin);
 	choose_size(&sampler);
 	prepare_statements(&sampler);
@@ -533,5 +668,6 @@ measure_batches(Rehearsal *rehearsal, List *locks_before, bool count_scope)
 		if (elapsed_ms(sampler.begin) > ENOUGH_MS)
 			break;
 	}
+	conclude_fixed(&sampler);
 	return m;
 }

@@ -8,29 +8,29 @@
 #ifndef BACKFILL_REHEARSAL_MEASURE_H
 #define BACKFILL_REHEARSAL_MEASURE_H
 
-#include "lib/stringinfo.h"
-#include "storage/lockdefs.h"
+#include "utils/array.h"
 
 #include "rehearsal/frame.h"
+#include "rehearsal/plan.h"
 
-/* A mode in which a table is locked. */
-typedef struct HeldLock
-{
-	Oid			relid;
-	LOCKMODE	mode;
-} HeldLock;
+/* A plan as it ran is shown in so many lines. */
+#define MEASURE_PLAN_LINES	60
 
 /* What some batches have cost, all together unless it says otherwise. */
 typedef struct Measurement
 {
 	int			batches;
+	int64		size;			/* rows that they were to have */
 	bool		is_spread;		/* across the whole range of the key */
 	double		rows;			/* in their ranges */
-	double		in_scope;		/* counted on demand */
+	double		in_scope;		/* 0 without a scope */
 	double		affected;
 	List	   *elsewhere;		/* TallyCount: written by others than the statement */
 	double		statement_ms;
+	double		planning_ms;	/* of that, for making plans */
 	double		longest_ms;		/* of one */
+	double		fixed_ms;		/* that a batch takes whatever its size */
+	bool		knows_fixed;	/* so many were compared that it is more than noise */
 	double		search_ms;		/* for the ends of the ranges */
 	double		wal_bytes;
 	double		hit;			/* blocks found in the buffers, */
@@ -41,11 +41,15 @@ typedef struct Measurement
 	double		hot;			/* and how many of them without index entries */
 	double		growth;			/* of the tables it writes, in bytes */
 	List	   *locks;			/* HeldLock, the strongest on each table */
-	StringInfoData plan;		/* of one batch, with what was measured */
+	PlanFacts  *plan;			/* of one batch, as it ran; NULL if none was without an error */
+
+	/* with on_error "skip" */
+	int			failed;			/* batches that met an error, parts of them included */
+	int			bad_rows;		/* that were found to be the reason */
+	char	   *error;			/* the first */
+	ArrayType  *bad_key;		/* the first, as texts, or NULL */
 } Measurement;
 
-extern List *measure_held_locks(void);
-extern Measurement *measure_batches(Rehearsal *rehearsal, List *locks_before,
-									bool count_scope);
+extern Measurement *measure_batches(Rehearsal *rehearsal, List *locks_before);
 
 #endif							/* BACKFILL_REHEARSAL_MEASURE_H */

@@ -16,6 +16,8 @@
 
 #include "executor/executor.h"
 #include "executor/instrument.h"
+#include "jit/jit.h"
+#include "lib/stringinfo.h"
 #include "nodes/nodeFuncs.h"
 #include "tcop/dest.h"
 #include "utils/rel.h"
@@ -23,6 +25,7 @@
 
 #include "base/compat.h"
 #include "rehearsal/plan.h"
+#include "rehearsal/shorten.h"
 #include "rehearsal/tally.h"
 #include "walk/statement.h"
 
@@ -30,9 +33,12 @@
 typedef struct Trial
 {
 	StringInfo	out;			/* EXPLAIN's text, or NULL */
+	int			lines;			/* at most so many, of each plan */
+	PlanFacts  *facts;			/* or NULL */
 	List	   *counts;			/* TallyCount */
-	List	   *scanned;		/* OIDs of tables that are read in full */
 } Trial;
+
+/* ---- text ---- */
 
 static ExplainState *
 make_explain_state(StringInfo out, bool analyze)
@@ -49,28 +55,89 @@ make_explain_state(StringInfo out, bool analyze)
 }
 
 static void
-print_plan(QueryDesc *desc, StringInfo out, bool analyze)
+print_plan(QueryDesc *desc, const Trial *trial, bool analyze)
 {
-	ExplainState *es = make_explain_state(out, analyze);
+	ExplainState *es = make_explain_state(trial->out, analyze);
+	int			from = trial->out->len;
 
 	ExplainBeginOutput(es);
 	ExplainPrintPlan(es, desc);
+	shorten_plan(trial->out, from, trial->lines);
 	if (analyze)
 		ExplainPrintTriggers(es, desc);
 	ExplainEndOutput(es);
 }
 
-/* Collect the tables that a plan reads sequentially. */
-static bool
-collect_scanned(PlanState *node, void *context)
-{
-	Trial	   *trial = (Trial *) context;
+/* ---- what a plan tells ---- */
 
-	if (IsA(node, SeqScanState))
-		trial->scanned = list_append_unique_oid(trial->scanned,
-												RelationGetRelid(((ScanState *) node)->ss_currentRelation));
-	return planstate_tree_walker(node, collect_scanned, context);
+static PlanScan *
+find_scan(PlanFacts *facts, Oid relid)
+{
+	PlanScan   *scan;
+	ListCell   *lc;
+
+	foreach(lc, facts->scans)
+	{
+		scan = lfirst(lc);
+		if (scan->relid == relid)
+			return scan;
+	}
+	scan = palloc0(sizeof(PlanScan));
+	scan->relid = relid;
+	facts->scans = lappend(facts->scans, scan);
+	return scan;
 }
+
+/* Note the table of a part of a plan, if it is that of a scan. */
+static void
+note_scan(PlanFacts *facts, PlanState *node)
+{
+	PlanScan   *scan;
+	Oid			relid;
+
+	switch (nodeTag(node))
+	{
+		case T_SeqScanState:
+		case T_SampleScanState:
+		case T_IndexScanState:
+		case T_IndexOnlyScanState:
+		case T_BitmapHeapScanState:
+		case T_TidScanState:
+		case T_TidRangeScanState:
+		case T_ForeignScanState:
+			break;
+		default:
+			return;
+	}
+	if (((ScanState *) node)->ss_currentRelation == NULL)
+		return;
+	relid = RelationGetRelid(((ScanState *) node)->ss_currentRelation);
+	facts->relids = list_append_unique_oid(facts->relids, relid);
+	if (!IsA(node, SeqScanState))
+		return;
+	scan = find_scan(facts, relid);
+	/* what the first batch has no row for, others may have: once at least */
+	scan->times = Max(scan->times, node->instrument ? Max(node->instrument->nloops, 1) : 1);
+}
+
+static bool
+collect_scans(PlanState *node, void *context)
+{
+	note_scan((PlanFacts *) context, node);
+	return planstate_tree_walker(node, collect_scans, context);
+}
+
+static void
+collect_facts(QueryDesc *desc, PlanFacts *facts)
+{
+	PlannedStmt *plan = desc->plannedstmt;
+
+	(void) collect_scans(desc->planstate, facts);
+	facts->is_compiled = facts->is_compiled || (plan->jitFlags & PGJIT_PERFORM) != 0;
+	facts->cost = Max(facts->cost, plan->planTree->total_cost);
+}
+
+/* ---- plans ---- */
 
 static QueryDesc *
 make_desc(PlannedStmt *plan, const char *text, ParamListInfo params, int instruments)
@@ -90,8 +157,8 @@ explain_plan(PlannedStmt *plan, const char *text, ParamListInfo params, void *ar
 		return;
 	desc = make_desc(plan, text, params, 0);
 	ExecutorStart(desc, EXEC_FLAG_EXPLAIN_ONLY);
-	print_plan(desc, trial->out, false);
-	(void) collect_scanned(desc->planstate, trial);
+	print_plan(desc, trial, false);
+	collect_facts(desc, trial->facts);
 	ExecutorEnd(desc);
 	FreeQueryDesc(desc);
 	PopActiveSnapshot();
@@ -106,42 +173,54 @@ run_plan(PlannedStmt *plan, const char *text, ParamListInfo params, void *arg)
 	/* what a rule may have made of it: NOTIFY, which nobody will hear */
 	if (plan->commandType == CMD_UTILITY)
 		return;
-	desc = make_desc(plan, text, params, trial->out ? INSTRUMENT_ALL : INSTRUMENT_ROWS);
+	desc = make_desc(plan, text, params, trial->facts ? INSTRUMENT_ALL : INSTRUMENT_ROWS);
 	ExecutorStart(desc, 0);
 	compat_executor_run(desc);
 	ExecutorFinish(desc);
-	if (trial->out)
-		print_plan(desc, trial->out, true);
+	if (trial->facts)
+	{
+		print_plan(desc, trial, true);
+		collect_facts(desc, trial->facts);
+	}
 	trial->counts = tally_plan(desc->planstate, trial->counts);
 	ExecutorEnd(desc);
 	FreeQueryDesc(desc);
 	PopActiveSnapshot();
 }
 
-/*
- * Append the plans of the statement, and add the tables that they read in full
- * to the list if there is one.
- */
-void
-plan_explain(Statement *statement, ParamListInfo params, StringInfo out, List **scanned)
+/* What the plans of the statement tell, each in so many lines at most. */
+PlanFacts *
+plan_explain(Statement *statement, ParamListInfo params, int lines)
 {
-	Trial		trial = {.out = out};
+	PlanFacts  *facts = palloc0(sizeof(PlanFacts));
+	StringInfoData out;
+	Trial		trial = {.out = &out, .lines = lines, .facts = facts};
 
+	initStringInfo(&out);
 	statement_each_plan(statement, params, explain_plan, &trial);
-	if (scanned)
-		*scanned = list_concat_unique_oid(*scanned, trial.scanned);
+	facts->text = out.data;
+	return facts;
 }
 
 /*
- * Run the statement, and append its plans with what was measured, if out is not
- * NULL.  Returns how many rows the statement itself has written into which table,
+ * Run the statement, and look closely at it, with what was measured, unless facts
+ * is NULL.  Returns how many rows the statement itself has written into which table,
  * as TallyCount.
  */
 List *
-plan_execute(Statement *statement, ParamListInfo params, StringInfo out)
+plan_execute(Statement *statement, ParamListInfo params, int lines, PlanFacts **facts)
 {
-	Trial		trial = {.out = out};
+	StringInfoData out;
+	Trial		trial = {.out = &out, .lines = lines};
 
+	initStringInfo(&out);
+	if (facts)
+		trial.facts = palloc0(sizeof(PlanFacts));
 	statement_each_plan(statement, params, run_plan, &trial);
+	if (facts)
+	{
+		trial.facts->text = out.data;
+		*facts = trial.facts;
+	}
 	return trial.counts;
 }

@@ -263,7 +263,7 @@ execute(void *arg)
 {
 	Execution  *execution = (Execution *) arg;
 
-	execution->counts = plan_execute(execution->statement, execution->params, NULL);
+	execution->counts = plan_execute(execution->statement, execution->params, 0, NULL);
 }
 
 /* Run the statement from the start of the walk to the key, and count. */

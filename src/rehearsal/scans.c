@@ -24,6 +24,7 @@
 #include "utils/rel.h"
 #include "utils/relcache.h"
 
+#include "rehearsal/plan.h"
 #include "rehearsal/scans.h"
 
 /* ---- by which columns ---- */
@@ -126,41 +127,49 @@ table_bytes(Oid relid)
 	return bytes;
 }
 
+/* The entry of the list for the table, which is added if there is none. */
+static TableScan *
+find_scan(List **scans, Oid relid, List *queries)
+{
+	Search		search = {.relid = relid};
+	TableScan  *scan;
+	ListCell   *lc;
+
+	foreach(lc, *scans)
+	{
+		scan = lfirst(lc);
+		if (scan->relid == relid)
+			return scan;
+	}
+	foreach(lc, queries)
+		(void) look((Node *) lfirst(lc), &search);
+	scan = palloc0(sizeof(TableScan));
+	scan->relid = relid;
+	scan->columns = search.columns;
+	*scans = lappend(*scans, scan);
+	return scan;
+}
+
 /*
- * The tables of the list, as TableScan: partitions as the table that they belong
- * to.  Opens the tables, which the queries have locked.
+ * The tables of the list, PlanScan, as TableScan: partitions as the table that they
+ * belong to.  Opens the tables, which the queries have locked.
  */
 List *
-scans_collect(List *relids, List *queries)
+scans_collect(List *scanned, List *queries)
 {
 	List	   *scans = NIL;
-	ListCell   *lc,
-			   *lc2;
+	ListCell   *lc;
 
-	foreach(lc, relids)
+	foreach(lc, scanned)
 	{
-		Oid			relid = lfirst_oid(lc);
-		List	   *ancestors = get_rel_relispartition(relid) ? get_partition_ancestors(relid) : NIL;
-		Oid			root = ancestors ? llast_oid(ancestors) : relid;
-		TableScan  *scan = NULL;
+		const PlanScan *part = lfirst(lc);
+		List	   *ancestors = get_rel_relispartition(part->relid) ?
+			get_partition_ancestors(part->relid) : NIL;
+		TableScan  *scan = find_scan(&scans, ancestors ? llast_oid(ancestors) : part->relid,
+									 queries);
 
-		foreach(lc2, scans)
-		{
-			if (((TableScan *) lfirst(lc2))->relid == root)
-				scan = lfirst(lc2);
-		}
-		if (scan == NULL)
-		{
-			Search		search = {.relid = root};
-
-			foreach(lc2, queries)
-				(void) look((Node *) lfirst(lc2), &search);
-			scan = palloc0(sizeof(TableScan));
-			scan->relid = root;
-			scan->columns = search.columns;
-			scans = lappend(scans, scan);
-		}
-		scan->bytes += table_bytes(relid);
+		scan->bytes += table_bytes(part->relid);
+		scan->times = Max(scan->times, part->times);
 	}
 	return scans;
 }

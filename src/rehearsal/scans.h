@@ -15,11 +15,12 @@
 typedef struct TableScan
 {
 	Oid			relid;
-	double		bytes;			/* that are read */
+	double		bytes;			/* of what is read, */
+	double		times;			/* so often in one batch */
 	Bitmapset  *columns;		/* by which the statement looks rows up in it */
 } TableScan;
 
-extern List *scans_collect(List *relids, List *queries);
+extern List *scans_collect(List *scanned, List *queries);
 extern bool scans_has_index(Oid relid, const Bitmapset *columns);
 extern char *scans_column_names(Oid relid, const Bitmapset *columns);
 

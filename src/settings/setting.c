@@ -286,7 +286,7 @@ growth_value(const Setting *setting, JsonbValue *value)
 	char	   *end;
 	double		percent;
 
-	text = setting_scalar_text(value);
+	text = scalar_text(value);
 	if (text == NULL || value->type == jbvBool)
 		bad_value(setting, value);
 	percent = strtod(text, &end);

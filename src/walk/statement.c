@@ -352,6 +352,13 @@ run_source(Statement *statement, CachedPlanSource *source, ParamListInfo params,
 	INSTR_TIME_SET_CURRENT(began);
 	plan = get_chosen_plan(statement, source, params, choice);
 	INSTR_TIME_SET_CURRENT(planned);
+	if (progress)
+	{
+		instr_time	planning = planned;
+
+		INSTR_TIME_SUBTRACT(planning, began);
+		progress->planning += INSTR_TIME_GET_MICROSEC(planning);
+	}
 	portal = CreateNewPortal();
 	portal->visible = false;
 	PortalDefineQuery(portal, NULL, statement->text, source->commandTag,

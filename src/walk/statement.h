@@ -27,6 +27,7 @@ typedef struct StatementProgress
 	List	   *stmts;			/* PlannedStmt: what is being run, or NIL */
 	struct QueryDesc *query;	/* that of them which is in the executor, or NULL */
 	struct Trail *trail;		/* the caller's: where to note what is changed, or NULL */
+	double		planning;		/* microseconds that making plans has taken, added up */
 } StatementProgress;
 
 /* What is done with a row of a query, or with a plan. */

@@ -15,7 +15,7 @@ SELECT has_function('public', name, args, name || ' takes ' || array_to_string(a
 	('backfill_stop_all', ARRAY['boolean']), ('backfill_alter', ARRAY['bigint', 'jsonb', 'text']), ('backfill_retry', ARRAY['bigint']), ('backfill_delete', ARRAY['bigint']),
 	('backfill_verify', ARRAY['bigint']),
 	('backfill_pause', ARRAY['text']), ('backfill_resume', ARRAY['text']), ('backfill_stop', ARRAY['text', 'boolean']), ('backfill_alter', ARRAY['text', 'jsonb', 'text']),
-	('backfill_retry', ARRAY['text']), ('backfill_delete', ARRAY['text']), ('backfill_verify', ARRAY['text']), ('backfill_explain', ARRAY['text', 'jsonb', 'boolean']), ('backfill_preview', ARRAY['text', 'jsonb', 'integer']),
+	('backfill_retry', ARRAY['text']), ('backfill_delete', ARRAY['text']), ('backfill_verify', ARRAY['text']), ('backfill_explain', ARRAY['text', 'jsonb', 'boolean', 'text']), ('backfill_preview', ARRAY['text', 'jsonb', 'integer']),
 	('backfill_on', ARRAY['text', 'regproc', 'text']), ('backfill_off', ARRAY['text', 'regproc', 'text']), ('backfill_off', ARRAY['text', 'text', 'text']), ('backfill_yield', ARRAY[]::name[]),
 	('backfill_window', ARRAY['jsonb', 'timestamptz']),
 	('backfill_schedule', ARRAY['text', 'text', 'jsonb', 'jsonb']), ('backfill_unschedule', ARRAY['text']), ('backfill_start_scheduled', ARRAY['text', 'jsonb', 'jsonb', 'text'])) v(name, args);
@@ -40,7 +40,7 @@ SELECT is(pg_get_function_arguments(p::regprocedure), arguments, format('argumen
 	('backfill_pause(text)', 'name text'), ('backfill_resume(text)', 'name text'), ('backfill_stop(text,boolean)', 'name text, immediate boolean DEFAULT false'),
 	('backfill_alter(text,jsonb,text)', 'name text, settings jsonb DEFAULT NULL::jsonb, finish text DEFAULT NULL::text'), ('backfill_retry(text)', 'name text'), ('backfill_delete(text)', 'name text'),
 	('backfill_verify(text)', 'name text'),
-	('backfill_explain(text,jsonb,boolean)', 'name text, parameters jsonb DEFAULT NULL::jsonb, measure boolean DEFAULT false'),
+	('backfill_explain(text,jsonb,boolean,text)', 'name text, parameters jsonb DEFAULT NULL::jsonb, measure boolean DEFAULT false, format text DEFAULT ''text''::text'),
 	('backfill_preview(text,jsonb,integer)', 'name text, parameters jsonb DEFAULT NULL::jsonb, rows integer DEFAULT 5'),
 	('backfill_on(text,regproc,text)', 'event text, hook regproc, name text DEFAULT NULL::text'),
 	('backfill_off(text,regproc,text)', 'event text, hook regproc, name text DEFAULT NULL::text'),
