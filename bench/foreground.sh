@@ -9,6 +9,8 @@
 # counted.
 #
 #   BENCH_SEGMENT=10      seconds of each segment
+#   BENCH_MODES="none polite defaults ungoverned loop"   which of them
+#   BENCH_POLITE='{"preset": "polite"}'   settings of that mode
 
 segment_rate=0					# transactions per second
 
@@ -118,7 +120,7 @@ bench_foreground()
 	segment_rate=$(awk -v t="$tps" 'BEGIN { printf "%d", t / 2 }')
 	note "the machine can do $tps transactions per second, asked for $segment_rate"
 	for round in $(seq 0 "$rounds"); do
-		for mode in none polite defaults ungoverned loop; do
+		for mode in ${BENCH_MODES:-none polite defaults ungoverned loop}; do
 			segment "$mode"
 			note "$mode: p99 $p99 ms, $tps transactions/s, $speed rows/s"
 			[ "$round" -gt 0 ] || continue
