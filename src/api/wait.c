@@ -102,9 +102,14 @@ report_completion(int64 id, const RunProgress *p)
 	StringInfoData buf;
 
 	initStringInfo(&buf);
-	appendStringInfo(&buf, "%s completed in %s: " INT64_FORMAT " rows walked, " INT64_FORMAT " changed",
+	appendStringInfo(&buf, "%s completed in %s: " INT64_FORMAT " rows walked",
 					 title(id, p), p->duration ? p->duration : "no time",
-					 p->rows_scanned + p->errors, p->rows_affected);
+					 p->rows_scanned + p->errors);
+
+	/* without a scope all are, and without a verification nobody has counted them */
+	if (p->in_scope >= 0)
+		appendStringInfo(&buf, ", " INT64_FORMAT " in scope", p->in_scope);
+	appendStringInfo(&buf, ", " INT64_FORMAT " changed", p->rows_affected);
 	if (p->errors > 0)
 		appendStringInfo(&buf, ", " INT64_FORMAT " skipped", p->errors);
 	if (p->rows_per_second >= 0)

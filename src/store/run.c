@@ -529,7 +529,8 @@ static Sql sql_progress = {
 	"       owner::oid, target::oid, rows_affected, errors, "
 	"       date_trunc('second', finished_at - started_at)::text, "
 	"       (SELECT backfill.is_local(r.database, r.system_identifier) "
-	"          FROM backfill.run r WHERE r.id = p.id) "
+	"          FROM backfill.run r WHERE r.id = p.id), "
+	"       CASE WHEN scope IS NOT NULL THEN rows_affected + errors + rows_remaining END "
 	"  FROM backfill.run_progress p WHERE id = $1",
 	1, {INT8OID}
 };
@@ -567,6 +568,9 @@ store_progress(StoreSession *session, int64 id)
 	p->errors = DatumGetInt64(store_column(0, 16, NULL));
 	p->duration = store_text(session, 0, 17);
 	p->is_local = DatumGetBool(store_column(0, 18, NULL));
+	p->in_scope = DatumGetInt64(store_column(0, 19, &isnull));
+	if (isnull)
+		p->in_scope = -1;
 	return p;
 }
 

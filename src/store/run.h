@@ -109,6 +109,7 @@ typedef struct RunProgress
 	int64		rows_total;		/* -1 while unknown */
 	int64		rows_affected;
 	int64		errors;			/* rows left out */
+	int64		in_scope;		/* rows that were in scope, as a verification has shown; or -1 */
 	double		rows_per_second;	/* -1 while unknown */
 	char	   *duration;		/* NULL unless it has ended */
 	bool		is_local;

@@ -116,6 +116,12 @@ sql("SELECT backfill_start('nobody')");
 ($rc, $out, $err) = query($node, "CALL backfill_wait('nobody')");
 like($err, qr/^INFO:  run \d+ of nobody on f completed in \S+: 30 rows walked, 0 changed, .*\nWARNING:  run \d+ of nobody on f has changed nothing\nDETAIL:  Of the 30 rows walked, none/,
 	'a run that changes nothing warns of it');
+sql(q{SELECT backfill_define('scoped', 'f', 'UPDATE batch SET n = -1', scope => 'n <> -1 AND id <= 60', settings => '{"verify": true}')});
+my $in_scope = sql('SELECT count(*) FROM f WHERE n <> -1 AND id <= 60');
+sql("SELECT backfill_start('scoped')");
+($rc, $out, $err) = query($node, "CALL backfill_wait('scoped')");
+like($err, qr/completed in \S+: 30 rows walked, $in_scope in scope, $in_scope changed/, 'one with a scope that is verified tells how many rows were in it');
+cmp_ok($in_scope, '<', 30, 'which are not all');
 define_increment($node, 'holed', '{"batch_size": 10, "target_batch_time": 0, "on_error": "skip", "max_error_rate": 1}', target => 'f',
 	statement => 'UPDATE batch SET n = 1 / (id - 70)::int / (id - 80)::int');
 my $holed = sql("SELECT backfill_start('holed')");
