@@ -366,9 +366,13 @@ advise_growth(List **warnings, Rehearsal *rehearsal, Relation rel,
 	if (growth < GROWTH_SHARE * size || growth < GROWTH_BYTES)
 		return;
 	warning_add(warnings, "growth", RelationGetRelid(rel),
+				rehearsal->settings.reuse_space ?
+				"while somebody holds an old snapshot, table %s may grow by %s, from %s: each updated row leaves a dead one" :
 				"if no vacuum comes meanwhile, table %s may grow by %s, from %s: each updated row leaves a dead one",
 				words_table(RelationGetRelid(rel)), words_size(growth), words_size(size));
-	if (rel->rd_rel->relkind == RELKIND_RELATION && RelationGetFillFactor(rel, HEAP_DEFAULT_FILLFACTOR) == HEAP_DEFAULT_FILLFACTOR)
+	if (rehearsal->settings.reuse_space)
+		warning_hint(*warnings, "See that there is room on the disk, or set max_growth, which holds the run before the table grows by so much.");
+	else if (rel->rd_rel->relkind == RELKIND_RELATION && RelationGetFillFactor(rel, HEAP_DEFAULT_FILLFACTOR) == HEAP_DEFAULT_FILLFACTOR)
 		warning_hint(*warnings, "See that there is room on the disk, and that autovacuum can keep up; with fillfactor 100 full pages have no room for the new versions.");
 	else
 		warning_hint(*warnings, "See that there is room on the disk, and that autovacuum can keep up.");

@@ -234,6 +234,7 @@ write_projection(Document *document, const Projection *projection)
 	document_number(document, "sleep_seconds", projection->sleep_seconds, 3);
 	document_number(document, "wal_bytes", projection->wal_bytes, 0);
 	document_number(document, "growth_bytes", projection->growth_bytes, 0);
+	document_number(document, "growth_without_reuse_bytes", projection->growth_without_reuse_bytes, 0);
 	document_number(document, "workers", projection->workers, 0);
 	document_number(document, "batches", projection->batches, 0);
 	document_number(document, "batch_size", projection->batch_size, 0);

@@ -194,8 +194,11 @@ append_projection(StringInfo out, const Projection *p)
 	appendStringInfo(out, "  Duration: %s, of which sleep: %s\n",
 					 words_elapsed(p->seconds), words_elapsed(p->sleep_seconds));
 	appendStringInfo(out, "  WAL: %s\n", words_size(p->wal_bytes));
-	appendStringInfo(out, "  Growth of tables and indexes: %s if no vacuum comes meanwhile\n",
-					 words_size(p->growth_bytes));
+	appendStringInfo(out, "  Growth of tables and indexes: %s", words_size(p->growth_bytes));
+	if (p->growth_bytes < p->growth_without_reuse_bytes)
+		appendStringInfo(out, ", or %s without reuse_space or beside an old snapshot",
+						 words_size(p->growth_without_reuse_bytes));
+	appendStringInfoString(out, ", if no vacuum comes meanwhile\n");
 }
 
 /* ---- all of it ---- */

@@ -211,16 +211,15 @@ count_hot(TupleTableSlot *slot, void *arg)
 
 /* ---- a batch ---- */
 
-/* The size of the tables on the disk, with indexes and TOAST. */
+/* The size of the tables on the disk, by one of the server's functions. */
 static double
-total_size(List *relids)
+size_of(List *relids, PGFunction function)
 {
 	double		size = 0;
 	ListCell   *lc;
 
 	foreach(lc, relids)
-		size += DatumGetInt64(DirectFunctionCall1(pg_total_relation_size,
-												  ObjectIdGetDatum(lfirst_oid(lc))));
+		size += DatumGetInt64(DirectFunctionCall1(function, ObjectIdGetDatum(lfirst_oid(lc))));
 	return size;
 }
 
@@ -275,7 +274,8 @@ run_batch(Sampler *sampler, bool start_inclusive, ParamListInfo params)
 	Measurement *m = sampler->m;
 	BufferUsage buffers = pgBufferUsage;
 	uint64		wal = pgWalUsage.wal_bytes;
-	double		size = total_size(sampler->written);
+	double		tables = size_of(sampler->written, pg_table_size);
+	double		indexes = size_of(sampler->written, pg_indexes_size);
 	Execution	execution = {sampler->statements[start_inclusive], params};
 	instr_time	start;
 	double		ms;
@@ -296,7 +296,8 @@ run_batch(Sampler *sampler, bool start_inclusive, ParamListInfo params)
 	m->read += pgBufferUsage.shared_blks_read - buffers.shared_blks_read;
 	m->dirtied += pgBufferUsage.shared_blks_dirtied - buffers.shared_blks_dirtied;
 	m->written += pgBufferUsage.shared_blks_written - buffers.shared_blks_written;
-	m->growth += total_size(sampler->written) - size;
+	m->table_growth += size_of(sampler->written, pg_table_size) - tables;
+	m->index_growth += size_of(sampler->written, pg_indexes_size) - indexes;
 	m->batches++;
 }
 

@@ -39,7 +39,8 @@ typedef struct Measurement
 	double		written;		/* and written to make room */
 	double		updated;		/* rows of the target, of a sample, */
 	double		hot;			/* and how many of them without index entries */
-	double		growth;			/* of the tables it writes, in bytes */
+	double		table_growth;	/* of the tables it writes, with TOAST, in bytes */
+	double		index_growth;	/* of their indexes */
 	List	   *locks;			/* HeldLock, the strongest on each table */
 	PlanFacts  *plan;			/* of one batch, as it ran; NULL if none was without an error */
 

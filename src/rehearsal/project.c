@@ -26,6 +26,12 @@
 #define WORKER_GAIN			0.8
 /* A row costs that share of the whole at least, however much is fixed. */
 #define LEAST_ROWS_SHARE	0.01
+/*
+ * With reuse_space a table grows by what the batches of each worker write before
+ * the first of it is free, and by what does not fit into the gaps that are left.
+ */
+#define BATCHES_BEFORE_REUSE	2
+#define SHARE_IN_GAPS			0.08
 
 /* What a row takes in the statement of a batch, beside what is fixed, in ms. */
 static double
@@ -79,6 +85,15 @@ least_duration(const Rehearsal *rehearsal, const Estimates *estimates, const Mea
 	return ms;
 }
 
+/* Which part of the growth of a rewritten table is left with reuse_space. */
+static double
+share_not_reused(const Measurement *m, const Projection *p)
+{
+	if (m->updated == 0)
+		return 1;
+	return Min(BATCHES_BEFORE_REUSE * p->workers / p->batches + SHARE_IN_GAPS, 1);
+}
+
 /*
  * The whole run.  Workers sleep side by side, but at work they hinder each other a
  * little.
@@ -104,6 +119,8 @@ project_run(Rehearsal *rehearsal, const Estimates *estimates, const Measurement 
 	p->seconds = (busy + sleep) / 1000;
 	p->sleep_seconds = sleep / 1000;
 	p->wal_bytes = share * m->wal_bytes;
-	p->growth_bytes = share * Max(m->growth, 0);
+	p->growth_without_reuse_bytes = share * (Max(m->table_growth, 0) + Max(m->index_growth, 0));
+	p->growth_bytes = !settings->reuse_space ? p->growth_without_reuse_bytes :
+		share * (share_not_reused(m, p) * Max(m->table_growth, 0) + Max(m->index_growth, 0));
 	return p;
 }

@@ -20,7 +20,8 @@ typedef struct Projection
 	double		seconds;
 	double		sleep_seconds;	/* of them */
 	double		wal_bytes;
-	double		growth_bytes;
+	double		growth_bytes;	/* of tables and indexes, */
+	double		growth_without_reuse_bytes; /* and with reuse_space off */
 } Projection;
 
 extern double project_batch_ms(const Measurement *m, double size);

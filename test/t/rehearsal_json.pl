@@ -56,6 +56,7 @@ my ($measured, $codes) = explain('plain', 'true');
 is(join(' ', sort keys %$measured), join(' ', sort keys %$plain), 'the keys are the same with measure');
 cmp_ok($measured->{projected}{$_}, '>', 0, "projected: $_") foreach qw(seconds wal_bytes batches batch_size workers);
 cmp_ok($measured->{projected}{growth_bytes}, '>=', 0, 'projected: growth_bytes');
+cmp_ok($measured->{projected}{growth_without_reuse_bytes}, '>=', $measured->{projected}{growth_bytes}, 'which is no more than without reuse_space');
 cmp_ok($measured->{measured}{$_}, '>', 0, "measured: $_") foreach qw(batches rows rows_per_second wal_bytes_per_row longest_ms);
 cmp_ok($measured->{rows}{in_scope}, '>', 90000, 'measured: rows in scope');
 ok($measured->{rows}{in_scope_measured}, 'which is said');

@@ -86,7 +86,7 @@ like($explained, qr/^  Also inserted 25000 rows into log by a trigger or a funct
 like($explained, qr/^  Trigger log: time=\S+ calls=5000$/m, 'explain shows what triggers cost');
 like($explained, qr/^  Locks: ROW EXCLUSIVE on t, ROW EXCLUSIVE on log$/m, 'explain shows locks');
 like($explained, qr/^Warning: trigger log of table t fires for each row that is updated$/m, 'explain warns of the trigger');
-like($explained, qr/^Warning: if no vacuum comes meanwhile, table t may grow by \d+ MB, from \d+ MB/m,
+like($explained, qr/^Warning: while somebody holds an old snapshot, table t may grow by \d+ MB, from \d+ MB/m,
 	'explain warns of growth');
 unlike($explained, qr/^Warning: .*(reads all of|foreign key|index)/m, 'explain does not warn of what is not there');
 is(query_ok($node, "SELECT count(*) > 10 FROM backfill_explain('purge', measure => true); $flush"),
