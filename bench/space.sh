@@ -71,14 +71,17 @@ bench_indexes()
 
 # The single statement against the run with the defaults, where batches have a fixed
 # cost, partitions to choose from, or a plan worth compiling.
-collapse()						# NAME STATEMENT-ON-t STATEMENT-ON-batch
+collapse()						# NAME STATEMENT-ON-t STATEMENT-ON-batch [SETTINGS [SQL-BEFORE-EACH]]
 {
-	local ratio="" p
+	local ratio="" settings=${4:-} p
+	[ -n "$settings" ] || settings='{}'
 	for _ in $(seq "$pairs"); do
+		[ -z "${5:-}" ] || sql "$5"
 		sql "VACUUM FULL t" && sql "VACUUM ANALYZE t" && sql "CHECKPOINT"
 		p=$(timed "$2")
+		[ -z "${5:-}" ] || sql "$5"
 		sql "VACUUM FULL t" && sql "VACUUM ANALYZE t" && sql "CHECKPOINT"
-		backfill "$3" NULL '{}'
+		backfill "$3" NULL "$settings"
 		ratio="$ratio $(awk -v a="$seconds" -v b="$p" 'BEGIN { printf "%.3f", a / b }')"
 		note "$1: the statement $p s, a run $seconds s, $(sql "SELECT batches FROM backfill_runs WHERE id = $run") batches"
 	done
@@ -96,6 +99,33 @@ bench_collapse()
 		"UPDATE batch SET payload = look.payload FROM look WHERE look.k = batch.id"
 	sql "CREATE FUNCTION dear(text) RETURNS text LANGUAGE sql IMMUTABLE COST 100000 AS 'SELECT upper(\$1)'"
 	collapse "a function of cost 100000" "UPDATE t SET payload = dear(payload)" "UPDATE batch SET payload = dear(payload)"
+	sql "DROP TABLE t"
+
+	# each deleted row has the child read in full
+	sql "CREATE TABLE t (id bigint PRIMARY KEY, payload text)"
+	sql "CREATE TABLE child AS SELECT id, id % 300 AS parent FROM template LIMIT 2000000; ANALYZE child"
+	collapse "a child of 2,000,000 rows without an index" "DELETE FROM t WHERE id >= 300" "DELETE FROM batch WHERE id >= 300" '{}' \
+		"ALTER TABLE child DROP CONSTRAINT IF EXISTS child_parent_fkey; TRUNCATE t; INSERT INTO t SELECT g, 'x' FROM generate_series(0, 399) g;
+		 ALTER TABLE child ADD CONSTRAINT child_parent_fkey FOREIGN KEY (parent) REFERENCES t NOT VALID"
+	sql "DROP TABLE child, t"
+
+	# most rows have one value of the first column
+	sql "CREATE TABLE t AS SELECT CASE WHEN id % 10 = 0 THEN id ELSE 7 END AS a, id AS b, payload FROM template LIMIT 1000000; ALTER TABLE t ADD PRIMARY KEY (a, b)"
+	collapse "a key of two columns, nine rows of ten with one value of the first" "UPDATE t SET $cheap" "UPDATE batch SET $cheap"
+	sql "DROP TABLE t"
+
+	# a tree, and the depth of each of its nodes
+	sql "CREATE TABLE t AS SELECT id, id / 4 AS up, 0 AS depth FROM template WHERE id BETWEEN 1 AND 100000; ALTER TABLE t ADD PRIMARY KEY (id)"
+	collapse "a recursive CTE for each row" \
+		"UPDATE t SET depth = (WITH RECURSIVE w AS (SELECT t.up AS up UNION ALL SELECT p.up FROM w JOIN t p ON p.id = w.up) SELECT count(*) FROM w)" \
+		"UPDATE batch SET depth = (WITH RECURSIVE w AS (SELECT batch.up AS up UNION ALL SELECT p.up FROM w JOIN t p ON p.id = w.up) SELECT count(*) FROM w)"
+	sql "DROP TABLE t"
+
+	sql "CREATE TABLE t (at timestamptz, id bigint, payload text, PRIMARY KEY (at, id)) PARTITION BY RANGE (at)"
+	sql "SELECT format('CREATE TABLE t_%s PARTITION OF t FOR VALUES FROM (%L) TO (%L)', i, d + i * interval '1 month', d + (i + 1) * interval '1 month')
+		  FROM generate_series(0, 35) i, (VALUES (timestamptz '2024-01-01 00:00+00')) v (d)" | while read -r line; do sql "$line"; done
+	sql "INSERT INTO t SELECT timestamptz '2024-01-01 00:00+00' + id * interval '900 s', id, payload FROM template WHERE id < 100000"
+	collapse "36 monthly partitions, with nice 0 of \"polite\"" "UPDATE t SET $cheap" "UPDATE batch SET $cheap" '{"preset": "polite", "nice": 0}'
 	sql "DROP TABLE t"
 	sql "CREATE TABLE t (at timestamptz, id bigint, payload text, PRIMARY KEY (at, id)) PARTITION BY RANGE (at)"
 	sql "SELECT format('CREATE TABLE t_%s PARTITION OF t FOR VALUES FROM (%L) TO (%L)', i, d + i * interval '1 day', d + (i + 1) * interval '1 day')

@@ -50,19 +50,24 @@
 
 /* ---- sizes ---- */
 
-/* The size of one file, and the TOAST table of what it belongs to. */
+/*
+ * The size of one relation.  *toast is its TOAST table, *has_children whether it may have
+ * partitions or children.  What is not there has neither, and no size.
+ */
 static int64
-file_size(Oid relid, Oid *toast)
+file_size(Oid relid, Oid *toast, bool *has_children)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	Form_pg_class form;
 	int64		size = 0;
 
 	*toast = InvalidOid;
+	*has_children = false;
 	if (!HeapTupleIsValid(tuple))
 		return 0;
 	form = (Form_pg_class) GETSTRUCT(tuple);
 	*toast = form->reltoastrelid;
+	*has_children = form->relhassubclass;
 	if (OidIsValid(form->relfilenode) && RELKIND_HAS_STORAGE(form->relkind) &&
 		form->relpersistence != RELPERSISTENCE_TEMP)
 		size = BLCKSZ *
@@ -86,11 +91,34 @@ indexes_size(Relation pg_index, Oid relid)
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		Oid			toast;
+		bool		has_children;
 
-		size += file_size(((Form_pg_index) GETSTRUCT(tuple))->indexrelid, &toast);
+		size += file_size(((Form_pg_index) GETSTRUCT(tuple))->indexrelid, &toast, &has_children);
 	}
 	systable_endscan(scan);
 	return size;
+}
+
+/*
+ * Append the children of a table to a list.  What the server has for that raises an
+ * error where one of them is dropped at the same time, and locks them otherwise.
+ */
+static List *
+add_children(List *relids, Oid parent)
+{
+	Relation	pg_inherits = table_open(InheritsRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_inherits_inhparent, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(parent));
+	scan = systable_beginscan(pg_inherits, InheritsParentIndexId, true, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		relids = list_append_unique_oid(relids, ((Form_pg_inherits) GETSTRUCT(tuple))->inhrelid);
+	systable_endscan(scan);
+	table_close(pg_inherits, AccessShareLock);
+	return relids;
 }
 
 /* The sizes of the target and its children, in bytes. */
@@ -98,19 +126,24 @@ static void
 read_sizes(Oid target, int64 *table, int64 *indexes)
 {
 	Relation	pg_index = table_open(IndexRelationId, AccessShareLock);
+	List	   *relids = list_make1_oid(target);
 	ListCell   *lc;
 
 	*table = *indexes = 0;
-	foreach(lc, find_all_inheritors(target, NoLock, NULL))
+	foreach(lc, relids)
 	{
 		Oid			toast;
 		Oid			none;
+		bool		has_children;
+		bool		has_none;
 
 		CHECK_FOR_INTERRUPTS();
-		*table += file_size(lfirst_oid(lc), &toast);
+		*table += file_size(lfirst_oid(lc), &toast, &has_children);
 		if (OidIsValid(toast))
-			*table += file_size(toast, &none) + indexes_size(pg_index, toast);
+			*table += file_size(toast, &none, &has_none) + indexes_size(pg_index, toast);
 		*indexes += indexes_size(pg_index, lfirst_oid(lc));
+		if (has_children)
+			relids = add_children(relids, lfirst_oid(lc));
 	}
 	table_close(pg_index, AccessShareLock);
 }

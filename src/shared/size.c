@@ -70,6 +70,8 @@
 #define FEW			5
 /* Sizes that tell a fixed cost from that of rows are not within this one. */
 #define DIFFERENT	1.25
+/* A larger batch that took less than this part of the time of a smaller one met other rows. */
+#define NOT_FASTER	0.75
 /* Pairs without which no fixed cost is believed. */
 #define ENOUGH_PAIRS	3
 /* The least cost of a row, in microseconds, so that all divisions are fine. */
@@ -293,7 +295,7 @@ smaller_is_in_vain(const SizeControl *control, int64 rows, double duration)
 	{
 		const SizeSample *larger = &control->samples[i];
 
-		if (larger->rows >= rows * DIFFERENT && larger->duration > duration / 2 &&
+		if (larger->rows >= rows * DIFFERENT && larger->duration > duration * NOT_FASTER &&
 			(larger->duration - duration) / (larger->rows - rows) * rows < duration / 2)
 			return true;
 	}

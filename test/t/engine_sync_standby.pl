@@ -87,8 +87,18 @@ $s->send('COMMIT');
 ok(waits_for_standby($s), 'written after, it waits');
 sql('SELECT pg_cancel_backend(' . $s->pid . ')');
 ok(is_done($s, 'COMMIT'), 'until it is told not to');
-$s->send(qq(BEGIN; SELECT backfill_alter($id, '{"sleep": "92 ms"}'); SELECT backfill_alter($id, '{"sleep": "93 ms"}'); COMMIT));
-ok(is_done($s, 'COMMIT'), 'two requests in one transaction do not');
+
+# unless the server tidies a page in between, which cannot be told from a change
+my $two_done;
+foreach my $try (1 .. 3)
+{
+	$s->send(qq(BEGIN; SELECT backfill_alter($id, '{"sleep": "92 ms"}'); SELECT backfill_alter($id, '{"sleep": "93 ms"}'); COMMIT));
+	ok(wait_for($node, "SELECT (state = 'idle' OR wait_event = 'SyncRep') AND query LIKE '%COMMIT%' FROM pg_stat_activity WHERE pid = " . $s->pid, timeout => 60), 'two requests in one transaction');
+	last if $two_done = sql("SELECT wait_event IS DISTINCT FROM 'SyncRep' FROM pg_stat_activity WHERE pid = " . $s->pid) eq 't';
+	sql('SELECT pg_cancel_backend(' . $s->pid . ')');
+	is_done($s, 'COMMIT');
+}
+ok($two_done, 'do not wait');
 
 # ---------------------------------------------------------------------------
 note 'a pause waits for the batch, whose commit waits for the standby';
