@@ -12,9 +12,10 @@
  *
  * The size becomes what takes the target time, but
  *
- *	- it is never so small that a batch spends less than half of its time on rows: a
- *	  smaller one would not be much shorter.  Only the longest time, if one is given,
- *	  can make it smaller still,
+ *	- it is never so small that a batch spends less than half of its time on rows, or,
+ *	  where its fixed cost is notable, five parts of seven: a smaller one would not
+ *	  be much shorter, and all of them together much longer.  Only the longest time,
+ *	  if one is given, can make it smaller still,
  *	- it grows by half at most, from one batch to the next; twofold while a batch takes
  *	  but a part of the target,
  *	- it stays where it is when that would change little, so that noise does
@@ -72,6 +73,8 @@
 #define DIFFERENT	1.25
 /* A larger batch that took less than this part of the time of a smaller one met other rows. */
 #define NOT_FASTER	0.75
+/* Where the fixed cost is notable, rows take so many times as long at least. */
+#define ROWS_PER_FIXED	2.5
 /* Pairs without which no fixed cost is believed. */
 #define ENOUGH_PAIRS	3
 /* The least cost of a row, in microseconds, so that all divisions are fine. */
@@ -239,9 +242,9 @@ add_sample(SizeControl *control, int64 rows, int64 duration)
 
 /*
  * The size that the costs lead to, or 0 if they are not known.  Where the fixed cost
- * alone is more than half of the target, it is what takes as long for its rows; a cost
- * of rows that is lost in noise does not count then, so that the size grows until it
- * shows, unless all of this is a matter of milliseconds.
+ * alone is more than half of the target, a cost of rows that is lost in noise does not
+ * count, so that the size grows until it shows, unless all of this is a matter
+ * of milliseconds.
  */
 static double
 wanted_size(SizeControl *control)
@@ -255,7 +258,8 @@ wanted_size(SizeControl *control)
 		cost = control->row;
 	if (cost == 0)
 		return 0;
-	size = Max(control->target - fixed, fixed) / cost;
+	size = Max(control->target - fixed,
+			   fixed >= SIZE_NOTABLE ? ROWS_PER_FIXED * fixed : fixed) / cost;
 	if (control->aim.longest > 0)
 		size = Min(size, Max(control->aim.longest - fixed, 0) / cost);
 	return size;
