@@ -61,83 +61,56 @@ setting_text(const Setting *setting, int64 value)
 	}
 }
 
+/* What the values of a type may be, where that is the same for all settings of it. */
+static const char *const allowed_of_type[] = {
+	[SETTING_BOOL] = "The value must be true or false.",
+	[SETTING_BYTES] = "The value must be a number of bytes, or a string such as \"64MB\".",
+	[SETTING_GROWTH] = "The value must be a number of bytes, or a string such as \"5GB\" or \"20 %\", above zero.",
+	[SETTING_ROW_RATE] = "The value must be a number of rows per second, or a string such as \"3000 per 5 min\", over at least 100ms and at most 31d.",
+	[SETTING_BYTE_RATE] = "The value must be a number of bytes per second, or a string such as \"20MB per second\", over at least 100ms and at most 31d.",
+	[SETTING_WINDOWS] = "The value must be an array of objects, such as [{\"from\": \"22:00\", \"to\": \"06:00\", \"settings\": {\"nice\": 0}}].",
+	[SETTING_PARAMETERS] = "The value must be an object of server parameters, such as {\"work_mem\": \"256MB\"}.",
+	[SETTING_SQL] = "The value must be a string that holds one SQL statement.",
+	[SETTING_KEY] = "The value must be a string, a number, or an array of them, one for each of the first key columns."
+};
+
+/* What the value of the setting may be, as a sentence. */
+static const char *
+allowed_values(const Setting *setting)
+{
+	char	   *min = setting_text(setting, setting->min);
+	char	   *max = setting_text(setting, setting->max);
+	StringInfoData words;
+
+	switch (setting->type)
+	{
+		case SETTING_INTEGER:
+			return psprintf("The value must be an integer between %s and %s.", min, max);
+		case SETTING_INTERVAL:
+			return psprintf("The value must be an interval between %s and %s, such as \"%s\".",
+							min, max,
+							setting->boot == 0 ? "30s" : setting_text(setting, setting->boot));
+		case SETTING_WORKERS:
+			return psprintf("The value must be \"auto\", or an integer between %s and %s.", min, max);
+		case SETTING_NUMBER:
+			return psprintf("The value must be a number between %s and %s.", min, max);
+		case SETTING_ENUM:
+			initStringInfo(&words);
+			for (const char *const *word = setting->words; *word; word++)
+				appendStringInfo(&words, "%s\"%s\"", word == setting->words ? "" : ", ", *word);
+			return psprintf("The value must be one of %s.", words.data);
+		default:
+			return allowed_of_type[setting->type];
+	}
+}
+
 compat_noreturn static void
 bad_value(const Setting *setting, JsonbValue *value)
 {
-	StringInfoData allowed;
-
-	initStringInfo(&allowed);
-	switch (setting->type)
-	{
-		case SETTING_BOOL:
-			appendStringInfoString(&allowed, "The value must be true or false.");
-			break;
-		case SETTING_INTEGER:
-			appendStringInfo(&allowed, "The value must be an integer between %s and %s.",
-							 setting_text(setting, setting->min),
-							 setting_text(setting, setting->max));
-			break;
-		case SETTING_INTERVAL:
-			appendStringInfo(&allowed,
-							 "The value must be an interval between %s and %s, such as \"%s\".",
-							 setting_text(setting, setting->min),
-							 setting_text(setting, setting->max),
-							 setting->boot == 0 ? "30s" : setting_text(setting, setting->boot));
-			break;
-		case SETTING_WORKERS:
-			appendStringInfo(&allowed, "The value must be \"auto\", or an integer between %s and %s.",
-							 setting_text(setting, setting->min),
-							 setting_text(setting, setting->max));
-			break;
-		case SETTING_BYTES:
-			appendStringInfoString(&allowed,
-								   "The value must be a number of bytes, or a string such as \"64MB\".");
-			break;
-		case SETTING_GROWTH:
-			appendStringInfoString(&allowed,
-								   "The value must be a number of bytes, or a string such as \"5GB\" or \"20 %\", above zero.");
-			break;
-		case SETTING_ROW_RATE:
-			appendStringInfoString(&allowed,
-								   "The value must be a number of rows per second, or a string such as \"3000 per 5 min\", over at least 100ms and at most 31d.");
-			break;
-		case SETTING_BYTE_RATE:
-			appendStringInfoString(&allowed,
-								   "The value must be a number of bytes per second, or a string such as \"20MB per second\", over at least 100ms and at most 31d.");
-			break;
-		case SETTING_WINDOWS:
-			appendStringInfoString(&allowed,
-								   "The value must be an array of objects, such as [{\"from\": \"22:00\", \"to\": \"06:00\", \"settings\": {\"nice\": 0}}].");
-			break;
-		case SETTING_PARAMETERS:
-			appendStringInfoString(&allowed,
-								   "The value must be an object of server parameters, such as {\"work_mem\": \"256MB\"}.");
-			break;
-		case SETTING_SQL:
-			appendStringInfoString(&allowed,
-								   "The value must be a string that holds one SQL statement.");
-			break;
-		case SETTING_ENUM:
-			appendStringInfoString(&allowed, "The value must be one of ");
-			for (const char *const *word = setting->words; *word; word++)
-				appendStringInfo(&allowed, "%s\"%s\"",
-								 word == setting->words ? "" : ", ", *word);
-			appendStringInfoChar(&allowed, '.');
-			break;
-		case SETTING_NUMBER:
-			appendStringInfo(&allowed, "The value must be a number between %s and %s.",
-							 setting_text(setting, setting->min),
-							 setting_text(setting, setting->max));
-			break;
-		case SETTING_KEY:
-			appendStringInfoString(&allowed,
-								   "The value must be a string, a number, or an array of them, one for each of the first key columns.");
-			break;
-	}
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("invalid value for backfill setting \"%s\"", setting->name),
-			 errdetail_internal("%s", allowed.data)));
+			 errdetail_internal("%s", allowed_values(setting))));
 }
 
 static int64
