@@ -16,8 +16,8 @@
  *	  where its fixed cost is notable, five parts of seven: a smaller one would not
  *	  be much shorter, and all of them together much longer.  Only the longest time,
  *	  if one is given, can make it smaller still,
- *	- it grows by half at most, from one batch to the next; twofold while a batch takes
- *	  but a part of the target,
+ *	- it grows by half at most, from one batch to the next; twofold or fourfold while the
+ *	  rows of a batch take but a part of the target,
  *	- it stays where it is when that would change little, so that noise does
  *	  not move it,
  *	- after a batch of more than five times the target it is cut at once, by
@@ -48,8 +48,10 @@
 
 #define GROWTH		1.5
 #define FAST_GROWTH	2
-/* Below this part of the target the size grows fast. */
+#define FASTEST_GROWTH	4
+/* Below these parts of the target, less what is fixed, the size grows fast, and faster. */
 #define FAR_BELOW	4
+#define VERY_FAR_BELOW	16
 #define DEAD_BAND	0.08
 #define WIDE_BAND	0.5			/* where the fixed cost rules */
 #define TOO_LONG	5
@@ -314,6 +316,7 @@ int
 size_note(SizeControl *control, int64 rows, int64 duration)
 {
 	double		target = control->target;
+	double		rest;
 	double		growth;
 	double		band;
 	double		size;
@@ -340,7 +343,9 @@ size_note(SizeControl *control, int64 rows, int64 duration)
 		control->size = Min(control->size * PROBE, control->aim.max);
 		return 0;
 	}
-	growth = control->fixed_rules || duration < target / FAR_BELOW ? FAST_GROWTH : GROWTH;
+	rest = duration - control->fixed;
+	growth = rest < target / VERY_FAR_BELOW ? FASTEST_GROWTH :
+		control->fixed_rules || rest < target / FAR_BELOW ? FAST_GROWTH : GROWTH;
 	band = control->fixed_rules ? WIDE_BAND : DEAD_BAND;
 	if (size < control->aim.min || size > control->aim.max)
 	{
