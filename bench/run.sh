@@ -10,7 +10,7 @@
 #
 #   BENCH_ROWS=4000000    rows of the table
 #   BENCH_PAIRS=5         pairs
-#   BENCH="update loop batch memory hidden errors hooks explain size governor space collapse indexes foreground"   which figures
+#   BENCH="update loop batch memory hidden errors hooks explain size governor space collapse indexes grown foreground"   which figures
 
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/../scripts/lib.sh"
@@ -21,7 +21,7 @@ pairs=${BENCH_PAIRS:-5}
 started=$SECONDS
 table=()						# the lines of the table at the end
 
-wanted() { [[ " ${BENCH:-update loop batch memory hidden errors hooks explain size governor space collapse indexes foreground} " == *" $1 "* ]]; }
+wanted() { [[ " ${BENCH:-update loop batch memory hidden errors hooks explain size governor space collapse indexes grown foreground} " == *" $1 "* ]]; }
 note() { printf '  [%4d s] %s\n' $((SECONDS - started)) "$*"; }
 
 median()						# NUMBER ...
@@ -450,7 +450,7 @@ sql "CREATE TABLE template AS
 say "$("$bin/postgres" --version), $(nproc) cores, $memory MB of memory," \
 	"$(sql "SELECT pg_table_size('template') / $rows") bytes a row"
 
-for b in update loop batch memory hidden errors hooks explain size governor space collapse indexes foreground; do
+for b in update loop batch memory hidden errors hooks explain size governor space collapse indexes grown foreground; do
 	if wanted "$b"; then
 		say
 		"bench_$b"

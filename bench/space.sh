@@ -1,5 +1,5 @@
 # Where a run collapsed, and where it grew the table; read by bench/run.sh, for
-# BENCH="space collapse indexes".
+# BENCH="space collapse indexes grown".
 
 heap_pages() { sql "SELECT pg_relation_size('t') / 8192"; }
 
@@ -34,6 +34,73 @@ bench_space()
 			figure "  time with reuse_space / without" 1.00 "" $time
 		}
 	done
+}
+
+table_size() { sql "SELECT pg_table_size('t') / 8192"; }
+
+# Cases in which only the size counts: how large the table is afterwards, with TOAST, against before.
+grown()							# NAME LIMIT STATEMENT SETTINGS MAKE-TABLE [MEANWHILE]
+{
+	local before growth=""
+	for _ in $(seq "$pairs"); do
+		"$5"
+		before=$(table_size)
+		during=${6:-} backfill "$3" NULL "$4"
+		growth="$growth $(awk -v a="$(table_size)" -v b="$before" 'BEGIN { printf "%.3f", a / b }')"
+	done
+	# shellcheck disable=SC2086
+	figure "$1" "$2" "" $growth
+}
+
+wide()
+{
+	sql "DROP TABLE IF EXISTS t; CREATE TABLE t (id bigint PRIMARY KEY, n int DEFAULT 0, body text);
+		ALTER TABLE t ALTER body SET STORAGE EXTERNAL; INSERT INTO t SELECT i, 0, repeat(chr((65 + i % 26)::int), 5000) FROM generate_series(1, 40000) i"
+	sql "VACUUM ANALYZE t"
+}
+
+parted()
+{
+	sql "DROP TABLE IF EXISTS t; CREATE TABLE t (id bigint PRIMARY KEY, payload text) PARTITION BY RANGE (id);
+		CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (MINVALUE) TO (500000); CREATE TABLE t_2 PARTITION OF t FOR VALUES FROM (500000) TO (MAXVALUE);
+		INSERT INTO t SELECT id, payload FROM template LIMIT 1000000"
+	sql "VACUUM ANALYZE t"
+}
+
+indexed()
+{
+	sql "DROP TABLE IF EXISTS t; CREATE TABLE t AS SELECT id, hashint4(id::int) AS a, payload FROM template LIMIT 1000000; ALTER TABLE t ADD PRIMARY KEY (id); CREATE INDEX ON t (a)"
+	sql "VACUUM ANALYZE t"
+}
+
+# Somebody who holds a snapshot for the first half of the run.
+hold_snapshot()
+{
+	"$bin/psql" -Xq -c "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class; SELECT pg_sleep(3600)" >/dev/null 2>&1 &
+	until [ "$(sql "SELECT progress >= 50 OR status = 'completed' FROM backfill_runs WHERE id = $run")" = t ]; do sleep 0.05; done
+	sql "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(3600)' AND pid <> pg_backend_pid()"
+	wait $! || true
+}
+
+# Rows that come while others are purged.
+insert_meanwhile()
+{
+	local i
+	for i in 1 2 3 4 5; do
+		until [ "$(sql "SELECT progress >= $i * 18 OR status = 'completed' FROM backfill_runs WHERE id = $run")" = t ]; do sleep 0.05; done
+		sql "INSERT INTO t SELECT id + 100000000 + $i * 10000000, a, payload FROM t WHERE id BETWEEN 1 AND 80000"
+	done
+}
+
+bench_grown()
+{
+	grown "wide rows, table with TOAST after a rewrite / before" 1.10 "UPDATE batch SET n = n + 1, body = lower(body)" '{"sleep": 0}' wide
+	grown "  the same with reuse_space off" - "UPDATE batch SET n = n + 1, body = lower(body)" '{"sleep": 0, "reuse_space": false}' wide
+	grown "wide rows, two workers" 1.10 "UPDATE batch SET n = n + 1, body = lower(body)" '{"sleep": 0, "workers": 2}' wide
+	grown "partitions, table after a rewrite / before" 1.10 "UPDATE batch SET $cheap" '{"sleep": 0}' parted
+	grown "a secondary index, table after a rewrite / before" 1.10 "UPDATE batch SET $cheap" '{"sleep": 0}' indexed
+	grown "a purge of half of the rows, two fifths inserted meanwhile" 1.00 "DELETE FROM batch WHERE id % 2 = 0" '{"sleep": 0}' indexed insert_meanwhile
+	grown "a snapshot held for the first half" - "UPDATE batch SET $cheap" '{"sleep": 0}' indexed hold_snapshot
 }
 
 # What two rewrites do to the heap, the primary key and a secondary index at random, in MB.
