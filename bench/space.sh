@@ -36,7 +36,7 @@ bench_space()
 	done
 }
 
-table_size() { sql "SELECT pg_table_size('t') / 8192"; }
+table_size() { sql "SELECT sum(pg_table_size(coalesce(p.relid, 't'))) / 8192 FROM (SELECT) one LEFT JOIN pg_partition_tree('t') p ON true"; }
 
 # Cases in which only the size counts: how large the table is afterwards, with TOAST, against before.
 grown()							# NAME LIMIT STATEMENT SETTINGS MAKE-TABLE [MEANWHILE]
