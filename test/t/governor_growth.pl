@@ -69,7 +69,7 @@ sql("SELECT backfill_stop($run)");
 wait_for_status($node, $run, 'stopped');
 
 note 'a limit';
-($run, $table) = begin(', "reuse_space": false, "max_growth": "20 %"', sleep => '10 ms');
+($run, $table) = begin(', "reuse_space": false, "max_growth": "20 %"', sleep => '25 ms');
 ok(wait_for($node, throttled($run, 'max\_growth: table and indexes have grown by % kB, limit % kB')), 'the run is held');
 ok(wait_for($node, state_is($run, 'throttled')), 'its worker waits');
 my $last = last_batch($run);
