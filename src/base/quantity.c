@@ -159,14 +159,19 @@ quantity_parse_rate(const char *text, bool bytes, RateLimit *limit)
 	return true;
 }
 
+/* So many bytes as a text for users. */
+char *
+quantity_bytes_text(int64 bytes)
+{
+	return TextDatumGetCString(DirectFunctionCall1(pg_size_pretty, Int64GetDatum(bytes)));
+}
+
 /* The limit as a text for users. */
 char *
 quantity_rate_text(const RateLimit *limit, bool bytes)
 {
 	if (bytes)
 		return psprintf("%s per %s",
-						TextDatumGetCString(DirectFunctionCall1(pg_size_pretty,
-																Int64GetDatum(limit->amount))),
-						quantity_duration_text(limit->window));
+						quantity_bytes_text(limit->amount), quantity_duration_text(limit->window));
 	return psprintf(INT64_FORMAT " rows per %s", limit->amount, quantity_duration_text(limit->window));
 }

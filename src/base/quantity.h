@@ -31,6 +31,7 @@ extern bool quantity_parse_duration(const char *text, double *ms);
 extern char *quantity_duration_text(int64 ms);
 extern int64 quantity_parse_bytes(const char *text);
 extern bool quantity_parse_rate(const char *text, bool bytes, RateLimit *limit);
+extern char *quantity_bytes_text(int64 bytes);
 extern char *quantity_rate_text(const RateLimit *limit, bool bytes);
 
 #endif							/* BACKFILL_BASE_QUANTITY_H */

@@ -26,6 +26,7 @@
 
 #include "base/compat.h"
 #include "base/locks.h"
+#include "base/rowerror.h"
 #include "definition/finish.h"
 #include "engine/change.h"
 #include "engine/claim.h"
@@ -338,7 +339,7 @@ change_run(Session *session, RunStatus to)
 	while ((error = try_change(session, &change)) != NULL)
 	{
 		session->in_hook = false;
-		if (!session_is_retryable(error) || ++tries >= session->settings.max_attempts)
+		if (!rowerror_is_retryable(error) || ++tries >= session->settings.max_attempts)
 		{
 			Veto		veto = {&change, error};
 
@@ -420,7 +421,7 @@ insist(Worker *worker, SessionFunction function, void *arg, WorkerState state)
 		session_user_parameters(session, false);
 		if (worker_slot_noticed() && !is_wanted(session))
 			leave(session);
-		if (!session_is_retryable(error) || ++tries >= session->settings.max_attempts ||
+		if (!rowerror_is_retryable(error) || ++tries >= session->settings.max_attempts ||
 			(function == finish_next &&
 			 !finish_may_repeat(session->run->finish, session->run->finish_step)))
 			failure_fail_run(worker, error);

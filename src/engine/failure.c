@@ -212,7 +212,7 @@ failure_give_back(Worker *worker)
 	BatchRelease release = {worker, status_given_back(worker->session.run), NULL, NULL, DT_NOBEGIN};
 	ErrorData  *error = let_go(worker, &release);
 
-	if (error && !session_is_retryable(error))
+	if (error && !rowerror_is_retryable(error))
 		failure_fail_run(worker, error);
 }
 
@@ -232,7 +232,7 @@ failure_insist(Worker *worker, SessionFunction function)
 
 	while ((error = session_try(session, function, worker)) != NULL)
 	{
-		if (!session_is_retryable(error))
+		if (!rowerror_is_retryable(error))
 			failure_fail_run(worker, error);
 		tries++;
 		(void) session_try_uncancelled(session, session_note_waiting,
@@ -401,7 +401,7 @@ divide(Worker *worker, const ErrorData *error, int parts, int64 fitting)
 
 	if (second == NULL)
 		return division.divided;
-	if (!session_is_retryable(second))
+	if (!rowerror_is_retryable(second))
 		failure_fail_run(worker, second);
 	return true;				/* whole as it is, the batch is tried again */
 }
@@ -427,7 +427,7 @@ skip(Worker *worker, ErrorData *error)
 	second = hook_try(session, divide_skip, &skip, worker->hand.batch);
 	if (second)
 	{
-		if (!session_is_retryable(second))
+		if (!rowerror_is_retryable(second))
 			failure_fail_run(worker, second);
 		return;
 	}
@@ -470,7 +470,7 @@ fail_or_try(Worker *worker, ErrorData *error)
 {
 	ErrorData  *second = try_to_fail(worker, error);
 
-	if (!session_is_retryable(second))
+	if (!rowerror_is_retryable(second))
 		ReThrowError(second);
 	try_in_hand(worker, second);
 }
@@ -494,7 +494,7 @@ try_later(Worker *worker, const ErrorData *error)
 	second = let_go(worker, &release);
 	if (second)
 	{
-		if (!session_is_retryable(second))
+		if (!rowerror_is_retryable(second))
 			failure_fail_run(worker, second);
 		try_in_hand(worker, error);
 		return;
@@ -578,18 +578,18 @@ judge(Worker *worker, ErrorData *error, bool from_hook)
 	BatchInfo  *batch = worker->hand.batch;
 
 	/* a hook has spoken about the batch, not about one of its rows */
-	if (from_hook && !session_is_retryable(error))
+	if (from_hook && !rowerror_is_retryable(error))
 	{
 		fail_or_try(worker, error);
 		return;
 	}
-	if (is_skippable(worker, error) && !session_is_retryable(error))
+	if (is_skippable(worker, error) && !rowerror_is_retryable(error))
 	{
 		skip(worker, error);
 		return;
 	}
 	batch->tries++;
-	if (!session_is_retryable(error) ||
+	if (!rowerror_is_retryable(error) ||
 		batch->tries >= worker->session.settings.max_attempts)
 	{
 		/* what does not go away by itself is an error like any other */
@@ -637,7 +637,7 @@ failure_handle(Worker *worker, ErrorData *error)
 	/* our own cancellation, which comes after a notice, is no error */
 	if (worker_slot_noticed() && !session_reload(&worker->session))
 	{
-		if (!session_is_retryable(error) && !is_skippable(worker, error))
+		if (!rowerror_is_retryable(error) && !is_skippable(worker, error))
 			failure_fail_run(worker, error);
 		failure_leave(worker, error->message);
 	}

@@ -350,11 +350,10 @@ reclaim_some(Session *session, Reclaim *reclaim, bool at_leisure)
 		return;
 	reclaim->is_kept = false;
 	error = session_try(session, prune, reclaim);
-	run_slot_note_space(reclaim->freed - freed, reclaim->is_kept ?
+	run_slot_note_space(reclaim->freed - freed, error == NULL && reclaim->is_kept ?
 						((Remains *) linitial(reclaim->queue))->committed_at : 0);
 	if (error == NULL)
 		return;
-	reclaim->is_kept = false;
 	while (reclaim->queue != NIL)
 		drop_first(reclaim);
 	ereport(DEBUG1,

@@ -189,13 +189,6 @@ session_try_uncancelled(Session *session, SessionFunction function, void *arg)
 	return error;
 }
 
-/* Whether the error may go away by itself. */
-bool
-session_is_retryable(const ErrorData *error)
-{
-	return rowerror_is_retryable(error);
-}
-
 /* Milliseconds to wait after so many tries, with up to a quarter off. */
 int64
 session_retry_delay(const Session *session, int tries)
@@ -410,7 +403,7 @@ session_reload(Session *session)
 	pace_get(&session->pace);
 	while ((error = session_try_uncancelled(session, load_run, NULL)) != NULL)
 	{
-		if (!session_is_retryable(error) || ++tries >= RELOAD_TRIES)
+		if (!rowerror_is_retryable(error) || ++tries >= RELOAD_TRIES)
 			ReThrowError(error);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 RELOAD_DELAY_MS, PG_WAIT_EXTENSION);

@@ -46,7 +46,6 @@ extern void session_note_waiting(Session *session, void *arg);
 extern ErrorData *session_try(Session *session, SessionFunction function, void *arg);
 extern ErrorData *session_try_uncancelled(Session *session, SessionFunction function,
 										  void *arg);
-extern bool session_is_retryable(const ErrorData *error);
 extern int64 session_retry_delay(const Session *session, int tries);
 extern void session_check_interrupts(void);
 extern bool session_nap(int64 ms);

@@ -123,10 +123,11 @@ look_at_health(const Health *health, const RunSettings *settings, Pace *pace,
 
 /* The target may not grow any further. */
 static void
-look_at_growth(StoreSession *session, const RunInfo *run, Governor *governor, Throttle *why)
+look_at_growth(StoreSession *session, const RunInfo *run, Governor *governor, int64 freed,
+			   Throttle *why)
 {
 	char	   *reason = growth_look(session, run, &governor->settings, &governor->growth,
-									 governor->keeper);
+									 governor->keeper, freed);
 
 	if (reason == NULL)
 		return;
@@ -400,7 +401,7 @@ governor_set_pace(StoreSession *session, RunInfo *run, Governor *governor, int l
 	look_at_window(&governor->match, pace, &why);
 	look_at_probe(run, settings, &view, pace, &why);
 	look_at_health(&governor->health, settings, pace, &why, &softly);
-	look_at_growth(session, run, governor, &why);
+	look_at_growth(session, run, governor, view.freed, &why);
 	look_at_limits(&view, &why);
 	look_at_waits(&view, &softly);
 	look_at_fixed_cost(&view, &softly);

@@ -51,8 +51,8 @@
 /* ---- sizes ---- */
 
 /*
- * The size of one relation.  *toast is its TOAST table, *has_children whether it may have
- * partitions or children.  What is not there has neither, and no size.
+ * The size of one relation.  Where they are given, *toast is its TOAST table, *has_children
+ * whether it may have partitions or children.  What is not there has neither, and no size.
  */
 static int64
 file_size(Oid relid, Oid *toast, bool *has_children)
@@ -61,13 +61,17 @@ file_size(Oid relid, Oid *toast, bool *has_children)
 	Form_pg_class form;
 	int64		size = 0;
 
-	*toast = InvalidOid;
-	*has_children = false;
+	if (toast)
+		*toast = InvalidOid;
+	if (has_children)
+		*has_children = false;
 	if (!HeapTupleIsValid(tuple))
 		return 0;
 	form = (Form_pg_class) GETSTRUCT(tuple);
-	*toast = form->reltoastrelid;
-	*has_children = form->relhassubclass;
+	if (toast)
+		*toast = form->reltoastrelid;
+	if (has_children)
+		*has_children = form->relhassubclass;
 	if (OidIsValid(form->relfilenode) && RELKIND_HAS_STORAGE(form->relkind) &&
 		form->relpersistence != RELPERSISTENCE_TEMP)
 		size = BLCKSZ *
@@ -89,12 +93,7 @@ indexes_size(Relation pg_index, Oid relid)
 				ObjectIdGetDatum(relid));
 	scan = systable_beginscan(pg_index, IndexIndrelidIndexId, true, NULL, 1, &key);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Oid			toast;
-		bool		has_children;
-
-		size += file_size(((Form_pg_index) GETSTRUCT(tuple))->indexrelid, &toast, &has_children);
-	}
+		size += file_size(((Form_pg_index) GETSTRUCT(tuple))->indexrelid, NULL, NULL);
 	systable_endscan(scan);
 	return size;
 }
@@ -133,14 +132,12 @@ read_sizes(Oid target, int64 *table, int64 *indexes)
 	foreach(lc, relids)
 	{
 		Oid			toast;
-		Oid			none;
 		bool		has_children;
-		bool		has_none;
 
 		CHECK_FOR_INTERRUPTS();
 		*table += file_size(lfirst_oid(lc), &toast, &has_children);
 		if (OidIsValid(toast))
-			*table += file_size(toast, &none, &has_none) + indexes_size(pg_index, toast);
+			*table += file_size(toast, NULL, NULL) + indexes_size(pg_index, toast);
 		*indexes += indexes_size(pg_index, lfirst_oid(lc));
 		if (has_children)
 			relids = add_children(relids, lfirst_oid(lc));
@@ -224,12 +221,6 @@ note_keeper(StoreSession *session, const RunInfo *run, Growth *growth, const cha
 
 /* ---- the limit ---- */
 
-static char *
-bytes_text(int64 bytes)
-{
-	return TextDatumGetCString(DirectFunctionCall1(pg_size_pretty, Int64GetDatum(bytes)));
-}
-
 /* How much the target may grow, in bytes; 0 for no limit. */
 static int64
 limit_of(const RunSettings *settings, const SpaceInfo *space)
@@ -297,11 +288,11 @@ growth_note_end(StoreSession *session, const RunInfo *run, Growth *growth)
 
 /*
  * Look how much the target of the run has grown, if it is time for that, and put it down,
- * and who keeps space.  Returns why the run is to be held, or NULL.
+ * and who keeps space; its workers have freed so many bytes.  Returns why the run is to be held, or NULL.
  */
 char *
 growth_look(StoreSession *session, const RunInfo *run, const RunSettings *settings,
-			Growth *growth, const char *keeper)
+			Growth *growth, const char *keeper, int64 freed)
 {
 	SpaceInfo  *space = &growth->space;
 	bool		closely = settings->max_growth != 0;
@@ -316,9 +307,9 @@ growth_look(StoreSession *session, const RunInfo *run, const RunSettings *settin
 		store_set_space(session, run->id, space);
 
 	limit = limit_of(settings, space);
-	if (!is_at_limit(growth, limit, run_slot_freed(MyDatabaseId, run->id)))
+	if (!is_at_limit(growth, limit, freed))
 		return NULL;
 	return psprintf("table and indexes have grown by %s, limit %s%s%s",
-					bytes_text(space->table_growth + space->index_growth), bytes_text(limit),
+					quantity_bytes_text(space->table_growth + space->index_growth), quantity_bytes_text(limit),
 					space->kept_by ? "; " : "", space->kept_by ? space->kept_by : "");
 }

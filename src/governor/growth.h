@@ -30,7 +30,7 @@ typedef struct Growth
 
 extern char *growth_keeper(Oid database, int64 run_id);
 extern char *growth_look(StoreSession *session, const RunInfo *run, const RunSettings *settings,
-						 Growth *growth, const char *keeper);
+						 Growth *growth, const char *keeper, int64 freed);
 extern void growth_note_end(StoreSession *session, const RunInfo *run, Growth *growth);
 
 #endif							/* BACKFILL_GOVERNOR_GROWTH_H */

@@ -432,12 +432,6 @@ has_failed(Health *health, const char *what, const Reading *reading)
 	return true;
 }
 
-static char *
-bytes_text(int64 bytes)
-{
-	return TextDatumGetCString(DirectFunctionCall1(pg_size_pretty, Int64GetDatum(bytes)));
-}
-
 /* The reading for a limit, or NULL if that is not given or could not be read. */
 static Reading *
 get_wanted(Health *health, const char *what, int64 limit, Measure measure)
@@ -466,7 +460,7 @@ judge_standbys(const RunSettings *settings, Health *health)
 		weigh(health, "max_replica_lag_bytes",
 			  (double) r->value2 / settings->max_replica_lag_bytes,
 			  psprintf("standby \"%s\" is %s behind, limit %s", r->who2 ? r->who2 : "",
-					   bytes_text(r->value2), bytes_text(settings->max_replica_lag_bytes)));
+					   quantity_bytes_text(r->value2), quantity_bytes_text(settings->max_replica_lag_bytes)));
 }
 
 static void
@@ -479,7 +473,7 @@ judge_slots(const RunSettings *settings, Health *health)
 		return;
 	weigh(health, "max_slot_retained", (double) r->value / settings->max_slot_retained,
 		  psprintf("replication slot \"%s\" keeps %s of WAL, limit %s", r->who ? r->who : "",
-				   bytes_text(r->value), bytes_text(settings->max_slot_retained)));
+				   quantity_bytes_text(r->value), quantity_bytes_text(settings->max_slot_retained)));
 	if (r->value2)
 		weigh(health, "max_slot_retained", HUGE_VAL,
 			  psprintf("replication slot \"%s\" is about to be lost", r->who2));

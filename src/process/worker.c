@@ -28,6 +28,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/rowerror.h"
 #include "engine/batch.h"
 #include "engine/change.h"
 #include "engine/claim.h"
@@ -268,7 +269,7 @@ claim_or_leave(Worker *worker)
 		}
 		if (failure_prepare_again(worker, error))
 			continue;
-		if (!session_is_retryable(error) || ++tries >= session->settings.max_attempts)
+		if (!rowerror_is_retryable(error) || ++tries >= session->settings.max_attempts)
 			failure_fail_run(worker, error);
 		nap(worker, session_retry_delay(session, tries));
 	}
@@ -404,7 +405,7 @@ backfill_worker_main(Datum arg)
 	{
 		ErrorData	error = {.sqlerrcode = geterrcode()};
 
-		if (session_is_retryable(&error))
+		if (rowerror_is_retryable(&error))
 			worker_slot_pardon();
 		PG_RE_THROW();
 	}

@@ -17,6 +17,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
+#include "base/fixedcost.h"
 #include "rehearsal/costs.h"
 #include "rehearsal/project.h"
 #include "rehearsal/scans.h"
@@ -33,8 +34,6 @@
 #define FEW_PARTITIONS		5
 /* and so are those that hold so many times the rows of a batch. */
 #define PARTITIONS_ROWS		4
-/* What is fixed of a batch is not worth a word below that, in ms. */
-#define NOTABLE_MS			20.0
 
 /* ---- scans ---- */
 
@@ -177,7 +176,7 @@ advise_fixed(List **warnings, Rehearsal *rehearsal, const Estimates *estimates,
 	double		batch = project_batch_ms(m, rehearsal->settings.batch_size);
 	double		target = rehearsal->settings.target_batch_time;
 
-	if (!m->knows_fixed || m->fixed_ms < NOTABLE_MS || estimates->batches < 2 ||
+	if (!m->knows_fixed || m->fixed_ms * 1000 < FIXEDCOST_NOTABLE || estimates->batches < 2 ||
 		!(m->fixed_ms > batch / 2 || (target > 0 && m->fixed_ms > target / 2)))
 		return;
 	warning_add(warnings, "fixed_cost", InvalidOid,

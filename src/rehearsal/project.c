@@ -13,6 +13,7 @@
 
 #include <math.h>
 
+#include "base/fixedcost.h"
 #include "rehearsal/project.h"
 #include "settings/guc.h"
 #include "settings/setting.h"
@@ -24,9 +25,6 @@
 #define BATCH_OVERHEAD_MS	0.05
 /* What each further worker adds to the first, who shares WAL and disk with it. */
 #define WORKER_GAIN			0.8
-/* Where so much of a batch is fixed, its rows take so many times as long at least. */
-#define NOTABLE_MS			20
-#define ROWS_PER_FIXED		2.5
 /* A row costs that share of the whole at least, however much is fixed. */
 #define LEAST_ROWS_SHARE	0.01
 /*
@@ -54,7 +52,7 @@ project_batch_ms(const Measurement *m, double size)
 
 /*
  * How many rows a batch has, if they follow its time and what is fixed of it, as a
- * worker has it (shared/size.c).
+ * worker has it.
  */
 static double
 project_size(const Rehearsal *rehearsal, const Measurement *m)
@@ -66,8 +64,7 @@ project_size(const Rehearsal *rehearsal, const Measurement *m)
 
 	if (settings->target_batch_time == 0 || row <= 0)
 		return settings->batch_size;
-	size = Max(settings->target_batch_time - fixed,
-			   fixed >= NOTABLE_MS ? ROWS_PER_FIXED * fixed : fixed) / row;
+	size = fixedcost_rows_time(settings->target_batch_time * 1000.0, fixed * 1000) / 1000 / row;
 	if (settings->max_batch_time > 0)
 		size = Min(size, Max(settings->max_batch_time - fixed, 0) / row);
 	return Max(Min(floor(size), settings->max_batch_size), settings->min_batch_size);

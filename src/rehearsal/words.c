@@ -13,6 +13,7 @@
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 
+#include "base/quantity.h"
 #include "rehearsal/words.h"
 
 /* The table as it would be written under the current search_path. */
@@ -38,8 +39,7 @@ words_key(ArrayType *key)
 char *
 words_size(double bytes)
 {
-	return TextDatumGetCString(DirectFunctionCall1(pg_size_pretty,
-												   Int64GetDatum((int64) bytes)));
+	return quantity_bytes_text((int64) bytes);
 }
 
 /* Two units at most: nobody plans a night by the second. */

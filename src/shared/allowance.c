@@ -157,8 +157,7 @@ unwritten(const RunSlot *run)
 	{
 		const WorkerSlot *w = &segment_workers[i];
 
-		if (w->in_use &&
-			(run == NULL || (w->database == run->database && w->run_id == run->run_id)))
+		if (run ? segment_works_for(w, run->database, run->run_id) : w->in_use)
 			rows += (w->measured ? 0 : w->reserved) + w->reserved_next;
 	}
 	return rows;

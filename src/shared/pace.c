@@ -59,7 +59,7 @@ forget_counted(const RunSlot *run)
 	{
 		WorkerSlot *w = &segment_workers[i];
 
-		if (w->in_use && w->database == run->database && w->run_id == run->run_id)
+		if (segment_works_for(w, run->database, run->run_id))
 			w->counted = false;
 	}
 }
@@ -77,8 +77,7 @@ is_counted(const RunSlot *run, TimestampTz finished_at)
 		WorkerSlot *w = &segment_workers[i];
 		bool		counted = w->counted;
 
-		if (!w->in_use || w->database != run->database || w->run_id != run->run_id ||
-			w->finished_at != finished_at)
+		if (!segment_works_for(w, run->database, run->run_id) || w->finished_at != finished_at)
 			continue;
 		w->counted = true;
 		return counted;
@@ -283,6 +282,7 @@ pace_look(Oid database, int64 run_id, PaceView *view)
 		RunPace    *p = &run->pace;
 
 		view->rate = run->rate;
+		view->freed = run->freed;
 		view->size = p->size.size;
 		view->fixed = p->size.fixed_rules ? p->size.fixed : 0;
 		view->eased = p->size.target < p->size.aim.target / 2 ? p->size.target : 0;

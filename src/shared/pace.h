@@ -15,6 +15,7 @@
 typedef struct PaceView
 {
 	double		rate;			/* rows per second, or -1 while unknown */
+	int64		freed;			/* bytes that its workers have made free since it has a slot */
 	int64		size;			/* of the batches, or 0 */
 	double		fixed;			/* microseconds that rule that size, or 0 */
 	double		eased;			/* the time of batches, in microseconds, if sessions wait for them; or 0 */

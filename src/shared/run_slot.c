@@ -224,20 +224,6 @@ run_slot_note_space(int64 freed, TimestampTz kept_since)
 	segment_unlock();
 }
 
-/* What the workers of the run have made free since it has a slot, in bytes. */
-int64
-run_slot_freed(Oid database, int64 run_id)
-{
-	RunSlot    *run;
-	int64		freed;
-
-	segment_lock(LW_SHARED);
-	run = segment_find_run(database, run_id);
-	freed = run ? run->freed : 0;
-	segment_unlock();
-	return freed;
-}
-
 /* Since when something that batches of the run have left cannot be freed; 0 for nothing. */
 TimestampTz
 run_slot_kept_since(Oid database, int64 run_id)

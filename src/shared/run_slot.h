@@ -22,7 +22,6 @@ extern bool run_slot_has_pending(Oid database, int64 run_id, int *changes,
 extern void run_slot_clear_pending(Oid database, int64 run_id, int changes,
 								   TimestampTz due);
 extern void run_slot_note_space(int64 freed, TimestampTz kept_since);
-extern int64 run_slot_freed(Oid database, int64 run_id);
 extern TimestampTz run_slot_kept_since(Oid database, int64 run_id);
 extern int	run_slot_copy(Oid database, RunSlot **copies);
 

@@ -44,6 +44,7 @@
 
 #include <math.h>
 
+#include "base/fixedcost.h"
 #include "shared/size.h"
 
 #define GROWTH		1.5
@@ -75,8 +76,6 @@
 #define DIFFERENT	1.25
 /* A larger batch that took less than this part of the time of a smaller one met other rows. */
 #define NOT_FASTER	0.75
-/* Where the fixed cost is notable, rows take so many times as long at least. */
-#define ROWS_PER_FIXED	2.5
 /* Pairs without which no fixed cost is believed. */
 #define ENOUGH_PAIRS	3
 /* The least cost of a row, in microseconds, so that all divisions are fine. */
@@ -255,13 +254,12 @@ wanted_size(SizeControl *control)
 	double		cost = typical_cost(control);
 	double		size;
 
-	control->fixed_rules = fixed > control->target / 2 && fixed >= SIZE_NOTABLE;
+	control->fixed_rules = fixed > control->target / 2 && fixed >= FIXEDCOST_NOTABLE;
 	if (control->fixed_rules)
 		cost = control->row;
 	if (cost == 0)
 		return 0;
-	size = Max(control->target - fixed,
-			   fixed >= SIZE_NOTABLE ? ROWS_PER_FIXED * fixed : fixed) / cost;
+	size = fixedcost_rows_time(control->target, fixed) / cost;
 	if (control->aim.longest > 0)
 		size = Min(size, Max(control->aim.longest - fixed, 0) / cost);
 	return size;

@@ -42,9 +42,6 @@ typedef struct SizeControl
 	bool		fixed_rules;	/* the target cannot be had for them */
 } SizeControl;
 
-/* A fixed cost below this, in microseconds, is nothing to talk about. */
-#define SIZE_NOTABLE	20000
-
 extern void size_aim(SizeControl *control, const SizeAim *aim, int64 found);
 extern int	size_note(SizeControl *control, int64 rows, int64 duration);
 extern void size_ease(SizeControl *control, int64 waited, double seconds);

@@ -149,8 +149,8 @@ lossy_columns(ModifyTableState *change, ResultRelInfo *rel)
 }
 
 /*
- * The table of that OID, one of those that the node changes; NULL if it is no plain table.
- * The slot lives as long as the query.
+ * A new entry for the table of that OID, one of those that the node changes; without pages if
+ * it is no plain table.  The slot lives as long as the query.
  */
 static TapTable *
 open_table(Tap *tap, Oid relid)
