@@ -33,7 +33,7 @@ COMMENT ON COLUMN backfill.definition.owner IS 'role whose rights the statement 
 COMMENT ON COLUMN backfill.definition.target IS 'table that is walked';
 COMMENT ON COLUMN backfill.definition.statement IS 'SQL about the relation batch, as the user wrote it';
 COMMENT ON COLUMN backfill.definition.scope IS 'condition that a row of batch fulfils, or null for every row';
-COMMENT ON COLUMN backfill.definition.key IS 'name of the unique index that is walked, or null for the primary key';
+COMMENT ON COLUMN backfill.definition.key IS 'name of the index that is walked, ctid for the pages of the table, or null for the primary key';
 COMMENT ON COLUMN backfill.definition.parameters IS 'parameters that a run takes, with their types';
 COMMENT ON COLUMN backfill.definition.settings IS 'settings that the definition gives; see backfill_settings';
 COMMENT ON COLUMN backfill.definition.search_path IS 'search_path of the definer, under which names are resolved';
@@ -83,6 +83,10 @@ CREATE TABLE backfill.run (
 	start_key	text[],
 	end_key		text[],
 	rows_total	bigint,
+	pass		integer NOT NULL DEFAULT 1,
+	pass_after	bigint NOT NULL DEFAULT 0,
+	pass_rows	bigint NOT NULL DEFAULT 0,
+	pass_errors	bigint NOT NULL DEFAULT 0,
 	rollup_number bigint NOT NULL DEFAULT 0,
 	rows_scanned bigint NOT NULL DEFAULT 0,
 	rows_affected bigint NOT NULL DEFAULT 0,
@@ -146,8 +150,12 @@ COMMENT ON COLUMN backfill.run.since IS 'run.since: start of the last completed 
 COMMENT ON COLUMN backfill.run.key_names IS 'columns of the key, in its order';
 COMMENT ON COLUMN backfill.run.key_types IS 'their types when the run began: a key that was changed is not walked on';
 COMMENT ON COLUMN backfill.run.start_key IS 'first key of the walk, once it is known';
-COMMENT ON COLUMN backfill.run.end_key IS 'last key of the walk, once it is known';
+COMMENT ON COLUMN backfill.run.end_key IS 'last key of the walk, once it is known; with a null behind it, or but nulls, if the rows with a null in the key come last';
 COMMENT ON COLUMN backfill.run.rows_total IS 'rows in the walk: the planner''s estimate, until every batch is done';
+COMMENT ON COLUMN backfill.run.pass IS 'how often the walk has begun: a walk by pages comes again until nothing is left in scope';
+COMMENT ON COLUMN backfill.run.pass_after IS 'batches up to this number belong to earlier passes';
+COMMENT ON COLUMN backfill.run.pass_rows IS 'rows_affected when the pass began';
+COMMENT ON COLUMN backfill.run.pass_errors IS 'rows skipped because of errors when the pass began';
 COMMENT ON COLUMN backfill.run.rollup_number IS 'batches up to this number have ended and are added up in this row';
 COMMENT ON COLUMN backfill.run.rows_scanned IS 'rows in the key ranges of the batches added up here';
 COMMENT ON COLUMN backfill.run.rows_affected IS 'rows the statement processed in the batches added up here';
@@ -209,7 +217,7 @@ CREATE TABLE backfill.batch (
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE backfill.batch IS 'one row for each batch: a key range of a run, processed in one transaction together with the change of this row';
 COMMENT ON COLUMN backfill.batch.run_id IS 'run the batch belongs to';
-COMMENT ON COLUMN backfill.batch.number IS 'number of the batch in the run, from 1 in the order of the walk';
+COMMENT ON COLUMN backfill.batch.number IS 'number of the batch in the run, from 1 in the order of the walk, pass by pass';
 COMMENT ON COLUMN backfill.batch.part IS 'parts of a batch that was divided are numbered from 1; part 0 keeps the end of the range';
 COMMENT ON COLUMN backfill.batch.skipped IS 'whether the batch is a row that failed and was left out; see backfill_errors';
 COMMENT ON COLUMN backfill.batch.start_key IS 'where the range begins, in the direction of the walk';
@@ -293,7 +301,7 @@ COMMENT ON COLUMN backfill.event.at IS 'when it happened';
 COMMENT ON COLUMN backfill.event.run_id IS 'run that it happened to';
 COMMENT ON COLUMN backfill.event.name IS 'name of the definition';
 COMMENT ON COLUMN backfill.event.owner IS 'owner of the run';
-COMMENT ON COLUMN backfill.event.kind IS 'transition, request, settings, error, retry, skip, takeover, hook, verify, finish, followers, throttle, yield, pace, schedule, notify or delete';
+COMMENT ON COLUMN backfill.event.kind IS 'transition, request, settings, error, retry, skip, takeover, hook, verify, finish, pass, followers, throttle, yield, pace, schedule, notify or delete';
 COMMENT ON COLUMN backfill.event.previous_status IS 'status before a transition';
 COMMENT ON COLUMN backfill.event.status IS 'status after a transition, or the one that is asked for';
 COMMENT ON COLUMN backfill.event.number IS 'batch it is about, or null';

@@ -54,7 +54,7 @@ count_remaining(void *arg)
 
 	settings_resolve(run->settings, &settings);
 	serverparams_apply(settings.set);	/* until owner_look rolls back */
-	walk = walk_open(run->target, run->key, settings.direction == WALK_DESCENDING);
+	walk = walk_open(run->target, run->key, &settings);
 	walk_check_key_types(walk, run->key_types);
 	bounds = bounds_prepare(walk);
 	v = count_begin(walk, bounds, run->start_key, run->end_key, run->scope,

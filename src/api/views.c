@@ -200,6 +200,7 @@ backfill_setting_list(PG_FUNCTION_ARGS)
 		[SETTING_ROW_RATE] = "rate",
 		[SETTING_BYTE_RATE] = "rate",
 		[SETTING_KEY] = "key",
+		[SETTING_COLUMNS] = "columns",
 		[SETTING_WINDOWS] = "windows",
 		[SETTING_PARAMETERS] = "parameters",
 		[SETTING_SQL] = "sql"

@@ -96,7 +96,7 @@ check_walk(const DefinitionInfo *def, Jsonb *given)
 
 	settings_resolve(given, &settings);
 	settings_check_together(given, def->scope);
-	walk = walk_open(def->target, def->key, settings.direction == WALK_DESCENDING);
+	walk = walk_open(def->target, def->key, &settings);
 	key_check_bounds(walk, settings.from, settings.to);
 	return walk;
 }
@@ -146,7 +146,7 @@ check_all(void *arg)
 	/* what the statement says may depend on them */
 	nest = enter_parameters(def->settings);
 	parameters = parameters_load(def->parameters, NULL, NULL);
-	statement_check(statement_prepare(def->statement, walk, def->scope, parameters, false));
+	statement_check(statement_prepare(def->statement, walk, def->scope, parameters, RANGE_AFTER));
 	if (def->finish)
 		(void) check_finish(def->finish);
 	AtEOXact_GUC(false, nest);

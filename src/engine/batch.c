@@ -37,6 +37,7 @@
 #include "engine/batch.h"
 #include "engine/claim.h"
 #include "engine/hook.h"
+#include "engine/pass.h"
 #include "engine/reclaim.h"
 #include "engine/session.h"
 #include "engine/waiters.h"
@@ -108,12 +109,14 @@ run_statement(Worker *worker)
 	if (session->settings.statement_timeout > 0)
 		enable_timeout_after(STATEMENT_TIMEOUT, (int) session->settings.statement_timeout);
 
+	pass_choose_row(session, work, start, batch->start_inclusive, end);
 	running.progress.trail = reclaim_watch(session, &worker->reclaim);
 	lockwait_begin();
-	rows = statement_execute(work->statements[batch->start_inclusive], params,
+	rows = statement_execute(work->statements[key_range_shape(batch->start_inclusive, batch->end_key)], params,
 							 &running.progress);
 	AfterTriggerFireDeferred();
 	worker->hand.lock_wait = lockwait_end();
+	pass_check_row(session, work);
 
 	if (session->settings.statement_timeout > 0)
 		disable_timeout(STATEMENT_TIMEOUT, false);

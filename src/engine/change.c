@@ -33,6 +33,7 @@
 #include "engine/failure.h"
 #include "engine/finish.h"
 #include "engine/hook.h"
+#include "engine/pass.h"
 #include "engine/session.h"
 #include "engine/work.h"
 #include "run/follow.h"
@@ -546,6 +547,24 @@ verify(Worker *worker)
 	count_end(verification.count);
 }
 
+/* Whether the walk, which has come to its end, begins again. */
+static bool
+begins_again(Worker *worker)
+{
+	Session    *session = &worker->session;
+	PassEnd		end = {&worker->work};
+
+	if (session->run->key == NULL || strcmp(session->run->key, KEY_OF_PAGES) != 0)
+		return false;
+	failure_prepare(worker);
+	if (!pass_is_wanted(session, &worker->work))
+		return false;
+	insist(worker, session_note_waiting, pstrdup("counts the rows that are still in scope after this pass"),
+		   WORKER_VERIFYING);
+	insist(worker, pass_end, &end, WORKER_VERIFYING);
+	return end.again;
+}
+
 /* Run what is left of the last step. */
 static void
 finish(Worker *worker)
@@ -576,6 +595,8 @@ change_carry_out(Worker *worker)
 	count_attempt(session);
 	if (to == RUN_COMPLETED)
 	{
+		if (begins_again(worker))
+			leave(session);
 		verify(worker);
 		finish(worker);
 		if (session->settings.verify || session->run->finish)

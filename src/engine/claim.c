@@ -131,15 +131,17 @@ find_start(const RunInfo *run, BatchInfo *batch)
 	bool		goes_on = true;
 
 	store_begin(&store);
-	if (store_last_batch(&store, run->id, &batch->number, &batch->start_key))
+	if (store_last_batch(&store, run->id, &batch->number, &batch->start_key) &&
+		batch->number > run->pass_after)
 		goes_on = !key_is_last(batch->start_key, run->end_key);
 	else
 	{
 		/* or every row would be processed again */
-		if (run->rollup_number > 0)
+		if (run->rollup_number > run->pass_after)
 			ereport(ERROR,
 					(errcode(ERRCODE_DATA_CORRUPTED),
 					 errmsg("the batches of backfill run " INT64_FORMAT " are missing", run->id)));
+		batch->number = run->pass_after;
 		batch->start_key = run->start_key;
 		batch->start_inclusive = true;
 	}
@@ -152,19 +154,22 @@ find_start(const RunInfo *run, BatchInfo *batch)
  * end it where it has as many of them as a batch should have.
  */
 static void
-shorten_stride(Worker *worker, BatchInfo *batch, const Datum *start, Datum *end,
-			   int64 size, bool *at_end)
+shorten_stride(Worker *worker, BatchInfo *batch, int64 size)
 {
 	Work	   *work = &worker->work;
+	Datum		start[INDEX_MAX_KEYS];
+	Datum		end[INDEX_MAX_KEYS];
 	Datum		row[INDEX_MAX_KEYS];
 
+	key_from_text(work->walk, batch->start_key, start);
+	key_from_text(work->walk, batch->end_key, end);
 	if (!work_find_in_scope(&worker->session, work, start, batch->start_inclusive, end,
 							size - 1, row))
 		return;
-	*at_end = false;
-	memcpy(end, row, sizeof(Datum) * work->walk->nkeys);
+	batch->end_key = key_to_text(work->walk, row);
 	batch->rows_scanned = bounds_count(work->walk, work->bounds, start,
-									   batch->start_inclusive, end, GetActiveSnapshot());
+									   key_range_shape(batch->start_inclusive, batch->end_key),
+									   row, GetActiveSnapshot());
 }
 
 /*
@@ -176,9 +181,6 @@ static void
 find_end(Worker *worker, BatchInfo *batch, int64 size, int64 stride)
 {
 	Work	   *work = &worker->work;
-	Datum		start[INDEX_MAX_KEYS];
-	Datum		end[INDEX_MAX_KEYS];
-	bool		at_end;
 	int			nest;
 
 	/* without its index every search would sort the table */
@@ -186,16 +188,14 @@ find_end(Worker *worker, BatchInfo *batch, int64 size, int64 stride)
 
 	nest = session_enter_statement(&worker->session);
 	PushActiveSnapshot(GetLatestSnapshot());
-	key_from_text(work->walk, batch->start_key, start);
-	batch->rows_scanned = bounds_next_end(work->walk, work->bounds, start,
-										  batch->start_inclusive, work->last_key,
-										  Max(size, stride),
-										  GetActiveSnapshot(), end, &at_end);
-	if (stride > 0 && batch->rows_scanned > size)
-		shorten_stride(worker, batch, start, end, size, &at_end);
+	batch->rows_scanned = bounds_next_range(work->walk, work->bounds, batch->start_key,
+											batch->start_inclusive,
+											worker->session.run->end_key, Max(size, stride),
+											GetActiveSnapshot(), &batch->end_key);
+	if (stride > 0 && batch->rows_scanned > size && !ARR_HASNULL(batch->end_key))
+		shorten_stride(worker, batch, size);
 	PopActiveSnapshot();
 	AtEOXact_GUC(false, nest);
-	batch->end_key = at_end ? worker->session.run->end_key : key_to_text(work->walk, end);
 }
 
 /*

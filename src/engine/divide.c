@@ -77,7 +77,7 @@ guess_ends(const Division *division, ArrayType **ends)
 	 * up the index, whatever the direction of the walk.
 	 */
 	if (processed < 0 || batch->had_error || division->parts != DIVIDE_PARTS ||
-		worker->work.walk->descending)
+		worker->work.walk->descending || ARR_HASNULL(batch->end_key))
 		return 0;
 	if (processed > 0 && !find_in_scope(worker, NULL, processed - 1, before))
 		return 0;
@@ -92,11 +92,11 @@ guess_ends(const Division *division, ArrayType **ends)
 }
 
 /*
- * The keys at which to divide into parts of like size; without an error, after
- * the rows that may be begun.
+ * The keys at which to divide into parts of so many rows, and of what shares a key with the
+ * last of them.
  */
 static int
-even_ends(const Division *division, int64 rows, ArrayType **ends)
+ends_of_size(const Division *division, int64 rows, int64 size, ArrayType **ends)
 {
 	Worker	   *worker = division->worker;
 	BatchInfo  *batch = worker->hand.batch;
@@ -104,8 +104,6 @@ even_ends(const Division *division, int64 rows, ArrayType **ends)
 	Datum		end[INDEX_MAX_KEYS];
 	Datum		last[INDEX_MAX_KEYS];
 	bool		inclusive = batch->start_inclusive;
-	int64		size = division->error ?
-		Max((rows + division->parts - 1) / division->parts, 1) : division->fitting;
 	int			n = 0;
 
 	key_from_text(worker->work.walk, batch->start_key, start);
@@ -124,6 +122,28 @@ even_ends(const Division *division, int64 rows, ArrayType **ends)
 		n++;
 		inclusive = false;
 		memcpy(start, end, sizeof(start));
+	}
+	return n;
+}
+
+/*
+ * The keys at which to divide into parts of like size; without an error, after
+ * the rows that may be begun.  Where the first part would be all of it, because many rows
+ * share the last key, smaller ones are tried: only rows of one key cannot be divided.
+ */
+static int
+even_ends(const Division *division, int64 rows, ArrayType **ends)
+{
+	int64		size = division->error ?
+		Max((rows + division->parts - 1) / division->parts, 1) : division->fitting;
+	int			n = 0;
+
+	if (ARR_HASNULL(division->worker->hand.batch->end_key))
+		return 0;
+	while (n == 0 && size > 0)
+	{
+		n = ends_of_size(division, rows, size, ends);
+		size = division->worker->work.walk->may_repeat ? size / 2 : 0;
 	}
 	return n;
 }
@@ -158,7 +178,8 @@ count_rows(Worker *worker, const BatchInfo *part, bool guessed)
 	nest = session_enter_statement(&worker->session);
 	key_from_text(worker->work.walk, part->start_key, start);
 	key_from_text(worker->work.walk, part->end_key, end);
-	rows = bounds_count(worker->work.walk, worker->work.bounds, start, part->start_inclusive, end,
+	rows = bounds_count(worker->work.walk, worker->work.bounds, start,
+						key_range_shape(part->start_inclusive, part->end_key), end,
 						GetActiveSnapshot());
 	AtEOXact_GUC(false, nest);
 	return rows;

@@ -182,34 +182,50 @@ key_names(const Walk *walk)
 }
 
 /*
- * In a transaction of its own: find the first and the last key and the estimate
- * of the rows between, and put them into the row of the run.
+ * The first and the last key, as texts, and the estimate of the rows between.  In the current
+ * transaction and memory context, with the server parameters of the statement in force.
+ */
+void
+ends_of_walk(Session *session, Work *work, WalkTexts *texts)
+{
+	const RunSettings *settings = &session->settings;
+	WalkEnds	ends;
+
+	(void) bounds_find_ends(work->walk, settings->from, settings->to, settings->limit,
+							session->run->scope, work->parameters, &ends);
+	texts->rows = ends.rows;
+	texts->start = texts->end = construct_empty_array(TEXTOID);
+	if (ends.values)
+	{
+		texts->start = key_to_text(work->walk, ends.start);
+		texts->end = key_to_text(work->walk, ends.end);
+	}
+	if (ends.nulls)
+	{
+		texts->end = key_with_nulls(work->walk, ends.values ? texts->end : NULL);
+		texts->start = ends.values ? texts->start : texts->end;
+	}
+}
+
+/*
+ * In a transaction of its own: find the ends, and put them into the row of the run.
  */
 void
 ends_find(Session *session, Work *work)
 {
-	const RunSettings *settings = &session->settings;
 	StoreSession store;
-	Datum		start[INDEX_MAX_KEYS];
-	Datum		end[INDEX_MAX_KEYS];
-	double		rows_total = 0;
-	bool		found;
-	ArrayType  *start_text;
-	ArrayType  *end_text;
+	WalkTexts	texts;
 	int			nest;
 
 	session_begin(session);
 	MemoryContextSwitchTo(session->loop_context);
 	nest = session_enter_statement(session);
-	found = bounds_find_ends(work->walk, settings->from, settings->to, settings->limit,
-							 session->run->scope, work->parameters, start, end, &rows_total);
+	ends_of_walk(session, work, &texts);
 	AtEOXact_GUC(false, nest);
 
-	start_text = found ? key_to_text(work->walk, start) : construct_empty_array(TEXTOID);
-	end_text = found ? key_to_text(work->walk, end) : construct_empty_array(TEXTOID);
 	store_begin(&store);
 	store_set_ends(&store, session->run->id, key_names(work->walk), walk_key_types(work->walk),
-				   start_text, end_text, rows_total);
+				   texts.start, texts.end, texts.rows);
 	store_end(&store);
 	session_commit(session);
 }

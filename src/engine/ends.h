@@ -11,7 +11,16 @@
 #include "engine/session.h"
 #include "engine/work.h"
 
+/* The ends of a walk, as the row of the run keeps them. */
+typedef struct WalkTexts
+{
+	ArrayType  *start;
+	ArrayType  *end;
+	double		rows;			/* estimate */
+} WalkTexts;
+
 extern bool ends_wait_for_writers(Session *session);
+extern void ends_of_walk(Session *session, Work *work, WalkTexts *texts);
 extern void ends_find(Session *session, Work *work);
 
 #endif							/* BACKFILL_ENGINE_ENDS_H */

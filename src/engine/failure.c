@@ -359,12 +359,14 @@ row_key(const BatchInfo *batch)
 {
 	StringInfoData buf;
 	Datum	   *values;
+	bool	   *nulls;
 	int			n;
 
-	deconstruct_array(batch->end_key, TEXTOID, -1, false, TYPALIGN_INT, &values, NULL, &n);
+	deconstruct_array(batch->end_key, TEXTOID, -1, false, TYPALIGN_INT, &values, &nulls, &n);
 	initStringInfo(&buf);
 	for (int i = 0; i < n; i++)
-		appendStringInfo(&buf, "%s%s", i == 0 ? "(" : ", ", TextDatumGetCString(values[i]));
+		appendStringInfo(&buf, "%s%s", i == 0 ? "(" : ", ",
+						 nulls[i] ? "null" : TextDatumGetCString(values[i]));
 	appendStringInfoChar(&buf, ')');
 	return buf.data;
 }

@@ -41,10 +41,9 @@ static void
 unprepare(Work *work)
 {
 	for (int inclusive = 0; inclusive < 2; inclusive++)
-	{
-		drop(&work->statements[inclusive]);
 		drop(&work->rows_in_scope[inclusive]);
-	}
+	for (int shape = 0; shape < RANGE_SHAPES; shape++)
+		drop(&work->statements[shape]);
 	if (work->bounds)
 		bounds_drop(work->bounds);
 	work->bounds = NULL;
@@ -82,17 +81,15 @@ work_prepare(Session *session, Work *work)
 	MemoryContextSwitchTo(work->context);
 	work->set = serverparams_copy(session->settings.set);
 	nest = session_enter_statement(session);
-	work->walk = walk_open(run->target, run->key,
-						   session->settings.direction == WALK_DESCENDING);
+	work->walk = walk_open(run->target, run->key, &session->settings);
 	if (run->key_types)
 		walk_check_key_types(work->walk, run->key_types);
 	work->parameters = parameters_load(run->parameter_types, run->parameters, &facts);
-	for (int inclusive = 0; inclusive < 2; inclusive++)
+	for (int shape = 0; shape < (work->walk->has_nulls ? RANGE_SHAPES : RANGE_NULLS); shape++)
 	{
-		work->statements[inclusive] = statement_prepare(run->statement, work->walk,
-														run->scope, work->parameters,
-														inclusive != 0);
-		statement_keep(work->statements[inclusive]);
+		work->statements[shape] = statement_prepare(run->statement, work->walk, run->scope,
+													work->parameters, shape);
+		statement_keep(work->statements[shape]);
 	}
 	AtEOXact_GUC(false, nest);
 	work->bounds = bounds_prepare(work->walk);

@@ -12,6 +12,8 @@
 #include "settings/parameters.h"
 #include "walk/bounds.h"
 #include "walk/statement.h"
+#include "storage/itemptr.h"
+
 #include "walk/walk.h"
 
 /* All of it is made from the row of the run, and may be made anew at any time. */
@@ -20,10 +22,15 @@ typedef struct Work
 	MemoryContext context;		/* holds all of it */
 	Walk	   *walk;
 	Parameters *parameters;
-	Statement  *statements[2];	/* by start_inclusive */
+	Statement  *statements[RANGE_SHAPES];	/* by the shape of the range */
 	Bounds	   *bounds;
-	Statement  *rows_in_scope[2];	/* likewise; NULL until needed */
+	Statement  *rows_in_scope[2];	/* by start_inclusive; NULL until needed */
 	Datum		last_key[INDEX_MAX_KEYS];	/* of the walk, if it is known */
+
+	/* of a walk by pages: whether the statement ends the scope, see pass.c */
+	ItemPointerData chosen_row;
+	bool		row_is_chosen;
+	int			rows_looked_at;
 	List	   *set;			/* ServerParameter *: what the plans are made under */
 } Work;
 

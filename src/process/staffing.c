@@ -35,7 +35,7 @@ staffing_walk_is_claimed(StoreSession *session, RunInfo *run)
 	if (key_is_empty(run->end_key))
 		return true;
 	return store_last_batch(session, run->id, &number, &end_key) &&
-		key_is_last(end_key, run->end_key);
+		number > run->pass_after && key_is_last(end_key, run->end_key);
 }
 
 /* The number of workers that the run should have, of so many at most. */

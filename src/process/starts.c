@@ -164,7 +164,7 @@ starts_check(Scheduler *scheduler)
 static bool
 may_start(Scheduler *scheduler, Watch *watch)
 {
-	int			ready = run_slot_ready(MyDatabaseId, watch->run_id);
+	int64		ready = run_slot_ready(MyDatabaseId, watch->run_id);
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (ready != watch->ready)

@@ -39,7 +39,7 @@ typedef struct Watch
 	TimestampTz standby_since;	/* workers wait for one, or 0 */
 	TimestampTz settles_at;		/* likewise, because a worker has just ended */
 	int			starts;			/* since a worker was last ready */
-	int			ready;			/* count in shared memory then */
+	int64		ready;			/* which that was, by shared memory */
 	int			wanted;			/* workers to start in this round */
 	int			living;
 	bool		blocked;		/* waits for other runs */

@@ -48,7 +48,7 @@ static Statement *
 prepare_query(Rehearsal *rehearsal, const char *scope)
 {
 	Walk	   *walk = rehearsal->walk;
-	WalkRange	everything = {0, false, 0};
+	WalkRange	everything = {.everything = true};
 
 	return statement_prepare_own(psprintf("SELECT FROM %s AS batch WHERE %s",
 										  walk->target_name, STATEMENT_RANGE),

@@ -26,12 +26,25 @@
 
 /* ---- what will be done ---- */
 
+/* A number that is below 0 where it is not known. */
 static void
-write_walk(Document *document, const Walk *walk)
+write_known(Document *document, const char *key, double value)
+{
+	if (value < 0)
+		document_null(document, key);
+	else
+		document_number(document, key, value, 0);
+}
+
+static void
+write_walk(Document *document, const Walk *walk, const KeyKind *kind)
 {
 	document_text(document, "target", walk->target_name);
 	document_open(document, "key", '{');
-	document_text(document, "index", get_rel_name(walk->index));
+	document_text(document, "index", walk->by_page ? NULL : get_rel_name(walk->index));
+	document_text(document, "kind", kind->name);
+	write_known(document, "largest_group", kind->largest_group);
+	write_known(document, "null_rows", kind->null_rows);
 	document_open(document, "columns", '[');
 	for (int i = 0; i < walk->nkeys; i++)
 		document_text(document, NULL, walk->columns[i].name);
@@ -271,7 +284,7 @@ explain_json_append(StringInfo out, const Facts *facts)
 
 	document_open(&document, NULL, '{');
 	document_text(&document, "definition", facts->rehearsal->def->name);
-	write_walk(&document, facts->rehearsal->walk);
+	write_walk(&document, facts->rehearsal->walk, &facts->kind);
 	write_range(&document, facts);
 	write_statement(&document, facts);
 	write_plans(&document, facts);

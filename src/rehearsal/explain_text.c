@@ -66,8 +66,9 @@ append_head(StringInfo out, const Facts *facts)
 
 	appendStringInfo(out, "Backfill %s of table %s\n",
 					 quote_identifier(facts->rehearsal->def->name), walk->target_name);
-	appendStringInfo(out, "  Key: %s, %s\n", quote_identifier(get_rel_name(walk->index)),
-					 walk->descending ? "descending" : "ascending");
+	appendStringInfo(out, "  Key: %s%s\n",
+					 walk->by_page ? KEY_OF_PAGES : quote_identifier(get_rel_name(walk->index)),
+					 keykind_words(facts->rehearsal, &facts->kind));
 	if (facts->from == NULL)
 	{
 		appendStringInfoString(out, "  Range: there is no row in it\n");

@@ -199,8 +199,10 @@ facts_collect(Rehearsal *rehearsal, bool measure, List *locks_before)
 	estimate_make(rehearsal, &facts->estimates);
 	if (measure && rehearsal->has_rows)
 		collect_measurement(facts, changes, locks_before);
+	keykind_find(rehearsal, facts->estimates.rows_table, &facts->kind);
 	collect_statements(facts);
 	collect_plans(facts);
+	keykind_advise(&facts->warnings, rehearsal, &facts->kind, facts->estimates.batch_size);
 	advice_scope(&facts->warnings, rehearsal, &facts->estimates);
 	costs_advise(&facts->warnings, rehearsal, &facts->estimates, facts->plan, facts->m);
 	advice_changes(&facts->warnings, rehearsal, changes, &facts->estimates);

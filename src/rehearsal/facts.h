@@ -17,6 +17,7 @@
 #include "rehearsal/frame.h"
 #include "rehearsal/measure.h"
 #include "rehearsal/plan.h"
+#include "rehearsal/keykind.h"
 #include "rehearsal/project.h"
 
 /* A parameter of the run that the statement uses. */
@@ -42,6 +43,7 @@ typedef struct Facts
 {
 	Rehearsal  *rehearsal;
 	Estimates	estimates;
+	KeyKind		kind;
 	ArrayType  *from;			/* as texts; NULL if there is no row */
 	ArrayType  *to;
 	List	   *statements;		/* char *, deparsed */

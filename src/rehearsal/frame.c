@@ -192,6 +192,7 @@ run(Rehearsal *rehearsal, const char *name, Jsonb *parameters,
 	RehearseFunction function, void *arg)
 {
 	DefinitionInfo *def;
+	WalkEnds	ends;
 
 	count_nothing();
 	rehearsal->is_deferred = has_deferred_triggers();
@@ -201,18 +202,20 @@ run(Rehearsal *rehearsal, const char *name, Jsonb *parameters,
 	load_definition(rehearsal, name);
 	become_owner(rehearsal);
 	def = rehearsal->def;
-	rehearsal->walk = walk_open(def->target, def->key,
-								rehearsal->settings.direction == WALK_DESCENDING);
+	rehearsal->walk = walk_open(def->target, def->key, &rehearsal->settings);
 	key_check_bounds(rehearsal->walk, rehearsal->settings.from, rehearsal->settings.to);
 	rehearsal->parameters = make_parameters(rehearsal, parameters);
 	rehearsal->statement = statement_prepare(def->statement, rehearsal->walk,
-											 def->scope, rehearsal->parameters, true);
+											 def->scope, rehearsal->parameters, RANGE_FROM);
 	frame_limit_time(rehearsal);
-	rehearsal->has_rows = bounds_find_ends(rehearsal->walk, rehearsal->settings.from,
-										   rehearsal->settings.to, rehearsal->settings.limit,
-										   def->scope, rehearsal->parameters,
-										   rehearsal->start, rehearsal->end,
-										   &rehearsal->rows_total);
+	(void) bounds_find_ends(rehearsal->walk, rehearsal->settings.from, rehearsal->settings.to,
+							rehearsal->settings.limit, def->scope, rehearsal->parameters,
+							&ends);
+	rehearsal->has_rows = ends.values;
+	rehearsal->has_nulls = ends.nulls;
+	memcpy(rehearsal->start, ends.start, sizeof(ends.start));
+	memcpy(rehearsal->end, ends.end, sizeof(ends.end));
+	rehearsal->rows_total = ends.rows;
 	frame_free_time(rehearsal);
 	function(rehearsal, arg);
 }

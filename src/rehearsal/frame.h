@@ -33,6 +33,7 @@ typedef struct Rehearsal
 
 	/* the walk; without rows there are no keys */
 	bool		has_rows;
+	bool		has_nulls;		/* rows with a null in the key come behind them */
 	Datum		start[INDEX_MAX_KEYS];
 	Datum		end[INDEX_MAX_KEYS];
 	double		rows_total;		/* estimated */

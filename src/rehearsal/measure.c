@@ -81,6 +81,8 @@
 #define ENOUGH_PAIRS		3
 /* At one place no more parts of batches than that are tried after an error. */
 #define MOST_FAILURES		40
+/* As many places are known of the pages of a table as a histogram has bounds. */
+#define PLACES				100
 /* Rows of each batch that are looked at for HOT. */
 #define HOT_SAMPLE			1000
 
@@ -129,6 +131,24 @@ histogram_inside(Rehearsal *rehearsal, AttStatsSlot *slot)
 	return inside;
 }
 
+/* Places between the ends of a walk by pages, as many pages from one to the next. */
+static List *
+places_inside(Rehearsal *rehearsal)
+{
+	BlockNumber first = ItemPointerGetBlockNumberNoCheck((ItemPointer) DatumGetPointer(rehearsal->start[0]));
+	BlockNumber last = ItemPointerGetBlockNumberNoCheck((ItemPointer) DatumGetPointer(rehearsal->end[0]));
+	List	   *places = NIL;
+
+	for (int i = 0; i < PLACES && last > first; i++)
+	{
+		ItemPointer place = palloc(sizeof(ItemPointerData));
+
+		ItemPointerSet(place, first + (BlockNumber) ((double) (last - first) * i / PLACES), 1);
+		places = lappend(places, place);
+	}
+	return places;
+}
+
 /*
  * Values of the first column of the key between the ends of the walk, about as
  * many rows from one to the next; NIL if the statistics do not know.
@@ -143,8 +163,10 @@ known_values(Rehearsal *rehearsal)
 	List	   *values = NIL;
 	AttStatsSlot slot;
 
+	if (walk->by_page)
+		values = places_inside(rehearsal);
 	if (!HeapTupleIsValid(tuple))
-		return NIL;
+		return values;
 	if (get_attstatsslot(&slot, tuple, STATISTIC_KIND_HISTOGRAM, InvalidOid,
 						 ATTSTATSSLOT_VALUES))
 	{
@@ -595,7 +617,7 @@ prepare_statements(Sampler *sampler)
 												   rehearsal->parameters, false);
 	for (int inclusive = 0; inclusive < 2; inclusive++)
 	{
-		WalkRange	range = {walk->nkeys, inclusive != 0, walk->nkeys};
+		WalkRange	range = walk_range(walk, inclusive ? RANGE_FROM : RANGE_AFTER);
 
 		sampler->old_rows[inclusive] =
 			bounds_prepare_query(walk, &range, def->scope, rehearsal->parameters,

@@ -34,6 +34,7 @@
 #include "rehearsal/plan.h"
 #include "rehearsal/tally.h"
 #include "walk/bounds.h"
+#include "walk/place.h"
 #include "walk/key.h"
 #include "walk/statement.h"
 #include "walk/walk.h"
@@ -99,7 +100,7 @@ keep_row(TupleTableSlot *slot, void *arg)
 static Statement *
 prepare_rows_query(Rehearsal *rehearsal, const char *scope)
 {
-	WalkRange	range = {rehearsal->walk->nkeys, true, rehearsal->walk->nkeys};
+	WalkRange	range = walk_range(rehearsal->walk, RANGE_FROM);
 
 	return bounds_prepare_query(rehearsal->walk, &range, scope, rehearsal->parameters,
 								", batch.tableoid, batch.ctid, pg_catalog.to_jsonb(batch.*)",
@@ -119,19 +120,30 @@ read_rows(Rehearsal *rehearsal, Statement *query, const Datum *start,
 	return reader.rows;
 }
 
-/* What has become of the row, or NULL; children may have the same key again. */
+/*
+ * What has become of the row, or NULL.  Where its key does not tell it from others, its place
+ * does; a walk by pages knows nothing else.
+ */
 static Row *
 find_again(Rehearsal *rehearsal, Statement *query, const Row *row, Snapshot snapshot)
 {
-	List	   *rows = read_rows(rehearsal, query, row->key, row->key,
-								 rehearsal->walk->may_repeat ? PG_INT32_MAX : 1, snapshot);
+	const Walk *walk = rehearsal->walk;
+	bool		shared = walk->may_repeat || walk->distinct;
+	ItemPointerData place = row->ctid;
+	Datum		key = PointerGetDatum(&place);
+	List	   *rows;
 	ListCell   *lc;
 
+	if (shared || walk->by_page)
+		place = place_follow(row->relid, place, snapshot);
+	rows = read_rows(rehearsal, query, walk->by_page ? &key : row->key,
+					 walk->by_page ? &key : row->key, shared ? PG_INT32_MAX : 1, snapshot);
 	foreach(lc, rows)
 	{
 		Row		   *candidate = lfirst(lc);
 
-		if (!rehearsal->walk->may_repeat || candidate->relid == row->relid)
+		if (!shared ||
+			(candidate->relid == row->relid && ItemPointerEquals(&candidate->ctid, &place)))
 			return candidate;
 	}
 	return NULL;

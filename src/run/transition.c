@@ -177,7 +177,7 @@ transition_request(StoreSession *session, RunInfo *run, RunStatus to,
 
 /*
  * Whether something of the owner's has to run when the run takes the status: a
- * hook, or, at the end, the verification, the last step, and what follows.
+ * hook, or, at the end, the verification, another pass, the last step, and what follows.
  */
 bool
 transition_needs_worker(StoreSession *session, const RunInfo *run, RunStatus to)
@@ -190,6 +190,7 @@ transition_needs_worker(StoreSession *session, const RunInfo *run, RunStatus to)
 		return false;
 	settings_resolve(run->settings, &settings);
 	return run->has_followers || (settings.verify && !run->verified) ||
+		(run->key && strcmp(run->key, KEY_OF_PAGES) == 0) ||
 		(run->has_finish && run->finish_step != FINISH_DONE);
 }
 

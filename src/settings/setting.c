@@ -71,7 +71,8 @@ static const char *const allowed_of_type[] = {
 	[SETTING_WINDOWS] = "The value must be an array of objects, such as [{\"from\": \"22:00\", \"to\": \"06:00\", \"settings\": {\"nice\": 0}}].",
 	[SETTING_PARAMETERS] = "The value must be an object of server parameters, such as {\"work_mem\": \"256MB\"}.",
 	[SETTING_SQL] = "The value must be a string that holds one SQL statement.",
-	[SETTING_KEY] = "The value must be a string, a number, or an array of them, one for each of the first key columns."
+	[SETTING_KEY] = "The value must be a string, a number, or an array of them, one for each of the first key columns.",
+	[SETTING_COLUMNS] = "The value must be the name of a column, or an array of names: the first columns of the key."
 };
 
 /* What the value of the setting may be, as a sentence. */
@@ -317,6 +318,17 @@ sql_error_callback(void *arg)
 	}
 }
 
+/* A list of names. */
+static List *
+columns_value(const Setting *setting, JsonbValue *value)
+{
+	List	   *names = key_value(setting, value);
+
+	if (list_length(names) > INDEX_MAX_KEYS)
+		bad_value(setting, value);
+	return names;
+}
+
 /* One statement; whether it can be executed is seen when it is. */
 static char *
 sql_value(const Setting *setting, JsonbValue *value)
@@ -365,6 +377,7 @@ setting_set_default(const Setting *setting, RunSettings *result)
 	switch (setting->type)
 	{
 		case SETTING_KEY:
+		case SETTING_COLUMNS:
 		case SETTING_WINDOWS:
 		case SETTING_PARAMETERS:
 			*(List **) member = NIL;
@@ -420,6 +433,9 @@ setting_apply(const Setting *setting, JsonbValue *value, RunSettings *result)
 			break;
 		case SETTING_KEY:
 			*(List **) member = key_value(setting, value);
+			break;
+		case SETTING_COLUMNS:
+			*(List **) member = columns_value(setting, value);
 			break;
 		case SETTING_WINDOWS:
 			*(List **) member = windows_value(setting, value);

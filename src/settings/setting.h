@@ -34,6 +34,8 @@ typedef struct RunSettings
 	int64		share_target;	/* boolean */
 	List	   *from;			/* char *, a prefix of the key, or NIL */
 	List	   *to;
+	List	   *group_by;		/* char *, the first columns of the key, or NIL */
+	int64		distinct;		/* boolean */
 	List	   *set;			/* ServerParameter * */
 
 	/* the pace; what is 0, NIL or NULL does not apply */
@@ -74,6 +76,9 @@ typedef struct RunSettings
 #define WALK_ASCENDING	0
 #define WALK_DESCENDING 1
 
+/* The key that stands for the pages of a table. */
+#define KEY_OF_PAGES	"ctid"
+
 typedef enum SettingType
 {
 	SETTING_BOOL,				/* true or false */
@@ -87,6 +92,7 @@ typedef enum SettingType
 	SETTING_ROW_RATE,			/* a string such as "3000 per 5 min" */
 	SETTING_BYTE_RATE,			/* a string such as "20MB per second" */
 	SETTING_KEY,				/* a scalar or an array of scalars */
+	SETTING_COLUMNS,			/* a string or an array of strings */
 	SETTING_WINDOWS,			/* an array of objects; see window.c */
 	SETTING_PARAMETERS,			/* an object of server parameters; see serverparams.c */
 	SETTING_SQL					/* a string that is one SQL statement */

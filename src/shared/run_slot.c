@@ -98,12 +98,12 @@ run_slot_close_idle(Oid database)
 	segment_unlock();
 }
 
-/* How many workers of the run ever got as far as claiming batches. */
-int
+/* The token of the last worker of the run that got as far as claiming batches; 0 if none has lately. */
+int64
 run_slot_ready(Oid database, int64 run_id)
 {
 	RunSlot    *run;
-	int			ready;
+	int64		ready;
 
 	segment_lock(LW_SHARED);
 	run = segment_find_run(database, run_id);

@@ -151,7 +151,7 @@ typedef struct RunSlot
 	bool		pending;		/* there may be batches to take up again */
 	TimestampTz pending_due;	/* none of them before this time */
 	int			pending_changes;	/* counts the times pending was set */
-	int			ready;			/* workers that got as far as claiming */
+	int64		ready;			/* token of the last worker that got as far as claiming */
 	int64		rows_scanned;	/* by all workers since the slot was taken */
 	double		rate;			/* rows per second, or -1 while unknown */
 	int64		sampled_rows;

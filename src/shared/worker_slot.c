@@ -326,7 +326,7 @@ worker_slot_ready(void)
 	segment_lock(LW_EXCLUSIVE);
 	run = segment_find_run(w->database, w->run_id);
 	if (run)
-		run->ready++;
+		run->ready = w->token;
 	segment_unlock();
 }
 

@@ -28,12 +28,12 @@
 	"backfill.is_local(database, system_identifier), target::oid, settings, " \
 	"start_at, end_key, wait_reason, finish IS NOT NULL, finish_step, verified, " \
 	"started_at, since, requested_by, request_reason, error, sqlstate, " \
-	"rollup_number, followers IS NOT NULL, \"after\", batch_size, throttled_by, closings"
-#define RUN_HEAD_COLUMNS 27
+	"rollup_number, followers IS NOT NULL, \"after\", batch_size, throttled_by, closings, pass_after, key"
+#define RUN_HEAD_COLUMNS 29
 
 /* The owner's texts and values, which only who runs or changes them needs. */
 #define RUN_TEXTS \
-	", statement, scope, key, search_path, key_types, start_key, parameters, " \
+	", statement, scope, search_path, key_types, start_key, parameters, " \
 	"parameter_types, finish, followers"
 
 /* ---- runs ---- */
@@ -139,6 +139,8 @@ read_head(StoreSession *session, int row)
 	run->batch_size = isnull ? 0 : DatumGetInt64(batch_size);
 	run->throttled_by = store_text(session, row, 26);
 	run->closings = DatumGetInt32(store_column(row, 27, NULL));
+	run->pass_after = DatumGetInt64(store_column(row, 28, NULL));
+	run->key = store_text(session, row, 29);
 	return run;
 }
 
@@ -150,7 +152,6 @@ read_run(StoreSession *session, int row)
 
 	run->statement = store_text(session, row, ++n);
 	run->scope = store_text(session, row, ++n);
-	run->key = store_text(session, row, ++n);
 	run->search_path = store_text(session, row, ++n);
 	run->key_types = store_varlena(session, row, ++n);
 	run->start_key = store_varlena(session, row, ++n);
@@ -484,6 +485,53 @@ store_set_ends(StoreSession *session, int64 id, ArrayType *key_names,
 	};
 
 	store_sql(&sql_set_ends, args, NULL);
+}
+
+static Sql sql_pass = {
+	"SELECT r.pass, p.rows_affected - r.pass_rows, p.errors - r.pass_errors "
+	"  FROM backfill.run r JOIN backfill.run_progress p ON p.id = r.id WHERE r.id = $1",
+	1, {INT8OID}
+};
+
+/*
+ * The number of the pass that the run is in, the rows that it has processed, and those that it
+ * has skipped.
+ */
+void
+store_pass(StoreSession *session, int64 id, PassInfo *pass)
+{
+	Datum		args[] = {Int64GetDatum(id)};
+
+	memset(pass, 0, sizeof(PassInfo));
+	if (store_sql(&sql_pass, args, NULL) == 0)
+		return;
+	pass->number = DatumGetInt32(store_column(0, 1, NULL));
+	pass->rows = DatumGetInt64(store_column(0, 2, NULL));
+	pass->errors = DatumGetInt64(store_column(0, 3, NULL));
+}
+
+static Sql sql_begin_pass = {
+	"UPDATE backfill.run r SET pass = r.pass + 1, start_key = $2, end_key = $3, "
+	"       rows_total = p.rows_scanned + $4, pass_rows = p.rows_affected, "
+	"       pass_errors = p.errors, "
+	"       pass_after = (SELECT max(b.number) FROM backfill.batch b WHERE b.run_id = $1) "
+	"  FROM backfill.run_progress p WHERE p.id = r.id AND r.id = $1",
+	4, {INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8OID}
+};
+
+/* The walk begins again, between these ends. */
+void
+store_begin_pass(StoreSession *session, int64 id, ArrayType *start_key, ArrayType *end_key,
+				 double rows)
+{
+	Datum		args[] = {
+		Int64GetDatum(id),
+		PointerGetDatum(start_key),
+		PointerGetDatum(end_key),
+		Int64GetDatum((int64) rows)
+	};
+
+	store_sql(&sql_begin_pass, args, NULL);
 }
 
 static Sql sql_rollup = {

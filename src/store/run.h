@@ -44,6 +44,7 @@ typedef struct RunInfo
 	TimestampTz start_at;		/* DT_NOBEGIN if null */
 	TimestampTz started_at;		/* likewise */
 	TimestampTz since;			/* likewise */
+	int64		pass_after;		/* batches up to it are of earlier passes */
 	int64		rollup_number;	/* batches up to it are added up in the row */
 	ArrayType  *end_key;		/* NULL until the ends are known */
 	char	   *wait_reason;
@@ -84,6 +85,13 @@ typedef struct RunOwner
 } RunOwner;
 
 /* An error as a run remembers it. */
+typedef struct PassInfo
+{
+	int			number;
+	int64		rows;			/* that it has processed */
+	int64		errors;			/* rows that it has skipped */
+} PassInfo;
+
 typedef struct RunError
 {
 	const char *sqlstate;
@@ -136,6 +144,9 @@ extern void store_set_error(StoreSession *session, int64 id, const RunError *err
 extern void store_adopt_run(StoreSession *session, int64 id);
 extern void store_set_settings(StoreSession *session, int64 id, Jsonb *settings);
 extern void store_set_wait_reason(StoreSession *session, int64 id, const char *reason);
+extern void store_pass(StoreSession *session, int64 id, PassInfo *pass);
+extern void store_begin_pass(StoreSession *session, int64 id, ArrayType *start_key,
+							 ArrayType *end_key, double rows);
 extern void store_set_ends(StoreSession *session, int64 id, ArrayType *key_names,
 						   ArrayType *key_types, ArrayType *start_key,
 						   ArrayType *end_key, double rows_total);

@@ -44,11 +44,10 @@ count_begin(Walk *walk, Bounds *bounds, ArrayType *start_key, ArrayType *end_key
 	v->end_key = DatumGetArrayTypePCopy(PointerGetDatum(end_key));
 	v->start_inclusive = true;
 	v->done = key_is_empty(end_key);
-	for (int inclusive = 0; inclusive < 2; inclusive++)
+	for (int shape = 0; shape < RANGE_SHAPES; shape++)
 	{
-		v->count[inclusive] = bounds_prepare_count(walk, inclusive != 0, scope,
-												   parameters);
-		statement_keep(v->count[inclusive]);
+		v->count[shape] = bounds_prepare_count(walk, shape, scope, parameters);
+		statement_keep(v->count[shape]);
 	}
 	return v;
 }
@@ -59,28 +58,27 @@ count_step(Count *v)
 {
 	Datum		start[INDEX_MAX_KEYS];
 	Datum		end[INDEX_MAX_KEYS];
-	Datum		last[INDEX_MAX_KEYS];
-	bool		at_end;
+	ArrayType  *end_key;
 	ParamListInfo params;
 	Datum		count;
 	MemoryContext old;
 
 	PushActiveSnapshot(GetLatestSnapshot());
 	key_from_text(v->walk, v->start_key, start);
-	key_from_text(v->walk, v->end_key, last);
-	(void) bounds_next_end(v->walk, v->bounds, start, v->start_inclusive, last,
-						   STRETCH_ROWS, GetActiveSnapshot(), end, &at_end);
+	(void) bounds_next_range(v->walk, v->bounds, v->start_key, v->start_inclusive, v->end_key,
+							 STRETCH_ROWS, GetActiveSnapshot(), &end_key);
+	key_from_text(v->walk, end_key, end);
 	params = statement_params(v->walk, v->parameters);
 	walk_set_start(v->walk, params, start);
 	walk_set_end(v->walk, params, end);
-	if (statement_fetch(v->count[v->start_inclusive], params, GetActiveSnapshot(), 1, &count))
+	if (statement_fetch(v->count[key_range_shape(v->start_inclusive, end_key)], params, GetActiveSnapshot(), 1, &count))
 		v->rows += DatumGetInt64(count);
 	old = MemoryContextSwitchTo(v->context);
 	pfree(v->start_key);
-	v->start_key = key_to_text(v->walk, end);
+	v->start_key = DatumGetArrayTypePCopy(PointerGetDatum(end_key));
 	MemoryContextSwitchTo(old);
 	v->start_inclusive = false;
-	v->done = at_end || key_is_last(v->start_key, v->end_key);
+	v->done = key_is_last(v->start_key, v->end_key);
 	PopActiveSnapshot();
 }
 
@@ -88,6 +86,6 @@ count_step(Count *v)
 void
 count_end(Count *v)
 {
-	for (int inclusive = 0; inclusive < 2; inclusive++)
-		statement_drop(v->count[inclusive]);
+	for (int shape = 0; shape < RANGE_SHAPES; shape++)
+		statement_drop(v->count[shape]);
 }

@@ -38,6 +38,8 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "optimizer/prep.h"
 #include "parser/analyze.h"
 #include "parser/parse_coerce.h"
 #include "parser/parse_expr.h"
@@ -49,9 +51,11 @@
 #include "tcop/utility.h"
 #include "utils/datum.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
 #include "utils/portal.h"
+#include "utils/ruleutils.h"
 #include "utils/snapmgr.h"
 
 #include "base/compat.h"
@@ -59,9 +63,13 @@
 #include "base/position.h"
 #include "settings/parameters.h"
 #include "walk/graft.h"
+#include "walk/loose.h"
 #include "walk/walk.h"
 
 #define BATCH "batch"
+
+/* What the names of all placeholders begin with. */
+#define PLACEHOLDER "backfill "
 
 /* ---- the scope ---- */
 
@@ -171,15 +179,67 @@ transform_scope(Graft *graft, ParseState *pstate, ParseNamespaceItem *nsitem)
 
 /* ---- the parser's hooks ---- */
 
-/* Whether the reference is our placeholder: any that is written has a location. */
-static bool
-is_placeholder(ColumnRef *cref)
+/*
+ * Which of our placeholders the reference is, if any; NULL otherwise.  Any that a user writes
+ * has a location.
+ */
+static const char *
+placeholder_name(ColumnRef *cref)
 {
 	Node	   *name = linitial(cref->fields);
 
-	return cref->location < 0 &&
-		list_length(cref->fields) == 1 && IsA(name, String) &&
-		strcmp(strVal(name), "backfill range") == 0;
+	if (cref->location >= 0 || list_length(cref->fields) != 1 || !IsA(name, String) ||
+		strncmp(strVal(name), PLACEHOLDER, strlen(PLACEHOLDER)) != 0)
+		return NULL;
+	return strVal(name);
+}
+
+/* The range that belongs in the place of the placeholder. */
+static WalkRange
+range_of_place(const Graft *graft, const char *place)
+{
+	WalkRange	range = graft->range;
+
+	if (strcmp(place, WALK_REST) == 0)
+		range.nstart = 0;
+	else if (strcmp(place, WALK_REST_BACK) == 0)
+		range.nend = 0;
+	return range;
+}
+
+/*
+ * An index that has only some of the rows serves only a scope that asks for no others.
+ * Raises an error unless it can be proven of this one, which is NULL if there is none; likewise
+ * if there has to be one.
+ */
+static void
+check_scope(const Graft *graft, const Node *scope, ParseNamespaceItem *nsitem)
+{
+	Expr	   *clause = (Expr *) copyObject(scope);
+
+	if (graft->walk->by_page && scope == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a walk by pages needs a scope"),
+				 errdetail("Rows that are changed move to other pages, where the walk may come again or has been."),
+				 errhint("Give the condition that a row fulfils until it is processed as the \"scope\" of the definition.")));
+	if (graft->walk->predicate == NIL)
+		return;
+	if (clause)
+	{
+		clause = (Expr *) eval_const_expressions(NULL, (Node *) clause);
+		clause = canonicalize_qual(clause, false);
+		if (predicate_implied_by(walk_predicate(graft->walk, nsitem),
+								 make_ands_implicit(clause), false))
+			return;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+			 errmsg("cannot walk along index \"%s\"", get_rel_name(graft->walk->index)),
+			 errdetail(scope ? "It covers only some of the rows, and the scope may ask for others: %s" :
+					   "It covers only some of the rows, and without a scope all are asked for: %s",
+					   pg_get_indexdef_string(graft->walk->index)),
+			 errhint("Repeat the condition of the index in the \"scope\".")));
 }
 
 /* Put the condition of the range in the place of the placeholder. */
@@ -187,11 +247,14 @@ static Node *
 columnref_hook(ParseState *pstate, ColumnRef *cref)
 {
 	Graft	   *graft = (Graft *) pstate->p_ref_hook_state;
+	const char *place = placeholder_name(cref);
 	ParseNamespaceItem *nsitem;
-	Node	   *range;
+	WalkRange	range;
+	Node	   *qual;
+	Node	   *scope = NULL;
 	List	   *quals = NIL;
 
-	if (!is_placeholder(cref))
+	if (place == NULL)
 		return NULL;
 	nsitem = pstate->p_target_nsitem ? pstate->p_target_nsitem :
 		(ParseNamespaceItem *) linitial(pstate->p_namespace);
@@ -203,13 +266,44 @@ columnref_hook(ParseState *pstate, ColumnRef *cref)
 				 errmsg("table %s is not the target of the backfill any more",
 						graft->walk->target_name)));
 
-	range = walk_range_expr(graft->walk, &graft->range, pstate, nsitem);
-	if (range)
-		quals = lappend(quals, range);
+	range = range_of_place(graft, place);
+	qual = walk_range_expr(graft->walk, &range, pstate, nsitem);
+	if (qual)
+		quals = lappend(quals, qual);
 	if (graft->scope)
-		quals = lappend(quals, transform_scope(graft, pstate, nsitem));
+	{
+		scope = transform_scope(graft, pstate, nsitem);
+		quals = lappend(quals, scope);
+	}
+	if (!graft->own)
+		check_scope(graft, scope, nsitem);
 	return quals == NIL ? makeBoolConst(true, false) :
 		(Node *) make_ands_explicit(quals);
+}
+
+/* Whether the node is a column of our own text that is named like a placeholder; then it is one. */
+static bool
+mark_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, ColumnRef))
+	{
+		ColumnRef  *cref = (ColumnRef *) node;
+		int			location = cref->location;
+
+		cref->location = -1;
+		if (placeholder_name(cref) == NULL)
+			cref->location = location;
+	}
+	return raw_expression_tree_walker(node, mark_walker, context);
+}
+
+/* Have what is named like our placeholders in the text of our own be them. */
+void
+graft_mark_places(Node *stmt)
+{
+	(void) mark_walker(stmt, NULL);
 }
 
 /* "$1" is the number in our own queries; a user has no such parameters. */
@@ -311,31 +405,81 @@ graft_parser_setup(ParseState *pstate, void *arg)
 
 /* ---- grafting ---- */
 
+/* Locations in the text of a template mean nothing in that of the statement. */
+static bool
+forget_raw_locations(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	switch (nodeTag(node))
+	{
+		case T_ColumnRef:
+			((ColumnRef *) node)->location = -1;
+			break;
+		case T_RangeVar:
+			((RangeVar *) node)->location = -1;
+			break;
+		case T_CommonTableExpr:
+			((CommonTableExpr *) node)->location = -1;
+			break;
+		case T_WithClause:
+			((WithClause *) node)->location = -1;
+			break;
+		case T_A_Expr:
+			((A_Expr *) node)->location = -1;
+			break;
+		case T_CollateClause:
+			((CollateClause *) node)->location = -1;
+			break;
+		case T_RowExpr:
+			((RowExpr *) node)->location = -1;
+			break;
+		case T_SortBy:
+			((SortBy *) node)->location = -1;
+			break;
+		case T_ResTarget:
+			((ResTarget *) node)->location = -1;
+			break;
+		case T_A_Const:
+			((A_Const *) node)->location = -1;
+			break;
+		case T_BoolExpr:
+			((BoolExpr *) node)->location = -1;
+			break;
+		default:
+			break;
+	}
+	return raw_expression_tree_walker(node, forget_raw_locations, context);
+}
+
 static Node *
 make_placeholder(void)
 {
 	ColumnRef  *cref = makeNode(ColumnRef);
 
-	cref->fields = list_make1(makeString(pstrdup("backfill range")));
+	cref->fields = list_make1(makeString(pstrdup(WALK_PLACE)));
 	cref->location = -1;
 	return (Node *) cref;
 }
 
 /* The WITH clause that defines batch, from a template. */
 static WithClause *
-make_batch_with(Walk *walk)
+make_batch_with(const Graft *graft)
 {
-	char	   *template = psprintf("WITH batch AS NOT MATERIALIZED (SELECT * FROM %s AS batch) SELECT",
-									walk->target_name);
-	List	   *raw = raw_parser(template, RAW_PARSE_DEFAULT);
-	SelectStmt *outer = castNode(SelectStmt, linitial_node(RawStmt, raw)->stmt);
-	CommonTableExpr *cte = linitial_node(CommonTableExpr, outer->withClause->ctes);
-	SelectStmt *inner = castNode(SelectStmt, cte->ctequery);
+	StringInfoData template;
+	SelectStmt *outer;
 
-	inner->whereClause = make_placeholder();
-	linitial_node(RangeVar, inner->fromClause)->location = -1;
-	cte->location = -1;
-	outer->withClause->location = -1;
+	initStringInfo(&template);
+	appendStringInfo(&template, "WITH %s AS NOT MATERIALIZED (", BATCH);
+	if (graft->walk->distinct)
+		loose_append_batch(&template, graft->walk, &graft->range);
+	else
+		appendStringInfo(&template, "SELECT * FROM %s AS batch WHERE \"%s\"",
+						 graft->walk->target_name, WALK_PLACE);
+	appendStringInfoString(&template, ") SELECT");
+	outer = castNode(SelectStmt,
+					 linitial_node(RawStmt, raw_parser(template.data, RAW_PARSE_DEFAULT))->stmt);
+	forget_raw_locations((Node *) outer, NULL);
 	return outer->withClause;
 }
 
@@ -379,6 +523,15 @@ refuse_statement(const char *message, const char *hint, int location)
 			 location >= 0 ? errposition(location + 1) : 0));
 }
 
+/* Values are no rows that could be changed. */
+static void
+refuse_to_change_values(const Walk *walk, int location)
+{
+	if (walk->distinct)
+		refuse_statement("cannot change \"batch\", which is one row for each value of the key",
+						 "Name the table itself, and join it with \"batch\".", location);
+}
+
 /* State of the walk over a raw tree. */
 typedef struct GraftContext
 {
@@ -407,6 +560,7 @@ graft_walker(Node *node, GraftContext *context)
 
 		if (update->whereClause && IsA(update->whereClause, CurrentOfExpr))
 			refuse_statement("WHERE CURRENT OF cannot be used with \"batch\"", NULL, -1);
+		refuse_to_change_values(context->walk, text_location(context->text, update->relation->location));
 		update->relation = make_target(context->walk, update->relation);
 		update->whereClause = add_condition(update->whereClause);
 		context->found = true;
@@ -417,6 +571,7 @@ graft_walker(Node *node, GraftContext *context)
 
 		if (delete->whereClause && IsA(delete->whereClause, CurrentOfExpr))
 			refuse_statement("WHERE CURRENT OF cannot be used with \"batch\"", NULL, -1);
+		refuse_to_change_values(context->walk, text_location(context->text, delete->relation->location));
 		delete->relation = make_target(context->walk, delete->relation);
 		delete->whereClause = add_condition(delete->whereClause);
 		context->found = true;
@@ -485,9 +640,9 @@ check_with_names(WithClause *with, const char *text)
  * or deleted from; whether it is read shows only after the analysis.
  */
 bool
-graft_into(RawStmt *raw, Walk *walk, const char *text)
+graft_into(RawStmt *raw, const Graft *graft, const char *text)
 {
-	GraftContext context = {walk, text, false, false};
+	GraftContext context = {graft->walk, text, false, false};
 	WithClause **with = with_clause_of(raw->stmt);
 	WithClause *ours;
 
@@ -508,7 +663,7 @@ graft_into(RawStmt *raw, Walk *walk, const char *text)
 	if (!context.read)
 		return context.found;
 
-	ours = make_batch_with(walk);
+	ours = make_batch_with(graft);
 	if (*with == NULL)
 		*with = ours;
 	else

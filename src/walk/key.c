@@ -9,7 +9,9 @@
  * pinned.  An input or output function is the type's own, and runs with the rights
  * of the session's user, the owner of the run.
  *
- * A walk over no rows has ends without columns.
+ * A walk over no rows has ends without columns.  Where rows with a null in the key come behind
+ * the last value, a null is behind its columns; if there are but such rows, the
+ * columns are null, too.
  *
  *-------------------------------------------------------------------------
  */
@@ -91,7 +93,9 @@ key_to_text(Walk *walk, const Datum *key)
 	return construct_array(texts, walk->nkeys, TEXTOID, -1, false, TYPALIGN_INT);
 }
 
-/* The other way round. */
+/*
+ * The other way round.  What is missing because there are but nulls is 0.
+ */
 void
 key_from_text(Walk *walk, ArrayType *array, Datum *key)
 {
@@ -101,6 +105,8 @@ key_from_text(Walk *walk, ArrayType *array, Datum *key)
 	int			nest;
 
 	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &n);
+	if (n > 0 && nulls[n - 1])
+		n--;
 	if (n != walk->nkeys)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -108,10 +114,59 @@ key_from_text(Walk *walk, ArrayType *array, Datum *key)
 						walk->target_name)));
 	nest = pin_walk(walk);
 	for (int i = 0; i < n; i++)
-		key[i] = InputFunctionCall(&walk->columns[i].input,
-								   TextDatumGetCString(elements[i]),
-								   walk->columns[i].ioparam, -1);
+		key[i] = nulls[i] ? (Datum) 0 :
+			InputFunctionCall(&walk->columns[i].input, TextDatumGetCString(elements[i]),
+							  walk->columns[i].ioparam, -1);
 	unpin_walk(walk, nest);
+}
+
+/* The end of a walk behind whose last value, if there is one, come the rows with a null in the key. */
+ArrayType *
+key_with_nulls(Walk *walk, ArrayType *key)
+{
+	Datum		texts[INDEX_MAX_KEYS + 1] = {0};
+	bool		is_null[INDEX_MAX_KEYS + 1];
+	Datum	   *elements;
+	int			n = 0;
+	int			lbound = 1;
+	int			dim = walk->nkeys + 1;
+
+	memset(is_null, true, sizeof(is_null));
+	if (key)
+		deconstruct_array(key, TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL, &n);
+	for (int i = 0; i < n; i++)
+	{
+		texts[i] = elements[i];
+		is_null[i] = false;
+	}
+	return construct_md_array(texts, is_null, 1, &dim, &lbound, TEXTOID, -1, false, TYPALIGN_INT);
+}
+
+/*
+ * The last value of a walk that ends so: itself if no nulls come behind it, NULL if there is no
+ * value.
+ */
+ArrayType *
+key_without_nulls(ArrayType *key)
+{
+	Datum	   *elements;
+	bool	   *nulls;
+	int			n;
+
+	if (!ARR_HASNULL(key))
+		return key;
+	deconstruct_array(key, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &n);
+	return nulls[0] ? NULL :
+		construct_array(elements, n - 1, TEXTOID, -1, false, TYPALIGN_INT);
+}
+
+/* The shape of the range that ends so. */
+RangeShape
+key_range_shape(bool start_inclusive, ArrayType *end_key)
+{
+	if (ARR_HASNULL(end_key))
+		return RANGE_NULLS;
+	return start_inclusive ? RANGE_FROM : RANGE_AFTER;
 }
 
 /* Raise the error at hand again, with the setting's name if it is about the value. */
@@ -204,5 +259,7 @@ key_text(ArrayType *key)
 char *
 key_range_text(ArrayType *start, bool start_inclusive, ArrayType *end)
 {
+	if (ARR_HASNULL(end))
+		return pstrdup("[null]");
 	return psprintf("%c%s .. %s]", start_inclusive ? '[' : '(', key_text(start), key_text(end));
 }

@@ -15,6 +15,9 @@
 
 extern ArrayType *key_to_text(Walk *walk, const Datum *key);
 extern void key_from_text(Walk *walk, ArrayType *array, Datum *key);
+extern ArrayType *key_with_nulls(Walk *walk, ArrayType *key);
+extern ArrayType *key_without_nulls(ArrayType *key);
+extern RangeShape key_range_shape(bool start_inclusive, ArrayType *end_key);
 extern int	key_read_bound(Walk *walk, const char *name, List *texts, Datum *key);
 extern void key_check_bounds(Walk *walk, List *from, List *to);
 extern bool key_is_last(ArrayType *key, ArrayType *last);

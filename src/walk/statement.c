@@ -131,7 +131,7 @@ prepare_sources(const char *text, Graft *graft)
 		RawStmt    *raw = lfirst_node(RawStmt, lc);
 		List	   *queries;
 
-		if (graft_into(raw, graft->walk, text))
+		if (graft_into(raw, graft, text))
 			mentioned = true;
 		sources = lappend(sources, make_source(raw, text, graft, &queries));
 		if (graft_is_read(queries))
@@ -150,15 +150,15 @@ prepare_sources(const char *text, Graft *graft)
 
 /*
  * Prepare the user's text, one statement or several, for batches whose range
- * includes its start or not.  Names are resolved under the current
+ * has that shape.  Names are resolved under the current
  * search_path, with the current user's rights.  The result lives in the
  * current memory context.  Errors point into the text or into the scope.
  */
 Statement *
 statement_prepare(const char *text, Walk *walk, const char *scope,
-				  const Parameters *parameters, bool start_inclusive)
+				  const Parameters *parameters, RangeShape shape)
 {
-	WalkRange	range = {walk->nkeys, start_inclusive, walk->nkeys};
+	WalkRange	range = walk_range(walk, shape);
 	Statement  *statement = palloc0(sizeof(Statement));
 	PositionText context = {"statement", text};
 	ErrorContextCallback callback;
@@ -182,7 +182,7 @@ statement_prepare(const char *text, Walk *walk, const char *scope,
 }
 
 /*
- * Prepare one of our own queries, with STATEMENT_RANGE in its text where the
+ * Prepare one of our own queries, with STATEMENT_RANGE, or a rest of it, in its text where the
  * condition of the range, and of the scope if given, belongs.
  */
 Statement *
@@ -191,10 +191,9 @@ statement_prepare_own(const char *text, Walk *walk, const WalkRange *range,
 {
 	Statement  *statement = palloc0(sizeof(Statement));
 	List	   *raws = raw_parser(text, RAW_PARSE_DEFAULT);
-	SelectStmt *select = castNode(SelectStmt, linitial_node(RawStmt, raws)->stmt);
 	List	   *queries;
 
-	castNode(ColumnRef, select->whereClause)->location = -1;
+	graft_mark_places(linitial_node(RawStmt, raws)->stmt);
 	statement->text = pstrdup(text);
 	statement->graft = graft_make(walk, range, scope, parameters, true);
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -261,6 +260,8 @@ enter_own_planning(void)
 		{"enable_sort", "off"},
 		{"enable_indexscan", "on"},
 		{"enable_indexonlyscan", "on"},
+		{"enable_tidscan", "on"},
+		{"max_parallel_workers_per_gather", "0"},
 		{"plan_cache_mode", "auto"},
 		{"jit", "off"}
 	};

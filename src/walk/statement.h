@@ -17,7 +17,7 @@
 #include "walk/walk.h"
 
 /* Where one of our own queries wants the condition of the range. */
-#define STATEMENT_RANGE		"\"backfill range\""
+#define STATEMENT_RANGE		"\"" WALK_PLACE "\""
 
 typedef struct Statement Statement;
 
@@ -37,7 +37,7 @@ typedef void (*StatementPlan) (PlannedStmt *plan, const char *text,
 							   ParamListInfo params, void *arg);
 
 extern Statement *statement_prepare(const char *text, Walk *walk, const char *scope,
-									const Parameters *parameters, bool start_inclusive);
+									const Parameters *parameters, RangeShape shape);
 extern Statement *statement_prepare_own(const char *text, Walk *walk,
 										const WalkRange *range, const char *scope,
 										const Parameters *parameters);

@@ -3,9 +3,14 @@
  * walk.c
  *	  The key of a walk, and ranges of it as conditions.
  *
- * A walk follows one unique, not-null btree index of the target from one end
+ * A walk follows one btree index of the target, or the first columns of it, from one end
  * to the other, in ranges (start, end].  Start and end are in the direction of
- * the walk, so that nobody else has to ask which it is.
+ * the walk, so that nobody else has to ask which it is.  Rows that share a key are in one
+ * range.  Rows with a null in the key are a last range of their own.
+ *
+ * A walk by pages follows the places of the rows in the table, as if there were an index
+ * on ctid.  Rows that are changed move, so it is for those only who come again until nothing
+ * is left.
  *
  * Comparisons are built from the index's own operators, operator families and
  * collations, never looked up by name: they always match the index, and no
@@ -23,6 +28,7 @@
 #include "access/nbtree.h"
 #include "access/relation.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "catalog/catalog.h"
 #include "catalog/dependency.h"
 #include "catalog/index.h"
@@ -30,11 +36,13 @@
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
+#include "commands/defrem.h"
 #include "commands/extension.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/parse_coerce.h"
 #include "parser/parse_relation.h"
+#include "rewrite/rewriteManip.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/guc.h"
@@ -45,6 +53,8 @@
 #include "utils/syscache.h"
 
 #include "base/compat.h"
+#include "settings/setting.h"
+#include "walk/keyindex.h"
 #include "walk/walk.h"
 
 compat_noreturn static void
@@ -86,108 +96,12 @@ check_target(Relation rel)
 		refuse_target(rel, "It is a table of the extension backfill.", NULL);
 }
 
-/* The index of the target with that name; raises an error if there is none. */
-static Oid
-find_named_index(Relation rel, const char *key)
-{
-	Oid			result = InvalidOid;
-	List	   *indexes = RelationGetIndexList(rel);
-	ListCell   *lc;
-
-	foreach(lc, indexes)
-	{
-		char	   *name = get_rel_name(lfirst_oid(lc));
-
-		if (name && strcmp(name, key) == 0)
-			result = lfirst_oid(lc);
-	}
-	if (!OidIsValid(result))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("index \"%s\" of table \"%s\" does not exist",
-						key, RelationGetRelationName(rel)),
-				 errhint("The key is the name of a unique index of the table, without a schema.")));
-	return result;
-}
-
 /*
- * The primary key's index; raises an error that names what could serve.  One
- * whose check is deferred orders the rows just as well.
- */
-static Oid
-find_primary_key(Relation rel)
-{
-	List	   *indexes = RelationGetIndexList(rel);
-	Oid			result = InvalidOid;
-	ListCell   *lc;
-
-	foreach(lc, indexes)
-	{
-		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
-
-		if (index->rd_index->indisprimary)
-			result = lfirst_oid(lc);
-		index_close(index, NoLock);
-	}
-	if (!OidIsValid(result))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" has no primary key", RelationGetRelationName(rel)),
-				 indexes != NIL ?
-				 errhint("Name a unique index on columns that are NOT NULL in \"key\".") :
-				 errhint("Create a unique index on columns that are NOT NULL and name it in \"key\".")));
-	return result;
-}
-
-compat_noreturn static void
-refuse_index(Relation index, const char *what)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-			 errmsg("cannot walk along index \"%s\"", RelationGetRelationName(index)),
-			 errdetail_internal("%s", what),
-			 errhint("Name a valid unique btree index on columns that are NOT NULL in \"key\".")));
-}
-
-/* Raises an error unless the index orders every row of the target. */
-static void
-check_index(Relation rel, Relation index)
-{
-	Form_pg_index form = index->rd_index;
-	bool		descending = false;
-
-	if (index->rd_rel->relam != BTREE_AM_OID)
-		refuse_index(index, "It is not a btree index.");
-	if (!form->indisunique)
-		refuse_index(index, "It is not unique.");
-	if (!form->indisvalid || !form->indisready || !form->indislive)
-		refuse_index(index, "It is not valid.");
-	if (RelationGetIndexPredicate(index) != NIL)
-		refuse_index(index, "It covers only some of the rows.");
-	for (int i = 0; i < form->indnkeyatts; i++)
-	{
-		AttrNumber	attno = form->indkey.values[i];
-		bool		column_descending = (index->rd_indoption[i] & INDOPTION_DESC) != 0;
-
-		if (attno <= 0)
-			refuse_index(index, "It is on an expression.");
-		if (!TupleDescAttr(RelationGetDescr(rel), attno - 1)->attnotnull)
-			refuse_index(index, psprintf("Its column \"%s\" may be null.",
-										 NameStr(TupleDescAttr(RelationGetDescr(rel),
-															   attno - 1)->attname)));
-		if (i == 0)
-			descending = column_descending;
-		else if (descending != column_descending)
-			refuse_index(index, "Some of its columns are ascending and others descending.");
-	}
-}
-
-/*
- * Raises an error unless the key orders the rows of the inheritance children,
- * too.  Partitions are what their parent is; children may differ from it.
+ * Raises an error if a child is not here.  Partitions are what their parent is;
+ * a column may be null in children, though it is not in the parent.
  */
 static void
-check_children(Walk *walk, Relation rel, Relation index)
+check_children(Walk *walk, Relation rel)
 {
 	ListCell   *lc;
 
@@ -203,9 +117,7 @@ check_children(Walk *walk, Relation rel, Relation index)
 			AttrNumber	attno = get_attnum(RelationGetRelid(child), walk->columns[i].name);
 
 			if (!TupleDescAttr(RelationGetDescr(child), attno - 1)->attnotnull)
-				refuse_index(index, psprintf("Its column \"%s\" may be null in the child \"%s\".",
-											 walk->columns[i].name,
-											 RelationGetRelationName(child)));
+				walk->columns[i].nullable = true;
 		}
 		table_close(child, NoLock);
 	}
@@ -229,34 +141,19 @@ text_is_fixed(Oid type)
 		case VARCHAROID:
 		case BPCHAROID:
 		case UUIDOID:
+		case TIDOID:
 			return true;
 		default:
 			return false;
 	}
 }
 
+/* What the types of a column lead to. */
 static void
-open_column(Walk *walk, WalkColumn *column, Relation rel, Relation index, int i)
+open_type(Walk *walk, WalkColumn *column)
 {
-	Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel),
-										  index->rd_index->indkey.values[i] - 1);
-	int16		option = index->rd_indoption[i];
 	Oid			func;
 	bool		varlena;
-
-	column->name = pstrdup(NameStr(att->attname));
-	column->attno = att->attnum;
-	column->type = att->atttypid;
-	column->column_collation = att->attcollation;
-	column->collation = index->rd_indcollation[i];
-	column->opfamily = index->rd_opfamily[i];
-	column->opcintype = index->rd_opcintype[i];
-	column->argtype = IsPolymorphicType(column->opcintype) || column->opcintype == RECORDOID ?
-		getBaseType(att->atttypid) : column->opcintype;
-
-	/* an ascending scan runs backward over a descending index */
-	column->nulls_first = ((option & INDOPTION_NULLS_FIRST) != 0) !=
-		((option & INDOPTION_DESC) != 0);
 
 	getTypeOutputInfo(column->argtype, &func, &varlena);
 	fmgr_info(func, &column->output);
@@ -267,18 +164,100 @@ open_column(Walk *walk, WalkColumn *column, Relation rel, Relation index, int i)
 		walk->pin = true;
 }
 
+static void
+open_column(Walk *walk, WalkColumn *column, Relation rel, Relation index, int i)
+{
+	Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel),
+										  index->rd_index->indkey.values[i] - 1);
+	int16		option = index->rd_indoption[i];
+
+	column->name = pstrdup(NameStr(att->attname));
+	column->attno = att->attnum;
+	column->type = att->atttypid;
+	column->column_collation = att->attcollation;
+	column->collation = index->rd_indcollation[i];
+	column->opfamily = index->rd_opfamily[i];
+	column->opcintype = index->rd_opcintype[i];
+	column->argtype = IsPolymorphicType(column->opcintype) || column->opcintype == RECORDOID ?
+		getBaseType(att->atttypid) : column->opcintype;
+	column->nullable = !att->attnotnull;
+
+	/* an ascending scan runs backward over a descending index */
+	column->nulls_first = ((option & INDOPTION_NULLS_FIRST) != 0) !=
+		((option & INDOPTION_DESC) != 0);
+	open_type(walk, column);
+}
+
+/* ---- a walk ---- */
+
+/* Along an index. */
+static void
+open_index(Walk *walk, Relation rel, Oid index_oid, const RunSettings *settings)
+{
+	Relation	index = index_open(index_oid, AccessShareLock);
+	Form_pg_index form = index->rd_index;
+
+	walk->index = index_oid;
+	walk->nkeys = keyindex_columns(rel, index, settings->group_by);
+	for (int i = 0; i < walk->nkeys; i++)
+		open_column(walk, &walk->columns[i], rel, index, i);
+	walk->predicate = copyObject(RelationGetIndexPredicate(index));
+	walk->distinct = settings->distinct != 0;
+	walk->may_repeat = !form->indisunique || walk->nkeys < form->indnkeyatts;
+	if (rel->rd_rel->relkind == RELKIND_RELATION && walk->has_children)
+	{
+		walk->may_repeat = true;
+		check_children(walk, rel);
+	}
+	for (int i = 0; i < walk->nkeys; i++)
+		walk->has_nulls = walk->has_nulls || walk->columns[i].nullable;
+	if (walk->distinct)
+		walk->may_repeat = false;
+	index_close(index, NoLock);
+}
+
+/* Along the places of the rows. */
+static void
+open_pages(Walk *walk, Relation rel, const RunSettings *settings)
+{
+	WalkColumn *column = &walk->columns[0];
+	Oid			opclass = GetDefaultOpClass(TIDOID, BTREE_AM_OID);
+
+	if (rel->rd_rel->relkind != RELKIND_RELATION || walk->has_children)
+		refuse_target(rel, "It has partitions or children, whose pages have no common order.",
+					  "Name an index in \"key\", or backfill each of them.");
+	if (rel->rd_tableam->scan_set_tidrange == NULL)
+		refuse_target(rel, "Its access method cannot read ranges of pages.",
+					  "Name an index in \"key\".");
+	if (walk->descending || settings->group_by != NIL || settings->distinct)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("backfill setting \"%s\" needs an index",
+						walk->descending ? "direction" : settings->distinct ? "distinct" : "group_by"),
+				 errdetail("The pages of a table are walked in their own order."),
+				 errhint("Name an index in \"key\".")));
+	walk->by_page = true;
+	walk->nkeys = 1;
+	column->name = pstrdup(KEY_OF_PAGES);
+	column->attno = SelfItemPointerAttributeNumber;
+	column->type = column->argtype = TIDOID;
+	column->opfamily = get_opclass_family(opclass);
+	column->opcintype = get_opclass_input_type(opclass);
+	open_type(walk, column);
+}
+
 /*
- * The walk of the target along its primary key or the index named.  Raises an
+ * The walk of the target along its primary key, the index named, or its pages.  Raises an
  * error that says why when there is no such walk.  Allocated in the current
  * memory context; the target stays locked (ACCESS SHARE) until the end of the
  * transaction.
  */
 Walk *
-walk_open(Oid target, const char *key, bool descending)
+walk_open(Oid target, const char *key, const RunSettings *settings)
 {
 	Walk	   *walk = palloc0(sizeof(Walk));
 	Relation	rel;
-	Relation	index;
+	Oid			index;
 
 	rel = try_relation_open(target, AccessShareLock);
 	if (rel == NULL)
@@ -287,25 +266,19 @@ walk_open(Oid target, const char *key, bool descending)
 				 errmsg("the target table of the backfill was dropped"),
 				 errdetail("There is no relation with OID %u.", target)));
 	check_target(rel);
-	index = index_open(key ? find_named_index(rel, key) : find_primary_key(rel),
-					   AccessShareLock);
-	check_index(rel, index);
-
 	walk->target = target;
-	walk->index = RelationGetRelid(index);
 	walk->target_name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
 												   RelationGetRelationName(rel));
 	walk->has_children = rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ||
 		has_subclass(target);
-	walk->descending = descending;
-	walk->nkeys = index->rd_index->indnkeyatts;
-	for (int i = 0; i < walk->nkeys; i++)
-		open_column(walk, &walk->columns[i], rel, index, i);
-	walk->may_repeat = rel->rd_rel->relkind == RELKIND_RELATION && walk->has_children;
-	if (walk->may_repeat)
-		check_children(walk, rel, index);
-
-	index_close(index, NoLock);
+	walk->descending = settings->direction == WALK_DESCENDING;
+	index = keyindex_find(rel, key);
+	if (OidIsValid(index))
+		open_index(walk, rel, index, settings);
+	else if (strcmp(key, KEY_OF_PAGES) == 0)
+		open_pages(walk, rel, settings);
+	else
+		keyindex_refuse_name(rel, key);
 	relation_close(rel, NoLock);
 	return walk;
 }
@@ -376,7 +349,7 @@ walk_check_key_types(Walk *walk, ArrayType *types)
 void
 walk_check_index(Walk *walk)
 {
-	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(walk->index)))
+	if (!walk->by_page && !SearchSysCacheExists1(RELOID, ObjectIdGetDatum(walk->index)))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the index of the walk of table %s was dropped",
@@ -509,9 +482,36 @@ append_end(List *quals, Walk *walk, int n, int first_param, bool below, bool inc
 	return quals;
 }
 
+static Node *
+or_of(List *quals)
+{
+	return list_length(quals) == 1 ? linitial(quals) : (Node *) makeBoolExpr(OR_EXPR, quals, -1);
+}
+
+/* Append, for each column that may be null, that it is or is not. */
+static List *
+append_null_tests(List *quals, Walk *walk, NullTestType type, ParseState *pstate,
+				  ParseNamespaceItem *nsitem)
+{
+	for (int i = 0; i < walk->nkeys; i++)
+	{
+		NullTest   *test = makeNode(NullTest);
+
+		if (!walk->columns[i].nullable)
+			continue;
+		test->arg = (Expr *) column_var(walk, i, pstate, nsitem);
+		test->nulltesttype = type;
+		test->argisrow = false;
+		test->location = -1;
+		quals = lappend(quals, test);
+	}
+	return quals;
+}
+
 /*
  * The condition that a row lies in the range, analysed, with the columns of
- * nsitem.  NULL when the range is bounded at neither end.
+ * nsitem.  NULL when all rows do.  The rows that an index leaves out lie in no range of a walk
+ * along it.
  */
 Node *
 walk_range_expr(Walk *walk, const WalkRange *range,
@@ -520,15 +520,56 @@ walk_range_expr(Walk *walk, const WalkRange *range,
 	List	   *quals = NIL;
 	bool		down = walk->descending;
 
-	if (range->nstart > 0)
-		quals = append_end(quals, walk, range->nstart, 1, down, range->start_inclusive,
-						   pstate, nsitem);
-	if (range->nend > 0)
-		quals = append_end(quals, walk, range->nend, walk->nkeys + 1, !down, true,
-						   pstate, nsitem);
+	if (range->everything)
+		return NULL;
+	if (range->nulls)
+	{
+		List	   *tests = append_null_tests(NIL, walk, IS_NULL, pstate, nsitem);
+
+		/* none, if the columns cannot be null any more */
+		quals = lappend(quals, tests == NIL ? (Node *) makeBoolConst(false, false) :
+						or_of(tests));
+	}
+	else
+	{
+		if (range->nstart > 0)
+			quals = append_end(quals, walk, range->nstart, 1, down, range->start_inclusive,
+							   pstate, nsitem);
+		if (range->nend > 0)
+			quals = append_end(quals, walk, range->nend, walk->nkeys + 1, !down, true,
+							   pstate, nsitem);
+
+		/* the comparison of a single column says so */
+		if (walk->nkeys > 1 || quals == NIL)
+			quals = append_null_tests(quals, walk, IS_NOT_NULL, pstate, nsitem);
+	}
+	if (walk->predicate != NIL)
+		quals = list_concat(quals, walk_predicate(walk, nsitem));
 	if (quals == NIL)
 		return NULL;
 	return (Node *) make_ands_explicit(quals);
+}
+
+/* The condition of the walk's index, about the columns of nsitem, as a list of clauses. */
+List *
+walk_predicate(Walk *walk, ParseNamespaceItem *nsitem)
+{
+	List	   *predicate = copyObject(walk->predicate);
+
+	ChangeVarNodes((Node *) predicate, 1, nsitem->p_rtindex, 0);
+	return predicate;
+}
+
+/* The shape of the ranges that include their start, or do not, or are those of the nulls. */
+WalkRange
+walk_range(const Walk *walk, RangeShape shape)
+{
+	return (WalkRange) {
+		.nstart = walk->nkeys,
+		.start_inclusive = shape == RANGE_FROM,
+		.nend = walk->nkeys,
+		.nulls = shape == RANGE_NULLS
+	};
 }
 
 /* ---- parameters and keys ---- */
@@ -553,14 +594,18 @@ walk_make_params(Walk *walk, int others)
 	return params;
 }
 
-/* The first n columns of the key into the parameters from first, 0-based. */
+/*
+ * The first n columns of the key into the parameters from first, 0-based.  What is missing of
+ * a key without values is null.
+ */
 void
 walk_set_columns(Walk *walk, ParamListInfo params, int first, const Datum *key, int n)
 {
 	for (int i = 0; i < n; i++)
 	{
 		params->params[first + i].value = key[i];
-		params->params[first + i].isnull = false;
+		params->params[first + i].isnull = !walk->columns[i].typbyval &&
+			DatumGetPointer(key[i]) == NULL;
 	}
 }
 

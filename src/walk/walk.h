@@ -12,6 +12,16 @@
 #include "parser/parse_node.h"
 #include "utils/array.h"
 
+#include "settings/setting.h"
+
+/*
+ * What stands in a query where the condition of the range belongs; or of what is left of it
+ * behind a value at hand, in the direction of the walk or against it.
+ */
+#define WALK_PLACE		"backfill range"
+#define WALK_REST		"backfill rest"
+#define WALK_REST_BACK	"backfill rest back"
+
 /* One column of the key. */
 typedef struct WalkColumn
 {
@@ -23,6 +33,7 @@ typedef struct WalkColumn
 	Oid			column_collation;
 	Oid			opfamily;
 	Oid			opcintype;
+	bool		nullable;
 	bool		nulls_first;	/* in an ascending scan of the index */
 	FmgrInfo	output;
 	FmgrInfo	input;
@@ -31,14 +42,18 @@ typedef struct WalkColumn
 	bool		typbyval;
 } WalkColumn;
 
-/* A table and the unique index along which it is walked. */
+/* A table and the index along which it is walked. */
 typedef struct Walk
 {
 	Oid			target;
-	Oid			index;
+	Oid			index;			/* InvalidOid for a walk by pages */
 	char	   *target_name;	/* qualified and quoted */
+	List	   *predicate;		/* of the rows in the index, about the relation 1; or NIL */
 	bool		has_children;	/* partitions or inheritance children */
-	bool		may_repeat;		/* children may have the same key again */
+	bool		may_repeat;		/* several rows may have the same key */
+	bool		has_nulls;		/* columns of the key may be null */
+	bool		distinct;		/* batch is one row for each value */
+	bool		by_page;
 	bool		descending;
 	bool		pin;			/* key texts depend on parameters */
 	int			nkeys;
@@ -55,9 +70,21 @@ typedef struct WalkRange
 	int			nstart;			/* leading key columns compared, 0 for no start */
 	bool		start_inclusive;
 	int			nend;			/* likewise; the end is always inclusive */
+	bool		nulls;			/* the rows with a null in the key instead */
+	bool		everything;		/* all rows of the table instead */
 } WalkRange;
 
-extern Walk *walk_open(Oid target, const char *key, bool descending);
+/* The shapes that the ranges of batches have. */
+typedef enum RangeShape
+{
+	RANGE_AFTER,				/* without its start */
+	RANGE_FROM,					/* with it */
+	RANGE_NULLS					/* the rows with a null in the key */
+} RangeShape;
+
+#define RANGE_SHAPES	3
+
+extern Walk *walk_open(Oid target, const char *key, const RunSettings *settings);
 extern ArrayType *walk_key_types(Walk *walk);
 extern void walk_check_key_types(Walk *walk, ArrayType *types);
 extern void walk_check_index(Walk *walk);
@@ -65,6 +92,8 @@ extern Param *walk_param(int number, Oid type, int32 typmod);
 extern Node *walk_number_param(Walk *walk);
 extern Node *walk_range_expr(Walk *walk, const WalkRange *range, ParseState *pstate,
 							 ParseNamespaceItem *nsitem);
+extern List *walk_predicate(Walk *walk, ParseNamespaceItem *nsitem);
+extern WalkRange walk_range(const Walk *walk, RangeShape shape);
 extern ParamListInfo walk_make_params(Walk *walk, int others);
 extern void walk_set_columns(Walk *walk, ParamListInfo params, int first,
 							 const Datum *key, int n);

@@ -1,0 +1,94 @@
+/*-------------------------------------------------------------------------
+ *
+ * order.c
+ *	  The key and its order, in the text of our own queries.
+ *
+ * Operators are named with their schema, so that the search_path has no say in which they
+ * are.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/nbtree.h"
+#include "catalog/pg_operator.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/ruleutils.h"
+#include "utils/syscache.h"
+
+#include "walk/order.h"
+
+/* Append the columns of the key, comma-separated, as "relation.name". */
+void
+order_append_keys(StringInfo buf, Walk *walk, const char *relation)
+{
+	for (int i = 0; i < walk->nkeys; i++)
+		appendStringInfo(buf, "%s%s.%s", i > 0 ? ", " : "", relation,
+						 quote_identifier(walk->columns[i].name));
+}
+
+/* The operator that stands for "comes before", or behind, in an ascending order. */
+static char *
+operator_name(const WalkColumn *column, bool descending)
+{
+	Oid			opno = get_opfamily_member(column->opfamily, column->opcintype,
+										   column->opcintype,
+										   descending ? BTGreaterStrategyNumber :
+										   BTLessStrategyNumber);
+	HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(opno));
+	Form_pg_operator op;
+	char	   *name;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for operator %u", opno);
+	op = (Form_pg_operator) GETSTRUCT(tuple);
+	name = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(op->oprnamespace)),
+					NameStr(op->oprname));
+	ReleaseSysCache(tuple);
+	return name;
+}
+
+/* Append a column, under the collation of the index. */
+static void
+append_column(StringInfo buf, const WalkColumn *column, const char *relation)
+{
+	appendStringInfo(buf, "%s.%s", relation, quote_identifier(column->name));
+	if (OidIsValid(column->collation) && column->collation != column->column_collation)
+		appendStringInfo(buf, " COLLATE %s", generate_collation_name(column->collation));
+}
+
+/*
+ * Append an ORDER BY along the index, ascending or descending.  A scan of a range of pages
+ * has its own order, and none can be asked for.
+ */
+void
+order_append(StringInfo buf, Walk *walk, const char *relation, bool descending)
+{
+	for (int i = 0; i < walk->nkeys && !walk->by_page; i++)
+	{
+		WalkColumn *column = &walk->columns[i];
+
+		appendStringInfoString(buf, i > 0 ? ", " : " ORDER BY ");
+		append_column(buf, column, relation);
+		appendStringInfo(buf, " USING %s NULLS %s", operator_name(column, descending),
+						 column->nulls_first != descending ? "FIRST" : "LAST");
+	}
+}
+
+/* Append the condition that the key of the relation comes after that of the other in this order. */
+void
+order_append_beyond(StringInfo buf, Walk *walk, const char *relation, const char *other,
+					bool descending)
+{
+	appendStringInfoString(buf, "ROW(");
+	for (int i = 0; i < walk->nkeys; i++)
+	{
+		appendStringInfoString(buf, i > 0 ? ", " : "");
+		append_column(buf, &walk->columns[i], relation);
+	}
+	appendStringInfo(buf, ") %s ROW(", operator_name(&walk->columns[0], !descending));
+	order_append_keys(buf, walk, other);
+	appendStringInfoChar(buf, ')');
+}
