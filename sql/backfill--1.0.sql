@@ -86,7 +86,6 @@ CREATE TABLE backfill.run (
 	pass		integer NOT NULL DEFAULT 1,
 	pass_after	bigint NOT NULL DEFAULT 0,
 	pass_rows	bigint NOT NULL DEFAULT 0,
-	pass_errors	bigint NOT NULL DEFAULT 0,
 	rollup_number bigint NOT NULL DEFAULT 0,
 	rows_scanned bigint NOT NULL DEFAULT 0,
 	rows_affected bigint NOT NULL DEFAULT 0,
@@ -155,7 +154,6 @@ COMMENT ON COLUMN backfill.run.rows_total IS 'rows in the walk: the planner''s e
 COMMENT ON COLUMN backfill.run.pass IS 'how often the walk has begun: a walk by pages comes again until nothing is left in scope';
 COMMENT ON COLUMN backfill.run.pass_after IS 'batches up to this number belong to earlier passes';
 COMMENT ON COLUMN backfill.run.pass_rows IS 'rows_affected when the pass began';
-COMMENT ON COLUMN backfill.run.pass_errors IS 'rows skipped because of errors when the pass began';
 COMMENT ON COLUMN backfill.run.rollup_number IS 'batches up to this number have ended and are added up in this row';
 COMMENT ON COLUMN backfill.run.rows_scanned IS 'rows in the key ranges of the batches added up here';
 COMMENT ON COLUMN backfill.run.rows_affected IS 'rows the statement processed in the batches added up here';
@@ -276,7 +274,7 @@ COMMENT ON COLUMN backfill.error.constraint_name IS 'constraint that the error n
 COMMENT ON COLUMN backfill.error.attempts IS 'how often the row failed and was skipped';
 COMMENT ON COLUMN backfill.error.first_at IS 'when it was skipped first';
 COMMENT ON COLUMN backfill.error.last_at IS 'when it was skipped last';
-COMMENT ON COLUMN backfill.error.resolved_at IS 'when backfill_retry succeeded with it, or null';
+COMMENT ON COLUMN backfill.error.resolved_at IS 'when backfill_retry succeeded with it, or another pass over the pages of the table took it up again, or null';
 
 CREATE TABLE backfill.event (
 	id			bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -408,7 +408,14 @@ divide(Worker *worker, const ErrorData *error, int parts, int64 fitting)
 	return true;				/* whole as it is, the batch is tried again */
 }
 
-/* Leave the row out that the batch in hand is; fails the run at its limit. */
+/* Whether rows of the batch in hand may share their key, or have none. */
+static bool
+is_group(const Worker *worker)
+{
+	return worker->work.walk->may_repeat || ARR_HASNULL(worker->hand.batch->end_key);
+}
+
+/* Leave out the row, or the group of rows, that the batch in hand is; fails the run at its limit. */
 static void
 skip(Worker *worker, ErrorData *error)
 {
@@ -421,8 +428,8 @@ skip(Worker *worker, ErrorData *error)
 	if (divide(worker, error, DIVIDE_PARTS, 0))
 		return;
 
-	/* rows of several children with one key cannot be told apart */
-	if (worker->hand.batch->rows_scanned > 1)
+	/* rows that share a key are left out together */
+	if (worker->hand.batch->rows_scanned > 1 && !is_group(worker))
 		failure_fail_run(worker, error);
 	key = row_key(worker->hand.batch);
 	event = claim_event(worker, "failed", error->message);

@@ -85,8 +85,11 @@ work_prepare(Session *session, Work *work)
 	if (run->key_types)
 		walk_check_key_types(work->walk, run->key_types);
 	work->parameters = parameters_load(run->parameter_types, run->parameters, &facts);
-	for (int shape = 0; shape < (work->walk->has_nulls ? RANGE_SHAPES : RANGE_NULLS); shape++)
+	for (int shape = 0; shape < RANGE_SHAPES; shape++)
 	{
+		if (shape == RANGE_NULLS && !work->walk->has_nulls &&
+			(run->end_key == NULL || !ARR_HASNULL(run->end_key)))
+			continue;
 		work->statements[shape] = statement_prepare(run->statement, work->walk, run->scope,
 													work->parameters, shape);
 		statement_keep(work->statements[shape]);

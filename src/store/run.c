@@ -488,7 +488,7 @@ store_set_ends(StoreSession *session, int64 id, ArrayType *key_names,
 }
 
 static Sql sql_pass = {
-	"SELECT r.pass, p.rows_affected - r.pass_rows, p.errors - r.pass_errors "
+	"SELECT r.pass, p.rows_affected - r.pass_rows, p.errors "
 	"  FROM backfill.run r JOIN backfill.run_progress p ON p.id = r.id WHERE r.id = $1",
 	1, {INT8OID}
 };
@@ -511,15 +511,20 @@ store_pass(StoreSession *session, int64 id, PassInfo *pass)
 }
 
 static Sql sql_begin_pass = {
+	"WITH resolved AS ("
+	"  UPDATE backfill.error SET resolved_at = pg_catalog.clock_timestamp() "
+	"   WHERE run_id = $1 AND resolved_at IS NULL) "
 	"UPDATE backfill.run r SET pass = r.pass + 1, start_key = $2, end_key = $3, "
 	"       rows_total = p.rows_scanned + $4, pass_rows = p.rows_affected, "
-	"       pass_errors = p.errors, "
 	"       pass_after = (SELECT max(b.number) FROM backfill.batch b WHERE b.run_id = $1) "
 	"  FROM backfill.run_progress p WHERE p.id = r.id AND r.id = $1",
 	4, {INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8OID}
 };
 
-/* The walk begins again, between these ends. */
+/*
+ * The walk begins again, between these ends.  What has failed will fail again, or is the row
+ * of another batch now.
+ */
 void
 store_begin_pass(StoreSession *session, int64 id, ArrayType *start_key, ArrayType *end_key,
 				 double rows)

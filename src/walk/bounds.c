@@ -29,6 +29,7 @@
 struct Bounds
 {
 	Statement  *end[2];			/* by start_inclusive: the key at an offset */
+	Statement  *before[2];		/* likewise: the last key before the end; only where keys repeat */
 	Statement  *count[RANGE_SHAPES];	/* the rows of a range */
 };
 
@@ -268,16 +269,26 @@ bounds_is_written(Walk *walk, const char *scope, const Parameters *parameters, D
 
 /* ---- the next range ---- */
 
+/* A range that has so many times the rows that it should have ends in a large group. */
+#define MUCH_LARGER		2
+
 /* Prepare the queries for bounds_next_end.  They live until the process ends. */
 Bounds *
 bounds_prepare(Walk *walk)
 {
-	Bounds	   *bounds = palloc(sizeof(Bounds));
+	Bounds	   *bounds = palloc0(sizeof(Bounds));
+	WalkRange	range;
 
 	for (int inclusive = 0; inclusive < 2; inclusive++)
 	{
 		bounds->end[inclusive] = bounds_prepare_row(walk, inclusive != 0, NULL, NULL);
 		statement_keep(bounds->end[inclusive]);
+		if (!walk->may_repeat)
+			continue;
+		range = walk_range(walk, inclusive ? RANGE_FROM : RANGE_AFTER);
+		range.end_exclusive = true;
+		bounds->before[inclusive] = prepare_key_query(walk, &range, NULL, NULL, !walk->descending);
+		statement_keep(bounds->before[inclusive]);
 	}
 	for (int shape = 0; shape < RANGE_SHAPES; shape++)
 	{
@@ -292,7 +303,11 @@ void
 bounds_drop(Bounds *bounds)
 {
 	for (int inclusive = 0; inclusive < 2; inclusive++)
+	{
 		statement_drop(bounds->end[inclusive]);
+		if (bounds->before[inclusive])
+			statement_drop(bounds->before[inclusive]);
+	}
 	for (int shape = 0; shape < RANGE_SHAPES; shape++)
 		statement_drop(bounds->count[shape]);
 }
@@ -321,7 +336,8 @@ bounds_count(Walk *walk, Bounds *bounds, const Datum *start, RangeShape shape,
 
 /*
  * The range of the next batch: from start to the key of its size-th row, or to
- * the last key of the walk if there are fewer rows.  The bare key is searched,
+ * the last key of the walk if there are fewer rows.  A group of rows with one key is not cut; one
+ * that would make the range much larger than asked for is a range of its own.  The bare key is searched,
  * without the scope, so that the search costs the same everywhere.
  *
  * Reads with the snapshot given.  Puts the end into the current memory context
@@ -334,6 +350,8 @@ bounds_next_end(Walk *walk, Bounds *bounds, const Datum *start, bool start_inclu
 			  Datum *end, bool *at_end)
 {
 	ParamListInfo params = walk_make_params(walk, 0);
+	RangeShape	shape = start_inclusive ? RANGE_FROM : RANGE_AFTER;
+	int64		rows;
 
 	walk_set_start(walk, params, start);
 	walk_set_end(walk, params, last);
@@ -345,8 +363,17 @@ bounds_next_end(Walk *walk, Bounds *bounds, const Datum *start, bool start_inclu
 		return size;
 	for (int i = 0; i < walk->nkeys && *at_end; i++)
 		end[i] = datumCopy(last[i], walk->columns[i].typbyval, walk->columns[i].typlen);
-	return bounds_count(walk, bounds, start, start_inclusive ? RANGE_FROM : RANGE_AFTER, end,
-						snapshot);
+	rows = bounds_count(walk, bounds, start, shape, end, snapshot);
+	if (!walk->may_repeat || rows <= size * MUCH_LARGER)
+		return rows;
+
+	/* a large group comes alone, if others are before it */
+	walk_set_end(walk, params, end);
+	walk_set_number(walk, params, 0);
+	if (!statement_fetch(bounds->before[start_inclusive], params, snapshot, walk->nkeys, end))
+		return rows;
+	*at_end = false;
+	return bounds_count(walk, bounds, start, shape, end, snapshot);
 }
 
 /*

@@ -42,6 +42,7 @@
 #include "optimizer/prep.h"
 #include "parser/analyze.h"
 #include "parser/parse_coerce.h"
+#include "parser/parse_collate.h"
 #include "parser/parse_expr.h"
 #include "parser/parse_node.h"
 #include "parser/parse_relation.h"
@@ -213,7 +214,7 @@ range_of_place(const Graft *graft, const char *place)
  * if there has to be one.
  */
 static void
-check_scope(const Graft *graft, const Node *scope, ParseNamespaceItem *nsitem)
+check_scope(const Graft *graft, ParseState *pstate, const Node *scope, ParseNamespaceItem *nsitem)
 {
 	Expr	   *clause = (Expr *) copyObject(scope);
 
@@ -227,6 +228,8 @@ check_scope(const Graft *graft, const Node *scope, ParseNamespaceItem *nsitem)
 		return;
 	if (clause)
 	{
+		/* the parser has not come to that yet */
+		assign_expr_collations(pstate, (Node *) clause);
 		clause = (Expr *) eval_const_expressions(NULL, (Node *) clause);
 		clause = canonicalize_qual(clause, false);
 		if (predicate_implied_by(walk_predicate(graft->walk, nsitem),
@@ -276,7 +279,7 @@ columnref_hook(ParseState *pstate, ColumnRef *cref)
 		quals = lappend(quals, scope);
 	}
 	if (!graft->own)
-		check_scope(graft, scope, nsitem);
+		check_scope(graft, pstate, scope, nsitem);
 	return quals == NIL ? makeBoolConst(true, false) :
 		(Node *) make_ands_explicit(quals);
 }

@@ -536,7 +536,8 @@ walk_range_expr(Walk *walk, const WalkRange *range,
 			quals = append_end(quals, walk, range->nstart, 1, down, range->start_inclusive,
 							   pstate, nsitem);
 		if (range->nend > 0)
-			quals = append_end(quals, walk, range->nend, walk->nkeys + 1, !down, true,
+			quals = append_end(quals, walk, range->nend, walk->nkeys + 1, !down,
+							   !range->end_exclusive,
 							   pstate, nsitem);
 
 		/* the comparison of a single column says so */

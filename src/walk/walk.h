@@ -69,7 +69,8 @@ typedef struct WalkRange
 {
 	int			nstart;			/* leading key columns compared, 0 for no start */
 	bool		start_inclusive;
-	int			nend;			/* likewise; the end is always inclusive */
+	int			nend;			/* likewise */
+	bool		end_exclusive;
 	bool		nulls;			/* the rows with a null in the key instead */
 	bool		everything;		/* all rows of the table instead */
 } WalkRange;
