@@ -86,7 +86,7 @@ advise_sparse(List **warnings, Rehearsal *rehearsal, const Estimates *estimates)
 	warning_add(warnings, "sparse_scope", rehearsal->walk->target,
 				"about %.0f of %.0f rows are in scope, and no index on the scope leads to them: the walk reads every row",
 				estimates->rows_in_scope, rehearsal->rows_total);
-	warning_hint(*warnings, "Raise batch_size, so that each batch finds some, or name a unique index in \"key\" that keeps them together.");
+	warning_hint(*warnings, "Raise batch_size, so that each batch finds some, or name an index in \"key\" that keeps them together.");
 }
 
 /* ---- triggers and rules ---- */
