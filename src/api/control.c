@@ -76,7 +76,7 @@ answer(const RunInfo *run, const char *what)
 	return CStringGetTextDatum(psprintf("%s%s", title_run(run->id, run->name, run->target), what));
 }
 
-/* backfill_start(name, parameters, settings, start_at, after) */
+/* backfill_start(name, parameters, settings, start_at, after, target) */
 Datum
 backfill_start(PG_FUNCTION_ARGS)
 {
@@ -90,7 +90,7 @@ backfill_start(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("start_at cannot be infinity")));
-	id = start_run(name, NULL,
+	id = start_run(name, NULL, PG_ARGISNULL(5) ? InvalidOid : PG_GETARG_OID(5),
 				   PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1),
 				   PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
 				   start_at,

@@ -216,6 +216,23 @@ job_command(Oid schema, const DefinitionInfo *def, Jsonb *parameters, Jsonb *set
 					quote_literal_cstr(GetUserNameFromId(def->owner, false)));
 }
 
+/* Raises an error if the definition is generic: a job knows no target. */
+static void
+refuse_generic(const char *name)
+{
+	StoreSession session;
+	DefinitionInfo *def;
+
+	store_begin(&session);
+	def = definition_get(&session, name);
+	store_end(&session);
+	if (def->generic)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("backfill definition \"%s\" cannot be scheduled because it is generic", name),
+				 errhint("Have a job of pg_cron call backfill_start with its target.")));
+}
+
 /*
  * backfill_schedule(name, cron, parameters, settings)
  *
@@ -243,7 +260,8 @@ backfill_schedule(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("the times of a schedule cannot be null")));
-	def = start_check(name, &values, &in_force, &value_types);
+	refuse_generic(name);
+	def = start_check(name, InvalidOid, &values, &in_force, &value_types);
 	check_login();
 
 	require_function(require_pg_cron(), "schedule", lengthof(types), types);
@@ -320,6 +338,7 @@ backfill_start_scheduled(PG_FUNCTION_ARGS)
 	segment_require();
 	id = start_run(name,
 					   PG_ARGISNULL(3) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(3)),
+					   InvalidOid,
 					   PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1),
 					   PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
 					   DT_NOBEGIN, NULL, "backfill_start_scheduled", &rival);

@@ -286,6 +286,14 @@ read_value(const Declared *declared, JsonbValue *value, bool *isnull)
 	MemoryContext context = CurrentMemoryContext;
 	Datum		result = (Datum) 0;
 
+	/* the type would cut it off, and it might be the name of something else then */
+	if (value->type == jbvString && value->val.string.len >= NAMEDATALEN &&
+		getBaseType(declared->type) == NAMEOID)
+		ereport(ERROR,
+				(errcode(ERRCODE_NAME_TOO_LONG),
+				 errmsg("the value of backfill parameter \"%s\" is too long for a name", declared->name),
+				 errdetail("The limit is %d bytes.", NAMEDATALEN - 1)));
+
 	PG_TRY();
 	{
 		result = query_value(psprintf("SELECT r.value FROM pg_catalog.jsonb_to_record($1) AS r(value %s)",

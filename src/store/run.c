@@ -42,12 +42,12 @@ static Sql sql_insert_run = {
 	"INSERT INTO backfill.run (name, status, owner, started_by, database, "
 	"       system_identifier, target, statement, scope, key, settings, "
 	"       search_path, start_at, parameters, parameter_types, finish, "
-	"       followers, \"after\") "
+	"       followers, \"after\", generic) "
 	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, "
-	"       $17, $18) RETURNING id",
-	18, {TEXTOID, TEXTOID, OIDOID, OIDOID, OIDOID, INT8OID, OIDOID, TEXTOID,
+	"       $17, $18, $19) RETURNING id",
+	19, {TEXTOID, TEXTOID, OIDOID, OIDOID, OIDOID, INT8OID, OIDOID, TEXTOID,
 	TEXTOID, TEXTOID, JSONBOID, TEXTOID, TIMESTAMPTZOID, JSONBOID, JSONBOID, TEXTOID,
-	JSONBOID, INT8ARRAYOID}
+	JSONBOID, INT8ARRAYOID, BOOLOID}
 };
 
 /* Insert a run of the definition.  Returns its id. */
@@ -57,7 +57,7 @@ store_insert_run(StoreSession *session, const DefinitionInfo *def,
 				   Jsonb *settings, RunStatus status, TimestampTz start_at,
 				   ArrayType *after)
 {
-	char		nulls[] = "                  ";
+	char		nulls[] = "                   ";
 	Datum		args[] = {
 		CStringGetTextDatum(def->name),
 		CStringGetTextDatum(status_name(status)),
@@ -76,7 +76,8 @@ store_insert_run(StoreSession *session, const DefinitionInfo *def,
 		JsonbPGetDatum(parameter_types),
 		store_text_or_null(def->finish, &nulls[15]),
 		PointerGetDatum(def->followers),
-		PointerGetDatum(after)
+		PointerGetDatum(after),
+		BoolGetDatum(def->generic)
 	};
 
 	if (def->followers == NULL)
@@ -327,6 +328,7 @@ static Sql sql_set_status = {
 	"       since = CASE WHEN $2 = 'running' AND started_at IS NULL "
 	"               THEN (SELECT max(p.started_at) FROM backfill.run p "
 	"                      WHERE p.name = r.name AND p.owner = r.owner "
+	"                        AND (NOT r.generic OR p.target = r.target) "
 	"                        AND p.status = 'completed') ELSE since END, "
 	"       finished_at = CASE WHEN $2 IN ('completed', 'failed', 'stopped') THEN $3 END, "
 	"       rows_total = CASE WHEN $2 = 'completed' THEN rows_scanned ELSE rows_total END, "
