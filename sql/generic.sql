@@ -79,12 +79,11 @@ CREATE TABLE names (n int PRIMARY KEY, name text);
 INSERT INTO names VALUES (1, 'it''s'), (2, 'a"b'), (3, '"'), (4, '""'), (5, 'id" = 0; DROP TABLE victim; --'), (6, '''; DROP TABLE victim; --'),
 	(7, '/* '), (8, '-- '), (9, '$$'), (10, '\'), (11, '\"'), (12, '{new}'), (13, '{'), (14, 'select'), (15, 'Ünï cödé €😀'), (16, '%s %I $1 :x'),
 	(17, repeat('x', 63)), (18, repeat('é', 31)), (19, E'two\nlines\t'), (20, ' '), (21, 'B'), (22, 'b'), (23, 'a.b'), (24, 'batch'), (25, 'U&"\0041"'), (26, 'target');
-CREATE TABLE odd (id int PRIMARY KEY, old int);
-INSERT INTO odd SELECT i, i FROM generate_series(1, 3) i;
-SELECT backfill_define('name', NULL, $$UPDATE batch SET {new} = coalesce({new}, 0)+{old}, {next}=batch.{new}+1 WHERE{new}IS NOT DISTINCT FROM batch.{new}AND'\''<>'{new}'$$,
+-- where that literal ends is not the same for every session
+SELECT backfill_define('name', NULL, $$UPDATE batch SET {new} = {old} WHERE '\'||'{new}' <> ''$$, parameters => '{"old": "name", "new": "name"}', generic => true);
+SELECT backfill_define('name', NULL, $$UPDATE batch SET {new} = coalesce({new}, 0)+{old},{next}=coalesce(batch.{new},0)+1 WHERE{new}IS NOT DISTINCT FROM batch.{new}AND'\\'||E'\''<>'{new}'$$,
 	parameters => '{"old": "name", "new": "name", "next": "name"}', generic => true);
--- no: where that literal ends is not the same for every session
-SELECT backfill_define('name', NULL, $$UPDATE batch SET {new} = coalesce({new}, 0)+{old}, {next}=batch.{new}+1 WHERE{new}IS NOT DISTINCT FROM batch.{new}AND''<>'{new}'$$,
+SELECT backfill_define('name', NULL, $$UPDATE batch SET {new} = coalesce({new}, 0)+{old},{next}=coalesce(batch.{new},0)+1 WHERE{new}IS NOT DISTINCT FROM batch.{new}AND'\d'||E'\''||$x$\'$x$<>'{new}'$$,
 	parameters => '{"old": "name", "new": "name", "next": "name"}', generic => true);
 CREATE PROCEDURE try_names() LANGUAGE plpgsql AS $$
 DECLARE
@@ -109,6 +108,9 @@ SELECT backfill_define('beside', NULL, $$SELECT {a}{b}, {a}"x", U&{a}, {a}_x, _{
 CREATE TABLE few (id int PRIMARY KEY, "&" text, u int);
 SELECT backfill_start('beside', '{"a": "id", "b": "u"}', target => 'few');
 
+-- the limit of a text holds for what it becomes
+SELECT backfill_define('long', NULL, 'SELECT ' || repeat('{a}, ', 20000) || ' 1 FROM batch', parameters => '{"a": "name"}', generic => true);
+SELECT backfill_start('long', jsonb_build_object('a', repeat('x', 63)), target => quote_ident(repeat('x', 63))::regclass);
 -- too long, not cut off; no name; nothing
 SELECT backfill_start('copy', jsonb_build_object('old', 'a', 'new', repeat('x', 64)), target => 't1');
 SELECT backfill_start('copy', jsonb_build_object('old', 'a', 'new', repeat('é', 32)), target => 't1');
@@ -133,7 +135,7 @@ SELECT backfill_start('copy', '{"old": "id", "new": "id"}', target => 't1');
 SELECT backfill_start('copy', '{"old": "a", "new": "ctid"}', target => 't1');
 SELECT backfill_start('archive', '{"to": "none", "column": "a", "more": "a", "why": ""}', target => 't1');
 SELECT backfill_start('archive', '{"to": "12345", "column": "a", "more": "a", "why": ""}', target => 't1');
-SELECT backfill_start('archive', '{"to": "t1_archive", "column": "a", "more": "wich", "why": ""}', target => 't1');
+SELECT backfill_start('archive', '{"to": "t1_archive", "column": "a", "more": "whyy", "why": ""}', target => 't1');
 SELECT backfill_start('archive', '{"column": "a", "more": "why", "why": ""}', target => 't1');
 CREATE TEMPORARY TABLE passing (LIKE t1_archive);
 SELECT backfill_start('archive', '{"to": "passing", "column": "a", "more": "why", "why": ""}', target => 't1');
@@ -220,7 +222,7 @@ SELECT target, generic FROM backfill_definitions WHERE name = 'plain';
 SELECT backfill_define('clear', NULL, 'UPDATE batch SET {a} = NULL', parameters => '{"a": "name"}', generic => true);
 SELECT backfill_define('first', NULL, 'UPDATE batch SET {a} = coalesce({a}, 0) + 1', parameters => '{"a": "name"}', generic => true,
 	followers => '[{"name": "clear", "target": {"from": "run.target"}, "parameters": {"a": "b"}},
-		{"name": "clear", "target": "nokey", "parameters": {"a": {"from": "params.a"}}},
+		{"name": "clear", "target": "texts", "parameters": {"a": "note"}}, {"name": "clear", "target": "nokey", "parameters": {"a": {"from": "params.a"}}},
 		{"name": "clear", "parameters": {"a": {"from": "params.a"}}}]');
 SELECT e ->> 'target' AS target FROM backfill_definitions, jsonb_array_elements(followers) e WHERE name = 'first';
 SELECT backfill_define('wrong', 't1', 'SELECT FROM batch', followers => '[{"name": "clear", "target": "none"}]');
@@ -228,6 +230,7 @@ SELECT backfill_define('wrong', 't1', 'SELECT FROM batch', followers => '[{"name
 SELECT backfill_define('wrong', 't1', 'SELECT FROM batch', followers => '[{"name": "clear", "target": 7}]');
 UPDATE t2 SET a = 0;
 ALTER TABLE t2 RENAME "B b" TO b;
+UPDATE texts SET note = 'x';
 CALL run('first', 't2', '{"a": "a"}');
 CREATE PROCEDURE settle() LANGUAGE plpgsql AS $$
 DECLARE
@@ -244,14 +247,35 @@ END $$;
 CALL settle();
 SELECT target, status, parameters FROM backfill_runs WHERE name = 'clear' ORDER BY id;
 SELECT bool_and(a = 1), count(b) FROM t2;
-SELECT count(a), count(*) FROM nokey;
+SELECT count(note), count(n) FROM texts;
 SELECT sqlstate, reason FROM backfill_events WHERE kind = 'followers' AND sqlstate IS NOT NULL AND name = 'first';
 
 -- a schedule knows no target
 SELECT backfill_schedule('copy', '0 4 * * *', '{"old": "a", "new": "b"}');
 SELECT backfill_start_scheduled('copy', '{"old": "a", "new": "b"}');
 
+-- with the rights of the owner, whoever starts it, and whatever the table is
+CREATE ROLE generic_owner LOGIN;
+GRANT USAGE ON SCHEMA generic TO generic_owner;
+GRANT CREATE ON SCHEMA generic TO generic_owner;
+SET ROLE generic_owner;
+SELECT backfill_define('owned', NULL, 'UPDATE batch SET {a} = {a}', parameters => '{"a": "name"}', generic => true);
+CREATE TABLE own (id int PRIMARY KEY, a int);
+RESET ROLE;
+SELECT backfill_start('owned', '{"a": "a"}', target => 't1');
+GRANT SELECT, UPDATE ON t1 TO generic_owner;
+SELECT DISTINCT changed FROM backfill_preview('owned', '{"a": "a"}', target => 't1');
+CREATE ROLE generic_stranger;
+GRANT USAGE ON SCHEMA generic TO generic_stranger;
+SET ROLE generic_stranger;
+SELECT backfill_start('owned', '{"a": "a"}', target => 'own');
+SELECT backfill_explain('owned', '{"a": "a"}', target => 'own');
+SELECT name, generic FROM backfill_definitions WHERE name = 'owned';
+RESET ROLE;
+
 SET client_min_messages = warning;
 SELECT count(backfill_delete(id)) > 0 FROM backfill_runs r WHERE status IN ('completed', 'failed') AND r.name IN ('copy', 'copy along', 'archive', 'name', 'value', 'restricted', 'words', 'first', 'clear');
-SELECT count(backfill_drop(name)) FROM backfill_definitions WHERE name IN ('copy', 'copy along', 'archive', 'name', 'beside', 'value', 'no batch', 'restricted', 'words', 'plain', 'first', 'clear');
+SELECT count(backfill_drop(name)) FROM backfill_definitions WHERE name IN ('copy', 'copy along', 'archive', 'name', 'beside', 'long', 'value', 'no batch', 'restricted', 'words', 'plain', 'first', 'clear');
+SELECT backfill_drop('owned');
 DROP SCHEMA generic CASCADE;
+DROP ROLE generic_owner, generic_stranger;

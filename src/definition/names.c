@@ -35,6 +35,7 @@
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "parser/parser.h"
 #include "parser/scanner.h"
 #include "parser/scansup.h"
@@ -100,23 +101,28 @@ names_table(const char *text)
 	return RangeVarGetRelid(makeRangeVarFromNameList(name), NoLock, false);
 }
 
-/* The name of the table, with its schema, always quoted; NULL if it is not there. */
+/* The name of the table, with its schema, always quoted. */
 char *
 names_of_table(Oid table)
 {
 	char	   *name = get_rel_name(table);
+	char	   *schema = get_namespace_name(get_rel_namespace(table));
 
-	return name ? psprintf("%s.%s", quoted(get_namespace_name(get_rel_namespace(table))),
-						   quoted(name)) : NULL;
+	/* it may have been dropped in this moment */
+	if (name == NULL || schema == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("there is no table with OID %u", table)));
+	return psprintf("%s.%s", quoted(schema), quoted(name));
 }
 
 /* ---- references in a text ---- */
 
-/* Raises an error at that byte of the text. */
+/* In an error: it is at that byte of the text; at none if the text is NULL. */
 static int
 error_at(const char *text, int location)
 {
-	return errposition(pg_mbstrlen_with_len(text, location) + 1);
+	return text ? errposition(pg_mbstrlen_with_len(text, location) + 1) : 0;
 }
 
 static bool
@@ -242,7 +248,7 @@ find_parameter(const Parameters *parameters, const char *name)
 }
 
 compat_noreturn static void
-unknown_name(const Parameters *parameters, const char *name, int position)
+unknown_name(const Parameters *parameters, const char *name, const char *text, int location)
 {
 	const char **names = palloc(sizeof(char *) * (parameters->n + 1));
 	const char *nearest;
@@ -261,17 +267,20 @@ unknown_name(const Parameters *parameters, const char *name, int position)
 			 errmsg("the backfill declares no parameter \"%s\"", name),
 			 nearest ? errhint("Perhaps you meant \"{%s}\".", nearest) :
 			 errhint("Declare it with the type name in \"parameters\" of backfill_define."),
-			 errposition(position)));
+			 error_at(text, location)));
 }
 
-/* The parameter in braces, at that position of its text; raises an error if it is no name. */
+/*
+ * The parameter in braces, at that byte of the text, or, if that is NULL, somewhere;
+ * raises an error if it is no name.
+ */
 static const Parameter *
-get_parameter(const Parameters *parameters, const char *name, int position)
+get_parameter(const Parameters *parameters, const char *name, const char *text, int location)
 {
 	const Parameter *parameter = find_parameter(parameters, name);
 
 	if (parameter == NULL)
-		unknown_name(parameters, name, position);
+		unknown_name(parameters, name, text, location);
 	if (!is_name(parameter))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
@@ -280,7 +289,7 @@ get_parameter(const Parameters *parameters, const char *name, int position)
 						   format_type_with_typemod(parameter->type, parameter->typmod)),
 				 errhint("Declare it with the type name, or regclass for a table; or write params.%s for its value.",
 						 quote_identifier(name)),
-				 errposition(position)));
+				 error_at(text, location)));
 	return parameter;
 }
 
@@ -308,8 +317,7 @@ placeholders(const char *what, const char *text, const Parameters *parameters)
 		Reference  *reference = lfirst(lc);
 
 		if (strcmp(reference->name, NAMES_TARGET) != 0)
-			(void) get_parameter(parameters, reference->name,
-								 pg_mbstrlen_with_len(text, reference->from) + 1);
+			(void) get_parameter(parameters, reference->name, text, reference->from);
 		result[reference->from] = result[reference->to - 1] = reference->is_quoted ? ' ' : '"';
 	}
 	error_context_stack = callback.previous;
@@ -344,7 +352,7 @@ key_reference(const char *key)
 static const Parameter *
 key_parameter(const Parameters *parameters, const char *name)
 {
-	const Parameter *parameter = get_parameter(parameters, name, 0);
+	const Parameter *parameter = get_parameter(parameters, name, NULL, 0);
 
 	if (getBaseType(parameter->type) != NAMEOID)
 		ereport(ERROR,
@@ -483,7 +491,7 @@ write_reference(const Binder *binder, const Reference *reference)
 
 	if (strcmp(reference->name, NAMES_TARGET) == 0)
 		return names_of_table(binder->def->target);
-	parameter = get_parameter(binder->parameters, reference->name, 0);
+	parameter = get_parameter(binder->parameters, reference->name, NULL, 0);
 	name = name_value(parameter);
 	if (name == NULL)
 		return names_of_table(table_value(parameter));
@@ -514,7 +522,7 @@ bind(const Binder *binder, const char *what, const char *text)
 		if (strchr(" \t\r\n.),;", text[reference->to]) == NULL)
 			appendStringInfoChar(&buf, ' ');
 		done = reference->to;
-		limit_check_bytes(psprintf("the %s of a backfill, with its names,", what), buf.len, LIMIT_TEXT);
+		CHECK_FOR_INTERRUPTS();
 	}
 	appendStringInfoString(&buf, text + done);
 	limit_check_bytes(psprintf("the %s of a backfill, with its names,", what), buf.len, LIMIT_TEXT);
@@ -533,7 +541,7 @@ names_bind(DefinitionInfo *def, const Parameters *parameters)
 	char	   *key = key_reference(def->key);
 
 	/* the walk says so */
-	if (names_of_table(def->target) == NULL)
+	if (get_rel_name(def->target) == NULL)
 		return;
 	if (key)
 		def->key = pstrdup(name_value(key_parameter(parameters, key)));
