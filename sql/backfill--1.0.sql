@@ -854,28 +854,30 @@ CREATE FUNCTION @extschema@.backfill_schedule(
 	name text,
 	cron text,
 	parameters jsonb DEFAULT NULL,
-	settings jsonb DEFAULT NULL)
+	settings jsonb DEFAULT NULL,
+	target regclass DEFAULT NULL)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'backfill_schedule'
 LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION @extschema@.backfill_schedule(text, text, jsonb, jsonb)
+COMMENT ON FUNCTION @extschema@.backfill_schedule(text, text, jsonb, jsonb, regclass)
 	IS 'have pg_cron start runs of a definition again and again, and return the number of the job';
 
-CREATE FUNCTION @extschema@.backfill_unschedule(name text)
+CREATE FUNCTION @extschema@.backfill_unschedule(name text, target text DEFAULT NULL)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'backfill_unschedule'
-LANGUAGE C STRICT VOLATILE;
-COMMENT ON FUNCTION @extschema@.backfill_unschedule(text) IS 'undo backfill_schedule; false if there was no schedule';
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_unschedule(text, text) IS 'undo backfill_schedule; false if there was no schedule';
 
 CREATE FUNCTION @extschema@.backfill_start_scheduled(
 	name text,
 	parameters jsonb DEFAULT NULL,
 	settings jsonb DEFAULT NULL,
-	owner text DEFAULT NULL)
+	owner text DEFAULT NULL,
+	target regclass DEFAULT NULL)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'backfill_start_scheduled'
 LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION @extschema@.backfill_start_scheduled(text, jsonb, jsonb, text)
+COMMENT ON FUNCTION @extschema@.backfill_start_scheduled(text, jsonb, jsonb, text, regclass)
 	IS 'what the job of a schedule calls: start a run, or return null and put it down if another one is in the way';
 
 -- all background workers share max_worker_processes

@@ -250,9 +250,10 @@ SELECT bool_and(a = 1), count(b) FROM t2;
 SELECT count(note), count(n) FROM texts;
 SELECT sqlstate, reason FROM backfill_events WHERE kind = 'followers' AND sqlstate IS NOT NULL AND name = 'first';
 
--- a schedule knows no target
+-- an occurrence of a schedule, by any clock
 SELECT backfill_schedule('copy', '0 4 * * *', '{"old": "a", "new": "b"}');
 SELECT backfill_start_scheduled('copy', '{"old": "a", "new": "b"}');
+SELECT backfill_start_scheduled('copy', '{"old": "a", "new": "bb"}', target => 't1');
 
 -- with the rights of the owner, whoever starts it, and whatever the table is
 CREATE ROLE generic_owner LOGIN;

@@ -387,8 +387,8 @@ static const char *
 begin_again(StoreSession *session, RunInfo *run, RunStatus status, Oid caller,
 			const char *reason)
 {
-	start_check_alone(session, run->name, run->owner, run->target, run->parameters,
-					  run->settings, run->after, run->id);
+	start_check_alone(session, run->name, run->owner, run->target, run->generic,
+					  run->parameters, run->settings, run->after, run->id);
 	if (!run->is_local)
 		store_adopt_run(session, run->id);
 	run->is_local = true;

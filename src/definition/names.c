@@ -116,6 +116,17 @@ names_of_table(Oid table)
 	return psprintf("%s.%s", quoted(schema), quoted(name));
 }
 
+/* The same of a name that somebody has written; with a schema, the table need not be there. */
+char *
+names_as_written(const char *text)
+{
+	List	   *name = textToQualifiedNameList(cstring_to_text(text));
+
+	if (list_length(name) == 2)
+		return psprintf("%s.%s", quoted(strVal(linitial(name))), quoted(strVal(lsecond(name))));
+	return names_of_table(names_table(text));
+}
+
 /* ---- references in a text ---- */
 
 /* In an error: it is at that byte of the text; at none if the text is NULL. */

@@ -51,6 +51,20 @@
 #define START_LOOK_MS		10
 
 /*
+ * What runs of one definition take to be started one after the other; of a generic one,
+ * those on one table.
+ */
+static LOCKTAG
+name_tag(const char *name, Oid owner, Oid target, bool generic)
+{
+	uint32		hash = hash_bytes((const unsigned char *) name, strlen(name));
+
+	if (generic)
+		hash = hash_combine(hash, hash_bytes_uint32(target));
+	return locks_tag(LOCK_CLASS_START, (int64) owner << 32 | hash);
+}
+
+/*
  * The active run, if any, beside which this one must not run: one of the same
  * definition with equal parameters, if that is generic on its table, or one on its
  * table without leave.  "except"
@@ -59,7 +73,7 @@
  * that two that are started at the same moment see each other.
  */
 static bool
-find_rival(StoreSession *session, const char *name, Oid owner, Oid target,
+find_rival(StoreSession *session, const char *name, Oid owner, Oid target, bool generic,
 		   Jsonb *parameters, Jsonb *given, ArrayType *after, int64 except, Rival *rival)
 {
 	LOCKTAG		tag;
@@ -67,8 +81,7 @@ find_rival(StoreSession *session, const char *name, Oid owner, Oid target,
 	int64		id;
 	bool		is_free;
 
-	tag = locks_tag(LOCK_CLASS_START, (int64) owner << 32 |
-					hash_bytes((const unsigned char *) name, strlen(name)));
+	tag = name_tag(name, owner, target, generic);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 	rival->is_equal = true;
 	while ((id = store_find_equal_run(session, name, owner, target, parameters, after, except)) != 0)
@@ -113,11 +126,11 @@ find_rival(StoreSession *session, const char *name, Oid owner, Oid target,
 /* Raises an error if there is such a run. */
 void
 start_check_alone(StoreSession *session, const char *name, Oid owner, Oid target,
-			Jsonb *parameters, Jsonb *given, ArrayType *after, int64 except)
+			bool generic, Jsonb *parameters, Jsonb *given, ArrayType *after, int64 except)
 {
 	Rival		rival;
 
-	if (!find_rival(session, name, owner, target, parameters, given, after, except, &rival))
+	if (!find_rival(session, name, owner, target, generic, parameters, given, after, except, &rival))
 		return;
 	if (rival.is_equal)
 		ereport(ERROR,
@@ -232,10 +245,10 @@ start_run(const char *name, const char *owner, Oid target, Jsonb *parameters,
 	store_begin(&session);
 	after = check_after(&session, after, caller);
 	if (rival == NULL)
-		start_check_alone(&session, def->name, def->owner, def->target, parameters, settings,
-					after, 0);
-	else if (find_rival(&session, def->name, def->owner, def->target, parameters, settings,
-						after, 0, rival))
+		start_check_alone(&session, def->name, def->owner, def->target, def->generic,
+						  parameters, settings, after, 0);
+	else if (find_rival(&session, def->name, def->owner, def->target, def->generic,
+						parameters, settings, after, 0, rival))
 	{
 		store_end(&session);
 		return 0;

@@ -24,7 +24,7 @@ typedef struct Rival
 } Rival;
 
 extern void start_check_alone(StoreSession *session, const char *name, Oid owner, Oid target,
-							  Jsonb *parameters, Jsonb *given, ArrayType *after,
+							  bool generic, Jsonb *parameters, Jsonb *given, ArrayType *after,
 							  int64 except);
 extern DefinitionInfo *start_check(const char *name, Oid target, Jsonb **parameters,
 								   Jsonb **settings, Jsonb **types);

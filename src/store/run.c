@@ -28,8 +28,8 @@
 	"backfill.is_local(database, system_identifier), target::oid, settings, " \
 	"start_at, end_key, wait_reason, finish IS NOT NULL, finish_step, verified, " \
 	"started_at, since, requested_by, request_reason, error, sqlstate, " \
-	"rollup_number, followers IS NOT NULL, \"after\", batch_size, throttled_by, closings"
-#define RUN_HEAD_COLUMNS 27
+	"rollup_number, followers IS NOT NULL, \"after\", batch_size, throttled_by, closings, generic"
+#define RUN_HEAD_COLUMNS 28
 
 /* The owner's texts and values, which only who runs or changes them needs. */
 #define RUN_TEXTS \
@@ -140,6 +140,7 @@ read_head(StoreSession *session, int row)
 	run->batch_size = isnull ? 0 : DatumGetInt64(batch_size);
 	run->throttled_by = store_text(session, row, 26);
 	run->closings = DatumGetInt32(store_column(row, 27, NULL));
+	run->generic = DatumGetBool(store_column(row, 28, NULL));
 	return run;
 }
 

@@ -18,7 +18,7 @@ SELECT has_function('public', name, args, name || ' takes ' || array_to_string(a
 	('backfill_retry', ARRAY['text']), ('backfill_delete', ARRAY['text']), ('backfill_verify', ARRAY['text']), ('backfill_explain', ARRAY['text', 'jsonb', 'boolean', 'text', 'regclass']), ('backfill_preview', ARRAY['text', 'jsonb', 'integer', 'regclass']),
 	('backfill_on', ARRAY['text', 'regproc', 'text']), ('backfill_off', ARRAY['text', 'regproc', 'text']), ('backfill_off', ARRAY['text', 'text', 'text']), ('backfill_yield', ARRAY[]::name[]),
 	('backfill_window', ARRAY['jsonb', 'timestamptz']),
-	('backfill_schedule', ARRAY['text', 'text', 'jsonb', 'jsonb']), ('backfill_unschedule', ARRAY['text']), ('backfill_start_scheduled', ARRAY['text', 'jsonb', 'jsonb', 'text'])) v(name, args);
+	('backfill_schedule', ARRAY['text', 'text', 'jsonb', 'jsonb', 'regclass']), ('backfill_unschedule', ARRAY['text', 'text']), ('backfill_start_scheduled', ARRAY['text', 'jsonb', 'jsonb', 'text', 'regclass'])) v(name, args);
 SELECT function_returns('public', 'backfill_' || f, ARRAY[t]::name[] || more, CASE f WHEN 'verify' THEN 'bigint' ELSE 'text' END, format('backfill_%s of a %s returns what it says', f, t))
   FROM (VALUES ('pause', '{}'::name[]), ('resume', '{}'), ('stop', '{boolean}'), ('alter', '{jsonb,text}'), ('retry', '{}'), ('delete', '{}'), ('verify', '{}')) v(f, more), (VALUES ('bigint'), ('text')) u(t);
 SELECT function_returns('public', name, type, name || ' returns ' || type)
@@ -47,9 +47,9 @@ SELECT is(pg_get_function_arguments(p::regprocedure), arguments, format('argumen
 	('backfill_off(text,text,text)', 'event text, hook text, name text DEFAULT NULL::text'),
 	('backfill_yield()', ''),
 	('backfill_window(jsonb,timestamptz)', 'windows jsonb, at timestamp with time zone DEFAULT now()'),
-	('backfill_schedule(text,text,jsonb,jsonb)', 'name text, cron text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb'),
-	('backfill_unschedule(text)', 'name text'),
-	('backfill_start_scheduled(text,jsonb,jsonb,text)', 'name text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb, owner text DEFAULT NULL::text')) v(p, arguments);
+	('backfill_schedule(text,text,jsonb,jsonb,regclass)', 'name text, cron text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb, target regclass DEFAULT NULL::regclass'),
+	('backfill_unschedule(text,text)', 'name text, target text DEFAULT NULL::text'),
+	('backfill_start_scheduled(text,jsonb,jsonb,text,regclass)', 'name text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb, owner text DEFAULT NULL::text, target regclass DEFAULT NULL::regclass')) v(p, arguments);
 -- the server prints IN before the arguments of a procedure
 SELECT is(replace(pg_get_function_arguments(format('backfill_wait(%sinterval,interval)', types)::regprocedure), 'IN ', ''),
 	names || $$timeout interval DEFAULT NULL::interval, every interval DEFAULT '00:00:01'::interval$$, format('arguments and defaults of backfill_wait(%s...)', types))
