@@ -485,11 +485,7 @@ static const char *
 name_value(const Parameter *parameter)
 {
 	if (parameter->isnull)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("the backfill needs a value for parameter \"%s\"", parameter->name),
-				 errhint("Give it in \"parameters\", for example parameters => '{\"%s\": ...}'.",
-						 parameter->name)));
+		parameters_missing(parameter->name);
 	return getBaseType(parameter->type) == NAMEOID ? NameStr(*DatumGetName(parameter->value)) : NULL;
 }
 
