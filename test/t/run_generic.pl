@@ -136,6 +136,38 @@ ok(wait_for_status($node, $e2, 'completed'), 'another column of it');
 is(sqlstate($node, q{SELECT backfill_resume('each')}), '55000', 'nothing is given up then');
 
 # ---------------------------------------------------------------------------
+note 'names at random, of what could end an identifier, a literal or a statement';
+
+seed_random();
+my $names = full_length() ? 3000 : 300;
+sql(q{SELECT backfill_define('random', NULL, $$UPDATE batch SET{n}={m}+length('{n}')-3,{m}=-{n}WHERE{n}IS NOT NULL AND({m}>0)AND''<>E'\''/*{n}*/--{n}$$,
+	parameters => '{"n": "name", "m": "name"}', generic => true);
+	CREATE TABLE wrong (n text, m text, changed jsonb)});
+my $alphabet = q{"';--/*{}\\&Uu%$:.,()[] nmaA0} . "\n\t";
+my $random = sub { return join('', map { substr($alphabet, int(rand(length $alphabet)), 1) } 1 .. 1 + int(rand(12))) };
+my $values = join(',', map { my ($n, $m) = ($random->(), $random->()); s/'/''/g for $n, $m; "('$n', '$m')" } 1 .. $names);
+sql(qq{SET standard_conforming_strings = on;
+	CREATE TABLE pairs (i serial, n text, m text); INSERT INTO pairs (n, m) VALUES $values});
+sql(q{DO $do$
+	DECLARE
+		p record;
+		c jsonb;
+	BEGIN
+		FOR p IN SELECT * FROM pairs WHERE n <> m AND n <> 'id' AND m <> 'id' ORDER BY i LOOP
+			EXECUTE format('CREATE TABLE at_random (id int PRIMARY KEY, %I int DEFAULT 1, %I int DEFAULT 2)', p.n, p.m);
+			INSERT INTO at_random VALUES (1);
+			SELECT changed INTO c FROM backfill_preview('random', jsonb_build_object('n', p.n, 'm', p.m), target => 'at_random');
+			IF c IS DISTINCT FROM jsonb_build_object(p.n, 2, p.m, -1) THEN
+				INSERT INTO wrong VALUES (p.n, p.m, c);
+			END IF;
+			DROP TABLE at_random;
+			COMMIT;
+		END LOOP;
+	END $do$});
+is(sql('SELECT * FROM wrong LIMIT 3'), '', "the statement does to $names pairs of columns what it says");
+cmp_ok(sql(q{SELECT count(*) FROM pairs WHERE n <> m}), '>', $names / 2, 'most of which were different');
+
+# ---------------------------------------------------------------------------
 note 'the owner\'s session reads the texts as they were bound';
 
 sql(q{CREATE ROLE olga LOGIN; CREATE SCHEMA AUTHORIZATION olga});
