@@ -14,7 +14,9 @@ COMMENT ON SCHEMA backfill IS 'tables of the extension backfill; read them throu
 CREATE TABLE backfill.definition (
 	name		text PRIMARY KEY,
 	owner		regrole NOT NULL,
-	target		regclass NOT NULL,
+	target		regclass,
+	generic		boolean NOT NULL DEFAULT false
+				CHECK (generic OPERATOR(pg_catalog.=) (target IS NULL)),
 	statement	text NOT NULL,
 	scope		text,
 	key			text,
@@ -30,7 +32,8 @@ CREATE TABLE backfill.definition (
 COMMENT ON TABLE backfill.definition IS 'what a backfill does: one row for each definition; dumped by pg_dump';
 COMMENT ON COLUMN backfill.definition.name IS 'name of the definition, at most 63 bytes';
 COMMENT ON COLUMN backfill.definition.owner IS 'role whose rights the statement has';
-COMMENT ON COLUMN backfill.definition.target IS 'table that is walked';
+COMMENT ON COLUMN backfill.definition.target IS 'table that is walked, or null if the definition is generic';
+COMMENT ON COLUMN backfill.definition.generic IS 'whether each run is given its target, and names for the references in braces';
 COMMENT ON COLUMN backfill.definition.statement IS 'SQL about the relation batch, as the user wrote it';
 COMMENT ON COLUMN backfill.definition.scope IS 'condition that a row of batch fulfils, or null for every row';
 COMMENT ON COLUMN backfill.definition.key IS 'name of the index that is walked, ctid for the pages of the table, or null for the primary key';
@@ -76,6 +79,7 @@ CREATE TABLE backfill.run (
 	rows_remaining bigint,
 	followers		jsonb,
 	"after"		bigint[],
+	generic		boolean NOT NULL DEFAULT false,
 	start_at	timestamptz,
 	since		timestamptz,
 	key_names	text[],
@@ -144,8 +148,9 @@ COMMENT ON COLUMN backfill.run.closing_boot IS 'life of the server in which the 
 COMMENT ON COLUMN backfill.run.rows_remaining IS 'rows still in scope when they were last counted';
 COMMENT ON COLUMN backfill.run.followers IS 'definitions that are started when the run is completed';
 COMMENT ON COLUMN backfill.run."after" IS 'runs that have to be completed before this one starts, or null';
+COMMENT ON COLUMN backfill.run.generic IS 'whether the definition is generic: the run was given its target, and has statements with the names in them';
 COMMENT ON COLUMN backfill.run.start_at IS 'time before which the run does not start';
-COMMENT ON COLUMN backfill.run.since IS 'run.since: start of the last completed run of the definition before this one';
+COMMENT ON COLUMN backfill.run.since IS 'run.since: start of the last completed run of the definition before this one; if it is generic, on the same target';
 COMMENT ON COLUMN backfill.run.key_names IS 'columns of the key, in its order';
 COMMENT ON COLUMN backfill.run.key_types IS 'their types when the run began: a key that was changed is not walked on';
 COMMENT ON COLUMN backfill.run.start_key IS 'first key of the walk, once it is known';
@@ -342,7 +347,7 @@ REVOKE ALL ON ALL TABLES IN SCHEMA backfill FROM PUBLIC;
 -- what has lost its owner or its target would be restored as somebody else's
 SELECT pg_catalog.pg_extension_config_dump('backfill.definition',
 	'WHERE owner::pg_catalog.oid IN (SELECT oid FROM pg_catalog.pg_roles) '
-	'AND target::pg_catalog.oid IN (SELECT oid FROM pg_catalog.pg_class)');
+	'AND (target IS NULL OR target::pg_catalog.oid IN (SELECT oid FROM pg_catalog.pg_class))');
 SELECT pg_catalog.pg_extension_config_dump('backfill.hook',
 	'WHERE created_by::pg_catalog.oid IN (SELECT oid FROM pg_catalog.pg_roles) '
 	'AND function_owner::pg_catalog.oid IN (SELECT oid FROM pg_catalog.pg_roles)');
@@ -415,7 +420,7 @@ REVOKE ALL ON FUNCTION backfill.wake() FROM PUBLIC;
 --
 
 CREATE VIEW @extschema@.backfill_definitions WITH (security_barrier) AS
-SELECT d.name, d.owner, d.target, d.statement, d.scope, d.key, d.parameters,
+SELECT d.name, d.owner, d.target, d.generic, d.statement, d.scope, d.key, d.parameters,
 	   d.settings, d.search_path, d.description, d.finish, d.followers, d.created_at, d.updated_at
   FROM backfill.definition d
  WHERE pg_catalog.pg_has_role(d.owner, 'USAGE')
@@ -621,11 +626,12 @@ CREATE FUNCTION @extschema@.backfill_define(
 	settings jsonb DEFAULT NULL,
 	description text DEFAULT NULL,
 	finish text DEFAULT NULL,
-	followers jsonb DEFAULT NULL)
+	followers jsonb DEFAULT NULL,
+	generic boolean DEFAULT false)
 RETURNS void
 AS 'MODULE_PATHNAME', 'backfill_define'
 LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION @extschema@.backfill_define(text, regclass, text, text, text, text, jsonb, jsonb, text, text, jsonb)
+COMMENT ON FUNCTION @extschema@.backfill_define(text, regclass, text, text, text, text, jsonb, jsonb, text, text, jsonb, boolean)
 	IS 'create or replace a backfill definition';
 
 CREATE FUNCTION @extschema@.backfill_drop(name text)
@@ -638,21 +644,23 @@ CREATE FUNCTION @extschema@.backfill_explain(
 	name text,
 	parameters jsonb DEFAULT NULL,
 	measure boolean DEFAULT false,
-	format text DEFAULT 'text')
+	format text DEFAULT 'text',
+	target regclass DEFAULT NULL)
 RETURNS TABLE ("QUERY PLAN" text)
 AS 'MODULE_PATHNAME', 'backfill_explain'
 LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION @extschema@.backfill_explain(text, jsonb, boolean, text)
+COMMENT ON FUNCTION @extschema@.backfill_explain(text, jsonb, boolean, text, regclass)
 	IS 'show how a definition would run: statement, plans, estimates, warnings; with measure, run some batches and roll them back; as lines of text, or as JSON';
 
 CREATE FUNCTION @extschema@.backfill_preview(
 	name text,
 	parameters jsonb DEFAULT NULL,
-	rows integer DEFAULT 5)
+	rows integer DEFAULT 5,
+	target regclass DEFAULT NULL)
 RETURNS TABLE (key text[], action text, before jsonb, after jsonb, changed jsonb)
 AS 'MODULE_PATHNAME', 'backfill_preview'
 LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION @extschema@.backfill_preview(text, jsonb, integer)
+COMMENT ON FUNCTION @extschema@.backfill_preview(text, jsonb, integer, regclass)
 	IS 'run the statement of a definition for some rows, show them before and after, and roll back';
 
 CREATE FUNCTION @extschema@.backfill_start(
@@ -660,11 +668,12 @@ CREATE FUNCTION @extschema@.backfill_start(
 	parameters jsonb DEFAULT NULL,
 	settings jsonb DEFAULT NULL,
 	start_at timestamptz DEFAULT NULL,
-	"after" bigint[] DEFAULT NULL)
+	"after" bigint[] DEFAULT NULL,
+	target regclass DEFAULT NULL)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'backfill_start'
 LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION @extschema@.backfill_start(text, jsonb, jsonb, timestamptz, bigint[]) IS 'start a run of a definition and return its id';
+COMMENT ON FUNCTION @extschema@.backfill_start(text, jsonb, jsonb, timestamptz, bigint[], regclass) IS 'start a run of a definition and return its id';
 
 -- A run is named by its id, or by the name of its definition: then the only active
 -- run is meant, or, if none is active, the latest.  A literal without a type is a text.
@@ -851,28 +860,30 @@ CREATE FUNCTION @extschema@.backfill_schedule(
 	name text,
 	cron text,
 	parameters jsonb DEFAULT NULL,
-	settings jsonb DEFAULT NULL)
+	settings jsonb DEFAULT NULL,
+	target regclass DEFAULT NULL)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'backfill_schedule'
 LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION @extschema@.backfill_schedule(text, text, jsonb, jsonb)
+COMMENT ON FUNCTION @extschema@.backfill_schedule(text, text, jsonb, jsonb, regclass)
 	IS 'have pg_cron start runs of a definition again and again, and return the number of the job';
 
-CREATE FUNCTION @extschema@.backfill_unschedule(name text)
+CREATE FUNCTION @extschema@.backfill_unschedule(name text, target text DEFAULT NULL)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'backfill_unschedule'
-LANGUAGE C STRICT VOLATILE;
-COMMENT ON FUNCTION @extschema@.backfill_unschedule(text) IS 'undo backfill_schedule; false if there was no schedule';
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_unschedule(text, text) IS 'undo backfill_schedule; false if there was no schedule';
 
 CREATE FUNCTION @extschema@.backfill_start_scheduled(
 	name text,
 	parameters jsonb DEFAULT NULL,
 	settings jsonb DEFAULT NULL,
-	owner text DEFAULT NULL)
+	owner text DEFAULT NULL,
+	target regclass DEFAULT NULL)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'backfill_start_scheduled'
 LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION @extschema@.backfill_start_scheduled(text, jsonb, jsonb, text)
+COMMENT ON FUNCTION @extschema@.backfill_start_scheduled(text, jsonb, jsonb, text, regclass)
 	IS 'what the job of a schedule calls: start a run, or return null and put it down if another one is in the way';
 
 -- all background workers share max_worker_processes

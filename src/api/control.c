@@ -76,7 +76,7 @@ answer(const RunInfo *run, const char *what)
 	return CStringGetTextDatum(psprintf("%s%s", title_run(run->id, run->name, run->target), what));
 }
 
-/* backfill_start(name, parameters, settings, start_at, after) */
+/* backfill_start(name, parameters, settings, start_at, after, target) */
 Datum
 backfill_start(PG_FUNCTION_ARGS)
 {
@@ -90,7 +90,7 @@ backfill_start(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("start_at cannot be infinity")));
-	id = start_run(name, NULL,
+	id = start_run(name, NULL, PG_ARGISNULL(5) ? InvalidOid : PG_GETARG_OID(5),
 				   PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1),
 				   PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
 				   start_at,
@@ -387,8 +387,8 @@ static const char *
 begin_again(StoreSession *session, RunInfo *run, RunStatus status, Oid caller,
 			const char *reason)
 {
-	start_check_alone(session, run->name, run->owner, run->target, run->parameters,
-					  run->settings, run->after, run->id);
+	start_check_alone(session, run->name, run->owner, run->target, run->generic,
+					  run->parameters, run->settings, run->after, run->id);
 	if (!run->is_local)
 		store_adopt_run(session, run->id);
 	run->is_local = true;

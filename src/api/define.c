@@ -56,6 +56,24 @@ jsonb_arg(FunctionCallInfo fcinfo, int n, const char *what)
 	return value;
 }
 
+/* The target: none of a generic definition, and a table of any other. */
+static Oid
+target_arg(FunctionCallInfo fcinfo, bool generic)
+{
+	if (generic && !PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a generic backfill cannot have a target of its own"),
+				 errdetail("Each run is given one."),
+				 errhint("Define it with the target null.")));
+	if (!generic && PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the target of a backfill cannot be null"),
+				 errhint("Unless it is \"generic\": then each run is given one.")));
+	return generic ? InvalidOid : PG_GETARG_OID(1);
+}
+
 static void
 check_name(const char *name)
 {
@@ -102,6 +120,8 @@ collect_settings(Jsonb *given, const char *direction)
 static void
 say_replaced(const DefinitionInfo *before, const DefinitionInfo *now)
 {
+	const char *given = "the table that a run is given";
+
 	if (before->owner != GetUserId())
 		ereport(NOTICE,
 				(errmsg("definition \"%s\" replaces the one of role %s", now->name,
@@ -109,14 +129,15 @@ say_replaced(const DefinitionInfo *before, const DefinitionInfo *now)
 				 errdetail("It stays that role's, and runs with its rights.")));
 	if (before->target != now->target)
 		ereport(NOTICE,
-				(errmsg("definition \"%s\" now walks table %s instead of %s", now->name,
-						title_table(now->target), title_table(before->target)),
+				(errmsg("definition \"%s\" now walks %s%s instead of %s", now->name,
+						now->generic ? "" : "table ", now->generic ? given : title_table(now->target),
+						before->generic ? given : title_table(before->target)),
 				 errdetail("Runs that are there go on as they began.")));
 }
 
 /*
  * backfill_define(name, target, statement, scope, key, direction, parameters,
- *				   settings, description, finish, followers)
+ *				   settings, description, finish, followers, generic)
  *
  * A definition that exists keeps its owner, as CREATE OR REPLACE does.
  */
@@ -129,11 +150,8 @@ backfill_define(PG_FUNCTION_ARGS)
 
 	def.name = text_arg(fcinfo, 0, "the name of a backfill definition");
 	check_name(def.name);
-	if (PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("the target of a backfill cannot be null")));
-	def.target = PG_GETARG_OID(1);
+	def.generic = !PG_ARGISNULL(11) && PG_GETARG_BOOL(11);
+	def.target = target_arg(fcinfo, def.generic);
 	def.statement = text_arg(fcinfo, 2, "the statement of a backfill");
 	if (def.statement == NULL)
 		ereport(ERROR,

@@ -38,6 +38,7 @@
 
 #include "base/compat.h"
 #include "definition/definition.h"
+#include "definition/names.h"
 #include "run/access.h"
 #include "run/start.h"
 #include "shared/segment.h"
@@ -53,11 +54,14 @@ PG_FUNCTION_INFO_V1(backfill_unschedule);
 
 /* ---- pg_cron ---- */
 
-/* The name of the job that starts the runs of the definition. */
+/*
+ * The name of the job that starts the runs of the definition, on the table if that is
+ * not NULL.
+ */
 static char *
-job_name(const char *name)
+job_name(const char *name, const char *table)
 {
-	return psprintf("backfill %s", name);
+	return table ? psprintf("backfill %s on %s", name, table) : psprintf("backfill %s", name);
 }
 
 /*
@@ -203,21 +207,24 @@ jsonb_literal(Jsonb *value)
 /*
  * What the job runs.  The types are written out, so that no other function of
  * the name can be meant; and the owner of the definition, so that who takes its name
- * later does not get the parameters.
+ * later does not get the parameters.  A target is named, and not numbered: in a copy of
+ * the database the number may be that of another table.
  */
 static char *
-job_command(Oid schema, const DefinitionInfo *def, Jsonb *parameters, Jsonb *settings)
+job_command(Oid schema, const DefinitionInfo *def, Jsonb *parameters, Jsonb *settings,
+			const char *table)
 {
-	return psprintf("SELECT %s(%s::pg_catalog.text, %s::pg_catalog.jsonb, %s::pg_catalog.jsonb, %s::pg_catalog.text)",
+	return psprintf("SELECT %s(%s::pg_catalog.text, %s::pg_catalog.jsonb, %s::pg_catalog.jsonb, %s::pg_catalog.text%s)",
 					quote_qualified_identifier(get_namespace_name(schema),
 											   "backfill_start_scheduled"),
 					quote_literal_cstr(def->name), jsonb_literal(parameters),
 					jsonb_literal(settings),
-					quote_literal_cstr(GetUserNameFromId(def->owner, false)));
+					quote_literal_cstr(GetUserNameFromId(def->owner, false)),
+					table ? psprintf(", %s::pg_catalog.regclass", quote_literal_cstr(table)) : "");
 }
 
 /*
- * backfill_schedule(name, cron, parameters, settings)
+ * backfill_schedule(name, cron, parameters, settings, target)
  *
  * Parameters and settings are checked as backfill_start would, and stored as
  * they are given: each occurrence puts them on top of what the definition then
@@ -233,6 +240,8 @@ backfill_schedule(PG_FUNCTION_ARGS)
 	Jsonb	   *values = parameters;
 	Jsonb	   *in_force = settings;
 	Jsonb	   *value_types;
+	Oid			target = PG_ARGISNULL(4) ? InvalidOid : PG_GETARG_OID(4);
+	char	   *table;
 	DefinitionInfo *def;
 	char	   *args[3];
 	Datum		result = (Datum) 0;
@@ -243,37 +252,42 @@ backfill_schedule(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("the times of a schedule cannot be null")));
-	def = start_check(name, &values, &in_force, &value_types);
+	def = start_check(name, target, &values, &in_force, &value_types);
 	check_login();
+	table = def->generic ? names_of_table(target) : NULL;
 
 	require_function(require_pg_cron(), "schedule", lengthof(types), types);
-	args[0] = job_name(name);
+	args[0] = job_name(name, table);
 	check_job_name(args[0]);
 	args[1] = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	args[2] = job_command(get_func_namespace(fcinfo->flinfo->fn_oid), def, parameters,
-						  settings);
+						  settings, table);
 	if (cron_sql("SELECT cron.schedule($1, $2, $3)", 3, args, &result) != 1)
 		elog(ERROR, "pg_cron has returned no job");
 	PG_RETURN_DATUM(result);
 }
 
 /*
- * backfill_unschedule(name)
+ * backfill_unschedule(name, target)
  *
- * The definition may be gone.  The job is the caller's own, so that there is
+ * The definition may be gone, and so may the table, if its schema is named.  The job is the caller's own, so that there is
  * nothing else to check; where there is no pg_cron there is no job.
  */
 Datum
 backfill_unschedule(PG_FUNCTION_ARGS)
 {
-	char	   *args[] = {job_name(text_to_cstring(PG_GETARG_TEXT_PP(0)))};
+	char	   *args[1];
 	Oid			extension = get_extension_oid("pg_cron", true);
 	Oid			type;
 	Datum		result = BoolGetDatum(false);
 
 	PreventCommandDuringRecovery("backfill_unschedule()");
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
 	if (!OidIsValid(extension))
 		PG_RETURN_BOOL(false);
+	args[0] = job_name(text_to_cstring(PG_GETARG_TEXT_PP(0)),
+					   PG_ARGISNULL(1) ? NULL : names_as_written(text_to_cstring(PG_GETARG_TEXT_PP(1))));
 	type = job_name_type();
 	require_function(extension, "unschedule", 1, &type);
 	(void) cron_sql("SELECT cron.unschedule(jobname) FROM cron.job "
@@ -304,7 +318,7 @@ note_skipped(const char *name, const Rival *rival)
 }
 
 /*
- * backfill_start_scheduled(name, parameters, settings, owner)
+ * backfill_start_scheduled(name, parameters, settings, owner, target)
  *
  * As backfill_start, but if another run is in the way it is put down that the
  * occurrence was skipped, and null is returned.
@@ -320,6 +334,7 @@ backfill_start_scheduled(PG_FUNCTION_ARGS)
 	segment_require();
 	id = start_run(name,
 					   PG_ARGISNULL(3) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(3)),
+					   PG_ARGISNULL(4) ? InvalidOid : PG_GETARG_OID(4),
 					   PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1),
 					   PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
 					   DT_NOBEGIN, NULL, "backfill_start_scheduled", &rival);

@@ -6,7 +6,9 @@
  * A definition is checked as a whole before anything of it is stored: the key,
  * the settings, the statement and the scope are parsed, analysed and planned,
  * and the executor is asked whether the owner has the rights, so that mistakes
- * show where the user made them and not at night in a worker.
+ * show where the user made them and not at night in a worker.  Of a generic one only
+ * references and syntax can be checked then; the rest is, in the same way, when a run
+ * gives it a target and it is bound (names.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -25,6 +27,7 @@
 #include "definition/definition.h"
 #include "definition/finish.h"
 #include "definition/foresee.h"
+#include "definition/names.h"
 #include "settings/parameters.h"
 #include "settings/serverparams.h"
 #include "settings/setting.h"
@@ -74,6 +77,36 @@ definition_get(StoreSession *session, const char *name)
 				 errmsg("backfill definition \"%s\" does not exist", name),
 				 errhint("The view backfill_definitions shows the definitions you may use.")));
 	return def;
+}
+
+/*
+ * Have the definition work on that table, or its own if that is InvalidOid.  A generic
+ * one has none.  Raises an error, too, unless the current user may have the owner run
+ * his code: what the table has for triggers, defaults and checks becomes that.
+ */
+void
+definition_take_target(DefinitionInfo *def, Oid target)
+{
+	if (!def->generic && !OidIsValid(target))
+		return;
+	if (!def->generic)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("backfill definition \"%s\" has a target of its own", def->name),
+				 errhint("Only a definition that was declared \"generic\" is given one.")));
+	if (!OidIsValid(target))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("backfill definition \"%s\" needs a target", def->name),
+				 errdetail("It is generic."),
+				 errhint("Give the table in \"target\", for example target => 'public.orders'.")));
+	if (!compat_may_act_as(GetUserId(), def->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to give backfill definition %s a target",
+						quote_identifier(def->name)),
+				 errdetail("Only roles that may SET ROLE to its owner may choose the table.")));
+	def->target = target;
 }
 
 /* The first argument of an SQL function, the name of a definition. */
@@ -132,31 +165,48 @@ check_finish(const char *finish)
 	return raws != NIL;
 }
 
-/* As the owner: the argument is the definition. */
+/* All but the probe, of a definition that has its target. */
 static void
-check_all(void *arg)
+check_texts(const DefinitionInfo *def, Jsonb *settings)
 {
-	const DefinitionInfo *def = (const DefinitionInfo *) arg;
-	Walk	   *walk = check_walk(def, def->settings);
+	Walk	   *walk = check_walk(def, settings);
 	Parameters *parameters;
 	int			nest;
 
 	parameters_check(def->parameters);
 
 	/* what the statement says may depend on them */
-	nest = enter_parameters(def->settings);
+	nest = enter_parameters(settings);
 	parameters = parameters_load(def->parameters, NULL, NULL);
 	statement_check(statement_prepare(def->statement, walk, def->scope, parameters, RANGE_AFTER));
 	if (def->finish)
 		(void) check_finish(def->finish);
 	AtEOXact_GUC(false, nest);
+}
+
+/* As the owner: the argument is the definition. */
+static void
+check_all(void *arg)
+{
+	const DefinitionInfo *def = (const DefinitionInfo *) arg;
+
+	if (def->generic)
+	{
+		settings_check_together(def->settings, def->scope);
+		parameters_check(def->parameters);
+		names_check(def);
+		AtEOXact_GUC(false, enter_parameters(def->settings));
+	}
+	else
+		check_texts(def, def->settings);
 	check_probe(def->settings);
 }
 
 /*
  * Check everything of the definition: the walk, the parameters, the statement,
  * which is parsed, analysed and planned; all as the owner, whoever calls.  What
- * is made is in the memory of the function call and goes away with it.
+ * is made is in the memory of the function call and goes away with it.  A generic one
+ * has no walk yet, and its statement and scope are parsed and no more.
  */
 void
 definition_check(const DefinitionInfo *def)
@@ -213,7 +263,7 @@ definition_check_change(Oid owner, const char *search_path, Jsonb *settings,
 /* What definition_bind was called with, and its results. */
 typedef struct Binding
 {
-	const DefinitionInfo *def;
+	DefinitionInfo *def;
 	Jsonb	   *settings;
 	Jsonb	   *parameters;
 	Jsonb	   *values;
@@ -225,22 +275,30 @@ static void
 bind_parameters(void *arg)
 {
 	Binding    *binding = (Binding *) arg;
+	DefinitionInfo *def = binding->def;
 
-	(void) check_walk(binding->def, binding->settings);
+	if (!def->generic)
+		(void) check_walk(def, binding->settings);
 
 	/* the definition's, too: a right may have been revoked since */
 	AtEOXact_GUC(false, enter_parameters(binding->settings));
-	binding->values = parameters_bind(binding->def->parameters, binding->parameters);
-	binding->types = parameters_types(binding->def->parameters);
+	binding->values = parameters_bind(def->parameters, binding->parameters);
+	binding->types = parameters_types(def->parameters);
+	if (def->generic)
+	{
+		names_bind(def, parameters_load(def->parameters, binding->values, NULL));
+		check_texts(def, binding->settings);
+	}
 }
 
 /*
  * For a run of the definition under the settings: check what would fail at
  * once in a worker, and return the values of the parameters, checked; their
- * types go to *types.  As the owner, whoever calls.
+ * types go to *types.  A generic definition, which has been given its target, is bound
+ * to the names among them, and checked as a whole.  As the owner, whoever calls.
  */
 Jsonb *
-definition_bind(const DefinitionInfo *def, Jsonb *settings, Jsonb *parameters,
+definition_bind(DefinitionInfo *def, Jsonb *settings, Jsonb *parameters,
 				Jsonb **types)
 {
 	Binding		binding = {def, settings, parameters};

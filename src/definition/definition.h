@@ -16,11 +16,12 @@
 extern void definition_check_role(Oid owner, const char *kind, const char *name);
 extern void definition_check_replace(const DefinitionInfo *def);
 extern DefinitionInfo *definition_get(StoreSession *session, const char *name);
+extern void definition_take_target(DefinitionInfo *def, Oid target);
 extern char *definition_name_arg(FunctionCallInfo fcinfo);
 extern void definition_check(const DefinitionInfo *def);
 extern bool definition_check_change(Oid owner, const char *search_path, Jsonb *settings,
 									const char *finish);
-extern Jsonb *definition_bind(const DefinitionInfo *def, Jsonb *settings,
+extern Jsonb *definition_bind(DefinitionInfo *def, Jsonb *settings,
 							  Jsonb *parameters, Jsonb **types);
 
 #endif							/* BACKFILL_DEFINITION_DEFINITION_H */

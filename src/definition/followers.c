@@ -25,6 +25,7 @@
 #include "base/limit.h"
 #include "base/locks.h"
 #include "definition/followers.h"
+#include "definition/names.h"
 #include "settings/settings.h"
 #include "store/definition.h"
 #include "store/store.h"
@@ -61,6 +62,29 @@ check_owner(const JsonbValue *value)
 	(void) get_role_oid(pnstrdup(value->val.string.val, value->val.string.len), false);
 }
 
+/* Whether the follower is to walk the table that the run has walked. */
+bool
+followers_is_same_target(const JsonbValue *value)
+{
+	JsonbValue *from = followers_is_object(value) ?
+		followers_member(value->val.binary.data, "from") : NULL;
+
+	return from && from->type == jbvString && from->val.string.len == strlen("run.target") &&
+		strncmp(from->val.string.val, "run.target", from->val.string.len) == 0 &&
+		JsonContainerSize(value->val.binary.data) == 1;
+}
+
+/* Raises an error unless the value stands for a table. */
+static void
+check_target(const JsonbValue *value)
+{
+	if (followers_is_same_target(value))
+		return;
+	if (value->type != jbvString)
+		bad_followers("\"target\" must be the name of a table, or {\"from\": \"run.target\"}.");
+	(void) names_table(pnstrdup(value->val.string.val, value->val.string.len));
+}
+
 /* Check one follower: its name, and the forms of what it is given. */
 static void
 check_follower(JsonbValue *follower)
@@ -83,12 +107,15 @@ check_follower(JsonbValue *follower)
 		{
 			key = pnstrdup(v.val.string.val, v.val.string.len);
 			if (strcmp(key, "name") != 0 && strcmp(key, "parameters") != 0 &&
-				strcmp(key, "settings") != 0 && strcmp(key, "owner") != 0)
-				bad_followers(psprintf("There is no property \"%s\"; the properties are \"name\", \"owner\", \"parameters\" and \"settings\".",
+				strcmp(key, "settings") != 0 && strcmp(key, "owner") != 0 &&
+				strcmp(key, "target") != 0)
+				bad_followers(psprintf("There is no property \"%s\"; the properties are \"name\", \"owner\", \"parameters\", \"settings\" and \"target\".",
 								  key));
 		}
 		else if (token == WJB_VALUE && strcmp(key, "owner") == 0)
 			check_owner(&v);
+		else if (token == WJB_VALUE && strcmp(key, "target") == 0)
+			check_target(&v);
 		else if (token == WJB_VALUE && strcmp(key, "name") != 0)
 		{
 			if (!followers_is_object(&v))
@@ -117,7 +144,7 @@ find_owner(const DefinitionInfo *def, const char *name)
 }
 
 /*
- * The declaration with an "owner" in each element: who takes the name of a
+ * The declaration with the schema in each "target", and an "owner" in each element: who takes the name of a
  * definition later, or again, is not given what was meant for another.
  */
 static Jsonb *
@@ -132,12 +159,18 @@ bind_owners(const DefinitionInfo *def)
 	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
 	{
 		JsonbValue *name;
+		JsonbValue *target;
 		Jsonb	   *follower;
 
 		if (token != WJB_ELEM)
 			continue;
 		name = followers_member(v.val.binary.data, "name");
+		target = followers_member(v.val.binary.data, "target");
 		follower = JsonbValueToJsonb(&v);
+		if (target && target->type == jbvString)
+			follower = settings_with(follower, "target",
+									 names_of_table(names_table(pnstrdup(target->val.string.val,
+																		 target->val.string.len))));
 		if (followers_member(v.val.binary.data, "owner") == NULL)
 		{
 			Oid			owner = find_owner(def, pnstrdup(name->val.string.val, name->val.string.len));

@@ -14,6 +14,7 @@
 
 extern JsonbValue *followers_member(JsonbContainer *object, const char *name);
 extern bool followers_is_object(const JsonbValue *value);
+extern bool followers_is_same_target(const JsonbValue *value);
 extern Jsonb *followers_check(const DefinitionInfo *def);
 
 #endif							/* BACKFILL_DEFINITION_FOLLOWERS_H */

@@ -72,7 +72,7 @@ put_row(ReturnSetInfo *rsinfo, const char *text)
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &value, &isnull);
 }
 
-/* backfill_explain(name, parameters, measure, format) */
+/* backfill_explain(name, parameters, measure, format, target) */
 Datum
 backfill_explain(PG_FUNCTION_ARGS)
 {
@@ -87,7 +87,7 @@ backfill_explain(PG_FUNCTION_ARGS)
 	initStringInfo(&result.out);
 	if (result.measure)
 		result.locks = heldlocks_now();
-	frame_rehearse("backfill_explain()", name,
+	frame_rehearse("backfill_explain()", name, PG_ARGISNULL(4) ? InvalidOid : PG_GETARG_OID(4),
 				   PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1), explain, &result);
 
 	if (result.is_json)

@@ -42,6 +42,7 @@
 
 #include "base/owner.h"
 #include "definition/definition.h"
+#include "definition/names.h"
 #include "rehearsal/frame.h"
 #include "settings/parameters.h"
 #include "settings/serverparams.h"
@@ -133,28 +134,39 @@ frame_free_time(Rehearsal *rehearsal)
 
 /* ---- the frame ---- */
 
-/* The definition, if the caller may use it; as the caller. */
+/* The definition, if the caller may use it, with its target; as the caller. */
 static void
-load_definition(Rehearsal *rehearsal, const char *name)
+load_definition(Rehearsal *rehearsal, const char *name, Oid target)
 {
 	StoreSession session;
 
 	store_begin(&session);
 	rehearsal->def = definition_get(&session, name);
-	rehearsal->since = store_last_started(&session, rehearsal->def);
 	store_end(&session);
 	definition_check_role(rehearsal->def->owner, "definition", quote_identifier(name));
+	definition_take_target(rehearsal->def, target);
+
+	store_begin(&session);
+	rehearsal->since = store_last_started(&session, rehearsal->def);
+	store_end(&session);
 	settings_resolve(rehearsal->def->settings, &rehearsal->settings);
 }
 
-/* The parameters of a run that would be started now; it has no id yet. */
+/*
+ * The parameters of a run that would be started now; it has no id yet.  A generic
+ * definition is bound to the names among them.
+ */
 static Parameters *
 make_parameters(Rehearsal *rehearsal, Jsonb *given)
 {
 	DefinitionInfo *def = rehearsal->def;
 	RunFacts	facts = {0, def->name, GetCurrentTimestamp(), rehearsal->since};
+	Parameters *parameters = parameters_load(def->parameters,
+											 parameters_bind(def->parameters, given), &facts);
 
-	return parameters_load(def->parameters, parameters_bind(def->parameters, given), &facts);
+	if (def->generic)
+		names_bind(def, parameters);
+	return parameters;
 }
 
 /* Statistics are not rolled back. */
@@ -188,7 +200,7 @@ become_owner(Rehearsal *rehearsal)
 
 /* Inside of the subtransaction: prepare what a worker prepares, and go. */
 static void
-run(Rehearsal *rehearsal, const char *name, Jsonb *parameters,
+run(Rehearsal *rehearsal, const char *name, Oid target, Jsonb *parameters,
 	RehearseFunction function, void *arg)
 {
 	DefinitionInfo *def;
@@ -199,12 +211,15 @@ run(Rehearsal *rehearsal, const char *name, Jsonb *parameters,
 	if (!rehearsal->is_deferred)
 		make_constraints_immediate();
 
-	load_definition(rehearsal, name);
+	load_definition(rehearsal, name, target);
 	become_owner(rehearsal);
 	def = rehearsal->def;
+	if (def->generic)
+		rehearsal->parameters = make_parameters(rehearsal, parameters);
 	rehearsal->walk = walk_open(def->target, def->key, &rehearsal->settings);
 	key_check_bounds(rehearsal->walk, rehearsal->settings.from, rehearsal->settings.to);
-	rehearsal->parameters = make_parameters(rehearsal, parameters);
+	if (!def->generic)
+		rehearsal->parameters = make_parameters(rehearsal, parameters);
 	rehearsal->statement = statement_prepare(def->statement, rehearsal->walk,
 											 def->scope, rehearsal->parameters, RANGE_FROM);
 	frame_limit_time(rehearsal);
@@ -235,13 +250,13 @@ undo(Rehearsal *rehearsal, int level, ResourceOwner owner)
 }
 
 /*
- * Try the definition out: call the function with everything prepared, as the
+ * Try the definition out, on the target if it is generic: call the function with everything prepared, as the
  * owner of the definition, and undo all of it.  Raises an error if the current
  * user has not the owner's rights, and what the function raises.
  */
 void
-frame_rehearse(const char *function_name, const char *definition, Jsonb *parameters,
-		 RehearseFunction function, void *arg)
+frame_rehearse(const char *function_name, const char *definition, Oid target,
+		 Jsonb *parameters, RehearseFunction function, void *arg)
 {
 	Rehearsal	rehearsal = {.caller = CurrentMemoryContext};
 	ResourceOwner owner = CurrentResourceOwner;
@@ -255,7 +270,7 @@ frame_rehearse(const char *function_name, const char *definition, Jsonb *paramet
 	MemoryContextSwitchTo(rehearsal.context);
 	PG_TRY();
 	{
-		run(&rehearsal, definition, parameters, function, arg);
+		run(&rehearsal, definition, target, parameters, function, arg);
 	}
 	PG_CATCH();
 	{

@@ -22,7 +22,7 @@ typedef struct Rehearsal
 {
 	MemoryContext caller;		/* what is allocated here survives */
 	MemoryContext context;		/* of everything else */
-	DefinitionInfo *def;
+	DefinitionInfo *def;		/* bound, if it is generic */
 	RunSettings settings;
 	TimestampTz since;			/* as run.since of a run started now */
 	Parameters *parameters;
@@ -47,7 +47,7 @@ typedef void (*RehearseFunction) (Rehearsal *rehearsal, void *arg);
 extern void frame_limit_time(Rehearsal *rehearsal);
 extern void frame_free_time(Rehearsal *rehearsal);
 extern void frame_rehearse(const char *function_name, const char *definition,
-						   Jsonb *parameters, RehearseFunction function, void *arg);
+						   Oid target, Jsonb *parameters, RehearseFunction function, void *arg);
 extern ParamListInfo frame_params(Rehearsal *rehearsal, const Datum *start,
 								  const Datum *end);
 extern Bounds *frame_bounds(Rehearsal *rehearsal);

@@ -332,7 +332,7 @@ preview(Rehearsal *rehearsal, void *arg)
 	frame_free_time(rehearsal);
 }
 
-/* backfill_preview(name, parameters, rows) */
+/* backfill_preview(name, parameters, rows, target) */
 Datum
 backfill_preview(PG_FUNCTION_ARGS)
 {
@@ -347,7 +347,7 @@ backfill_preview(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the number of rows to preview must be between 1 and %d", MAX_ROWS)));
 	InitMaterializedSRF(fcinfo, 0);
-	frame_rehearse("backfill_preview()", name,
+	frame_rehearse("backfill_preview()", name, PG_ARGISNULL(3) ? InvalidOid : PG_GETARG_OID(3),
 			 PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1), preview, &result);
 
 	foreach(lc, result.notices)

@@ -26,6 +26,7 @@
 #include "base/nearest.h"
 #include "run/access.h"
 #include "run/find.h"
+#include "run/title.h"
 #include "store/find.h"
 #include "store/run.h"
 #include "store/status.h"
@@ -79,9 +80,11 @@ ambiguous(const char *name, List *runs)
 
 		if (n++ == LISTED)
 			break;
-		appendStringInfo(&list, "%srun " INT64_FORMAT ", %s, with the parameters %.*s%s",
+		appendStringInfo(&list, "%srun " INT64_FORMAT ", %s, %s%s%swith the parameters %.*s%s",
 						 n > 1 ? "\n" : "", run->id, status_name(run->status),
-						 shown, run->parameters, shown < length ? "..." : "");
+						 OidIsValid(run->target) ? "on " : "",
+						 OidIsValid(run->target) ? title_table(run->target) : "",
+						 OidIsValid(run->target) ? ", " : "", shown, run->parameters, shown < length ? "..." : "");
 	}
 	if (n > LISTED)
 		appendStringInfoString(&list, "\nand others");

@@ -21,6 +21,7 @@
 
 #include "base/compat.h"
 #include "definition/followers.h"
+#include "definition/names.h"
 #include "run/follow.h"
 #include "run/start.h"
 #include "store/definition.h"
@@ -71,6 +72,19 @@ map_value(RunInfo *run, JsonbValue *value)
 				(errcode(ERRCODE_UNDEFINED_PARAMETER),
 				 errmsg("run " INT64_FORMAT " has no \"%s\"", run->id, source)));
 	return result;
+}
+
+/* The table that the follower is given, or InvalidOid. */
+static Oid
+map_target(RunInfo *run, JsonbContainer *follower)
+{
+	JsonbValue *target = followers_member(follower, "target");
+
+	if (target == NULL)
+		return InvalidOid;
+	if (followers_is_same_target(target))
+		return run->target;
+	return names_table(pnstrdup(target->val.string.val, target->val.string.len));
 }
 
 /* The parameters of the follower, mapped; NULL if it is given none. */
@@ -135,7 +149,8 @@ start(RunInfo *run, JsonbContainer *follower, const char *name)
 	JsonbValue *settings = followers_member(follower, "settings");
 
 	check_cycle(run, name);
-	return start_run(name, text_member(follower, "owner"), map_parameters(run, follower),
+	return start_run(name, text_member(follower, "owner"), map_target(run, follower),
+					 map_parameters(run, follower),
 					 settings ? JsonbValueToJsonb(settings) : NULL, DT_NOBEGIN, NULL,
 					 psprintf("follows run " INT64_FORMAT, run->id), NULL);
 }

@@ -51,14 +51,29 @@
 #define START_LOOK_MS		10
 
 /*
+ * What runs of one definition take to be started one after the other; of a generic one,
+ * those on one table.
+ */
+static LOCKTAG
+name_tag(const char *name, Oid owner, Oid target, bool generic)
+{
+	uint32		hash = hash_bytes((const unsigned char *) name, strlen(name));
+
+	if (generic)
+		hash = hash_combine(hash, hash_bytes_uint32(target));
+	return locks_tag(LOCK_CLASS_START, (int64) owner << 32 | hash);
+}
+
+/*
  * The active run, if any, beside which this one must not run: one of the same
- * definition with equal parameters, or one on its table without leave.  "except"
+ * definition with equal parameters, if that is generic on its table, or one on its
+ * table without leave.  "except"
  * is the run itself, 0 if it is new.  It does not meet those that it waits for.
  * Runs of one definition, and runs on one table, are started one at a time, so
  * that two that are started at the same moment see each other.
  */
 static bool
-find_rival(StoreSession *session, const char *name, Oid owner, Oid target,
+find_rival(StoreSession *session, const char *name, Oid owner, Oid target, bool generic,
 		   Jsonb *parameters, Jsonb *given, ArrayType *after, int64 except, Rival *rival)
 {
 	LOCKTAG		tag;
@@ -66,11 +81,10 @@ find_rival(StoreSession *session, const char *name, Oid owner, Oid target,
 	int64		id;
 	bool		is_free;
 
-	tag = locks_tag(LOCK_CLASS_START, (int64) owner << 32 |
-					hash_bytes((const unsigned char *) name, strlen(name)));
+	tag = name_tag(name, owner, target, generic);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 	rival->is_equal = true;
-	while ((id = store_find_equal_run(session, name, owner, parameters, after, except)) != 0)
+	while ((id = store_find_equal_run(session, name, owner, target, parameters, after, except)) != 0)
 	{
 		/* one that was deleted in this moment is none */
 		rival->run = store_load_run(session, id, false);
@@ -112,11 +126,11 @@ find_rival(StoreSession *session, const char *name, Oid owner, Oid target,
 /* Raises an error if there is such a run. */
 void
 start_check_alone(StoreSession *session, const char *name, Oid owner, Oid target,
-			Jsonb *parameters, Jsonb *given, ArrayType *after, int64 except)
+			bool generic, Jsonb *parameters, Jsonb *given, ArrayType *after, int64 except)
 {
 	Rival		rival;
 
-	if (!find_rival(session, name, owner, target, parameters, given, after, except, &rival))
+	if (!find_rival(session, name, owner, target, generic, parameters, given, after, except, &rival))
 		return;
 	if (rival.is_equal)
 		ereport(ERROR,
@@ -166,12 +180,14 @@ check_bound(const DefinitionInfo *def, const char *owner)
 
 /*
  * The definition, of which the current user may start a run with these
- * parameters and settings.  *parameters becomes the values of the run, with
+ * parameters and settings; a generic one, bound to the target, which is InvalidOid for
+ * any other.  *parameters becomes the values of the run, with
  * their types in *types, and *settings those in force.  Raises an error if the
  * run would fail at once in a worker.
  */
 DefinitionInfo *
-start_check(const char *name, Jsonb **parameters, Jsonb **settings, Jsonb **types)
+start_check(const char *name, Oid target, Jsonb **parameters, Jsonb **settings,
+			Jsonb **types)
 {
 	StoreSession session;
 	DefinitionInfo *def;
@@ -181,6 +197,7 @@ start_check(const char *name, Jsonb **parameters, Jsonb **settings, Jsonb **type
 	store_end(&session);
 	definition_check_role(def->owner, "definition", quote_identifier(name));
 	access_check_owner(def->owner);
+	definition_take_target(def, target);
 	if (*settings)
 	{
 		settings_check(*settings);
@@ -204,20 +221,20 @@ warn_of_room(Jsonb *settings)
 }
 
 /*
- * Start a run of the definition, which is to belong to the role of that name, if
+ * Start a run of the definition, on the target if it is generic, which is to belong to the role of that name, if
  * one is given, with the rights of the current user, and return its id.  A run whose first statuses have hooks waits for a worker to
  * call them.  "reason" goes into the event.  If another run is in the way, this
  * raises an error; unless "rival" is given, which is filled in then, and 0 is
  * returned.
  */
 int64
-start_run(const char *name, const char *owner, Jsonb *parameters, Jsonb *settings,
-			  TimestampTz start_at, ArrayType *after, const char *reason, Rival *rival)
+start_run(const char *name, const char *owner, Oid target, Jsonb *parameters,
+			  Jsonb *settings, TimestampTz start_at, ArrayType *after, const char *reason, Rival *rival)
 {
 	Oid			caller = GetUserId();
 	StoreSession session;
 	Jsonb	   *types;
-	DefinitionInfo *def = start_check(name, &parameters, &settings, &types);
+	DefinitionInfo *def = start_check(name, target, &parameters, &settings, &types);
 	RunStatus	status;
 	bool		hooked;
 	bool		begins_hooked;
@@ -228,10 +245,10 @@ start_run(const char *name, const char *owner, Jsonb *parameters, Jsonb *setting
 	store_begin(&session);
 	after = check_after(&session, after, caller);
 	if (rival == NULL)
-		start_check_alone(&session, def->name, def->owner, def->target, parameters, settings,
-					after, 0);
-	else if (find_rival(&session, def->name, def->owner, def->target, parameters, settings,
-						after, 0, rival))
+		start_check_alone(&session, def->name, def->owner, def->target, def->generic,
+						  parameters, settings, after, 0);
+	else if (find_rival(&session, def->name, def->owner, def->target, def->generic,
+						parameters, settings, after, 0, rival))
 	{
 		store_end(&session);
 		return 0;

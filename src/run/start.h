@@ -24,11 +24,11 @@ typedef struct Rival
 } Rival;
 
 extern void start_check_alone(StoreSession *session, const char *name, Oid owner, Oid target,
-							  Jsonb *parameters, Jsonb *given, ArrayType *after,
+							  bool generic, Jsonb *parameters, Jsonb *given, ArrayType *after,
 							  int64 except);
-extern DefinitionInfo *start_check(const char *name, Jsonb **parameters,
+extern DefinitionInfo *start_check(const char *name, Oid target, Jsonb **parameters,
 								   Jsonb **settings, Jsonb **types);
-extern int64 start_run(const char *name, const char *owner, Jsonb *parameters,
+extern int64 start_run(const char *name, const char *owner, Oid target, Jsonb *parameters,
 					   Jsonb *settings, TimestampTz start_at, ArrayType *after, const char *reason,
 					   Rival *rival);
 

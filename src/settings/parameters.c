@@ -286,6 +286,14 @@ read_value(const Declared *declared, JsonbValue *value, bool *isnull)
 	MemoryContext context = CurrentMemoryContext;
 	Datum		result = (Datum) 0;
 
+	/* the type would cut it off, and it might be the name of something else then */
+	if (value->type == jbvString && value->val.string.len >= NAMEDATALEN &&
+		getBaseType(declared->type) == NAMEOID)
+		ereport(ERROR,
+				(errcode(ERRCODE_NAME_TOO_LONG),
+				 errmsg("the value of backfill parameter \"%s\" is too long for a name", declared->name),
+				 errdetail("The limit is %d bytes.", NAMEDATALEN - 1)));
+
 	PG_TRY();
 	{
 		result = query_value(psprintf("SELECT r.value FROM pg_catalog.jsonb_to_record($1) AS r(value %s)",
@@ -536,6 +544,16 @@ check_names(List *declaration, Jsonb *given)
 	}
 }
 
+/* Raises an error: the run needs a value of the parameter, and is given none. */
+void
+parameters_missing(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			 errmsg("the backfill needs a value for parameter \"%s\"", name),
+			 errhint("Give it in \"parameters\", for example parameters => '{\"%s\": ...}'.", name)));
+}
+
 /*
  * The values of a run: those given, which may be NULL for none, over the
  * defaults; checked, and in the form that is kept with the run.  Every declared
@@ -564,11 +582,7 @@ parameters_bind(Jsonb *declaration, Jsonb *given)
 			value = getKeyJsonValueFromContainer(&given->root, declared->name,
 												 strlen(declared->name), NULL);
 		if (declared->required && (value == NULL || value->type == jbvNull))
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("the backfill needs a value for parameter \"%s\"", declared->name),
-					 errhint("Give it in \"parameters\", for example parameters => '{\"%s\": ...}'.",
-							 declared->name)));
+			parameters_missing(declared->name);
 		if (value == NULL)
 			value = declared->default_value ? declared->default_value : &null;
 		datum = read_value(declared, value, &isnull);

@@ -11,6 +11,8 @@
 #include "datatype/timestamp.h"
 #include "utils/jsonb.h"
 
+#include "base/compat.h"
+
 /* The relations whose columns they seem to be. */
 #define PARAMETERS_GIVEN	"params"
 #define PARAMETERS_RUN		"run"
@@ -44,6 +46,7 @@ typedef struct RunFacts
 extern void parameters_check(Jsonb *declaration);
 extern Jsonb *parameters_types(Jsonb *declaration);
 extern Jsonb *parameters_bind(Jsonb *declaration, Jsonb *given);
+compat_noreturn extern void parameters_missing(const char *name);
 extern Parameters *parameters_load(Jsonb *declaration, Jsonb *values,
 								   const RunFacts *facts);
 

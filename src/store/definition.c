@@ -22,7 +22,7 @@
 
 static Sql sql_load_definition = {
 	"SELECT name, owner::oid, target::oid, statement, scope, key, settings, "
-	"       search_path, description, parameters, finish, followers "
+	"       search_path, description, parameters, finish, followers, generic "
 	"  FROM backfill.definition WHERE name = $1",
 	1, {TEXTOID}
 };
@@ -33,13 +33,16 @@ store_load_definition(StoreSession *session, const char *name)
 {
 	Datum		args[] = {CStringGetTextDatum(name)};
 	DefinitionInfo *def;
+	Datum		target;
+	bool		isnull;
 
 	if (store_sql(&sql_load_definition, args, NULL) == 0)
 		return NULL;
 	def = MemoryContextAllocZero(session->caller, sizeof(DefinitionInfo));
 	def->name = store_text(session, 0, 1);
 	def->owner = DatumGetObjectId(store_column(0, 2, NULL));
-	def->target = DatumGetObjectId(store_column(0, 3, NULL));
+	target = store_column(0, 3, &isnull);
+	def->target = isnull ? InvalidOid : DatumGetObjectId(target);
 	def->statement = store_text(session, 0, 4);
 	def->scope = store_text(session, 0, 5);
 	def->key = store_text(session, 0, 6);
@@ -49,29 +52,32 @@ store_load_definition(StoreSession *session, const char *name)
 	def->parameters = store_varlena(session, 0, 10);
 	def->finish = store_text(session, 0, 11);
 	def->followers = store_varlena(session, 0, 12);
+	def->generic = DatumGetBool(store_column(0, 13, NULL));
 	return def;
 }
 
 static Sql sql_store_definition = {
 	"INSERT INTO backfill.definition AS d (name, owner, target, statement, scope, "
-	"       key, settings, search_path, description, parameters, finish, followers) "
-	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) "
+	"       key, settings, search_path, description, parameters, finish, followers, "
+	"       generic) "
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) "
 	"ON CONFLICT (name) DO UPDATE SET target = excluded.target, "
 	"       statement = excluded.statement, scope = excluded.scope, "
 	"       key = excluded.key, settings = excluded.settings, "
 	"       search_path = excluded.search_path, "
 	"       description = excluded.description, parameters = excluded.parameters, "
-	"       finish = excluded.finish, followers = excluded.followers, updated_at = now() "
+	"       finish = excluded.finish, followers = excluded.followers, "
+	"       generic = excluded.generic, updated_at = now() "
 	" WHERE d.owner = excluded.owner",
-	12, {TEXTOID, OIDOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID,
-	JSONBOID, TEXTOID, JSONBOID}
+	13, {TEXTOID, OIDOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID,
+	JSONBOID, TEXTOID, JSONBOID, BOOLOID}
 };
 
 /* Insert the definition or replace the one of the same name and owner. */
 void
 store_put_definition(StoreSession *session, const DefinitionInfo *def)
 {
-	char		nulls[] = "            ";
+	char		nulls[] = "             ";
 	Datum		args[] = {
 		CStringGetTextDatum(def->name),
 		ObjectIdGetDatum(def->owner),
@@ -84,9 +90,12 @@ store_put_definition(StoreSession *session, const DefinitionInfo *def)
 		store_text_or_null(def->description, &nulls[8]),
 		JsonbPGetDatum(def->parameters),
 		store_text_or_null(def->finish, &nulls[10]),
-		PointerGetDatum(def->followers)
+		PointerGetDatum(def->followers),
+		BoolGetDatum(def->generic)
 	};
 
+	if (!OidIsValid(def->target))
+		nulls[2] = 'n';
 	if (def->followers == NULL)
 		nulls[11] = 'n';
 
@@ -136,19 +145,26 @@ store_delete_definition(StoreSession *session, const char *name)
 
 static Sql sql_last_started = {
 	"SELECT max(started_at) FROM backfill.run "
-	" WHERE name = $1 AND owner = $2 AND status = 'completed'",
-	2, {TEXTOID, OIDOID}
+	" WHERE name = $1 AND owner = $2 AND status = 'completed' AND ($3 IS NULL OR target = $3)",
+	3, {TEXTOID, OIDOID, OIDOID}
 };
 
-/* The start of the definition's last completed run, or DT_NOBEGIN. */
+/*
+ * The start of the definition's last completed run, or DT_NOBEGIN; of a generic one's,
+ * that on the target it has been given.
+ */
 TimestampTz
 store_last_started(StoreSession *session, const DefinitionInfo *def)
 {
-	Datum		args[] = {CStringGetTextDatum(def->name), ObjectIdGetDatum(def->owner)};
+	Datum		args[] = {
+		CStringGetTextDatum(def->name),
+		ObjectIdGetDatum(def->owner),
+		ObjectIdGetDatum(def->target)
+	};
 	bool		isnull;
 	Datum		value;
 
-	store_sql(&sql_last_started, args, NULL);
+	store_sql(&sql_last_started, args, def->generic ? "   " : "  n");
 	value = store_column(0, 1, &isnull);
 	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
 }

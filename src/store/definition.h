@@ -18,7 +18,8 @@ typedef struct DefinitionInfo
 {
 	char	   *name;
 	Oid			owner;
-	Oid			target;
+	Oid			target;			/* InvalidOid of a generic one that has not been given any */
+	bool		generic;
 	char	   *statement;
 	char	   *scope;
 	char	   *key;

@@ -59,27 +59,30 @@ store_find_active_run(StoreSession *session, const char *name)
 static Sql sql_find_equal_run = {
 	"SELECT min(id) FROM backfill.run "
 	" WHERE name = $1 AND parameters = $2 AND id <> $3 AND owner = $4::regrole "
-	"   AND ($5 IS NULL OR id <> ALL ($5)) AND " NOT_WAITING_FOR("$3") " AND " ACTIVE,
-	5, {TEXTOID, JSONBOID, INT8OID, OIDOID, INT8ARRAYOID}
+	"   AND ($5 IS NULL OR id <> ALL ($5)) AND (NOT generic OR target = $6) "
+	"   AND " NOT_WAITING_FOR("$3") " AND " ACTIVE,
+	6, {TEXTOID, JSONBOID, INT8OID, OIDOID, INT8ARRAYOID, OIDOID}
 };
 
 /*
- * The owner's oldest active run of the definition with equal parameters, or 0.
+ * The owner's oldest active run of the definition with equal parameters, and, if it is
+ * generic, on the target, or 0.
  * The run "except" and those in "after", which may be NULL, do not count.
  */
 int64
 store_find_equal_run(StoreSession *session, const char *name, Oid owner,
-					   Jsonb *parameters, ArrayType *after, int64 except)
+					   Oid target, Jsonb *parameters, ArrayType *after, int64 except)
 {
 	Datum		args[] = {
 		CStringGetTextDatum(name),
 		JsonbPGetDatum(parameters),
 		Int64GetDatum(except),
 		ObjectIdGetDatum(owner),
-		PointerGetDatum(after)
+		PointerGetDatum(after),
+		ObjectIdGetDatum(target)
 	};
 
-	return find_run(&sql_find_equal_run, args, after ? "     " : "    n");
+	return find_run(&sql_find_equal_run, args, after ? "      " : "    n ");
 }
 
 static Sql sql_find_target_run = {
@@ -138,16 +141,21 @@ store_find_dependent(StoreSession *session, int64 id)
 #define GIVEN_UP \
 	"r.status IN ('failed', 'stopped') AND NOT EXISTS (" \
 	"SELECT FROM backfill.run l WHERE l.name = r.name AND l.owner = r.owner AND l.id > r.id " \
-	"   AND l.parameters = r.parameters AND l.status = 'completed')"
+	"   AND l.parameters = r.parameters AND (NOT r.generic OR l.target = r.target) " \
+	"   AND l.status = 'completed')"
+
+/* What makes a RunFound. */
+#define FOUND \
+	"r.id, r.status, r.parameters::text, CASE WHEN r.generic THEN r.target::oid END"
 
 static Sql sql_unfinished_runs = {
-	"SELECT r.id, r.status, r.parameters::text FROM backfill.run r "
+	"SELECT " FOUND " FROM backfill.run r "
 	" WHERE r.name = $1 AND " VISIBLE " AND " UNFINISHED " ORDER BY r.id LIMIT $4",
 	4, {TEXTOID, OIDOID, BOOLOID, INT8OID}
 };
 
 static Sql sql_held_runs = {
-	"SELECT r.id, r.status, r.parameters::text FROM backfill.run r "
+	"SELECT " FOUND " FROM backfill.run r "
 	" WHERE r.name = $1 AND " VISIBLE " AND " UNFINISHED " AND " HELD " ORDER BY r.id LIMIT $4",
 	4, {TEXTOID, OIDOID, BOOLOID, INT8OID}
 };
@@ -173,10 +181,14 @@ store_unfinished_runs(StoreSession *session, const RunSight *sight, const char *
 	{
 		RunFound   *found = MemoryContextAlloc(session->caller, sizeof(RunFound));
 		MemoryContext old;
+		Datum		target;
+		bool		isnull;
 
 		found->id = DatumGetInt64(store_column(i, 1, NULL));
 		found->status = status_from_name(store_text(session, i, 2));
 		found->parameters = store_text(session, i, 3);
+		target = store_column(i, 4, &isnull);
+		found->target = isnull ? InvalidOid : DatumGetObjectId(target);
 		old = MemoryContextSwitchTo(session->caller);
 		result = lappend(result, found);
 		MemoryContextSwitchTo(old);

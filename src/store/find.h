@@ -28,11 +28,12 @@ typedef struct RunFound
 	int64		id;
 	RunStatus	status;
 	char	   *parameters;		/* as a text */
+	Oid			target;			/* of a run of a generic definition, or InvalidOid */
 } RunFound;
 
 extern int64 store_find_active_run(StoreSession *session, const char *name);
 extern int64 store_find_equal_run(StoreSession *session, const char *name, Oid owner,
-								  Jsonb *parameters, ArrayType *after, int64 except);
+								  Oid target, Jsonb *parameters, ArrayType *after, int64 except);
 extern int64 store_find_target_run(StoreSession *session, Oid target, ArrayType *after,
 								   int64 except);
 extern int64 store_find_dependent(StoreSession *session, int64 id);

@@ -28,8 +28,9 @@
 	"backfill.is_local(database, system_identifier), target::oid, settings, " \
 	"start_at, end_key, wait_reason, finish IS NOT NULL, finish_step, verified, " \
 	"started_at, since, requested_by, request_reason, error, sqlstate, " \
-	"rollup_number, followers IS NOT NULL, \"after\", batch_size, throttled_by, closings, pass_after, key"
-#define RUN_HEAD_COLUMNS 29
+	"rollup_number, followers IS NOT NULL, \"after\", batch_size, throttled_by, closings, " \
+	"pass_after, key, generic"
+#define RUN_HEAD_COLUMNS 30
 
 /* The owner's texts and values, which only who runs or changes them needs. */
 #define RUN_TEXTS \
@@ -42,12 +43,12 @@ static Sql sql_insert_run = {
 	"INSERT INTO backfill.run (name, status, owner, started_by, database, "
 	"       system_identifier, target, statement, scope, key, settings, "
 	"       search_path, start_at, parameters, parameter_types, finish, "
-	"       followers, \"after\") "
+	"       followers, \"after\", generic) "
 	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, "
-	"       $17, $18) RETURNING id",
-	18, {TEXTOID, TEXTOID, OIDOID, OIDOID, OIDOID, INT8OID, OIDOID, TEXTOID,
+	"       $17, $18, $19) RETURNING id",
+	19, {TEXTOID, TEXTOID, OIDOID, OIDOID, OIDOID, INT8OID, OIDOID, TEXTOID,
 	TEXTOID, TEXTOID, JSONBOID, TEXTOID, TIMESTAMPTZOID, JSONBOID, JSONBOID, TEXTOID,
-	JSONBOID, INT8ARRAYOID}
+	JSONBOID, INT8ARRAYOID, BOOLOID}
 };
 
 /* Insert a run of the definition.  Returns its id. */
@@ -57,7 +58,7 @@ store_insert_run(StoreSession *session, const DefinitionInfo *def,
 				   Jsonb *settings, RunStatus status, TimestampTz start_at,
 				   ArrayType *after)
 {
-	char		nulls[] = "                  ";
+	char		nulls[] = "                   ";
 	Datum		args[] = {
 		CStringGetTextDatum(def->name),
 		CStringGetTextDatum(status_name(status)),
@@ -76,7 +77,8 @@ store_insert_run(StoreSession *session, const DefinitionInfo *def,
 		JsonbPGetDatum(parameter_types),
 		store_text_or_null(def->finish, &nulls[15]),
 		PointerGetDatum(def->followers),
-		PointerGetDatum(after)
+		PointerGetDatum(after),
+		BoolGetDatum(def->generic)
 	};
 
 	if (def->followers == NULL)
@@ -141,6 +143,7 @@ read_head(StoreSession *session, int row)
 	run->closings = DatumGetInt32(store_column(row, 27, NULL));
 	run->pass_after = DatumGetInt64(store_column(row, 28, NULL));
 	run->key = store_text(session, row, 29);
+	run->generic = DatumGetBool(store_column(row, 30, NULL));
 	return run;
 }
 
@@ -328,6 +331,7 @@ static Sql sql_set_status = {
 	"       since = CASE WHEN $2 = 'running' AND started_at IS NULL "
 	"               THEN (SELECT max(p.started_at) FROM backfill.run p "
 	"                      WHERE p.name = r.name AND p.owner = r.owner "
+	"                        AND (NOT r.generic OR p.target = r.target) "
 	"                        AND p.status = 'completed') ELSE since END, "
 	"       finished_at = CASE WHEN $2 IN ('completed', 'failed', 'stopped') THEN $3 END, "
 	"       rows_total = CASE WHEN $2 = 'completed' THEN rows_scanned ELSE rows_total END, "

@@ -35,6 +35,7 @@ typedef struct RunInfo
 	Oid			owner;
 	bool		is_local;		/* belongs to this database and system */
 	Oid			target;
+	bool		generic;		/* the target was given at the start */
 	Jsonb	   *settings;
 	bool		has_finish;
 	int			finish_step;	/* statements of it that are done, or FINISH_DONE */

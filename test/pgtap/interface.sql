@@ -9,16 +9,16 @@ SELECT has_schema('backfill');
 -- functions
 SELECT has_function('public', name, args, name || ' takes ' || array_to_string(args, ', '))
   FROM (VALUES
-	('backfill_define'::name, ARRAY['text', 'regclass', 'text', 'text', 'text', 'text', 'jsonb', 'jsonb', 'text', 'text', 'jsonb']::name[]),
-	('backfill_drop', ARRAY['text']), ('backfill_start', ARRAY['text', 'jsonb', 'jsonb', 'timestamptz', 'bigint[]']),
+	('backfill_define'::name, ARRAY['text', 'regclass', 'text', 'text', 'text', 'text', 'jsonb', 'jsonb', 'text', 'text', 'jsonb', 'boolean']::name[]),
+	('backfill_drop', ARRAY['text']), ('backfill_start', ARRAY['text', 'jsonb', 'jsonb', 'timestamptz', 'bigint[]', 'regclass']),
 	('backfill_pause', ARRAY['bigint']), ('backfill_resume', ARRAY['bigint']), ('backfill_stop', ARRAY['bigint', 'boolean']),
 	('backfill_stop_all', ARRAY['boolean']), ('backfill_alter', ARRAY['bigint', 'jsonb', 'text']), ('backfill_retry', ARRAY['bigint']), ('backfill_delete', ARRAY['bigint']),
 	('backfill_verify', ARRAY['bigint']),
 	('backfill_pause', ARRAY['text']), ('backfill_resume', ARRAY['text']), ('backfill_stop', ARRAY['text', 'boolean']), ('backfill_alter', ARRAY['text', 'jsonb', 'text']),
-	('backfill_retry', ARRAY['text']), ('backfill_delete', ARRAY['text']), ('backfill_verify', ARRAY['text']), ('backfill_explain', ARRAY['text', 'jsonb', 'boolean', 'text']), ('backfill_preview', ARRAY['text', 'jsonb', 'integer']),
+	('backfill_retry', ARRAY['text']), ('backfill_delete', ARRAY['text']), ('backfill_verify', ARRAY['text']), ('backfill_explain', ARRAY['text', 'jsonb', 'boolean', 'text', 'regclass']), ('backfill_preview', ARRAY['text', 'jsonb', 'integer', 'regclass']),
 	('backfill_on', ARRAY['text', 'regproc', 'text']), ('backfill_off', ARRAY['text', 'regproc', 'text']), ('backfill_off', ARRAY['text', 'text', 'text']), ('backfill_yield', ARRAY[]::name[]),
 	('backfill_window', ARRAY['jsonb', 'timestamptz']),
-	('backfill_schedule', ARRAY['text', 'text', 'jsonb', 'jsonb']), ('backfill_unschedule', ARRAY['text']), ('backfill_start_scheduled', ARRAY['text', 'jsonb', 'jsonb', 'text'])) v(name, args);
+	('backfill_schedule', ARRAY['text', 'text', 'jsonb', 'jsonb', 'regclass']), ('backfill_unschedule', ARRAY['text', 'text']), ('backfill_start_scheduled', ARRAY['text', 'jsonb', 'jsonb', 'text', 'regclass'])) v(name, args);
 SELECT function_returns('public', 'backfill_' || f, ARRAY[t]::name[] || more, CASE f WHEN 'verify' THEN 'bigint' ELSE 'text' END, format('backfill_%s of a %s returns what it says', f, t))
   FROM (VALUES ('pause', '{}'::name[]), ('resume', '{}'), ('stop', '{boolean}'), ('alter', '{jsonb,text}'), ('retry', '{}'), ('delete', '{}'), ('verify', '{}')) v(f, more), (VALUES ('bigint'), ('text')) u(t);
 SELECT function_returns('public', name, type, name || ' returns ' || type)
@@ -29,9 +29,9 @@ SELECT function_returns('public', name, type, name || ' returns ' || type)
 SELECT is_procedure('public', 'backfill_wait', args::name[], 'backfill_wait is a procedure') FROM (VALUES (ARRAY['bigint', 'interval', 'interval']), (ARRAY['text', 'interval', 'interval']), (ARRAY['interval', 'interval'])) v(args);
 SELECT is(pg_get_function_arguments(p::regprocedure), arguments, format('arguments and defaults of %s', p))
   FROM (VALUES
-	('backfill_define(text,regclass,text,text,text,text,jsonb,jsonb,text,text,jsonb)', 'name text, target regclass, statement text, scope text DEFAULT NULL::text, key text DEFAULT NULL::text, direction text DEFAULT NULL::text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb, description text DEFAULT NULL::text, finish text DEFAULT NULL::text, followers jsonb DEFAULT NULL::jsonb'),
+	('backfill_define(text,regclass,text,text,text,text,jsonb,jsonb,text,text,jsonb,boolean)', 'name text, target regclass, statement text, scope text DEFAULT NULL::text, key text DEFAULT NULL::text, direction text DEFAULT NULL::text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb, description text DEFAULT NULL::text, finish text DEFAULT NULL::text, followers jsonb DEFAULT NULL::jsonb, generic boolean DEFAULT false'),
 	('backfill_drop(text)', 'name text'),
-	('backfill_start(text,jsonb,jsonb,timestamptz,bigint[])', 'name text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb, start_at timestamp with time zone DEFAULT NULL::timestamp with time zone, after bigint[] DEFAULT NULL::bigint[]'),
+	('backfill_start(text,jsonb,jsonb,timestamptz,bigint[],regclass)', 'name text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb, start_at timestamp with time zone DEFAULT NULL::timestamp with time zone, after bigint[] DEFAULT NULL::bigint[], target regclass DEFAULT NULL::regclass'),
 	('backfill_pause(bigint)', 'id bigint'), ('backfill_resume(bigint)', 'id bigint'),
 	('backfill_stop(bigint,boolean)', 'id bigint, immediate boolean DEFAULT false'),
 	('backfill_stop_all(boolean)', 'immediate boolean DEFAULT false'),
@@ -40,16 +40,16 @@ SELECT is(pg_get_function_arguments(p::regprocedure), arguments, format('argumen
 	('backfill_pause(text)', 'name text'), ('backfill_resume(text)', 'name text'), ('backfill_stop(text,boolean)', 'name text, immediate boolean DEFAULT false'),
 	('backfill_alter(text,jsonb,text)', 'name text, settings jsonb DEFAULT NULL::jsonb, finish text DEFAULT NULL::text'), ('backfill_retry(text)', 'name text'), ('backfill_delete(text)', 'name text'),
 	('backfill_verify(text)', 'name text'),
-	('backfill_explain(text,jsonb,boolean,text)', 'name text, parameters jsonb DEFAULT NULL::jsonb, measure boolean DEFAULT false, format text DEFAULT ''text''::text'),
-	('backfill_preview(text,jsonb,integer)', 'name text, parameters jsonb DEFAULT NULL::jsonb, rows integer DEFAULT 5'),
+	('backfill_explain(text,jsonb,boolean,text,regclass)', 'name text, parameters jsonb DEFAULT NULL::jsonb, measure boolean DEFAULT false, format text DEFAULT ''text''::text, target regclass DEFAULT NULL::regclass'),
+	('backfill_preview(text,jsonb,integer,regclass)', 'name text, parameters jsonb DEFAULT NULL::jsonb, rows integer DEFAULT 5, target regclass DEFAULT NULL::regclass'),
 	('backfill_on(text,regproc,text)', 'event text, hook regproc, name text DEFAULT NULL::text'),
 	('backfill_off(text,regproc,text)', 'event text, hook regproc, name text DEFAULT NULL::text'),
 	('backfill_off(text,text,text)', 'event text, hook text, name text DEFAULT NULL::text'),
 	('backfill_yield()', ''),
 	('backfill_window(jsonb,timestamptz)', 'windows jsonb, at timestamp with time zone DEFAULT now()'),
-	('backfill_schedule(text,text,jsonb,jsonb)', 'name text, cron text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb'),
-	('backfill_unschedule(text)', 'name text'),
-	('backfill_start_scheduled(text,jsonb,jsonb,text)', 'name text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb, owner text DEFAULT NULL::text')) v(p, arguments);
+	('backfill_schedule(text,text,jsonb,jsonb,regclass)', 'name text, cron text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb, target regclass DEFAULT NULL::regclass'),
+	('backfill_unschedule(text,text)', 'name text, target text DEFAULT NULL::text'),
+	('backfill_start_scheduled(text,jsonb,jsonb,text,regclass)', 'name text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb, owner text DEFAULT NULL::text, target regclass DEFAULT NULL::regclass')) v(p, arguments);
 -- the server prints IN before the arguments of a procedure
 SELECT is(replace(pg_get_function_arguments(format('backfill_wait(%sinterval,interval)', types)::regprocedure), 'IN ', ''),
 	names || $$timeout interval DEFAULT NULL::interval, every interval DEFAULT '00:00:01'::interval$$, format('arguments and defaults of backfill_wait(%s...)', types))
@@ -62,7 +62,7 @@ SELECT is(prosecdef, false, proname || ' is no security definer') FROM pg_proc J
 SELECT views_are('public', ARRAY(SELECT c.relname FROM pg_class c JOIN pg_depend d ON d.objid = c.oid AND d.deptype = 'e' AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pgtap') WHERE c.relkind = 'v')
 	|| ARRAY['backfill_definitions', 'backfill_runs', 'backfill_active', 'backfill_batches', 'backfill_errors', 'backfill_workers', 'backfill_settings', 'backfill_events', 'backfill_hooks']::name[], 'the views in the schema of the extension');
 SELECT has_column('public', view, "column"::name, format('%s has %s', view, "column"))
-  FROM (VALUES ('backfill_definitions'::name, ARRAY['name', 'owner', 'target', 'statement', 'scope', 'key', 'parameters', 'settings', 'search_path', 'description', 'finish', 'followers', 'created_at', 'updated_at']),
+  FROM (VALUES ('backfill_definitions'::name, ARRAY['name', 'owner', 'target', 'generic', 'statement', 'scope', 'key', 'parameters', 'settings', 'search_path', 'description', 'finish', 'followers', 'created_at', 'updated_at']),
 	('backfill_runs', ARRAY['id', 'name', 'status', 'owner', 'started_by', 'rows_total', 'rows_scanned', 'rows_affected', 'batches', 'progress', 'rows_per_second', 'eta', 'workers', 'wait_reason', 'error', 'parameters', 'settings', 'finish', 'rows_remaining', 'followers', 'after', 'created_at', 'start_at', 'since', 'started_at', 'finished_at',
 		'throttled_by', 'throttled_since', 'throttle_times', 'yields', 'batch_size']),
 	('backfill_active', ARRAY['id', 'name', 'target', 'status', 'progress', 'rate', 'eta', 'held_by']),
@@ -80,7 +80,7 @@ SELECT col_type_is('public', view, "column", type, format('%s.%s is %s', view, "
 	('backfill_runs', 'parameters', 'jsonb'), ('backfill_runs', 'rows_remaining', 'bigint'), ('backfill_runs', 'since', 'timestamp with time zone'),
 	('backfill_runs', 'throttled_by', 'text'), ('backfill_runs', 'throttled_since', 'timestamp with time zone'), ('backfill_runs', 'throttle_times', 'jsonb'), ('backfill_runs', 'yields', 'bigint'), ('backfill_runs', 'batch_size', 'bigint'),
 	('backfill_batches', 'retry_at', 'timestamp with time zone'), ('backfill_events', 'at', 'timestamp with time zone'), ('backfill_events', 'run_id', 'bigint'), ('backfill_hooks', 'hook', 'text'),
-	('backfill_definitions', 'target', 'regclass'), ('backfill_workers', 'pid', 'integer'), ('backfill_settings', 'enumvals', 'text[]')) v(view, "column", type);
+	('backfill_definitions', 'target', 'regclass'), ('backfill_definitions', 'generic', 'boolean'), ('backfill_workers', 'pid', 'integer'), ('backfill_settings', 'enumvals', 'text[]')) v(view, "column", type);
 
 -- the composite that hooks are given
 SELECT has_composite('public', 'backfill_event', 'the composite type backfill_event');

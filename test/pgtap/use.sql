@@ -72,6 +72,27 @@ SELECT lives_ok($$SELECT backfill_define('names', 'people', 'DELETE FROM batch')
 SELECT is((SELECT status FROM backfill_runs), 'pending', 'waits for its time');
 SELECT ok((SELECT start_at > now() AND started_at IS NULL FROM backfill_runs), 'which it shows');
 SELECT throws_ok('CALL backfill_wait(1)', '25001', 'backfill_wait cannot run inside a transaction block or a function', 'nobody waits for a run in the transaction that starts it');
+-- a generic definition
+CREATE TABLE others (id int PRIMARY KEY, "Other name" text);
+INSERT INTO others VALUES (1, 'it');
+SELECT lives_ok($$SELECT backfill_define('upper', NULL, 'UPDATE batch SET {what} = upper({what})', parameters => '{"what": "name"}', generic => true)$$, 'a generic definition has no target');
+SELECT results_eq($$SELECT target, generic, statement FROM backfill_definitions WHERE name = 'upper'$$, $$VALUES (NULL::regclass, true, 'UPDATE batch SET {what} = upper({what})')$$, 'and is shown as it was given');
+SELECT results_eq($$SELECT before ->> 'Other name', changed ->> 'Other name' FROM backfill_preview('upper', '{"what": "Other name"}', target => 'others')$$, $$VALUES ('it', 'IT')$$, 'it is previewed on a table');
+SELECT isnt_empty($$SELECT * FROM backfill_explain('upper', '{"what": "Other name"}', target => 'others')$$, 'and explained');
+SELECT throws_ok(command, state, message, command)
+  FROM (VALUES
+	($$SELECT backfill_start('upper', '{"what": "name"}')$$, '22004', 'backfill definition "upper" needs a target'),
+	($$SELECT backfill_start('upper', '{"what": "nam"}', target => 'people')$$, '42703', 'column "nam" of relation "people" does not exist'),
+	($$SELECT backfill_start('upper', '{"what": "n"}', target => 'keyless')$$, '42703', 'column "n" of relation "keyless" does not exist'),
+	($$SELECT backfill_start('upper', '{"what": "id"}', target => 'keyless')$$, '55000', 'table "keyless" has no primary key'),
+	($$SELECT backfill_start('names', target => 'people')$$, '22023', 'backfill definition "names" has a target of its own'),
+	($$SELECT backfill_define('bad', 'people', 'DELETE FROM batch', generic => true)$$, '22023', 'a generic backfill cannot have a target of its own'),
+	($$SELECT backfill_define('bad', NULL, 'UPDATE batch SET {what} = 1', generic => true)$$, '42P02', 'the backfill declares no parameter "what"'),
+	($$SELECT backfill_define('bad', NULL, 'UPDATE batch SET {what} = 1', parameters => '{"what": "text"}', generic => true)$$, '42804', 'parameter "what" of the backfill is not a name')) v(command, state, message);
+SELECT lives_ok($$SELECT backfill_start('upper', '{"what": "Other name"}', target => 'others'), backfill_start('upper', '{"what": "name"}', '{"share_target": true}', target => 'people')$$, 'two runs of it on two tables');
+SELECT results_eq($$SELECT target, statement FROM backfill_runs WHERE name = 'upper' ORDER BY id$$,
+	$$VALUES ('others'::regclass, 'UPDATE batch SET "Other name" = upper("Other name")'), ('people', 'UPDATE batch SET "name" = upper("name")')$$, 'each has the names in its statement');
+SELECT throws_ok($$SELECT backfill_start('upper', '{"what": "Other name"}', '{"share_target": true}', target => 'others')$$, '55006', NULL, 'and not two on one, with the same names');
 SELECT is((SELECT count(*) FROM people WHERE name LIKE 'name %'), 100::bigint, 'no row was touched');
 SELECT * FROM finish();
 ROLLBACK;

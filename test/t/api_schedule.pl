@@ -59,8 +59,23 @@ is(sql("SELECT jobname, username, schedule, command FROM cron.job WHERE jobid = 
 	'a schedule is a job of pg_cron that belongs to who made it');
 is(sql("SELECT jobname FROM cron.job WHERE jobid = $odd_job"), "backfill $odd", 'of any name');
 
+# a generic definition: a job for each table, with its name
+sql(q{CREATE TABLE "The ""table""" (id int PRIMARY KEY, n int DEFAULT 0, "it's" int DEFAULT 0); INSERT INTO "The ""table""" SELECT generate_series(1, 10);
+	ALTER TABLE "The ""table""" OWNER TO boss;
+	SET ROLE boss; SELECT backfill_define('given', NULL, 'UPDATE batch SET {n} = batch.{n} + 1', scope => 'batch.{n} = 0', parameters => '{"n": "name"}', generic => true)});
+my $given_job = sql(qq{SET ROLE clerk; SELECT backfill_schedule('given', '$often', \$\${"n": "it's"}\$\$, target => '"The ""table"""')});
+my $never_given = sql(qq{SET ROLE clerk; SELECT backfill_schedule('given', '$never', '{"n": "n"}', target => 'quick')});
+is(sql("SELECT jobname, command FROM cron.job WHERE jobid = $given_job"),
+	q{backfill given on "public"."The ""table"""|SELECT public.backfill_start_scheduled('given'::pg_catalog.text, '{"n": "it''s"}'::pg_catalog.jsonb, NULL::pg_catalog.jsonb, 'boss'::pg_catalog.text, '"public"."The ""table"""'::pg_catalog.regclass)},
+	'a schedule of a generic definition is for one table');
+isnt($given_job, $never_given, 'another table has another');
+
 # ---------------------------------------------------------------------------
 note 'errors';
+
+like(refusal(qq{SELECT backfill_schedule('given', '$never', '{"n": "n"}')}), qr/^22004/, 'a generic definition without a table');
+like(refusal(qq{SELECT backfill_schedule('given', '$never', '{"n": "m"}', target => 'quick')}), qr/^42703/, 'or with a column that is not there');
+like(refusal(qq{SELECT backfill_schedule('held', '$never', target => 'held')}), qr/^22023/, 'a table for one that has its own');
 
 like(refusal(qq{SELECT backfill_schedule('held', '$never', '{"x": 1}')}), qr/^42P02/, 'a parameter that is not there');
 like(refusal(qq{SELECT backfill_schedule('held', '$never', settings => '{"batch_size": 0}')}), qr/^22023/, 'a bad setting');
@@ -168,6 +183,14 @@ is(sql("SELECT role, reason FROM backfill_events WHERE run_id = $again ORDER BY 
 note 'the clock';
 
 ok(wait_for($node, "SELECT count(*) >= 2 FROM backfill_runs WHERE name = 'quick' AND status = 'completed'"), 'the schedule has made two runs');
+ok(wait_for($node, q{SELECT count(*) > 0 FROM backfill_runs WHERE name = 'given' AND status = 'completed' AND target = '"The ""table"""'::regclass}), 'a run of the generic definition was started');
+is(sql(q{SELECT count(*), min("it's"), max("it's"), max(n) FROM "The ""table"""}), '10|1|1|0', 'on its table, with its name');
+is(sql(q{SET ROLE clerk; SELECT backfill_unschedule('given')}), 'f', 'the schedule of a generic definition is named with its table');
+is(sql(q{SET ROLE clerk; SELECT backfill_unschedule('given', '"The ""table"""')}), 't', 'then it is removed');
+sql('ALTER TABLE quick RENAME TO slow');
+is(sql(q{SET ROLE clerk; SELECT backfill_unschedule('given', 'public.quick')}), 't', 'also if the table is not there any more');
+sql('ALTER TABLE slow RENAME TO quick');
+is(sql(q{SET ROLE clerk; SELECT backfill_unschedule('given', 'public.quick')}), 'f', 'once');
 sql(q{SET ROLE clerk; SELECT backfill_unschedule('quick')});
 ok(wait_for($node, "SELECT count(*) > 0 FROM backfill_events WHERE name = 'held' AND kind = 'schedule'"),
 	'an occurrence that meets an active run is skipped');
