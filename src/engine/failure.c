@@ -29,6 +29,7 @@
 #include "engine/divide.h"
 #include "engine/failure.h"
 #include "engine/hook.h"
+#include "engine/repair.h"
 #include "engine/session.h"
 #include "engine/work.h"
 #include "run/transition.h"
@@ -406,12 +407,15 @@ divide(Worker *worker, const ErrorData *error, int parts, int64 fitting)
 	return true;				/* whole as it is, the batch is tried again */
 }
 
-/* Leave the row out that the batch in hand is; fails the run at its limit. */
+/*
+ * Leave the row out that the batch in hand is, unless it is to be repaired first;
+ * fails the run at its limit.
+ */
 static void
 skip(Worker *worker, ErrorData *error)
 {
 	Session    *session = &worker->session;
-	Skip		skip = {worker, error};
+	Skip		skip = {worker};
 	HookEvent	event;
 	ErrorData  *second;
 	char	   *key;
@@ -422,6 +426,19 @@ skip(Worker *worker, ErrorData *error)
 	/* rows of several children with one key cannot be told apart */
 	if (worker->hand.batch->rows_scanned > 1)
 		failure_fail_run(worker, error);
+	if (repair_is_wanted(worker, error))
+	{
+		repair_note(worker, error);
+		return;
+	}
+
+	/* what its repair has met says less of the row than what it was to repair */
+	if (worker->hand.repair)
+	{
+		skip.repair_error = error->message;
+		error = repair_error(worker);
+	}
+	skip.error = error;
 	key = row_key(worker->hand.batch);
 	event = claim_event(worker, "failed", error->message);
 	second = hook_try(session, divide_skip, &skip, worker->hand.batch);

@@ -44,6 +44,7 @@ unprepare(Work *work)
 	{
 		drop(&work->statements[inclusive]);
 		drop(&work->rows_in_scope[inclusive]);
+		drop(&work->repair[inclusive]);
 	}
 	if (work->bounds)
 		bounds_drop(work->bounds);

@@ -23,6 +23,7 @@ typedef struct Work
 	Statement  *statements[2];	/* by start_inclusive */
 	Bounds	   *bounds;
 	Statement  *rows_in_scope[2];	/* likewise; NULL until needed */
+	Statement  *repair[2];		/* likewise; NULL until needed */
 	Datum		last_key[INDEX_MAX_KEYS];	/* of the walk, if it is known */
 	List	   *set;			/* ServerParameter *: what the plans are made under */
 } Work;
