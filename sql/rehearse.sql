@@ -354,6 +354,8 @@ SELECT m->'processed' = m->'rows', (m->>'rows')::int > 0, (m->>'failed_batches')
 -- down to the row, if that is the first; none was without an error here
 SELECT define('skipped', 'contacts', 'UPDATE batch SET n = 1 / (id - id)::int', settings => '{"on_error": "skip"}');
 SELECT l FROM backfill_explain('skipped', measure => true) l WHERE l ~ 'Warning|Hint|^Plan of a batch|Measured|Projected';
+SELECT define('repaired', 'contacts', 'UPDATE batch SET n = 1 / (id - id)::int', settings => '{"on_error": "skip", "repair": "UPDATE batch SET n = 1 / (id - id)::int"}');
+SELECT l FROM backfill_explain('repaired', measure => true) l WHERE l ~ 'Warning: a batch|to blame';
 SELECT j->'measured'->'rows', j->'measured'->'hot_fraction', j->'projected', j->'warnings'->0->'code' FROM document('skipped', true) j;
 -- but an error that a run does not skip is the end
 CREATE FUNCTION gone() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN (SELECT n FROM no_such_table); END $$;

@@ -133,6 +133,12 @@ repair_run(Worker *worker)
 	Datum		key[INDEX_MAX_KEYS];
 	ParamListInfo params;
 
+	/* taken out of the settings in this moment: the row has only its statement */
+	if (worker->session.settings.repair == NULL)
+	{
+		worker->hand.repair = NULL;
+		return;
+	}
 	worker->hand.repair_key = divide_find_row(worker);
 	key_from_text(work->walk, worker->hand.repair_key, key);
 	key_from_text(work->walk, batch->start_key, start);
