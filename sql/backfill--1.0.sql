@@ -104,6 +104,7 @@ CREATE TABLE backfill.run (
 	space_kept_by text,
 	resumed_at	timestamptz,
 	resumed_rows bigint NOT NULL DEFAULT 0,
+	resumed_number bigint NOT NULL DEFAULT 0,
 	wait_reason	text,
 	batch_size	bigint,
 	throttled_by text,
@@ -171,8 +172,9 @@ COMMENT ON COLUMN backfill.run.index_size IS 'size of its indexes then';
 COMMENT ON COLUMN backfill.run.table_growth IS 'by how much the target has grown since, when that was last looked at';
 COMMENT ON COLUMN backfill.run.index_growth IS 'by how much its indexes have';
 COMMENT ON COLUMN backfill.run.space_kept_by IS 'who holds the old snapshot that keeps what batches have left from being used again, or null';
-COMMENT ON COLUMN backfill.run.resumed_at IS 'when the run was last resumed: errors count from then on';
+COMMENT ON COLUMN backfill.run.resumed_at IS 'when the run was last resumed: errors, batches and time count from then on';
 COMMENT ON COLUMN backfill.run.resumed_rows IS 'rows_affected at that time';
+COMMENT ON COLUMN backfill.run.resumed_number IS 'number of the batch claimed last at that time';
 COMMENT ON COLUMN backfill.run.wait_reason IS 'why the run does not move, or which part of its end is under way; or null';
 COMMENT ON COLUMN backfill.run.batch_size IS 'rows of a batch, as target_batch_time has led to';
 COMMENT ON COLUMN backfill.run.throttled_by IS 'what slows the run down or holds it, and why, or null';
@@ -261,9 +263,11 @@ CREATE TABLE backfill.error (
 	first_at	timestamptz NOT NULL,
 	last_at		timestamptz NOT NULL,
 	resolved_at	timestamptz,
+	repaired	boolean NOT NULL DEFAULT false,
+	repair_error text,
 	PRIMARY KEY (run_id, number, part)
 );
-COMMENT ON TABLE backfill.error IS 'rows that failed and were skipped, with the error of the last attempt';
+COMMENT ON TABLE backfill.error IS 'rows that failed and were skipped or repaired, with the error of the last attempt';
 COMMENT ON COLUMN backfill.error.run_id IS 'run in which the row failed';
 COMMENT ON COLUMN backfill.error.number IS 'batch in which the row stood';
 COMMENT ON COLUMN backfill.error.part IS 'part of that batch which is the row alone';
@@ -276,10 +280,12 @@ COMMENT ON COLUMN backfill.error.schema_name IS 'schema that the error names';
 COMMENT ON COLUMN backfill.error.table_name IS 'table that the error names';
 COMMENT ON COLUMN backfill.error.column_name IS 'column that the error names';
 COMMENT ON COLUMN backfill.error.constraint_name IS 'constraint that the error names';
-COMMENT ON COLUMN backfill.error.attempts IS 'how often the row failed and was skipped';
-COMMENT ON COLUMN backfill.error.first_at IS 'when it was skipped first';
-COMMENT ON COLUMN backfill.error.last_at IS 'when it was skipped last';
-COMMENT ON COLUMN backfill.error.resolved_at IS 'when backfill_retry succeeded with it, or another pass over the pages of the table took it up again, or null';
+COMMENT ON COLUMN backfill.error.attempts IS 'how often the row failed and was skipped or repaired';
+COMMENT ON COLUMN backfill.error.first_at IS 'when it was skipped or repaired first';
+COMMENT ON COLUMN backfill.error.last_at IS 'when it was skipped or repaired last';
+COMMENT ON COLUMN backfill.error.resolved_at IS 'when it succeeded, by backfill_retry or by its repair, or another pass over the pages of the table took it up again; or null';
+COMMENT ON COLUMN backfill.error.repaired IS 'whether it succeeded in the transaction of its repair';
+COMMENT ON COLUMN backfill.error.repair_error IS 'what the last repair of it, or the statement after that, met; null if there was none';
 
 CREATE TABLE backfill.event (
 	id			bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -304,7 +310,7 @@ COMMENT ON COLUMN backfill.event.at IS 'when it happened';
 COMMENT ON COLUMN backfill.event.run_id IS 'run that it happened to';
 COMMENT ON COLUMN backfill.event.name IS 'name of the definition';
 COMMENT ON COLUMN backfill.event.owner IS 'owner of the run';
-COMMENT ON COLUMN backfill.event.kind IS 'transition, request, settings, error, retry, skip, takeover, hook, verify, finish, pass, followers, throttle, yield, pace, schedule, notify or delete';
+COMMENT ON COLUMN backfill.event.kind IS 'transition, request, settings, error, retry, skip, repair, takeover, hook, verify, finish, pass, followers, throttle, yield, pace, schedule, notify or delete';
 COMMENT ON COLUMN backfill.event.previous_status IS 'status before a transition';
 COMMENT ON COLUMN backfill.event.status IS 'status after a transition, or the one that is asked for';
 COMMENT ON COLUMN backfill.event.number IS 'batch it is about, or null';
@@ -462,6 +468,8 @@ SELECT r.id, r.name, r.status, p.progress,
 	   r.throttled_by, r.error,
 	   (SELECT pg_catalog.count(*) FROM backfill.error e
 		 WHERE e.run_id OPERATOR(pg_catalog.=) r.id AND e.resolved_at IS NULL) AS errors,
+	   (SELECT pg_catalog.count(*) FROM backfill.error e
+		 WHERE e.run_id OPERATOR(pg_catalog.=) r.id AND e.repaired) AS repaired,
 	   coalesce(l.workers, 0) AS workers,
 	   r.batches OPERATOR(pg_catalog.+) coalesce(b.batches, 0) AS batches,
 	   r.target, r.owner, r.started_by,
@@ -566,12 +574,12 @@ COMMENT ON VIEW @extschema@.backfill_batches IS 'batches of all runs: key range,
 CREATE VIEW @extschema@.backfill_errors WITH (security_barrier) AS
 SELECT e.run_id, e.number, e.part, e.key, e.sqlstate, e.message, e.detail,
 	   e.context, e.schema_name, e.table_name, e.column_name, e.constraint_name,
-	   e.attempts, e.first_at, e.last_at, e.resolved_at
+	   e.attempts, e.first_at, e.last_at, e.resolved_at, e.repaired, e.repair_error
   FROM backfill.error e
   JOIN backfill.run r ON r.id OPERATOR(pg_catalog.=) e.run_id
  WHERE pg_catalog.pg_has_role(r.owner, 'USAGE')
 	OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
-COMMENT ON VIEW @extschema@.backfill_errors IS 'rows that failed and were skipped; see the setting on_error and backfill_retry';
+COMMENT ON VIEW @extschema@.backfill_errors IS 'rows that failed and were skipped or repaired; see the settings on_error and repair, and backfill_retry';
 
 CREATE VIEW @extschema@.backfill_workers WITH (security_barrier) AS
 SELECT w.worker, w.pid, w.run_id, w.owner::regrole AS owner, w.state,
@@ -930,6 +938,7 @@ COMMENT ON COLUMN @extschema@.backfill_runs.wal_bytes IS 'WAL written by the com
 COMMENT ON COLUMN @extschema@.backfill_runs.pages_pruned IS 'pages on which its workers have made space';
 COMMENT ON COLUMN @extschema@.backfill_runs.space_freed IS 'the space they made there, in bytes';
 COMMENT ON COLUMN @extschema@.backfill_runs.errors IS 'rows that failed, were skipped, and have not been resolved since';
+COMMENT ON COLUMN @extschema@.backfill_runs.repaired IS 'rows that failed and have succeeded in the transaction of their repair';
 COMMENT ON COLUMN @extschema@.backfill_runs.progress IS 'per cent of rows_total; 99.99 when every batch is done, 100 when the run is completed';
 COMMENT ON COLUMN @extschema@.backfill_runs.rows_per_second IS 'rows scanned per second, over the last seconds or, at the end, over the whole run';
 COMMENT ON COLUMN @extschema@.backfill_runs.eta IS 'time left at this rate';

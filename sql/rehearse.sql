@@ -354,6 +354,8 @@ SELECT m->'processed' = m->'rows', (m->>'rows')::int > 0, (m->>'failed_batches')
 -- down to the row, if that is the first; none was without an error here
 SELECT define('skipped', 'contacts', 'UPDATE batch SET n = 1 / (id - id)::int', settings => '{"on_error": "skip"}');
 SELECT l FROM backfill_explain('skipped', measure => true) l WHERE l ~ 'Warning|Hint|^Plan of a batch|Measured|Projected';
+SELECT define('repaired', 'contacts', 'UPDATE batch SET n = 1 / (id - id)::int', settings => '{"on_error": "skip", "repair": "UPDATE batch SET n = 1 / (id - id)::int"}');
+SELECT l FROM backfill_explain('repaired', measure => true) l WHERE l ~ 'Warning: a batch|to blame';
 SELECT j->'measured'->'rows', j->'measured'->'hot_fraction', j->'projected', j->'warnings'->0->'code' FROM document('skipped', true) j;
 -- but an error that a run does not skip is the end
 CREATE FUNCTION gone() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN (SELECT n FROM no_such_table); END $$;
@@ -374,6 +376,29 @@ SELECT j->'key', j->'range' FROM document('newest') j;
 SELECT l::jsonb->'parameters' FROM backfill_explain('params', '{"word": "\"x\\"}', format => 'JSON') l;
 SELECT w FROM document('joined') j, jsonb_array_elements(j->'warnings') w WHERE w->>'code' = 'estimate_guess';
 SELECT w->>'code', w->>'table', w->>'hint' IS NOT NULL FROM document('leave') j, jsonb_array_elements(j->'warnings') w;
+-- foreign keys of partitions: one warning for all that do the same, about those without an index
+CREATE TABLE rentals (id int PRIMARY KEY, n int);
+INSERT INTO rentals SELECT generate_series(1, 10);
+CREATE FUNCTION payments(name text, part text, definition text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE format('CREATE TABLE %I (id int, rental int, at int) PARTITION BY RANGE (at)', name);
+	FOR i IN 1 .. 6 LOOP
+		EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%s) TO (%s)', name || '_' || i, name, i, i + 1);
+		EXECUTE replace(replace(part, '@', quote_ident(name || '_' || i)), 'NUMBER', i::text);
+	END LOOP;
+	EXECUTE replace(definition, '@', quote_ident(name));
+END $$;
+SELECT payments('bare', 'ALTER TABLE @ ADD FOREIGN KEY (rental) REFERENCES rentals', 'SELECT');
+SELECT payments('mixed', 'ALTER TABLE @ ADD FOREIGN KEY (rental) REFERENCES rentals', 'CREATE INDEX ON mixed_2 (rental); CREATE INDEX ON mixed_4 (rental); CREATE INDEX ON mixed_5 (rental, at)');
+SELECT payments('lacking', 'ALTER TABLE @ ADD FOREIGN KEY (rental) REFERENCES rentals', 'CREATE INDEX ON lacking_1 (rental); CREATE INDEX ON lacking_2 (rental); CREATE INDEX ON lacking_3 (rental); CREATE INDEX ON lacking_4 (rental); CREATE INDEX ON lacking_5 (rental)');
+SELECT payments('covered', 'ALTER TABLE @ ADD FOREIGN KEY (rental) REFERENCES rentals', 'CREATE INDEX ON @ (rental)');
+SELECT payments('cascading', 'ALTER TABLE @ ADD FOREIGN KEY (rental) REFERENCES rentals ON DELETE CASCADE; CREATE INDEX ON @ (rental)', 'SELECT');
+SELECT payments('two', 'ALTER TABLE @ ADD CONSTRAINT keyNUMBER FOREIGN KEY (rental) REFERENCES rentals', 'ALTER TABLE two_3 DROP CONSTRAINT key3; ALTER TABLE two_4 ADD FOREIGN KEY (id) REFERENCES rentals');
+SELECT payments('whole', 'SELECT', 'ALTER TABLE @ ADD CONSTRAINT whole_key FOREIGN KEY (rental) REFERENCES rentals');
+SELECT payments('parts', 'SELECT', 'ALTER TABLE @ ADD CONSTRAINT parts_key FOREIGN KEY (rental) REFERENCES rentals; CREATE INDEX ON parts_1 (rental); CREATE INDEX ON parts_6 (rental); CREATE INDEX ON ONLY parts (rental)');
+SELECT define('return', 'rentals', 'DELETE FROM batch');
+SELECT l FROM warnings('return') l WHERE l !~ 'estimate|ANALYZE';
+SELECT w->>'code', w->>'table' FROM document('return') j, jsonb_array_elements(j->'warnings') w WHERE w->>'code' ~ 'foreign';
 SELECT also FROM document('cancel', true) j, jsonb_array_elements(j->'also_changed') also;
 SELECT string_agg(key, ' ' ORDER BY n) FROM backfill_explain('normalize', NULL, true, 'json') l, json_each(l::json->'measured') WITH ORDINALITY AS e (key, value, n);
 SELECT string_agg(key, ' ' ORDER BY n) FROM backfill_explain('normalize', NULL, true, 'json') l, json_each(l::json->'projected') WITH ORDINALITY AS e (key, value, n);

@@ -208,6 +208,7 @@ backfill_alter(PG_FUNCTION_ARGS)
 	change.key = (FindKey) {.id = run->id};
 	has_statements = definition_check_change(run->owner, run->search_path, change.settings,
 											 change.finish);
+	definition_check_repair(run, change.settings);
 
 	ours = localcommit_begin();
 	store_begin(&session);

@@ -358,6 +358,10 @@ call_off(StoreSession *session, RunInfo *run, Oid caller)
 	/* somebody may have left already, and given back what he had in hand */
 	store_cancel_request(session, run->id);
 	store_reopen_batches(session, run->id);
+
+	/* one that is about to pause itself would ask again */
+	if (run->requested_by == NULL)
+		store_mark_resumed(session, run->id);
 	store_add_event(session, run, &event);
 }
 

@@ -39,6 +39,7 @@ PG_FUNCTION_INFO_V1(backfill_wait);
 #define ERRCODE_RUN_STOPPED		MAKE_SQLSTATE('U', 'B', '0', '0', '1')
 #define ERRCODE_RUN_FAILED		MAKE_SQLSTATE('U', 'B', '0', '0', '2')
 #define ERRCODE_RUN_TIMEOUT		MAKE_SQLSTATE('U', 'B', '0', '0', '3')
+#define ERRCODE_RUN_PAUSED		MAKE_SQLSTATE('U', 'B', '0', '0', '4')
 
 PG_FUNCTION_INFO_V1(backfill_wait_for_last);
 
@@ -149,6 +150,17 @@ report_failure(int64 id, const RunProgress *p)
 					 psprintf("SELECT backfill_resume(" INT64_FORMAT ") tries again what failed.", id))));
 }
 
+/* The run has paused itself, as its settings ask: nobody else makes it go on. */
+compat_noreturn static void
+report_pause(int64 id, const RunProgress *p)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_RUN_PAUSED),
+			 errmsg("%s has paused itself", title(id, p)),
+			 errdetail_internal("%s", p->wait_reason),
+			 errhint("SELECT backfill_resume(" INT64_FORMAT ") lets it go on for as much again.", id)));
+}
+
 /* The time is over.  What becomes of the run is said, too. */
 compat_noreturn static void
 report_timeout(int64 id, const RunProgress *p)
@@ -255,13 +267,15 @@ wait_for_run(const Waiting *waiting)
 			report_completion(id, p);
 			break;
 		}
-		if (ended || now >= TimestampTzPlusMilliseconds(last_line, waiting->every))
+		if (ended || p->paused_itself || now >= TimestampTzPlusMilliseconds(last_line, waiting->every))
 		{
 			report_progress(id, p);
 			last_line = now;
 		}
 		if (ended)
 			report_failure(id, p);
+		if (p->paused_itself)
+			report_pause(id, p);
 		if (waiting->timeout >= 0 &&
 			now >= TimestampTzPlusMilliseconds(began, waiting->timeout))
 			report_timeout(id, p);

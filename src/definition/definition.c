@@ -28,11 +28,13 @@
 #include "definition/finish.h"
 #include "definition/foresee.h"
 #include "definition/names.h"
+#include "definition/repair.h"
 #include "settings/parameters.h"
 #include "settings/serverparams.h"
 #include "settings/setting.h"
 #include "settings/settings.h"
 #include "store/definition.h"
+#include "store/run.h"
 #include "store/store.h"
 #include "walk/key.h"
 #include "walk/statement.h"
@@ -145,6 +147,17 @@ check_probe(Jsonb *given)
 		foresee_probe(settings.probe);
 }
 
+/* A repair among the settings, likewise: what is wrong with it shows now. */
+static void
+check_repair(Jsonb *given, Walk *walk, const char *scope, const Parameters *parameters)
+{
+	RunSettings settings;
+
+	settings_resolve(given, &settings);
+	if (settings.repair)
+		statement_check(repair_prepare(settings.repair, walk, scope, parameters, RANGE_AFTER));
+}
+
 /* Set the server parameters among the settings; returns the nest level. */
 static int
 enter_parameters(Jsonb *given)
@@ -179,6 +192,7 @@ check_texts(const DefinitionInfo *def, Jsonb *settings)
 	nest = enter_parameters(settings);
 	parameters = parameters_load(def->parameters, NULL, NULL);
 	statement_check(statement_prepare(def->statement, walk, def->scope, parameters, RANGE_AFTER));
+	check_repair(settings, walk, def->scope, parameters);
 	if (def->finish)
 		(void) check_finish(def->finish);
 	AtEOXact_GUC(false, nest);
@@ -248,16 +262,53 @@ definition_check_change(Oid owner, const char *search_path, Jsonb *settings,
 {
 	Change		change = {settings, finish};
 
-	if (!finish && !settings_gives(settings, "probe") && !settings_gives(settings, "set"))
+	if (!finish && !settings_gives(settings, "probe") && !settings_gives(settings, "repair") &&
+		!settings_gives(settings, "set"))
 		return false;
 	if (!compat_may_act_as(GetUserId(), owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to have role \"%s\" run something else",
 						GetUserNameFromId(owner, false)),
-				 errdetail("Only roles that may SET ROLE to the owner of a run may give it \"finish\", or the settings \"probe\" and \"set\".")));
+				 errdetail("Only roles that may SET ROLE to the owner of a run may give it \"finish\", or the settings \"probe\", \"repair\" and \"set\".")));
 	owner_look(owner, search_path, check_change, &change);
 	return change.has_statements;
+}
+
+/* A run that is given another repair. */
+typedef struct RepairChange
+{
+	const RunInfo *run;
+	Jsonb	   *given;
+} RepairChange;
+
+/* As the owner: the argument is a RepairChange. */
+static void
+check_repair_change(void *arg)
+{
+	const RunInfo *run = ((RepairChange *) arg)->run;
+	Jsonb	   *given = settings_merge(run->settings, ((RepairChange *) arg)->given);
+	RunSettings settings;
+	Walk	   *walk;
+	int			nest = enter_parameters(given);
+
+	settings_resolve(given, &settings);
+	walk = walk_open(run->target, run->key, &settings);
+	check_repair(given, walk, run->scope, parameters_load(run->parameter_types, NULL, NULL));
+	AtEOXact_GUC(false, nest);
+}
+
+/*
+ * Raises an error if the run is given a repair, among settings that are sound, which
+ * is not.  That the current user may do so is checked by definition_check_change.
+ */
+void
+definition_check_repair(const RunInfo *run, Jsonb *given)
+{
+	RepairChange change = {run, given};
+
+	if (settings_gives(given, "repair"))
+		owner_look(run->owner, run->search_path, check_repair_change, &change);
 }
 
 /* What definition_bind was called with, and its results. */
@@ -277,11 +328,20 @@ bind_parameters(void *arg)
 	Binding    *binding = (Binding *) arg;
 	DefinitionInfo *def = binding->def;
 
-	if (!def->generic)
-		(void) check_walk(def, binding->settings);
+	int			nest;
 
-	/* the definition's, too: a right may have been revoked since */
-	AtEOXact_GUC(false, enter_parameters(binding->settings));
+	if (!def->generic)
+	{
+		Walk	   *walk = check_walk(def, binding->settings);
+
+		/* the definition's, too: a right may have been revoked since */
+		nest = enter_parameters(binding->settings);
+		check_repair(binding->settings, walk, def->scope,
+					 parameters_load(def->parameters, NULL, NULL));
+		AtEOXact_GUC(false, nest);
+	}
+	else
+		AtEOXact_GUC(false, enter_parameters(binding->settings));
 	binding->values = parameters_bind(def->parameters, binding->parameters);
 	binding->types = parameters_types(def->parameters);
 	if (def->generic)

@@ -11,6 +11,7 @@
 #include "fmgr.h"
 
 #include "store/definition.h"
+#include "store/run.h"
 #include "store/store.h"
 
 extern void definition_check_role(Oid owner, const char *kind, const char *name);
@@ -21,6 +22,7 @@ extern char *definition_name_arg(FunctionCallInfo fcinfo);
 extern void definition_check(const DefinitionInfo *def);
 extern bool definition_check_change(Oid owner, const char *search_path, Jsonb *settings,
 									const char *finish);
+extern void definition_check_repair(const RunInfo *run, Jsonb *given);
 extern Jsonb *definition_bind(DefinitionInfo *def, Jsonb *settings,
 							  Jsonb *parameters, Jsonb **types);
 

@@ -39,6 +39,7 @@
 #include "engine/hook.h"
 #include "engine/pass.h"
 #include "engine/reclaim.h"
+#include "engine/repair.h"
 #include "engine/session.h"
 #include "engine/waiters.h"
 #include "engine/work.h"
@@ -112,6 +113,8 @@ run_statement(Worker *worker)
 	pass_choose_row(session, work, start, batch->start_inclusive, end);
 	running.progress.trail = reclaim_watch(session, &worker->reclaim);
 	lockwait_begin();
+	if (worker->hand.repair)
+		repair_run(worker);
 	rows = statement_execute(work->statements[key_range_shape(batch->start_inclusive, batch->end_key)], params,
 							 &running.progress);
 	AfterTriggerFireDeferred();
@@ -186,7 +189,9 @@ record(Session *session, void *arg)
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("batch " INT64_FORMAT " of backfill run " INT64_FORMAT " was taken over by another worker",
 						batch->number, session->run->id)));
-	if (batch->had_error)
+	if (worker->hand.repair)
+		repair_record(worker, &store);
+	else if (batch->had_error)
 		store_resolve_error(&store, session->run->id, batch);
 	store_end(&store);
 }
@@ -250,6 +255,8 @@ batch_run(Session *session, void *arg)
 
 	/* what was to cancel this batch must not cancel what follows it */
 	QueryCancelPending = false;
+	if (hand->repair)
+		repair_done(worker);
 	if (next == NULL || next->crashes < BATCH_CRASHES_SUSPECT)
 		claim_leave_quarantine(hand);
 	claim_take_in_hand(worker, next);

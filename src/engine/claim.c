@@ -34,6 +34,7 @@
 #include "engine/hook.h"
 #include "engine/session.h"
 #include "engine/work.h"
+#include "run/bound.h"
 #include "shared/allowance.h"
 #include "shared/quarantine.h"
 #include "shared/run_slot.h"
@@ -212,7 +213,8 @@ claim_range(Worker *worker, const Claimant *claimant, ClaimRefusal *refusal)
 	int64		stride;
 	TimestampTz retry_at;
 
-	if (!find_start(run, batch))
+	if (!find_start(run, batch) ||
+		!bound_allows_batch(run, &worker->session.settings, batch->number))
 		return NULL;
 	size = allowance_ask(run->scope != NULL, &stride, &retry_at);
 	if (size == 0)
@@ -331,6 +333,7 @@ claim_forget(Worker *worker)
 {
 	worker->hand.batch = NULL;
 	worker->hand.indivisible = false;
+	worker->hand.repair = NULL;
 	allowance_release();
 	MemoryContextReset(worker->hand.context);
 }

@@ -31,6 +31,9 @@ typedef struct Hand
 	bool		in_trouble;		/* the last batches had to be tried again */
 	int			prepared_again; /* so often since a batch was completed */
 	char		last_skipped[6];	/* SQLSTATE of the row left out last, or empty */
+	ErrorData  *repair;			/* of the batch, a row, to be repaired before it runs; or NULL */
+	ArrayType  *repair_key;		/* of that row, while it is repaired */
+	char		last_repaired[6];	/* SQLSTATE of the row repaired last, or empty */
 } Hand;
 
 /* A worker of a run: the session, what it has prepared, what it has in hand. */

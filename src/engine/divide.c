@@ -277,8 +277,8 @@ divide_batch(Session *session, void *arg)
 /* ---- leaving a row out ---- */
 
 /* The key of the first row in the batch in hand, or its end if there is none. */
-static ArrayType *
-find_row(Worker *worker)
+ArrayType *
+divide_find_row(Worker *worker)
 {
 	BatchInfo  *batch = worker->hand.batch;
 	Walk	   *walk = worker->work.walk;
@@ -308,7 +308,8 @@ note_skip(const Skip *skip, StoreSession *store)
 		.kind = "skip",
 		.batch = hand->batch,
 		.sqlstate = sqlstate,
-		.reason = skip->error->message
+		.reason = skip->repair_error == NULL ? skip->error->message :
+			psprintf("%s; not repaired: %s", skip->error->message, skip->repair_error)
 	};
 
 	if (strcmp(hand->last_skipped, sqlstate) == 0)
@@ -325,7 +326,8 @@ leave_out(Session *session, void *arg)
 
 	store_begin(&store);
 	if (!store_skip_batch(&store, session->run->id, skip->worker->hand.batch, skip->key,
-						  claim_claimant(skip->worker).token, skip->error))
+						  claim_claimant(skip->worker).token, skip->error,
+						  skip->repair_error))
 		taken_over(skip->worker);
 	note_skip(skip, &store);
 	store_end(&store);
@@ -347,7 +349,7 @@ divide_skip(Session *session, void *arg)
 
 	session_begin(session);
 	MemoryContextSwitchTo(session->loop_context);
-	skip->key = find_row(skip->worker);
+	skip->key = divide_find_row(skip->worker);
 	hook_change(session, &event, leave_out, skip);
 	store_begin(&store);
 	store_error_counts(&store, session->run->id, &errors, &rows);

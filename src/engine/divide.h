@@ -31,11 +31,13 @@ typedef struct Skip
 {
 	Worker	   *worker;
 	const ErrorData *error;		/* that the row has met */
+	const char *repair_error;	/* that its repair has met, or NULL */
 	ArrayType  *key;			/* of the row */
 	bool		too_many;		/* result: more than the settings allow */
 } Skip;
 
 extern void divide_batch(Session *session, void *arg);
+extern ArrayType *divide_find_row(Worker *worker);
 extern void divide_skip(Session *session, void *arg);
 
 #endif							/* BACKFILL_ENGINE_DIVIDE_H */

@@ -29,6 +29,7 @@
 #include "engine/divide.h"
 #include "engine/failure.h"
 #include "engine/hook.h"
+#include "engine/repair.h"
 #include "engine/session.h"
 #include "engine/work.h"
 #include "run/transition.h"
@@ -415,12 +416,15 @@ is_group(const Worker *worker)
 	return worker->work.walk->may_repeat || ARR_HASNULL(worker->hand.batch->end_key);
 }
 
-/* Leave out the row, or the group of rows, that the batch in hand is; fails the run at its limit. */
+/*
+ * Leave out the row, or the group of rows, that the batch in hand is, unless it is to be repaired
+ * first; fails the run at its limit.
+ */
 static void
 skip(Worker *worker, ErrorData *error)
 {
 	Session    *session = &worker->session;
-	Skip		skip = {worker, error};
+	Skip		skip = {worker};
 	HookEvent	event;
 	ErrorData  *second;
 	char	   *key;
@@ -431,6 +435,19 @@ skip(Worker *worker, ErrorData *error)
 	/* rows that share a key are left out together */
 	if (worker->hand.batch->rows_scanned > 1 && !is_group(worker))
 		failure_fail_run(worker, error);
+	if (repair_is_wanted(worker, error))
+	{
+		repair_note(worker, error);
+		return;
+	}
+
+	/* what its repair has met says less of the row than what it was to repair */
+	if (worker->hand.repair)
+	{
+		skip.repair_error = error->message;
+		error = repair_error(worker);
+	}
+	skip.error = error;
 	key = row_key(worker->hand.batch);
 	event = claim_event(worker, "failed", error->message);
 	second = hook_try(session, divide_skip, &skip, worker->hand.batch);

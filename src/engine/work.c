@@ -41,7 +41,10 @@ static void
 unprepare(Work *work)
 {
 	for (int inclusive = 0; inclusive < 2; inclusive++)
+	{
 		drop(&work->rows_in_scope[inclusive]);
+		drop(&work->repair[inclusive]);
+	}
 	for (int shape = 0; shape < RANGE_SHAPES; shape++)
 		drop(&work->statements[shape]);
 	if (work->bounds)

@@ -25,6 +25,7 @@ typedef struct Work
 	Statement  *statements[RANGE_SHAPES];	/* by the shape of the range */
 	Bounds	   *bounds;
 	Statement  *rows_in_scope[2];	/* by start_inclusive; NULL until needed */
+	Statement  *repair[2];		/* likewise; NULL until needed */
 	Datum		last_key[INDEX_MAX_KEYS];	/* of the walk, if it is known */
 
 	/* of a walk by pages: whether the statement ends the scope, see pass.c */

@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "process/staffing.h"
+#include "run/bound.h"
 #include "shared/run_slot.h"
 #include "store/batch.h"
 #include "store/event.h"
@@ -56,7 +57,7 @@ staffing_wanted(StoreSession *session, RunInfo *run, int living, int most)
 	if (run->status == RUN_ENQUEUED &&
 		store_has_hook(session, run->name, run->owner, RUN_RUNNING))
 		return 1;
-	if (staffing_walk_is_claimed(session, run))
+	if (staffing_walk_is_claimed(session, run) || bound_is_claimed(session, run))
 	{
 		/* what is left is at most what somebody let go of */
 		if (living > 0 &&

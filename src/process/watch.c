@@ -24,10 +24,12 @@
 #include "process/staffing.h"
 #include "process/watch.h"
 #include "run/access.h"
+#include "run/bound.h"
 #include "run/transition.h"
 #include "shared/run_slot.h"
 #include "shared/scheduler_slot.h"
 #include "shared/segment.h"
+#include "shared/wake.h"
 #include "shared/worker_slot.h"
 #include "store/batch.h"
 #include "store/event.h"
@@ -218,6 +220,7 @@ static bool
 advance(Scheduler *scheduler, StoreSession *session, RunInfo *run, Watch *watch, int living)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	char	   *bound;
 
 	if (run->is_requested)
 	{
@@ -251,6 +254,15 @@ advance(Scheduler *scheduler, StoreSession *session, RunInfo *run, Watch *watch,
 		store_rollup(session, run->id);
 		governor_note_end(session, run, &watch->governor);
 		change_run(session, run, watch, RUN_COMPLETED);
+		return false;
+	}
+	bound = run->status == RUN_RUNNING ? bound_reached(session, run, living) : NULL;
+	if (bound)
+	{
+		/* carried out when the workers have let go, as if somebody had asked for it */
+		transition_request(session, run, RUN_PAUSED, false, NULL, bound);
+		wake_at_commit((WakeTarget) {run->owner, run->id});
+		scheduler->round_soon = true;
 		return false;
 	}
 	if (run->status == RUN_RUNNING &&

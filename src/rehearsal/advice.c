@@ -41,7 +41,7 @@
 #include "rehearsal/effects.h"
 #include "rehearsal/estimate.h"
 #include "rehearsal/frame.h"
-#include "rehearsal/scans.h"
+#include "rehearsal/referring.h"
 #include "rehearsal/tally.h"
 #include "rehearsal/warning.h"
 #include "rehearsal/words.h"
@@ -153,41 +153,6 @@ advise_rules(List **warnings, Relation rel, TableEffect *change)
 
 /* ---- foreign keys ---- */
 
-/* A foreign key that refers to the table. */
-static void
-advise_referencing(List **warnings, Trigger *trigger, TableEffect *change, HeapTuple tuple,
-				   Effects *changes)
-{
-	Bitmapset  *referenced = effects_key_columns(tuple, Anum_pg_constraint_confkey);
-	Bitmapset  *referencing = effects_key_columns(tuple, Anum_pg_constraint_conkey);
-	Form_pg_constraint form = (Form_pg_constraint) GETSTRUCT(tuple);
-	bool		is_delete = change->delete && TRIGGER_FOR_DELETE(trigger->tgtype);
-	char		action = is_delete ? form->confdeltype : form->confupdtype;
-	char	   *name;
-
-	if (!is_delete && !(change->update && TRIGGER_FOR_UPDATE(trigger->tgtype) &&
-						bms_overlap(referenced, change->columns)))
-		return;
-	name = psprintf("foreign key %s of table %s", quote_identifier(NameStr(form->conname)),
-					words_table(form->conrelid));
-	if (effects_has_consequence(changes, form->oid,
-								is_delete && action == FKCONSTR_ACTION_CASCADE ? CMD_DELETE : CMD_UPDATE))
-		warning_add(warnings, "foreign_key_cascade", form->conrelid,
-					"%s refers to table %s ON %s %s: its rows that refer to %s rows are %s, too",
-					name, words_table(change->relid), is_delete ? "DELETE" : "UPDATE",
-					action == FKCONSTR_ACTION_CASCADE ? "CASCADE" :
-					action == FKCONSTR_ACTION_SETNULL ? "SET NULL" : "SET DEFAULT",
-					is_delete ? "deleted" : "updated",
-					is_delete && action == FKCONSTR_ACTION_CASCADE ? "deleted" : "updated");
-	else
-		warning_add(warnings, "foreign_key", form->conrelid,
-					"%s refers to table %s: rows of it are looked up for each row",
-					name, words_table(change->relid));
-	if (!scans_has_index(form->conrelid, referencing))
-		warning_hint(*warnings, psprintf("Create an index on table %s: without one each of these look-ups reads all of it.",
-						   words_table(form->conrelid)));
-}
-
 /* A foreign key of the table itself. */
 static void
 advise_referenced(List **warnings, Trigger *trigger, TableEffect *change, HeapTuple tuple)
@@ -208,6 +173,7 @@ static void
 advise_foreign_keys(List **warnings, Relation rel, TableEffect *change, Effects *changes)
 {
 	TriggerDesc *desc = rel->trigdesc;
+	List	   *referrers = NIL;
 
 	for (int i = 0; desc && i < desc->numtriggers; i++)
 	{
@@ -221,11 +187,12 @@ advise_foreign_keys(List **warnings, Relation rel, TableEffect *change, Effects 
 		if (!HeapTupleIsValid(tuple))
 			continue;
 		if (type == RI_TRIGGER_PK)
-			advise_referencing(warnings, trigger, change, tuple, changes);
+			referring_collect(&referrers, trigger, change, tuple, changes);
 		else if (change->is_own)
 			advise_referenced(warnings, trigger, change, tuple);
 		ReleaseSysCache(tuple);
 	}
+	referring_advise(warnings, referrers, change);
 }
 
 /* ---- indexes ---- */

@@ -190,15 +190,20 @@ advise_fixed(List **warnings, Rehearsal *rehearsal, const Estimates *estimates,
 /* ---- errors ---- */
 
 static void
-advise_errors(List **warnings, const Measurement *m)
+advise_errors(List **warnings, const Measurement *m, bool has_repair)
 {
+	const char *whose;
+
 	if (m->failed == 0)
 		return;
+	whose = m->bad_key ? psprintf("One of the rows to blame has the key %s.", words_key(m->bad_key)) :
+		"Parts of it were measured instead.";
 	warning_add(warnings, "batch_error", InvalidOid,
-				"a batch failed: %s, which on_error skip would skip", m->error);
-	warning_hint(*warnings, psprintf("%s See that max_errors and max_error_rate allow for as many such rows as there are.",
-									 m->bad_key ? psprintf("One of the rows to blame has the key %s.", words_key(m->bad_key)) :
-									 "Parts of it were measured instead."));
+				"a batch failed: %s, which %s", m->error,
+				has_repair ? "a run would try to repair" : "on_error skip would skip");
+	warning_hint(*warnings, has_repair ?
+				 psprintf("%s Nothing is repaired here; a run skips the rows for which the repair does not help.", whose) :
+				 psprintf("%s See that max_errors and max_error_rate allow for as many such rows as there are.", whose));
 }
 
 /* ---- all of it ---- */
@@ -224,5 +229,5 @@ costs_advise(List **warnings, Rehearsal *rehearsal, const Estimates *estimates,
 	if (m && m->batches > 0)
 		advise_fixed(warnings, rehearsal, estimates, m, scans);
 	if (m)
-		advise_errors(warnings, m);
+		advise_errors(warnings, m, rehearsal->settings.repair != NULL);
 }

@@ -142,6 +142,11 @@ transition_carry_out(StoreSession *session, RunInfo *run, RunStatus to)
 {
 	transition_make(session, run, to, run->requested_by,
 					to == RUN_FAILED ? run->error : run->request_reason);
+
+	/* nobody has paused it: it says itself what it waits for */
+	if (to == RUN_PAUSED && run->requested_by == NULL && run->request_reason)
+		store_set_wait_reason(session, run->id,
+							  psprintf("%s; backfill_resume lets it go on", run->request_reason));
 }
 
 /* The run is new: it has the status that it was inserted with. */

@@ -657,3 +657,33 @@ parameters_load(Jsonb *declaration, Jsonb *values, const RunFacts *facts)
 	pin_end(nest);
 	return parameters;
 }
+
+/*
+ * The same and some more, a copy in the current memory context that shares the
+ * values.
+ */
+Parameters *
+parameters_with(const Parameters *parameters, const Parameter *added, int n)
+{
+	Parameters *result = palloc(sizeof(Parameters));
+
+	result->n = parameters->n + n;
+	result->items = palloc(sizeof(Parameter) * result->n);
+	memcpy(result->items, parameters->items, sizeof(Parameter) * parameters->n);
+	memcpy(result->items + parameters->n, added, sizeof(Parameter) * n);
+	return result;
+}
+
+/* Whether there may be a parameter of that relation. */
+bool
+parameters_is_relation(const Parameters *parameters, const char *name)
+{
+	if (strcmp(name, PARAMETERS_GIVEN) == 0 || strcmp(name, PARAMETERS_RUN) == 0)
+		return true;
+	for (int i = 0; i < parameters->n; i++)
+	{
+		if (strcmp(parameters->items[i].relation, name) == 0)
+			return true;
+	}
+	return false;
+}

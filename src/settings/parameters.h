@@ -20,7 +20,7 @@
 /* One name that the statement and the scope may use. */
 typedef struct Parameter
 {
-	const char *relation;		/* "run" or "params" */
+	const char *relation;		/* "run", "params", or whose they are that were added */
 	char	   *name;
 	Oid			type;
 	int32		typmod;
@@ -49,5 +49,8 @@ extern Jsonb *parameters_bind(Jsonb *declaration, Jsonb *given);
 compat_noreturn extern void parameters_missing(const char *name);
 extern Parameters *parameters_load(Jsonb *declaration, Jsonb *values,
 								   const RunFacts *facts);
+extern Parameters *parameters_with(const Parameters *parameters, const Parameter *added,
+								   int n);
+extern bool parameters_is_relation(const Parameters *parameters, const char *name);
 
 #endif							/* BACKFILL_SETTINGS_PARAMETERS_H */

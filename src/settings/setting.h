@@ -26,10 +26,13 @@ typedef struct RunSettings
 	int64		retry_delay;
 	int64		limit;			/* rows, 0 is none */
 	int64		on_error;		/* one of the ON_ERROR_ values below */
+	char	   *repair;			/* NULL for none */
 	int64		max_errors;		/* rows, 0 is none */
 	int64		max_error_rate; /* millionths */
 	int64		direction;		/* one of WALK_ASCENDING, WALK_DESCENDING */
 	int64		synchronous_commit; /* one of the SYNC_ values below */
+	int64		max_batches;	/* 0 is none */
+	int64		max_duration;	/* likewise */
 	int64		verify;			/* boolean */
 	int64		share_target;	/* boolean */
 	List	   *from;			/* char *, a prefix of the key, or NIL */

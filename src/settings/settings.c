@@ -79,9 +79,15 @@ static const Setting settings[] = {
 	{"max_batch_time", SETTING_INTERVAL, MEMBER(max_batch_time), 0, 1, MS_PER_DAY,
 		NULL, SETTING_PACE | SETTING_NONE,
 	"duration that batches are kept below, even if most of it is not spent on rows"},
+	{"max_batches", SETTING_INTEGER, MEMBER(max_batches), 0, 1, PG_INT64_MAX,
+		NULL, SETTING_NONE,
+	"batches, begun since the run was started or resumed, after which it pauses itself"},
 	{"max_dead_rows", SETTING_NUMBER, MEMBER(max_dead_rows), 0, 1, 1000000,
 		NULL, SETTING_PACE | SETTING_NONE,
 	"share of dead rows in the target at which the run is held"},
+	{"max_duration", SETTING_INTERVAL, MEMBER(max_duration), 0, 1, 366 * MS_PER_DAY,
+		NULL, SETTING_NONE,
+	"time since the run was started or resumed after which it pauses itself"},
 	{"max_error_rate", SETTING_NUMBER, MEMBER(max_error_rate), 250000, 0, 1000000,
 		NULL, 0,
 	"share of failed rows that fails the run, once 50 rows have been judged since it was started or resumed"},
@@ -130,6 +136,9 @@ static const Setting settings[] = {
 	{"rate_limit", SETTING_ROW_RATE, MEMBER(rate_limit), 0, 0, 0,
 		NULL, SETTING_PACE | SETTING_NONE,
 	"most rows that the run processes in any window of a length, such as \"3000 per 5 min\""},
+	{"repair", SETTING_SQL, MEMBER(repair), 0, 0, 0,
+		NULL, SETTING_NONE,
+	"SQL, run as the owner for a row that failed, in the transaction in which it is tried again; with on_error \"skip\""},
 	{"retry_delay", SETTING_INTERVAL, MEMBER(retry_delay), 1000, 0, 60000,
 		NULL, 0,
 	"wait before the second attempt; doubles with each further one, up to 1 min"},
@@ -379,6 +388,11 @@ settings_check_together(Jsonb *object, const char *scope)
 		settings_resolve(settings_merge(outside, window->settings), &in_window);
 		check_sizes(&in_window);
 	}
+	if (resolved.repair && resolved.on_error != ON_ERROR_SKIP)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("backfill setting \"repair\" needs the setting \"on_error\": \"skip\""),
+				 errdetail("Otherwise the first row that fails fails the run, and nothing is repaired.")));
 	if (resolved.verify && scope == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -413,39 +413,29 @@ static Sql sql_skip_batch = {
 static Sql sql_store_error = {
 	"INSERT INTO backfill.error AS e (run_id, number, part, key, sqlstate, message, "
 	"       detail, context, schema_name, table_name, column_name, "
-	"       constraint_name, first_at, last_at) "
-	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13) "
+	"       constraint_name, first_at, last_at, repair_error) "
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, $14) "
 	"ON CONFLICT (run_id, number, part) DO UPDATE SET sqlstate = excluded.sqlstate, "
 	"       message = excluded.message, detail = excluded.detail, "
 	"       context = excluded.context, schema_name = excluded.schema_name, "
 	"       table_name = excluded.table_name, column_name = excluded.column_name, "
 	"       constraint_name = excluded.constraint_name, "
-	"       attempts = e.attempts + 1, last_at = excluded.last_at, resolved_at = NULL",
-	13, {INT8OID, INT8OID, INT4OID, TEXTARRAYOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
-	TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
+	"       attempts = e.attempts + 1, last_at = excluded.last_at, resolved_at = NULL, "
+	"       repaired = false, repair_error = excluded.repair_error",
+	14, {INT8OID, INT8OID, INT4OID, TEXTARRAYOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
+	TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID}
 };
 
 /*
- * Leave the batch in hand, the row with that key, out, because of the error.  Returns false if it is
- * another worker's now.
+ * Put the error of the batch, the row with that key, down; repair_error is what
+ * its repair met, or NULL.
  */
-bool
-store_skip_batch(StoreSession *session, int64 run_id, const BatchInfo *batch,
-				   ArrayType *key, int64 token, const ErrorData *error)
+static void
+store_error(int64 run_id, const BatchInfo *batch, ArrayType *key, const ErrorData *error,
+			const char *repair_error, TimestampTz at)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	char		nulls[] = "             ";
-	char		no_nulls[] = "       ";
-	Datum		skip[] = {
-		Int64GetDatum(run_id),
-		Int64GetDatum(batch->number),
-		Int32GetDatum(batch->part),
-		Int64GetDatum(token),
-		store_note_or_null(error->message, &no_nulls[4]),
-		TimestampTzGetDatum(now),
-		Int32GetDatum(batch->attempt)
-	};
-	Datum		store[] = {
+	char		nulls[] = "              ";
+	Datum		args[] = {
 		Int64GetDatum(run_id),
 		Int64GetDatum(batch->number),
 		Int32GetDatum(batch->part),
@@ -458,13 +448,62 @@ store_skip_batch(StoreSession *session, int64 run_id, const BatchInfo *batch,
 		store_text_or_null(error->table_name, &nulls[9]),
 		store_text_or_null(error->column_name, &nulls[10]),
 		store_text_or_null(error->constraint_name, &nulls[11]),
-		TimestampTzGetDatum(now)
+		TimestampTzGetDatum(at),
+		store_note_or_null(repair_error, &nulls[13])
+	};
+
+	store_sql(&sql_store_error, args, nulls);
+}
+
+/*
+ * Leave the batch in hand, the row with that key, out, because of the error; a
+ * repair of it, if there was any, met the other one.  Returns false if it is another
+ * worker's now.
+ */
+bool
+store_skip_batch(StoreSession *session, int64 run_id, const BatchInfo *batch,
+				   ArrayType *key, int64 token, const ErrorData *error,
+				   const char *repair_error)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	char		no_nulls[] = "       ";
+	Datum		skip[] = {
+		Int64GetDatum(run_id),
+		Int64GetDatum(batch->number),
+		Int32GetDatum(batch->part),
+		Int64GetDatum(token),
+		store_note_or_null(error->message, &no_nulls[4]),
+		TimestampTzGetDatum(now),
+		Int32GetDatum(batch->attempt)
 	};
 
 	if (store_sql(&sql_skip_batch, skip, no_nulls) != 1)
 		return false;
-	store_sql(&sql_store_error, store, nulls);
+	store_error(run_id, batch, key, error, repair_error, now);
 	return true;
+}
+
+static Sql sql_repaired = {
+	"UPDATE backfill.error SET repaired = true, resolved_at = $4 "
+	" WHERE run_id = $1 AND number = $2 AND part = $3",
+	4, {INT8OID, INT8OID, INT4OID, TIMESTAMPTZOID}
+};
+
+/* The batch, the row with that key, has met the error, and has succeeded after a repair. */
+void
+store_repair_batch(StoreSession *session, int64 run_id, const BatchInfo *batch,
+				   ArrayType *key, const ErrorData *error)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		Int64GetDatum(batch->number),
+		Int32GetDatum(batch->part),
+		TimestampTzGetDatum(now)
+	};
+
+	store_error(run_id, batch, key, error, NULL, now);
+	store_sql(&sql_repaired, args, NULL);
 }
 
 static Sql sql_resolve_error = {
@@ -513,14 +552,17 @@ store_error_counts(StoreSession *session, int64 run_id, int64 *errors, int64 *ro
 }
 
 static Sql sql_mark_resumed = {
-	"UPDATE backfill.run SET resumed_at = $2, resumed_rows = rows_affected "
+	"UPDATE backfill.run SET resumed_at = $2, "
+	"       resumed_number = coalesce((SELECT max(b.number) FROM backfill.batch b "
+	"                                   WHERE b.run_id = $1), 0), "
+	"       resumed_rows = rows_affected "
 	"       + coalesce((SELECT sum(b.rows_affected) FROM backfill.batch b "
 	"                    WHERE " STORE_OPEN_BATCHES " AND b.status = 'completed'), 0)::bigint "
 	" WHERE id = $1",
 	2, {INT8OID, TIMESTAMPTZOID}
 };
 
-/* Errors count from now on. */
+/* Errors, batches and time count from now on. */
 void
 store_mark_resumed(StoreSession *session, int64 run_id)
 {

@@ -89,7 +89,10 @@ extern void store_insert_part(StoreSession *session, int64 run_id,
 							  const BatchInfo *part, const char *error);
 extern bool store_skip_batch(StoreSession *session, int64 run_id,
 							 const BatchInfo *batch, ArrayType *key, int64 token,
-							 const ErrorData *error);
+							 const ErrorData *error, const char *repair_error);
+extern void store_repair_batch(StoreSession *session, int64 run_id,
+							   const BatchInfo *batch, ArrayType *key,
+							   const ErrorData *error);
 extern void store_resolve_error(StoreSession *session, int64 run_id,
 								const BatchInfo *batch);
 extern void store_error_counts(StoreSession *session, int64 run_id, int64 *errors,

@@ -29,8 +29,8 @@
 	"start_at, end_key, wait_reason, finish IS NOT NULL, finish_step, verified, " \
 	"started_at, since, requested_by, request_reason, error, sqlstate, " \
 	"rollup_number, followers IS NOT NULL, \"after\", batch_size, throttled_by, closings, " \
-	"pass_after, key, generic"
-#define RUN_HEAD_COLUMNS 30
+	"pass_after, key, generic, resumed_number, resumed_at"
+#define RUN_HEAD_COLUMNS 32
 
 /* The owner's texts and values, which only who runs or changes them needs. */
 #define RUN_TEXTS \
@@ -144,6 +144,8 @@ read_head(StoreSession *session, int row)
 	run->pass_after = DatumGetInt64(store_column(row, 28, NULL));
 	run->key = store_text(session, row, 29);
 	run->generic = DatumGetBool(store_column(row, 30, NULL));
+	run->resumed_number = DatumGetInt64(store_column(row, 31, NULL));
+	run->resumed_at = read_time(row, 32);
 	return run;
 }
 
@@ -587,7 +589,9 @@ static Sql sql_progress = {
 	"       date_trunc('second', finished_at - started_at)::text, "
 	"       (SELECT backfill.is_local(r.database, r.system_identifier) "
 	"          FROM backfill.run r WHERE r.id = p.id), "
-	"       CASE WHEN scope IS NOT NULL THEN rows_affected + errors + rows_remaining END "
+	"       CASE WHEN scope IS NOT NULL THEN rows_affected + errors + rows_remaining END, "
+	"       (SELECT status = 'paused' AND requested IS NULL AND wait_reason IS NOT NULL "
+	"          FROM backfill.run r WHERE r.id = p.id) "
 	"  FROM backfill.run_progress p WHERE id = $1",
 	1, {INT8OID}
 };
@@ -628,6 +632,7 @@ store_progress(StoreSession *session, int64 id)
 	p->in_scope = DatumGetInt64(store_column(0, 19, &isnull));
 	if (isnull)
 		p->in_scope = -1;
+	p->paused_itself = DatumGetBool(store_column(0, 20, NULL));
 	return p;
 }
 

@@ -56,6 +56,8 @@ typedef struct RunInfo
 	int64		batch_size;		/* that was found for it, or 0 */
 	char	   *throttled_by;	/* NULL if it is not */
 	int			closings;		/* workers at its end, or gone without a word */
+	int64		resumed_number; /* of the last batch when it was last resumed, or 0 */
+	TimestampTz resumed_at;		/* DT_NOBEGIN if null */
 
 	char	   *statement;
 	char	   *scope;
@@ -122,6 +124,7 @@ typedef struct RunProgress
 	double		rows_per_second;	/* -1 while unknown */
 	char	   *duration;		/* NULL unless it has ended */
 	bool		is_local;
+	bool		paused_itself;	/* wait_reason says why */
 	Oid			owner;
 	Oid			target;
 } RunProgress;

@@ -337,6 +337,12 @@ unknown_parameter(const Parameters *parameters, ParseState *pstate, ColumnRef *c
 			names[n++] = parameters->items[i].name;
 	}
 	nearest = nearest_name(name, names, n);
+	if (strcmp(relation, PARAMETERS_GIVEN) != 0 && strcmp(relation, PARAMETERS_RUN) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_PARAMETER),
+				 errmsg("there is no \"%s.%s\"", relation, name),
+				 nearest ? errhint("Perhaps you meant \"%s.%s\".", relation, nearest) : 0,
+				 parser_errposition(pstate, cref->location)));
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_PARAMETER),
 			 strcmp(relation, PARAMETERS_RUN) == 0 ?
@@ -366,7 +372,7 @@ parameter_reference(const Parameters *parameters, Walk *walk, ParseState *pstate
 		!IsA(linitial(cref->fields), String))
 		return NULL;
 	relation = strVal(linitial(cref->fields));
-	if (strcmp(relation, PARAMETERS_GIVEN) != 0 && strcmp(relation, PARAMETERS_RUN) != 0)
+	if (!parameters_is_relation(parameters, relation))
 		return NULL;
 	if (refnameNamespaceItem(pstate, NULL, relation, cref->location, &levels) != NULL)
 		return NULL;

@@ -54,6 +54,7 @@
 
 struct Statement
 {
+	const char *what;			/* for errors */
 	const char *text;
 	Graft	   *graft;
 	List	   *sources;		/* CachedPlanSource, one a statement */
@@ -111,12 +112,12 @@ make_source(RawStmt *raw, const char *text, Graft *graft, List **queries)
 	return source;
 }
 
-/* Analyse each statement of the text with batch grafted in. */
+/* Analyse each statement of the text with batch grafted in, which it may have to refer to. */
 static List *
-prepare_sources(const char *text, Graft *graft)
+prepare_sources(const char *text, Graft *graft, bool about_batch)
 {
 	List	   *sources = NIL;
-	bool		mentioned = false;
+	bool		mentioned = !about_batch;
 	List	   *raws = raw_parser(text, RAW_PARSE_DEFAULT);
 	ListCell   *lc,
 			   *lc2;
@@ -148,6 +149,35 @@ prepare_sources(const char *text, Graft *graft)
 	return sources;
 }
 
+/* A statement of the user's, as the two functions below. */
+static Statement *
+prepare_user(const char *what, const char *text, Walk *walk, const char *scope,
+			 const Parameters *parameters, RangeShape shape, bool about_batch)
+{
+	WalkRange	range = walk_range(walk, shape);
+	Statement  *statement = palloc0(sizeof(Statement));
+	PositionText context = {what, text};
+	ErrorContextCallback callback;
+
+	statement->what = what;
+	statement->text = pstrdup(text);
+	statement->graft = graft_make(walk, &range, scope, parameters, false);
+
+	callback.callback = position_error_callback;
+	callback.arg = &context;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	statement->sources = prepare_sources(statement->text, statement->graft, about_batch);
+	PopActiveSnapshot();
+	error_context_stack = callback.previous;
+	statement->choices = palloc0(sizeof(PlanChoice) * list_length(statement->sources));
+	for (int i = 0; i < list_length(statement->sources); i++)
+		statement->choices[i].fixed =
+			((CachedPlanSource *) list_nth(statement->sources, i))->cursor_options != 0;
+	return statement;
+}
+
 /*
  * Prepare the user's text, one statement or several, for batches whose range
  * has that shape.  Names are resolved under the current
@@ -158,27 +188,18 @@ Statement *
 statement_prepare(const char *text, Walk *walk, const char *scope,
 				  const Parameters *parameters, RangeShape shape)
 {
-	WalkRange	range = walk_range(walk, shape);
-	Statement  *statement = palloc0(sizeof(Statement));
-	PositionText context = {"statement", text};
-	ErrorContextCallback callback;
+	return prepare_user("statement", text, walk, scope, parameters, shape, true);
+}
 
-	statement->text = pstrdup(text);
-	statement->graft = graft_make(walk, &range, scope, parameters, false);
-
-	callback.callback = position_error_callback;
-	callback.arg = &context;
-	callback.previous = error_context_stack;
-	error_context_stack = &callback;
-	PushActiveSnapshot(GetTransactionSnapshot());
-	statement->sources = prepare_sources(statement->text, statement->graft);
-	PopActiveSnapshot();
-	error_context_stack = callback.previous;
-	statement->choices = palloc0(sizeof(PlanChoice) * list_length(statement->sources));
-	for (int i = 0; i < list_length(statement->sources); i++)
-		statement->choices[i].fixed =
-			((CachedPlanSource *) list_nth(statement->sources, i))->cursor_options != 0;
-	return statement;
+/*
+ * The same for what the user has run beside his statement, which may be about
+ * batch or only about the parameters.
+ */
+Statement *
+statement_prepare_beside(const char *what, const char *text, Walk *walk, const char *scope,
+						 const Parameters *parameters, RangeShape shape)
+{
+	return prepare_user(what, text, walk, scope, parameters, shape, false);
 }
 
 /*
@@ -657,7 +678,7 @@ statement_estimate(const char *text, Walk *walk, const WalkRange *range,
 void
 statement_check(Statement *statement)
 {
-	PositionText context = {"statement", statement->text};
+	PositionText context = {statement->what, statement->text};
 	ErrorContextCallback callback;
 	ListCell   *lc,
 			   *lc2;

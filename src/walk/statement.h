@@ -38,6 +38,9 @@ typedef void (*StatementPlan) (PlannedStmt *plan, const char *text,
 
 extern Statement *statement_prepare(const char *text, Walk *walk, const char *scope,
 									const Parameters *parameters, RangeShape shape);
+extern Statement *statement_prepare_beside(const char *what, const char *text, Walk *walk,
+										   const char *scope, const Parameters *parameters,
+										   RangeShape shape);
 extern Statement *statement_prepare_own(const char *text, Walk *walk,
 										const WalkRange *range, const char *scope,
 										const Parameters *parameters);

@@ -190,6 +190,15 @@ cmp_ok(sql("SELECT count(*) FROM backfill_events WHERE run_id = $id"), '>', 10, 
 is(as('alice', "SELECT count(*) FROM backfill_events WHERE run_id = $id"), sql("SELECT count(*) FROM backfill_events WHERE run_id = $id"),
 	'also for its owner');
 
+# A row that is repaired.
+make_target('mend', 100, '{"batch_size": 10, "target_batch_time": 0, "sleep": 0, "on_error": "skip", "repair": "DELETE FROM behave USING batch WHERE behave.id = batch.id"}');
+sql(q{INSERT INTO behave VALUES (330, 'fail'), (340, 'fail')});
+$id = as('alice', q{SELECT backfill_start('mend')});
+ok(settles($id, 'completed'), 'a run that repairs rows');
+like(events($id, 'repair', 'skip'), qr/^repair\|\|\|4\|\d+\|\|22000\|row 3[34]0 is bad$/, 'repair: the row and the error, once for those that follow one another');
+is(sql("SELECT count(*) FROM backfill_errors WHERE run_id = $id AND repaired"), '2', 'which are known');
+check_parts($node, $id, 'mend', 'every row was processed exactly once');
+
 # Equal errors of rows that follow one another are one event.
 make_target('bad', 100, '{"batch_size": 10, "target_batch_time": 0, "sleep": 0, "on_error": "skip", "max_error_rate": 1}');
 sql(q{INSERT INTO behave SELECT i * 10, 'fail' FROM generate_series(31, 60) i});
@@ -223,7 +232,7 @@ nobody();
 is(events($id, 'hook'), qq{hook||||||HK001|the change to "completed" was prevented: no\nhook||||||HK001|hook "after run completed": no}, 'hook: an error after the change');
 is(events($id, 'finish'), "finish|||||||statement 1 is done\nfinish|||||||statement 2 is done", 'what was finished is not done again');
 is(sql(q{SELECT string_agg(DISTINCT kind, ' ' ORDER BY kind) FROM backfill_events}),
-	'delete error finish hook request retry settings skip takeover transition verify', 'every kind of event was seen');
+	'delete error finish hook repair request retry settings skip takeover transition verify', 'every kind of event was seen');
 
 # ---------------------------------------------------------------------------
 note 'who sees them';
