@@ -10,7 +10,7 @@
 #
 #   BENCH_ROWS=4000000    rows of the table
 #   BENCH_PAIRS=5         pairs
-#   BENCH="update loop batch memory hidden errors hooks explain size governor space collapse indexes grown foreground"   which figures
+#   BENCH="update loop batch memory hidden errors hooks explain size governor space collapse indexes grown walks foreground"   which figures
 
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/../scripts/lib.sh"
@@ -21,7 +21,7 @@ pairs=${BENCH_PAIRS:-5}
 started=$SECONDS
 table=()						# the lines of the table at the end
 
-wanted() { [[ " ${BENCH:-update loop batch memory hidden errors hooks explain size governor space collapse indexes grown foreground} " == *" $1 "* ]]; }
+wanted() { [[ " ${BENCH:-update loop batch memory hidden errors hooks explain size governor space collapse indexes grown walks foreground} " == *" $1 "* ]]; }
 note() { printf '  [%4d s] %s\n' $((SECONDS - started)) "$*"; }
 
 median()						# NUMBER ...
@@ -73,10 +73,10 @@ fresh()							# [ROWS]
 # Run a backfill of t to its end.  Sets `run`, `seconds` (from the first
 # worker's begin to the end) and `wall` (from backfill_start until the client
 # knew of the end).
-backfill()						# STATEMENT SCOPE SETTINGS
+backfill()						# STATEMENT SCOPE SETTINGS [KEY]
 {
 	local t0
-	sql "SET client_min_messages = warning; SELECT backfill_define('bench', 't', \$s\$$1\$s\$, scope => $2, settings => '$3')" >/dev/null
+	sql "SET client_min_messages = warning; SELECT backfill_define('bench', 't', \$s\$$1\$s\$, scope => $2, settings => '$3', key => ${4:-NULL})" >/dev/null
 	t0=$(date +%s.%N)
 	run=$(sql "SELECT backfill_start('bench')")
 	${during:-true}
@@ -322,6 +322,8 @@ bench_explain()
 . "$(dirname "$0")/space.sh"
 # shellcheck source=bench/foreground.sh
 . "$(dirname "$0")/foreground.sh"
+# shellcheck source=bench/walks.sh
+. "$(dirname "$0")/walks.sh"
 
 # A wide table, with four indexes besides the key, on what is changed as well.
 fresh_wide()
@@ -450,7 +452,7 @@ sql "CREATE TABLE template AS
 say "$("$bin/postgres" --version), $(nproc) cores, $memory MB of memory," \
 	"$(sql "SELECT pg_table_size('template') / $rows") bytes a row"
 
-for b in update loop batch memory hidden errors hooks explain size governor space collapse indexes grown foreground; do
+for b in update loop batch memory hidden errors hooks explain size governor space collapse indexes grown walks foreground; do
 	if wanted "$b"; then
 		say
 		"bench_$b"
