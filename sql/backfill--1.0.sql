@@ -22,6 +22,7 @@ CREATE TABLE backfill.definition (
 	settings	jsonb NOT NULL DEFAULT '{}',
 	search_path	text NOT NULL,
 	description	text,
+	prepare		text,
 	finish		text,
 	followers		jsonb,
 	created_at	timestamptz NOT NULL DEFAULT pg_catalog.now(),
@@ -38,6 +39,7 @@ COMMENT ON COLUMN backfill.definition.parameters IS 'parameters that a run takes
 COMMENT ON COLUMN backfill.definition.settings IS 'settings that the definition gives; see backfill_settings';
 COMMENT ON COLUMN backfill.definition.search_path IS 'search_path of the definer, under which names are resolved';
 COMMENT ON COLUMN backfill.definition.description IS 'free text';
+COMMENT ON COLUMN backfill.definition.prepare IS 'SQL that is run once before the first batch, or null';
 COMMENT ON COLUMN backfill.definition.finish IS 'SQL that is run once when every batch is done and verified, or null';
 COMMENT ON COLUMN backfill.definition.followers IS 'definitions that are started when a run is completed, or null';
 COMMENT ON COLUMN backfill.definition.created_at IS 'when the definition was made';
@@ -68,6 +70,8 @@ CREATE TABLE backfill.run (
 	parameter_types jsonb NOT NULL,
 	settings	jsonb NOT NULL,
 	search_path	text NOT NULL,
+	prepare		text,
+	prepare_step integer NOT NULL DEFAULT 0,
 	finish		text,
 	finish_step	integer NOT NULL DEFAULT 0,
 	verified	boolean NOT NULL DEFAULT false,
@@ -133,10 +137,12 @@ COMMENT ON COLUMN backfill.run.parameters IS 'values of the parameters; they nev
 COMMENT ON COLUMN backfill.run.parameter_types IS 'types of the parameters';
 COMMENT ON COLUMN backfill.run.settings IS 'settings in force: the definition''s with those of the run on top';
 COMMENT ON COLUMN backfill.run.search_path IS 'search_path under which names are resolved';
+COMMENT ON COLUMN backfill.run.prepare IS 'SQL that is run once before the first batch';
+COMMENT ON COLUMN backfill.run.prepare_step IS 'statements of it that are done';
 COMMENT ON COLUMN backfill.run.finish IS 'SQL that is run once when every batch is done and verified';
 COMMENT ON COLUMN backfill.run.finish_step IS 'statements of it that are done';
 COMMENT ON COLUMN backfill.run.verified IS 'whether the run has passed its verification';
-COMMENT ON COLUMN backfill.run.closings IS 'workers that began to call hooks or the last step and have not been heard of since';
+COMMENT ON COLUMN backfill.run.closings IS 'workers that began to call hooks, or what is run once, and have not been heard of since';
 COMMENT ON COLUMN backfill.run.closing_boot IS 'life of the server in which the last of them began';
 COMMENT ON COLUMN backfill.run.rows_remaining IS 'rows still in scope when they were last counted';
 COMMENT ON COLUMN backfill.run.followers IS 'definitions that are started when the run is completed';
@@ -162,7 +168,7 @@ COMMENT ON COLUMN backfill.run.index_growth IS 'by how much its indexes have';
 COMMENT ON COLUMN backfill.run.space_kept_by IS 'who holds the old snapshot that keeps what batches have left from being used again, or null';
 COMMENT ON COLUMN backfill.run.resumed_at IS 'when the run was last resumed: errors count from then on';
 COMMENT ON COLUMN backfill.run.resumed_rows IS 'rows_affected at that time';
-COMMENT ON COLUMN backfill.run.wait_reason IS 'why the run does not move, or which part of its end is under way; or null';
+COMMENT ON COLUMN backfill.run.wait_reason IS 'why the run does not move, or which part of its beginning or end is under way; or null';
 COMMENT ON COLUMN backfill.run.batch_size IS 'rows of a batch, as target_batch_time has led to';
 COMMENT ON COLUMN backfill.run.throttled_by IS 'what slows the run down or holds it, and why, or null';
 COMMENT ON COLUMN backfill.run.throttled_since IS 'since when';
@@ -293,7 +299,7 @@ COMMENT ON COLUMN backfill.event.at IS 'when it happened';
 COMMENT ON COLUMN backfill.event.run_id IS 'run that it happened to';
 COMMENT ON COLUMN backfill.event.name IS 'name of the definition';
 COMMENT ON COLUMN backfill.event.owner IS 'owner of the run';
-COMMENT ON COLUMN backfill.event.kind IS 'transition, request, settings, error, retry, skip, takeover, hook, verify, finish, followers, throttle, yield, pace, schedule, notify or delete';
+COMMENT ON COLUMN backfill.event.kind IS 'transition, request, settings, error, retry, skip, takeover, hook, prepare, verify, finish, replace, followers, throttle, yield, pace, schedule, notify or delete';
 COMMENT ON COLUMN backfill.event.previous_status IS 'status before a transition';
 COMMENT ON COLUMN backfill.event.status IS 'status after a transition, or the one that is asked for';
 COMMENT ON COLUMN backfill.event.number IS 'batch it is about, or null';
@@ -410,7 +416,7 @@ REVOKE ALL ON FUNCTION backfill.wake() FROM PUBLIC;
 
 CREATE VIEW @extschema@.backfill_definitions WITH (security_barrier) AS
 SELECT d.name, d.owner, d.target, d.statement, d.scope, d.key, d.parameters,
-	   d.settings, d.search_path, d.description, d.finish, d.followers, d.created_at, d.updated_at
+	   d.settings, d.search_path, d.description, d.prepare, d.finish, d.followers, d.created_at, d.updated_at
   FROM backfill.definition d
  WHERE pg_catalog.pg_has_role(d.owner, 'USAGE')
 	OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
@@ -471,7 +477,7 @@ SELECT r.id, r.name, r.status, p.progress,
 	   r.space_freed OPERATOR(pg_catalog.+) coalesce(b.space_freed, 0) AS space_freed,
 	   r.space_kept_by,
 	   r."after", r.followers,
-	   r.key, r.scope, r.statement, r.finish, r.parameters, r.settings
+	   r.key, r.scope, r.statement, r.prepare, r.finish, r.parameters, r.settings
   FROM backfill.run r
   LEFT JOIN backfill.live_runs() l ON l.run_id OPERATOR(pg_catalog.=) r.id
   CROSS JOIN (SELECT backfill.missing_scheduler() AS reason) m
@@ -526,7 +532,7 @@ SELECT r.id, r.name, r.target, r.status,
 	   END AS held_by
   FROM backfill.run_progress r
   CROSS JOIN LATERAL (
-	   SELECT CASE WHEN r.wait_reason OPERATOR(pg_catalog.~~) 'finishing %' THEN r.wait_reason
+	   SELECT CASE WHEN r.wait_reason OPERATOR(pg_catalog.~~) ANY (ARRAY['preparing %', 'finishing %']) THEN r.wait_reason
 				   ELSE pg_catalog.split_part(coalesce(r.wait_reason, r.throttled_by), ':', 1)
 			  END AS text) h
  WHERE r.status OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'enqueued', 'running', 'paused'])
@@ -615,11 +621,12 @@ CREATE FUNCTION @extschema@.backfill_define(
 	settings jsonb DEFAULT NULL,
 	description text DEFAULT NULL,
 	finish text DEFAULT NULL,
-	followers jsonb DEFAULT NULL)
+	followers jsonb DEFAULT NULL,
+	prepare text DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'backfill_define'
 LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION @extschema@.backfill_define(text, regclass, text, text, text, text, jsonb, jsonb, text, text, jsonb)
+COMMENT ON FUNCTION @extschema@.backfill_define(text, regclass, text, text, text, text, jsonb, jsonb, text, text, jsonb, text)
 	IS 'create or replace a backfill definition';
 
 CREATE FUNCTION @extschema@.backfill_drop(name text)
@@ -917,7 +924,7 @@ COMMENT ON COLUMN @extschema@.backfill_runs.progress IS 'per cent of rows_total;
 COMMENT ON COLUMN @extschema@.backfill_runs.rows_per_second IS 'rows scanned per second, over the last seconds or, at the end, over the whole run';
 COMMENT ON COLUMN @extschema@.backfill_runs.eta IS 'time left at this rate';
 COMMENT ON COLUMN @extschema@.backfill_runs.workers IS 'workers alive';
-COMMENT ON COLUMN @extschema@.backfill_runs.wait_reason IS 'why the run does not move, or which part of its end is under way; or null';
+COMMENT ON COLUMN @extschema@.backfill_runs.wait_reason IS 'why the run does not move, or which part of its beginning or end is under way; or null';
 COMMENT ON COLUMN @extschema@.backfill_runs.throttle_times IS 'seconds for which the run was throttled, by what';
 COMMENT ON COLUMN @extschema@.backfill_runs.batch_size IS 'rows of the next batch, as target_batch_time has led to';
 COMMENT ON COLUMN @extschema@.backfill_active.progress IS 'how far the run is, as a bar and in per cent';

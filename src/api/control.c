@@ -129,7 +129,8 @@ say_requested(const RunInfo *run, RunStatus status, bool immediate)
 		return psprintf(": %s in a moment", word);
 	if (immediate)
 		return psprintf(": %s now, what is in hand is cancelled", word);
-	if (run->is_requested && run->requested == RUN_COMPLETED)
+	if ((run->is_requested && run->requested == RUN_COMPLETED) ||
+		store_stage_is_left(run, STAGE_PREPARE))
 		return psprintf(": %s after the statement in hand", word);
 	return psprintf(": %s after the batch in hand", word);
 }

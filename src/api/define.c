@@ -116,7 +116,7 @@ say_replaced(const DefinitionInfo *before, const DefinitionInfo *now)
 
 /*
  * backfill_define(name, target, statement, scope, key, direction, parameters,
- *				   settings, description, finish, followers)
+ *				   settings, description, finish, followers, prepare)
  *
  * A definition that exists keeps its owner, as CREATE OR REPLACE does.
  */
@@ -147,8 +147,9 @@ backfill_define(PG_FUNCTION_ARGS)
 	def.settings = collect_settings(PG_ARGISNULL(7) ? NULL : PG_GETARG_JSONB_P(7),
 									text_arg(fcinfo, 5, "the direction of a backfill"));
 	def.description = text_arg(fcinfo, 8, "the description of a backfill");
-	def.finish = text_arg(fcinfo, 9, "\"finish\" of a backfill");
+	def.stages[STAGE_FINISH] = text_arg(fcinfo, 9, "\"finish\" of a backfill");
 	def.followers = jsonb_arg(fcinfo, 10, "\"followers\" of a backfill");
+	def.stages[STAGE_PREPARE] = text_arg(fcinfo, 11, "\"prepare\" of a backfill");
 	def.search_path = pstrdup(namespace_search_path);
 	limit_check_bytes("the search_path of a backfill", strlen(def.search_path), LIMIT_TEXT);
 	def.owner = GetUserId();

@@ -23,8 +23,8 @@
 #include "base/compat.h"
 #include "base/owner.h"
 #include "definition/definition.h"
-#include "definition/finish.h"
 #include "definition/foresee.h"
+#include "definition/stage.h"
 #include "settings/parameters.h"
 #include "settings/serverparams.h"
 #include "settings/setting.h"
@@ -122,14 +122,35 @@ enter_parameters(Jsonb *given)
 	return serverparams_enter(settings.set);
 }
 
-/* The last step, likewise.  Returns whether there is any statement in it. */
+/*
+ * What is run once, NULL for nothing, likewise; the stages in their order.  Returns
+ * whether there is any statement in it.
+ */
 static bool
-check_finish(const char *finish)
+check_stage(Foresight *foresight, Stage stage, const char *text)
 {
-	List	   *raws = finish_parse(finish);
+	List	   *raws = text ? stage_parse(stage, text) : NIL;
 
-	foresee_finish(finish, raws);
+	foresee_stage(foresight, stage, text, raws);
 	return raws != NIL;
+}
+
+/* A statement about to be checked. */
+typedef struct Candidate
+{
+	const DefinitionInfo *def;
+	Walk	   *walk;
+	Parameters *parameters;
+} Candidate;
+
+/* The argument is a Candidate. */
+static void
+check_statement(void *arg)
+{
+	const Candidate *candidate = (const Candidate *) arg;
+
+	statement_check(statement_prepare(candidate->def->statement, candidate->walk,
+									  candidate->def->scope, candidate->parameters, false));
 }
 
 /* As the owner: the argument is the definition. */
@@ -137,18 +158,20 @@ static void
 check_all(void *arg)
 {
 	const DefinitionInfo *def = (const DefinitionInfo *) arg;
-	Walk	   *walk = check_walk(def, def->settings);
-	Parameters *parameters;
+	Candidate	candidate = {def, check_walk(def, def->settings)};
+	Foresight  *foresight = foresee_begin();
 	int			nest;
 
 	parameters_check(def->parameters);
 
 	/* what the statement says may depend on them */
 	nest = enter_parameters(def->settings);
-	parameters = parameters_load(def->parameters, NULL, NULL);
-	statement_check(statement_prepare(def->statement, walk, def->scope, parameters, false));
-	if (def->finish)
-		(void) check_finish(def->finish);
+	candidate.parameters = parameters_load(def->parameters, NULL, NULL);
+	if (check_stage(foresight, STAGE_PREPARE, def->stages[STAGE_PREPARE]))
+		foresee_statement(check_statement, &candidate);
+	else
+		check_statement(&candidate);
+	(void) check_stage(foresight, STAGE_FINISH, def->stages[STAGE_FINISH]);
 	AtEOXact_GUC(false, nest);
 	check_probe(def->settings);
 }
@@ -184,7 +207,7 @@ check_change(void *arg)
 		AtEOXact_GUC(false, enter_parameters(change->settings));
 	}
 	if (change->finish)
-		change->has_statements = check_finish(change->finish);
+		change->has_statements = check_stage(foresee_begin(), STAGE_FINISH, change->finish);
 }
 
 /*

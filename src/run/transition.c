@@ -190,7 +190,7 @@ transition_needs_worker(StoreSession *session, const RunInfo *run, RunStatus to)
 		return false;
 	settings_resolve(run->settings, &settings);
 	return run->has_followers || (settings.verify && !run->verified) ||
-		(run->has_finish && run->finish_step != FINISH_DONE);
+		store_stage_is_left(run, STAGE_FINISH);
 }
 
 /* ---- waiting for other runs ---- */

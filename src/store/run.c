@@ -28,13 +28,14 @@
 	"backfill.is_local(database, system_identifier), target::oid, settings, " \
 	"start_at, end_key, wait_reason, finish IS NOT NULL, finish_step, verified, " \
 	"started_at, since, requested_by, request_reason, error, sqlstate, " \
-	"rollup_number, followers IS NOT NULL, \"after\", batch_size, throttled_by, closings"
-#define RUN_HEAD_COLUMNS 27
+	"rollup_number, followers IS NOT NULL, \"after\", batch_size, throttled_by, closings, " \
+	"prepare IS NOT NULL, prepare_step"
+#define RUN_HEAD_COLUMNS 29
 
 /* The owner's texts and values, which only who runs or changes them needs. */
 #define RUN_TEXTS \
 	", statement, scope, key, search_path, key_types, start_key, parameters, " \
-	"parameter_types, finish, followers"
+	"parameter_types, followers, prepare, finish"
 
 /* ---- runs ---- */
 
@@ -42,12 +43,12 @@ static Sql sql_insert_run = {
 	"INSERT INTO backfill.run (name, status, owner, started_by, database, "
 	"       system_identifier, target, statement, scope, key, settings, "
 	"       search_path, start_at, parameters, parameter_types, finish, "
-	"       followers, \"after\") "
+	"       followers, \"after\", prepare) "
 	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, "
-	"       $17, $18) RETURNING id",
-	18, {TEXTOID, TEXTOID, OIDOID, OIDOID, OIDOID, INT8OID, OIDOID, TEXTOID,
+	"       $17, $18, $19) RETURNING id",
+	19, {TEXTOID, TEXTOID, OIDOID, OIDOID, OIDOID, INT8OID, OIDOID, TEXTOID,
 	TEXTOID, TEXTOID, JSONBOID, TEXTOID, TIMESTAMPTZOID, JSONBOID, JSONBOID, TEXTOID,
-	JSONBOID, INT8ARRAYOID}
+	JSONBOID, INT8ARRAYOID, TEXTOID}
 };
 
 /* Insert a run of the definition.  Returns its id. */
@@ -57,7 +58,7 @@ store_insert_run(StoreSession *session, const DefinitionInfo *def,
 				   Jsonb *settings, RunStatus status, TimestampTz start_at,
 				   ArrayType *after)
 {
-	char		nulls[] = "                  ";
+	char		nulls[] = "                   ";
 	Datum		args[] = {
 		CStringGetTextDatum(def->name),
 		CStringGetTextDatum(status_name(status)),
@@ -74,9 +75,10 @@ store_insert_run(StoreSession *session, const DefinitionInfo *def,
 		TimestampTzGetDatum(start_at),
 		JsonbPGetDatum(parameters),
 		JsonbPGetDatum(parameter_types),
-		store_text_or_null(def->finish, &nulls[15]),
+		store_text_or_null(def->stages[STAGE_FINISH], &nulls[15]),
 		PointerGetDatum(def->followers),
-		PointerGetDatum(after)
+		PointerGetDatum(after),
+		store_text_or_null(def->stages[STAGE_PREPARE], &nulls[18])
 	};
 
 	if (def->followers == NULL)
@@ -123,8 +125,8 @@ read_head(StoreSession *session, int row)
 	run->start_at = read_time(row, 10);
 	run->end_key = store_varlena(session, row, 11);
 	run->wait_reason = store_text(session, row, 12);
-	run->has_finish = DatumGetBool(store_column(row, 13, NULL));
-	run->finish_step = DatumGetInt32(store_column(row, 14, NULL));
+	run->stages[STAGE_FINISH].is_given = DatumGetBool(store_column(row, 13, NULL));
+	run->stages[STAGE_FINISH].step = DatumGetInt32(store_column(row, 14, NULL));
 	run->verified = DatumGetBool(store_column(row, 15, NULL));
 	run->started_at = read_time(row, 16);
 	run->since = read_time(row, 17);
@@ -139,6 +141,8 @@ read_head(StoreSession *session, int row)
 	run->batch_size = isnull ? 0 : DatumGetInt64(batch_size);
 	run->throttled_by = store_text(session, row, 26);
 	run->closings = DatumGetInt32(store_column(row, 27, NULL));
+	run->stages[STAGE_PREPARE].is_given = DatumGetBool(store_column(row, 28, NULL));
+	run->stages[STAGE_PREPARE].step = DatumGetInt32(store_column(row, 29, NULL));
 	return run;
 }
 
@@ -156,8 +160,9 @@ read_run(StoreSession *session, int row)
 	run->start_key = store_varlena(session, row, ++n);
 	run->parameters = store_varlena(session, row, ++n);
 	run->parameter_types = store_varlena(session, row, ++n);
-	run->finish = store_text(session, row, ++n);
 	run->followers = store_varlena(session, row, ++n);
+	for (int i = 0; i < STAGES; i++)
+		run->stages[i].text = store_text(session, row, ++n);
 	return run;
 }
 
@@ -588,18 +593,42 @@ store_set_remaining(StoreSession *session, int64 id, int64 rows, bool verified)
 	store_sql(&sql_set_remaining, args, NULL);
 }
 
-static Sql sql_set_finish_step = {
-	"UPDATE backfill.run SET finish_step = $2 WHERE id = $1",
-	2, {INT8OID, INT4OID}
+/* Whether something of the stage is still to be run. */
+bool
+store_stage_is_left(const RunInfo *run, Stage stage)
+{
+	return run->stages[stage].is_given && run->stages[stage].step != STAGE_DONE;
+}
+
+static Sql sql_advance_prepare = {
+	"UPDATE backfill.run SET prepare_step = $2 "
+	" WHERE id = $1 AND prepare_step = $3 AND prepare = $4",
+	4, {INT8OID, INT4OID, INT4OID, TEXTOID}
 };
 
-/* So many statements of "finish" are done. */
-void
-store_set_finish_step(StoreSession *session, int64 id, int step)
-{
-	Datum		args[] = {Int64GetDatum(id), Int32GetDatum(step)};
+static Sql sql_advance_finish = {
+	"UPDATE backfill.run SET finish_step = $2 "
+	" WHERE id = $1 AND finish_step = $3 AND finish = $4",
+	4, {INT8OID, INT4OID, INT4OID, TEXTOID}
+};
 
-	store_sql(&sql_set_finish_step, args, NULL);
+/*
+ * So many statements of the stage are done.  Returns whether that is so: it is not
+ * if the stage has become another one, or somebody else has done the same.
+ */
+bool
+store_advance_stage(StoreSession *session, int64 id, Stage stage, const StageInfo *from,
+					int step)
+{
+	Datum		args[] = {
+		Int64GetDatum(id),
+		Int32GetDatum(step),
+		Int32GetDatum(from->step),
+		CStringGetTextDatum(from->text)
+	};
+
+	return store_sql(stage == STAGE_PREPARE ? &sql_advance_prepare : &sql_advance_finish,
+					 args, NULL) > 0;
 }
 
 static Sql sql_set_finish = {

@@ -44,7 +44,7 @@ hook('before run completed', "BEGIN PERFORM nextval('once'); $die END");
 $id = start();
 ok(settles($id, 'failed'), 'one that always does fails the run in the end');
 is(sql('SELECT last_value FROM once'), '3', 'after three times');
-is(run_value($node, $id, 'sqlstate, error'), '57P02|the end of the run, or a hook, brought down its worker or the server 3 times', 'the error tells');
+is(run_value($node, $id, 'sqlstate, error'), '57P02|"prepare", the end of the run, or a hook, brought down its worker or the server 3 times', 'the error tells');
 resumes($id, 'a hook that always ends its process');
 fresh();
 hook('before run failed', "BEGIN PERFORM nextval('once'); $die END");
