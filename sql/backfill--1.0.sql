@@ -661,11 +661,12 @@ CREATE FUNCTION @extschema@.backfill_start(
 	parameters jsonb DEFAULT NULL,
 	settings jsonb DEFAULT NULL,
 	start_at timestamptz DEFAULT NULL,
-	"after" bigint[] DEFAULT NULL)
+	"after" bigint[] DEFAULT NULL,
+	paused boolean DEFAULT false)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'backfill_start'
 LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION @extschema@.backfill_start(text, jsonb, jsonb, timestamptz, bigint[]) IS 'start a run of a definition and return its id';
+COMMENT ON FUNCTION @extschema@.backfill_start(text, jsonb, jsonb, timestamptz, bigint[], boolean) IS 'start a run of a definition and return its id';
 
 -- A run is named by its id, or by the name of its definition: then the only active
 -- run is meant, or, if none is active, the latest.  A literal without a type is a text.
@@ -729,6 +730,18 @@ RETURNS text
 AS 'MODULE_PATHNAME', 'backfill_alter'
 LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.backfill_alter(text, jsonb, text) IS 'change settings of the run of a definition from the next batch on, null resets one; or replace its last step';
+
+CREATE FUNCTION @extschema@.backfill_replace(id bigint)
+RETURNS text
+AS 'MODULE_PATHNAME', 'backfill_replace'
+LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_replace(bigint) IS 'have a run go on with its definition as it is now';
+
+CREATE FUNCTION @extschema@.backfill_replace(name text)
+RETURNS text
+AS 'MODULE_PATHNAME', 'backfill_replace'
+LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_replace(text) IS 'have the run of a definition go on with that as it is now';
 
 CREATE FUNCTION @extschema@.backfill_retry(id bigint)
 RETURNS text
@@ -847,6 +860,17 @@ CREATE PROCEDURE @extschema@.backfill_wait(
 AS 'MODULE_PATHNAME', 'backfill_wait_for_last'
 LANGUAGE C;
 COMMENT ON PROCEDURE @extschema@.backfill_wait(interval, interval) IS 'wait for the end of the run that was started last in this session, printing its progress';
+
+CREATE PROCEDURE @extschema@.backfill_require(
+	name text,
+	parameters jsonb DEFAULT NULL,
+	finish boolean DEFAULT false,
+	timeout interval DEFAULT NULL,
+	every interval DEFAULT '1 second')
+AS 'MODULE_PATHNAME', 'backfill_require'
+LANGUAGE C;
+COMMENT ON PROCEDURE @extschema@.backfill_require(text, jsonb, boolean, interval, interval)
+	IS 'raise an error unless a run of a definition has completed with these parameters; or do the rest, and wait for it';
 
 CREATE FUNCTION @extschema@.backfill_schedule(
 	name text,

@@ -27,6 +27,7 @@
 #include "settings/settings.h"
 #include "shared/segment.h"
 #include "shared/wake.h"
+#include "store/copy.h"
 #include "store/event.h"
 #include "store/run.h"
 #include "store/status.h"

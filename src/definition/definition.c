@@ -245,6 +245,28 @@ typedef struct Binding
 
 /* As the owner: the argument is a Binding. */
 static void
+bind_values(void *arg)
+{
+	Binding    *binding = (Binding *) arg;
+
+	binding->values = parameters_bind(binding->def->parameters, binding->parameters);
+}
+
+/*
+ * The values that a run of the definition has with these parameters.  As the owner,
+ * whoever calls; the target may be gone.
+ */
+Jsonb *
+definition_values(const DefinitionInfo *def, Jsonb *parameters)
+{
+	Binding		binding = {def, NULL, parameters};
+
+	owner_look(def->owner, def->search_path, bind_values, &binding);
+	return binding.values;
+}
+
+/* As the owner: the argument is a Binding. */
+static void
 bind_parameters(void *arg)
 {
 	Binding    *binding = (Binding *) arg;
@@ -253,7 +275,7 @@ bind_parameters(void *arg)
 
 	/* the definition's, too: a right may have been revoked since */
 	AtEOXact_GUC(false, enter_parameters(binding->settings));
-	binding->values = parameters_bind(binding->def->parameters, binding->parameters);
+	bind_values(binding);
 	binding->types = parameters_types(binding->def->parameters);
 }
 

@@ -20,6 +20,7 @@ extern char *definition_name_arg(FunctionCallInfo fcinfo);
 extern void definition_check(const DefinitionInfo *def);
 extern bool definition_check_change(Oid owner, const char *search_path, Jsonb *settings,
 									const char *finish);
+extern Jsonb *definition_values(const DefinitionInfo *def, Jsonb *parameters);
 extern Jsonb *definition_bind(const DefinitionInfo *def, Jsonb *settings,
 							  Jsonb *parameters, Jsonb **types);
 

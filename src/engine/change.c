@@ -46,6 +46,7 @@
 #include "shared/wake.h"
 #include "shared/worker_slot.h"
 #include "store/batch.h"
+#include "store/copy.h"
 #include "store/event.h"
 #include "store/run.h"
 #include "store/status.h"

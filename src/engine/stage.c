@@ -33,6 +33,7 @@
 #include "definition/stage.h"
 #include "engine/session.h"
 #include "engine/stage.h"
+#include "store/copy.h"
 #include "store/event.h"
 #include "store/run.h"
 #include "store/store.h"

@@ -45,6 +45,7 @@
 #include "shared/wake.h"
 #include "shared/worker_slot.h"
 #include "store/batch.h"
+#include "store/copy.h"
 #include "store/run.h"
 #include "store/status.h"
 #include "walk/key.h"

@@ -28,6 +28,7 @@
 #include "run/transition.h"
 #include "settings/setting.h"
 #include "settings/settings.h"
+#include "store/copy.h"
 #include "store/event.h"
 #include "store/run.h"
 #include "store/status.h"

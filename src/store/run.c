@@ -593,59 +593,6 @@ store_set_remaining(StoreSession *session, int64 id, int64 rows, bool verified)
 	store_sql(&sql_set_remaining, args, NULL);
 }
 
-/* Whether something of the stage is still to be run. */
-bool
-store_stage_is_left(const RunInfo *run, Stage stage)
-{
-	return run->stages[stage].is_given && run->stages[stage].step != STAGE_DONE;
-}
-
-static Sql sql_advance_prepare = {
-	"UPDATE backfill.run SET prepare_step = $2 "
-	" WHERE id = $1 AND prepare_step = $3 AND prepare = $4",
-	4, {INT8OID, INT4OID, INT4OID, TEXTOID}
-};
-
-static Sql sql_advance_finish = {
-	"UPDATE backfill.run SET finish_step = $2 "
-	" WHERE id = $1 AND finish_step = $3 AND finish = $4",
-	4, {INT8OID, INT4OID, INT4OID, TEXTOID}
-};
-
-/*
- * So many statements of the stage are done.  Returns whether that is so: it is not
- * if the stage has become another one, or somebody else has done the same.
- */
-bool
-store_advance_stage(StoreSession *session, int64 id, Stage stage, const StageInfo *from,
-					int step)
-{
-	Datum		args[] = {
-		Int64GetDatum(id),
-		Int32GetDatum(step),
-		Int32GetDatum(from->step),
-		CStringGetTextDatum(from->text)
-	};
-
-	return store_sql(stage == STAGE_PREPARE ? &sql_advance_prepare : &sql_advance_finish,
-					 args, NULL) > 0;
-}
-
-static Sql sql_set_finish = {
-	"UPDATE backfill.run SET finish = $2, finish_step = 0 WHERE id = $1",
-	2, {INT8OID, TEXTOID}
-};
-
-/* Another "finish", or none, with none of its statements done. */
-void
-store_set_finish(StoreSession *session, int64 id, const char *finish)
-{
-	char		nulls[] = "  ";
-	Datum		args[] = {Int64GetDatum(id), store_text_or_null(finish, &nulls[1])};
-
-	store_sql(&sql_set_finish, args, nulls);
-}
-
 /* A number from the view of runs; 0 when there is no such run. */
 static int64
 run_number(Sql *sql, int64 id)

@@ -149,10 +149,6 @@ extern void store_rollup(StoreSession *session, int64 id);
 extern RunProgress *store_progress(StoreSession *session, int64 id);
 extern void store_set_remaining(StoreSession *session, int64 id, int64 rows,
 								bool verified);
-extern bool store_stage_is_left(const RunInfo *run, Stage stage);
-extern void store_set_finish(StoreSession *session, int64 id, const char *finish);
-extern bool store_advance_stage(StoreSession *session, int64 id, Stage stage,
-								const StageInfo *from, int step);
 extern int64 store_run_rows(StoreSession *session, int64 id);
 extern int64 store_run_errors(StoreSession *session, int64 id);
 extern int	store_note_closing(StoreSession *session, int64 id, bool begins, int64 boot,
