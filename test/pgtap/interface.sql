@@ -12,7 +12,7 @@ SELECT has_function('public', name, args, name || ' takes ' || array_to_string(a
 	('backfill_define'::name, ARRAY['text', 'regclass', 'text', 'text', 'text', 'text', 'jsonb', 'jsonb', 'text', 'text', 'jsonb', 'text']::name[]),
 	('backfill_drop', ARRAY['text']), ('backfill_start', ARRAY['text', 'jsonb', 'jsonb', 'timestamptz', 'bigint[]', 'boolean']),
 	('backfill_pause', ARRAY['bigint']), ('backfill_resume', ARRAY['bigint']), ('backfill_stop', ARRAY['bigint', 'boolean']),
-	('backfill_stop_all', ARRAY['boolean']), ('backfill_alter', ARRAY['bigint', 'jsonb', 'text']), ('backfill_retry', ARRAY['bigint']), ('backfill_delete', ARRAY['bigint']),
+	('backfill_replace', ARRAY['bigint']), ('backfill_replace', ARRAY['text']), ('backfill_stop_all', ARRAY['boolean']), ('backfill_alter', ARRAY['bigint', 'jsonb', 'text']), ('backfill_retry', ARRAY['bigint']), ('backfill_delete', ARRAY['bigint']),
 	('backfill_verify', ARRAY['bigint']),
 	('backfill_pause', ARRAY['text']), ('backfill_resume', ARRAY['text']), ('backfill_stop', ARRAY['text', 'boolean']), ('backfill_alter', ARRAY['text', 'jsonb', 'text']),
 	('backfill_retry', ARRAY['text']), ('backfill_delete', ARRAY['text']), ('backfill_verify', ARRAY['text']), ('backfill_explain', ARRAY['text', 'jsonb', 'boolean', 'text']), ('backfill_preview', ARRAY['text', 'jsonb', 'integer']),
@@ -20,7 +20,7 @@ SELECT has_function('public', name, args, name || ' takes ' || array_to_string(a
 	('backfill_window', ARRAY['jsonb', 'timestamptz']),
 	('backfill_schedule', ARRAY['text', 'text', 'jsonb', 'jsonb']), ('backfill_unschedule', ARRAY['text']), ('backfill_start_scheduled', ARRAY['text', 'jsonb', 'jsonb', 'text'])) v(name, args);
 SELECT function_returns('public', 'backfill_' || f, ARRAY[t]::name[] || more, CASE f WHEN 'verify' THEN 'bigint' ELSE 'text' END, format('backfill_%s of a %s returns what it says', f, t))
-  FROM (VALUES ('pause', '{}'::name[]), ('resume', '{}'), ('stop', '{boolean}'), ('alter', '{jsonb,text}'), ('retry', '{}'), ('delete', '{}'), ('verify', '{}')) v(f, more), (VALUES ('bigint'), ('text')) u(t);
+  FROM (VALUES ('pause', '{}'::name[]), ('resume', '{}'), ('stop', '{boolean}'), ('alter', '{jsonb,text}'), ('retry', '{}'), ('replace', '{}'), ('delete', '{}'), ('verify', '{}')) v(f, more), (VALUES ('bigint'), ('text')) u(t);
 SELECT function_returns('public', name, type, name || ' returns ' || type)
   FROM (VALUES ('backfill_define'::name, 'void'), ('backfill_drop', 'text'), ('backfill_start', 'bigint'),
 	('backfill_stop_all', 'setof text'), ('backfill_explain', 'setof text'), ('backfill_preview', 'setof record'),
@@ -36,7 +36,7 @@ SELECT is(pg_get_function_arguments(p::regprocedure), arguments, format('argumen
 	('backfill_stop(bigint,boolean)', 'id bigint, immediate boolean DEFAULT false'),
 	('backfill_stop_all(boolean)', 'immediate boolean DEFAULT false'),
 	('backfill_alter(bigint,jsonb,text)', 'id bigint, settings jsonb DEFAULT NULL::jsonb, finish text DEFAULT NULL::text'), ('backfill_retry(bigint)', 'id bigint'), ('backfill_delete(bigint)', 'id bigint'),
-	('backfill_verify(bigint)', 'id bigint'),
+	('backfill_verify(bigint)', 'id bigint'), ('backfill_replace(bigint)', 'id bigint'), ('backfill_replace(text)', 'name text'),
 	('backfill_pause(text)', 'name text'), ('backfill_resume(text)', 'name text'), ('backfill_stop(text,boolean)', 'name text, immediate boolean DEFAULT false'),
 	('backfill_alter(text,jsonb,text)', 'name text, settings jsonb DEFAULT NULL::jsonb, finish text DEFAULT NULL::text'), ('backfill_retry(text)', 'name text'), ('backfill_delete(text)', 'name text'),
 	('backfill_verify(text)', 'name text'),
@@ -50,7 +50,10 @@ SELECT is(pg_get_function_arguments(p::regprocedure), arguments, format('argumen
 	('backfill_schedule(text,text,jsonb,jsonb)', 'name text, cron text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb'),
 	('backfill_unschedule(text)', 'name text'),
 	('backfill_start_scheduled(text,jsonb,jsonb,text)', 'name text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb, owner text DEFAULT NULL::text')) v(p, arguments);
+SELECT is_procedure('public', 'backfill_require', ARRAY['text', 'jsonb', 'boolean', 'interval', 'interval']::name[], 'backfill_require is a procedure');
 -- the server prints IN before the arguments of a procedure
+SELECT is(replace(pg_get_function_arguments('backfill_require(text,jsonb,boolean,interval,interval)'::regprocedure), 'IN ', ''),
+	$$name text, parameters jsonb DEFAULT NULL::jsonb, finish boolean DEFAULT false, timeout interval DEFAULT NULL::interval, every interval DEFAULT '00:00:01'::interval$$, 'arguments and defaults of backfill_require');
 SELECT is(replace(pg_get_function_arguments(format('backfill_wait(%sinterval,interval)', types)::regprocedure), 'IN ', ''),
 	names || $$timeout interval DEFAULT NULL::interval, every interval DEFAULT '00:00:01'::interval$$, format('arguments and defaults of backfill_wait(%s...)', types))
   FROM (VALUES ('bigint,', 'id bigint, '), ('text,', 'name text, '), ('', '')) v(types, names);

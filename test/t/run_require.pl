@@ -91,7 +91,7 @@ is(sql(q{CALL backfill_require('fill', '{"part": 0}'); SELECT 1}), 1, 'with thei
 like(refusal(q{CALL backfill_require('fill', '{"port": 0}')}), qr/42P02/, 'those that are not declared are refused');
 like(refusal(q{CALL backfill_require('full')}), qr/42704: backfill definition "full" does not exist/, 'so are names');
 like(refusal(q{CALL backfill_require(NULL)}), qr/22004/, 'and none');
-sql(q{SELECT backfill_start('fill', '{"part": 2}', settings => '{"limit": 50}')}, "CALL backfill_wait()");
+ok(wait_for_status($node, sql(q{SELECT backfill_start('fill', '{"part": 2}', settings => '{"limit": 50}')}), 'completed'), 'a trial run');
 like(refusal(q{CALL backfill_require('fill', '{"part": 2}')}), qr/UB004.*\nDETAIL:  Run \d+ has completed, but its table, statement, scope or bounds are not those that the definition has now\./, 'a trial run with bounds of its own is not the run');
 define(statement => 'UPDATE batch SET n = n + step(id), f = 1');
 like(refusal($gate), qr/UB004.*\nDETAIL:  Run $id has completed, but its table, statement/, 'nor is that of another statement');
@@ -125,7 +125,7 @@ like(refusal('DO $$ BEGIN ' . $rest->(10) . ' END $$; SELECT 1'), qr/25001/, 'no
 is($rc, 3, 'nor with psql -1');
 ($rc, $out, $err) = deploy($rest->(10), @stop);
 is("$rc $out", "0 deployed\n", 'outside of one it starts a run and waits for it');
-like($err, qr/^INFO:  run \d+ of fill on t completed in /m, 'with the lines of backfill_wait');
+like($err, qr/INFO:  run \d+ of fill on t completed in /, 'with the lines of backfill_wait');
 $id = $latest->(10);
 is(sql("SELECT reason FROM backfill_events WHERE run_id = $id ORDER BY id LIMIT 1"), 'backfill_require', 'the event says who started it');
 check_exactly_once($node, $id, 't', ROWS, 'exactly once');
