@@ -58,6 +58,7 @@ CREATE TABLE backfill.run (
 	requested_by text,
 	request_reason text,
 	immediate	boolean NOT NULL DEFAULT false,
+	dormant		boolean NOT NULL DEFAULT false,
 	owner		regrole NOT NULL,
 	started_by	regrole NOT NULL,
 	database	oid NOT NULL,
@@ -125,6 +126,7 @@ COMMENT ON COLUMN backfill.run.requested IS 'status that the run takes as soon a
 COMMENT ON COLUMN backfill.run.requested_by IS 'role that asked for it, or null if backfill itself did';
 COMMENT ON COLUMN backfill.run.request_reason IS 'how it was asked for';
 COMMENT ON COLUMN backfill.run.immediate IS 'whether the request cancels the batches in hand';
+COMMENT ON COLUMN backfill.run.dormant IS 'whether the run was started paused and has not been resumed since';
 COMMENT ON COLUMN backfill.run.owner IS 'role as which the workers connect';
 COMMENT ON COLUMN backfill.run.started_by IS 'role that called backfill_start';
 COMMENT ON COLUMN backfill.run.database IS 'database the run belongs to: a copy of the database does not continue it';
@@ -452,6 +454,7 @@ SELECT r.id, r.name, r.status, p.progress,
 								   ', ' OPERATOR(pg_catalog.||) r.wait_reason)
 			WHEN r.requested IS NOT NULL
 			THEN pg_catalog.format('%s requested: waits for its hooks', r.requested)
+			WHEN r.dormant THEN 'was started paused: backfill_resume begins it'
 			ELSE r.wait_reason
 	   END AS wait_reason,
 	   r.throttled_by, r.error,

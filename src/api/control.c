@@ -345,7 +345,7 @@ is_to_wait(StoreSession *session, const RunInfo *run)
 	bool		adopted = run->status == RUN_PENDING && !run->is_local;
 
 	/* one that was started paused begins as any other does */
-	if (run->status == RUN_PAUSED && TIMESTAMP_IS_NOBEGIN(run->started_at) &&
+	if (run->is_dormant &&
 		store_has_hook(session, run->name, run->owner, RUN_PENDING))
 		return true;
 	if ((run->status == RUN_PAUSED || adopted) && TIMESTAMP_IS_NOBEGIN(run->started_at) &&

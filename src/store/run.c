@@ -29,8 +29,8 @@
 	"start_at, end_key, wait_reason, finish IS NOT NULL, finish_step, verified, " \
 	"started_at, since, requested_by, request_reason, error, sqlstate, " \
 	"rollup_number, followers IS NOT NULL, \"after\", batch_size, throttled_by, closings, " \
-	"prepare IS NOT NULL, prepare_step"
-#define RUN_HEAD_COLUMNS 29
+	"prepare IS NOT NULL, prepare_step, dormant"
+#define RUN_HEAD_COLUMNS 30
 
 /* The owner's texts and values, which only who runs or changes them needs. */
 #define RUN_TEXTS \
@@ -43,9 +43,9 @@ static Sql sql_insert_run = {
 	"INSERT INTO backfill.run (name, status, owner, started_by, database, "
 	"       system_identifier, target, statement, scope, key, settings, "
 	"       search_path, start_at, parameters, parameter_types, finish, "
-	"       followers, \"after\", prepare) "
+	"       followers, \"after\", prepare, dormant) "
 	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, "
-	"       $17, $18, $19) RETURNING id",
+	"       $17, $18, $19, $2 = 'paused') RETURNING id",
 	19, {TEXTOID, TEXTOID, OIDOID, OIDOID, OIDOID, INT8OID, OIDOID, TEXTOID,
 	TEXTOID, TEXTOID, JSONBOID, TEXTOID, TIMESTAMPTZOID, JSONBOID, JSONBOID, TEXTOID,
 	JSONBOID, INT8ARRAYOID, TEXTOID}
@@ -143,6 +143,7 @@ read_head(StoreSession *session, int row)
 	run->closings = DatumGetInt32(store_column(row, 27, NULL));
 	run->stages[STAGE_PREPARE].is_given = DatumGetBool(store_column(row, 28, NULL));
 	run->stages[STAGE_PREPARE].step = DatumGetInt32(store_column(row, 29, NULL));
+	run->is_dormant = DatumGetBool(store_column(row, 30, NULL));
 	return run;
 }
 
@@ -322,7 +323,7 @@ store_delete_run(StoreSession *session, int64 id)
 
 static Sql sql_set_status = {
 	"UPDATE backfill.run r SET status = $2, requested = NULL, immediate = false, "
-	"       requested_by = NULL, request_reason = NULL, closings = 0, "
+	"       requested_by = NULL, request_reason = NULL, closings = 0, dormant = false, "
 	"       wait_reason = NULL, "
 	"       throttled_by = CASE WHEN $2 = 'running' THEN throttled_by END, "
 	"       throttled_since = CASE WHEN $2 = 'running' THEN throttled_since END, "

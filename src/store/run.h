@@ -61,6 +61,7 @@ typedef struct RunInfo
 	int64		batch_size;		/* that was found for it, or 0 */
 	char	   *throttled_by;	/* NULL if it is not */
 	int			closings;		/* workers at its end, or gone without a word */
+	bool		is_dormant;		/* was started paused, and not resumed since */
 
 	char	   *statement;
 	char	   *scope;

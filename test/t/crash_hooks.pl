@@ -53,7 +53,7 @@ $id = start();
 ok(settles($id, 'failed'), 'one that ends its process before "failed" cannot prevent that');
 is(sql('SELECT last_value FROM once'), '3', 'after three times');
 is(run_value($node, $id, 'error'), 'row 150 is bad', 'the error of the run is what it was');
-like(hook_events($id), qr/^57P02 the end of the run, or a hook, brought down/, 'an event tells of the hook');
+like(hook_events($id), qr/^57P02 "prepare", the end of the run, or a hook, brought down/, 'an event tells of the hook');
 resumes($id, 'a hook before "failed" that ends its process');
 
 # ---------------------------------------------------------------------------
