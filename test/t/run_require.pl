@@ -11,7 +11,7 @@ use Test::More;
 
 use constant ROWS => 200;
 
-one_node('require');
+one_node('require', streaming => 1);
 create_target($node, 't', ROWS);
 create_step($node);
 my $settings = '{"batch_size": 50, "target_batch_time": 0, "sleep": 0}';
@@ -209,6 +209,17 @@ like(refusal($rest->(16)), qr/55006: run $id of backfill "fill" is active with a
 sql("SELECT backfill_replace($id)");
 is((deploy($rest->(16), @stop))[0], 0, 'until it is made the same');
 is(sql('SELECT DISTINCT n, f FROM t'), '1|1', 'as the definition says now');
+
+# on a standby
+$node->backup('base');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($node, 'base', has_streaming => 1);
+$standby->start;
+ok(wait_for($standby, 'SELECT pg_is_in_recovery()'), 'a standby');
+is(query_ok($standby, q{CALL backfill_require('fill', '{"part": 16}', finish => true); SELECT 1}), 1, 'can be asked');
+is(sqlstate($standby, q{CALL backfill_require('fill', '{"part": 18}')}), 'UB004', 'and says what is missing');
+is(sqlstate($standby, $rest->(18)), '25006', 'but does not do the rest');
+$standby->stop;
 
 # where the library is not loaded
 $node->append_conf('postgresql.conf', "shared_preload_libraries = ''");
