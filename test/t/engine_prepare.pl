@@ -107,6 +107,7 @@ ok(wait_for($node, $waits), 'the second statement is under way');
 is(value($id, 'status, wait_reason'), "running|preparing 2/3: $gate", 'and the run says so');
 is(sql("SELECT held_by FROM backfill_active WHERE id = $id"), 'preparing 2/3: SELECT pg_advi...', 'in short, too');
 is(sql("SELECT state FROM backfill_workers WHERE run_id = $id"), 'preparing', 'so does the worker, the only one');
+like(sql("SELECT backfill_alter($id, finish => 'SELECT 4')"), qr/finish is replaced/, 'finish can be replaced meanwhile');
 is(sql("SELECT backfill_stop($id)"), "run $id of t on t: stops after the statement in hand", 'a stop waits for it');
 sql("SELECT backfill_stop($id, immediate => true)");
 ok(wait_for_status($node, $id, 'stopped', through_end => 1), 'an immediate one cancels it');
