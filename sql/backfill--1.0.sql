@@ -24,6 +24,7 @@ CREATE TABLE backfill.definition (
 	settings	jsonb NOT NULL DEFAULT '{}',
 	search_path	text NOT NULL,
 	description	text,
+	prepare		text,
 	finish		text,
 	followers		jsonb,
 	created_at	timestamptz NOT NULL DEFAULT pg_catalog.now(),
@@ -41,6 +42,7 @@ COMMENT ON COLUMN backfill.definition.parameters IS 'parameters that a run takes
 COMMENT ON COLUMN backfill.definition.settings IS 'settings that the definition gives; see backfill_settings';
 COMMENT ON COLUMN backfill.definition.search_path IS 'search_path of the definer, under which names are resolved';
 COMMENT ON COLUMN backfill.definition.description IS 'free text';
+COMMENT ON COLUMN backfill.definition.prepare IS 'SQL that is run once before the first batch, or null';
 COMMENT ON COLUMN backfill.definition.finish IS 'SQL that is run once when every batch is done and verified, or null';
 COMMENT ON COLUMN backfill.definition.followers IS 'definitions that are started when a run is completed, or null';
 COMMENT ON COLUMN backfill.definition.created_at IS 'when the definition was made';
@@ -59,6 +61,7 @@ CREATE TABLE backfill.run (
 	requested_by text,
 	request_reason text,
 	immediate	boolean NOT NULL DEFAULT false,
+	dormant		boolean NOT NULL DEFAULT false,
 	owner		regrole NOT NULL,
 	started_by	regrole NOT NULL,
 	database	oid NOT NULL,
@@ -71,6 +74,8 @@ CREATE TABLE backfill.run (
 	parameter_types jsonb NOT NULL,
 	settings	jsonb NOT NULL,
 	search_path	text NOT NULL,
+	prepare		text,
+	prepare_step integer NOT NULL DEFAULT 0,
 	finish		text,
 	finish_step	integer NOT NULL DEFAULT 0,
 	verified	boolean NOT NULL DEFAULT false,
@@ -129,6 +134,7 @@ COMMENT ON COLUMN backfill.run.requested IS 'status that the run takes as soon a
 COMMENT ON COLUMN backfill.run.requested_by IS 'role that asked for it, or null if backfill itself did';
 COMMENT ON COLUMN backfill.run.request_reason IS 'how it was asked for';
 COMMENT ON COLUMN backfill.run.immediate IS 'whether the request cancels the batches in hand';
+COMMENT ON COLUMN backfill.run.dormant IS 'whether the run was started paused and has not been resumed since';
 COMMENT ON COLUMN backfill.run.owner IS 'role as which the workers connect';
 COMMENT ON COLUMN backfill.run.started_by IS 'role that called backfill_start';
 COMMENT ON COLUMN backfill.run.database IS 'database the run belongs to: a copy of the database does not continue it';
@@ -137,14 +143,16 @@ COMMENT ON COLUMN backfill.run.target IS 'table that is walked';
 COMMENT ON COLUMN backfill.run.statement IS 'SQL about the relation batch';
 COMMENT ON COLUMN backfill.run.scope IS 'condition that a row of batch fulfils';
 COMMENT ON COLUMN backfill.run.key IS 'name of the unique index that is walked, or null for the primary key';
-COMMENT ON COLUMN backfill.run.parameters IS 'values of the parameters; they never change';
+COMMENT ON COLUMN backfill.run.parameters IS 'values of the parameters; only backfill_replace adds some';
 COMMENT ON COLUMN backfill.run.parameter_types IS 'types of the parameters';
 COMMENT ON COLUMN backfill.run.settings IS 'settings in force: the definition''s with those of the run on top';
 COMMENT ON COLUMN backfill.run.search_path IS 'search_path under which names are resolved';
+COMMENT ON COLUMN backfill.run.prepare IS 'SQL that is run once before the first batch';
+COMMENT ON COLUMN backfill.run.prepare_step IS 'statements of it that are done';
 COMMENT ON COLUMN backfill.run.finish IS 'SQL that is run once when every batch is done and verified';
 COMMENT ON COLUMN backfill.run.finish_step IS 'statements of it that are done';
 COMMENT ON COLUMN backfill.run.verified IS 'whether the run has passed its verification';
-COMMENT ON COLUMN backfill.run.closings IS 'workers that began to call hooks or the last step and have not been heard of since';
+COMMENT ON COLUMN backfill.run.closings IS 'workers that began to call hooks, or what is run once, and have not been heard of since';
 COMMENT ON COLUMN backfill.run.closing_boot IS 'life of the server in which the last of them began';
 COMMENT ON COLUMN backfill.run.rows_remaining IS 'rows still in scope when they were last counted';
 COMMENT ON COLUMN backfill.run.followers IS 'definitions that are started when the run is completed';
@@ -175,7 +183,7 @@ COMMENT ON COLUMN backfill.run.space_kept_by IS 'who holds the old snapshot that
 COMMENT ON COLUMN backfill.run.resumed_at IS 'when the run was last resumed: errors, batches and time count from then on';
 COMMENT ON COLUMN backfill.run.resumed_rows IS 'rows_affected at that time';
 COMMENT ON COLUMN backfill.run.resumed_number IS 'number of the batch claimed last at that time';
-COMMENT ON COLUMN backfill.run.wait_reason IS 'why the run does not move, or which part of its end is under way; or null';
+COMMENT ON COLUMN backfill.run.wait_reason IS 'why the run does not move, or which part of its beginning or end is under way; or null';
 COMMENT ON COLUMN backfill.run.batch_size IS 'rows of a batch, as target_batch_time has led to';
 COMMENT ON COLUMN backfill.run.throttled_by IS 'what slows the run down or holds it, and why, or null';
 COMMENT ON COLUMN backfill.run.throttled_since IS 'since when';
@@ -310,7 +318,7 @@ COMMENT ON COLUMN backfill.event.at IS 'when it happened';
 COMMENT ON COLUMN backfill.event.run_id IS 'run that it happened to';
 COMMENT ON COLUMN backfill.event.name IS 'name of the definition';
 COMMENT ON COLUMN backfill.event.owner IS 'owner of the run';
-COMMENT ON COLUMN backfill.event.kind IS 'transition, request, settings, error, retry, skip, repair, takeover, hook, verify, finish, pass, followers, throttle, yield, pace, schedule, notify or delete';
+COMMENT ON COLUMN backfill.event.kind IS 'transition, request, settings, error, retry, skip, repair, takeover, hook, prepare, verify, finish, pass, replace, followers, throttle, yield, pace, schedule, notify or delete';
 COMMENT ON COLUMN backfill.event.previous_status IS 'status before a transition';
 COMMENT ON COLUMN backfill.event.status IS 'status after a transition, or the one that is asked for';
 COMMENT ON COLUMN backfill.event.number IS 'batch it is about, or null';
@@ -427,7 +435,7 @@ REVOKE ALL ON FUNCTION backfill.wake() FROM PUBLIC;
 
 CREATE VIEW @extschema@.backfill_definitions WITH (security_barrier) AS
 SELECT d.name, d.owner, d.target, d.generic, d.statement, d.scope, d.key, d.parameters,
-	   d.settings, d.search_path, d.description, d.finish, d.followers, d.created_at, d.updated_at
+	   d.settings, d.search_path, d.description, d.prepare, d.finish, d.followers, d.created_at, d.updated_at
   FROM backfill.definition d
  WHERE pg_catalog.pg_has_role(d.owner, 'USAGE')
 	OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
@@ -463,6 +471,7 @@ SELECT r.id, r.name, r.status, p.progress,
 								   ', ' OPERATOR(pg_catalog.||) r.wait_reason)
 			WHEN r.requested IS NOT NULL
 			THEN pg_catalog.format('%s requested: waits for its hooks', r.requested)
+			WHEN r.dormant THEN 'was started paused: backfill_resume begins it'
 			ELSE r.wait_reason
 	   END AS wait_reason,
 	   r.throttled_by, r.error,
@@ -490,7 +499,7 @@ SELECT r.id, r.name, r.status, p.progress,
 	   r.space_freed OPERATOR(pg_catalog.+) coalesce(b.space_freed, 0) AS space_freed,
 	   r.space_kept_by,
 	   r."after", r.followers,
-	   r.key, r.scope, r.statement, r.finish, r.parameters, r.settings
+	   r.key, r.scope, r.statement, r.prepare, r.finish, r.parameters, r.settings
   FROM backfill.run r
   LEFT JOIN backfill.live_runs() l ON l.run_id OPERATOR(pg_catalog.=) r.id
   CROSS JOIN (SELECT backfill.missing_scheduler() AS reason) m
@@ -545,7 +554,7 @@ SELECT r.id, r.name, r.target, r.status,
 	   END AS held_by
   FROM backfill.run_progress r
   CROSS JOIN LATERAL (
-	   SELECT CASE WHEN r.wait_reason OPERATOR(pg_catalog.~~) 'finishing %' THEN r.wait_reason
+	   SELECT CASE WHEN r.wait_reason OPERATOR(pg_catalog.~~) ANY (ARRAY['preparing %', 'finishing %']) THEN r.wait_reason
 				   ELSE pg_catalog.split_part(coalesce(r.wait_reason, r.throttled_by), ':', 1)
 			  END AS text) h
  WHERE r.status OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'enqueued', 'running', 'paused'])
@@ -635,11 +644,12 @@ CREATE FUNCTION @extschema@.backfill_define(
 	description text DEFAULT NULL,
 	finish text DEFAULT NULL,
 	followers jsonb DEFAULT NULL,
+	prepare text DEFAULT NULL,
 	generic boolean DEFAULT false)
 RETURNS void
 AS 'MODULE_PATHNAME', 'backfill_define'
 LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION @extschema@.backfill_define(text, regclass, text, text, text, text, jsonb, jsonb, text, text, jsonb, boolean)
+COMMENT ON FUNCTION @extschema@.backfill_define(text, regclass, text, text, text, text, jsonb, jsonb, text, text, jsonb, text, boolean)
 	IS 'create or replace a backfill definition';
 
 CREATE FUNCTION @extschema@.backfill_drop(name text)
@@ -677,11 +687,12 @@ CREATE FUNCTION @extschema@.backfill_start(
 	settings jsonb DEFAULT NULL,
 	start_at timestamptz DEFAULT NULL,
 	"after" bigint[] DEFAULT NULL,
-	target regclass DEFAULT NULL)
+	target regclass DEFAULT NULL,
+	paused boolean DEFAULT false)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'backfill_start'
 LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION @extschema@.backfill_start(text, jsonb, jsonb, timestamptz, bigint[], regclass) IS 'start a run of a definition and return its id';
+COMMENT ON FUNCTION @extschema@.backfill_start(text, jsonb, jsonb, timestamptz, bigint[], regclass, boolean) IS 'start a run of a definition and return its id';
 
 -- A run is named by its id, or by the name of its definition: then the only active
 -- run is meant, or, if none is active, the latest.  A literal without a type is a text.
@@ -745,6 +756,18 @@ RETURNS text
 AS 'MODULE_PATHNAME', 'backfill_alter'
 LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.backfill_alter(text, jsonb, text) IS 'change settings of the run of a definition from the next batch on, null resets one; or replace its last step';
+
+CREATE FUNCTION @extschema@.backfill_replace(id bigint)
+RETURNS text
+AS 'MODULE_PATHNAME', 'backfill_replace'
+LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_replace(bigint) IS 'have a run go on with its definition as it is now';
+
+CREATE FUNCTION @extschema@.backfill_replace(name text)
+RETURNS text
+AS 'MODULE_PATHNAME', 'backfill_replace'
+LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_replace(text) IS 'have the run of a definition go on with that as it is now';
 
 CREATE FUNCTION @extschema@.backfill_retry(id bigint)
 RETURNS text
@@ -864,6 +887,18 @@ AS 'MODULE_PATHNAME', 'backfill_wait_for_last'
 LANGUAGE C;
 COMMENT ON PROCEDURE @extschema@.backfill_wait(interval, interval) IS 'wait for the end of the run that was started last in this session, printing its progress';
 
+CREATE PROCEDURE @extschema@.backfill_require(
+	name text,
+	parameters jsonb DEFAULT NULL,
+	finish boolean DEFAULT false,
+	timeout interval DEFAULT NULL,
+	every interval DEFAULT '1 second',
+	target regclass DEFAULT NULL)
+AS 'MODULE_PATHNAME', 'backfill_require'
+LANGUAGE C;
+COMMENT ON PROCEDURE @extschema@.backfill_require(text, jsonb, boolean, interval, interval, regclass)
+	IS 'raise an error unless a run of a definition has completed with these parameters; or do the rest, and wait for it';
+
 CREATE FUNCTION @extschema@.backfill_schedule(
 	name text,
 	cron text,
@@ -943,7 +978,7 @@ COMMENT ON COLUMN @extschema@.backfill_runs.progress IS 'per cent of rows_total;
 COMMENT ON COLUMN @extschema@.backfill_runs.rows_per_second IS 'rows scanned per second, over the last seconds or, at the end, over the whole run';
 COMMENT ON COLUMN @extschema@.backfill_runs.eta IS 'time left at this rate';
 COMMENT ON COLUMN @extschema@.backfill_runs.workers IS 'workers alive';
-COMMENT ON COLUMN @extschema@.backfill_runs.wait_reason IS 'why the run does not move, or which part of its end is under way; or null';
+COMMENT ON COLUMN @extschema@.backfill_runs.wait_reason IS 'why the run does not move, or which part of its beginning or end is under way; or null';
 COMMENT ON COLUMN @extschema@.backfill_runs.throttle_times IS 'seconds for which the run was throttled, by what';
 COMMENT ON COLUMN @extschema@.backfill_runs.batch_size IS 'rows of the next batch, as target_batch_time has led to';
 COMMENT ON COLUMN @extschema@.backfill_active.progress IS 'how far the run is, as a bar and in per cent';

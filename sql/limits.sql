@@ -7,10 +7,12 @@ CREATE TABLE limited (id bigint PRIMARY KEY, n int);
 SELECT backfill_define('longest', 'limited',
 	statement => rpad('UPDATE batch SET n = 1 --', 1048576, 'x'),
 	scope => rpad('n IS NULL --', 1048576, 'x'),
+	prepare => rpad('SELECT 1 --', 1048576, 'x'),
 	finish => rpad('SELECT 1 --', 1048576, 'x'),
 	description => repeat('x', 1048576));
 SELECT backfill_define('l', 'limited', statement => rpad('UPDATE batch SET n = 1 --', 1048577, 'x'));
 SELECT backfill_define('l', 'limited', 'UPDATE batch SET n = 1', scope => rpad('n IS NULL --', 1048577, 'x'));
+SELECT backfill_define('l', 'limited', 'UPDATE batch SET n = 1', prepare => rpad('SELECT 1 --', 1048577, 'x'));
 SELECT backfill_define('l', 'limited', 'UPDATE batch SET n = 1', finish => rpad('SELECT 1 --', 1048577, 'x'));
 SELECT backfill_define('l', 'limited', 'UPDATE batch SET n = 1', description => repeat('x', 1048577));
 SELECT backfill_define('l', 'limited', 'UPDATE batch SET n = 1', key => repeat('x', 1048577));

@@ -27,6 +27,7 @@
 #include "settings/settings.h"
 #include "shared/segment.h"
 #include "shared/wake.h"
+#include "store/copy.h"
 #include "store/event.h"
 #include "store/run.h"
 #include "store/status.h"
@@ -118,7 +119,8 @@ check_status(const RunInfo *run, const Change *change)
 
 	/* a statement in hand would be counted as one of the new ones */
 	if (change->finish && run->is_local && run->status == RUN_RUNNING &&
-		((run->is_requested && run->requested == RUN_COMPLETED) || run->closings > 0))
+		((run->is_requested && run->requested == RUN_COMPLETED) ||
+		 (run->closings > 0 && !store_stage_is_left(run, STAGE_PREPARE))))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot replace \"finish\" of run " INT64_FORMAT ", which is finishing",

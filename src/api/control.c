@@ -36,6 +36,7 @@
 #include "utils/tuplestore.h"
 #include "utils/wait_event.h"
 
+#include "api/control.h"
 #include "api/started.h"
 #include "base/compat.h"
 #include "base/localcommit.h"
@@ -50,6 +51,7 @@
 #include "shared/wake.h"
 #include "shared/worker_slot.h"
 #include "store/batch.h"
+#include "store/copy.h"
 #include "store/event.h"
 #include "store/find.h"
 #include "store/run.h"
@@ -76,26 +78,29 @@ answer(const RunInfo *run, const char *what)
 	return CStringGetTextDatum(psprintf("%s%s", title_run(run->id, run->name, run->target), what));
 }
 
-/* backfill_start(name, parameters, settings, start_at, after, target) */
+/* backfill_start(name, parameters, settings, start_at, after, target, paused) */
 Datum
 backfill_start(PG_FUNCTION_ARGS)
 {
 	char	   *name = definition_name_arg(fcinfo);
-	TimestampTz start_at = PG_ARGISNULL(3) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(3);
+	StartOptions options = {
+		.start_at = PG_ARGISNULL(3) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(3),
+		.after = PG_ARGISNULL(4) ? NULL : PG_GETARG_ARRAYTYPE_P(4),
+		.paused = !PG_ARGISNULL(6) && PG_GETARG_BOOL(6)
+	};
 	int64		id;
 
 	PreventCommandDuringRecovery("backfill_start()");
 	segment_require();
-	if (start_at == DT_NOEND)
+	if (options.start_at == DT_NOEND)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("start_at cannot be infinity")));
 	id = start_run(name, NULL, PG_ARGISNULL(5) ? InvalidOid : PG_GETARG_OID(5),
 				   PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1),
 				   PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
-				   start_at,
-				   PG_ARGISNULL(4) ? NULL : PG_GETARG_ARRAYTYPE_P(4),
-				   "backfill_start", NULL);
+				   &options,
+				   options.paused ? "backfill_start, paused" : "backfill_start", NULL);
 	started_note(id);
 	PG_RETURN_INT64(id);
 }
@@ -129,7 +134,8 @@ say_requested(const RunInfo *run, RunStatus status, bool immediate)
 		return psprintf(": %s in a moment", word);
 	if (immediate)
 		return psprintf(": %s now, what is in hand is cancelled", word);
-	if (run->is_requested && run->requested == RUN_COMPLETED)
+	if ((run->is_requested && run->requested == RUN_COMPLETED) ||
+		store_stage_is_left(run, STAGE_PREPARE))
 		return psprintf(": %s after the statement in hand", word);
 	return psprintf(": %s after the batch in hand", word);
 }
@@ -332,12 +338,16 @@ backfill_stop_all(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* Whether the run, resumed, has to wait for its time or for other runs. */
+/* Whether the run, resumed, has to wait for its time, for other runs, or for its hooks. */
 static bool
 is_to_wait(StoreSession *session, const RunInfo *run)
 {
 	bool		adopted = run->status == RUN_PENDING && !run->is_local;
 
+	/* one that was started paused begins as any other does */
+	if (run->is_dormant &&
+		store_has_hook(session, run->name, run->owner, RUN_PENDING))
+		return true;
 	if ((run->status == RUN_PAUSED || adopted) && TIMESTAMP_IS_NOBEGIN(run->started_at) &&
 		run->start_at > GetCurrentTimestamp())
 		return true;
@@ -347,12 +357,12 @@ is_to_wait(StoreSession *session, const RunInfo *run)
 
 /* Have the run, which is asked to pause or to stop, go on without. */
 static void
-call_off(StoreSession *session, RunInfo *run, Oid caller)
+call_off(StoreSession *session, RunInfo *run, Oid caller, const char *reason)
 {
 	EventInfo	event = {
 		.kind = "request",
 		.role = GetUserNameFromId(caller, false),
-		.reason = "backfill_resume calls the request off"
+		.reason = psprintf("%s calls the request off", reason)
 	};
 
 	/* somebody may have left already, and given back what he had in hand */
@@ -376,11 +386,14 @@ check_resume(const RunInfo *run, RunStatus status)
 				 errmsg("cannot resume run " INT64_FORMAT ", which is \"%s\"",
 						run->id, status_name(run->status)),
 				 errhint("It starts by itself when its time has come.")));
-	if (run->status == RUN_COMPLETED)
+
+	/* these begin again for others: backfill_replace, backfill_retry */
+	if ((run->is_local && run->status == RUN_RUNNING) || run->status == RUN_COMPLETED)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot change run " INT64_FORMAT " from \"%s\" to \"%s\"",
 						run->id, status_name(run->status), status_name(status)),
+				 run->status == RUN_RUNNING ? errhint("The run is at work.") :
 				 errhint("backfill_retry runs again what was skipped; backfill_start begins anew.")));
 	if (run->is_local || status_has_ended(run->status) || run->status == RUN_PAUSED)
 		status_check_change(run->id, run->status, status);
@@ -403,30 +416,26 @@ begin_again(StoreSession *session, RunInfo *run, RunStatus status, Oid caller,
 	return status == RUN_PENDING ? ": waits again for its time, or for other runs" : ": goes on";
 }
 
-/* backfill_resume(run) */
-Datum
-backfill_resume(PG_FUNCTION_ARGS)
+/*
+ * Have the run, which is locked and which the caller may control, go on, when the
+ * transaction commits.  Returns what comes of it.  Raises an error if it cannot.
+ */
+const char *
+control_resume(StoreSession *session, RunInfo *run, Oid caller, const char *reason)
 {
-	FindKey		key = find_key_arg(fcinfo);
-	StoreSession session;
-	Oid			caller = GetUserId();
-	RunInfo    *run;
 	const char *what = ": goes on";
 
-	PreventCommandDuringRecovery("backfill_resume()");
-	segment_require();
-	store_begin(&session);
-	run = find_run(&session, &key, FIND_TO_RESUME, caller, true);
+	wake_at_commit((WakeTarget) {run->owner, run->id});
 	if (run->is_local && run->is_requested &&
 		(run->requested == RUN_PAUSED || run->requested == RUN_STOPPED))
 	{
-		call_off(&session, run, caller);
+		call_off(session, run, caller, reason);
 		if (run->status == RUN_PAUSED)
 			what = " stays paused";
 	}
 	else
 	{
-		RunStatus	status = is_to_wait(&session, run) ? RUN_PENDING : RUN_ENQUEUED;
+		RunStatus	status = is_to_wait(session, run) ? RUN_PENDING : RUN_ENQUEUED;
 
 		check_resume(run, status);
 		if (!run->is_local && !status_has_ended(run->status) && run->status != RUN_PAUSED)
@@ -436,13 +445,30 @@ backfill_resume(PG_FUNCTION_ARGS)
 			int64		worst;
 			int			crashes;
 
-			store_recover_batches(&session, run->id, &nobody, &worst, &crashes);
+			store_recover_batches(session, run->id, &nobody, &worst, &crashes);
 		}
 		access_check_owner(run->owner);
-		what = begin_again(&session, run, status, caller, "backfill_resume");
+		what = begin_again(session, run, status, caller, reason);
 	}
+	return what;
+}
+
+/* backfill_resume(run) */
+Datum
+backfill_resume(PG_FUNCTION_ARGS)
+{
+	FindKey		key = find_key_arg(fcinfo);
+	StoreSession session;
+	Oid			caller = GetUserId();
+	RunInfo    *run;
+	const char *what;
+
+	PreventCommandDuringRecovery("backfill_resume()");
+	segment_require();
+	store_begin(&session);
+	run = find_run(&session, &key, FIND_TO_RESUME, caller, true);
+	what = control_resume(&session, run, caller, "backfill_resume");
 	store_end(&session);
-	wake_at_commit((WakeTarget) {run->owner, run->id});
 	return answer(run, what);
 }
 

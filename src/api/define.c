@@ -137,7 +137,7 @@ say_replaced(const DefinitionInfo *before, const DefinitionInfo *now)
 
 /*
  * backfill_define(name, target, statement, scope, key, direction, parameters,
- *				   settings, description, finish, followers, generic)
+ *				   settings, description, finish, followers, prepare, generic)
  *
  * A definition that exists keeps its owner, as CREATE OR REPLACE does.
  */
@@ -150,7 +150,7 @@ backfill_define(PG_FUNCTION_ARGS)
 
 	def.name = text_arg(fcinfo, 0, "the name of a backfill definition");
 	check_name(def.name);
-	def.generic = !PG_ARGISNULL(11) && PG_GETARG_BOOL(11);
+	def.generic = !PG_ARGISNULL(12) && PG_GETARG_BOOL(12);
 	def.target = target_arg(fcinfo, def.generic);
 	def.statement = text_arg(fcinfo, 2, "the statement of a backfill");
 	if (def.statement == NULL)
@@ -165,8 +165,9 @@ backfill_define(PG_FUNCTION_ARGS)
 	def.settings = collect_settings(PG_ARGISNULL(7) ? NULL : PG_GETARG_JSONB_P(7),
 									text_arg(fcinfo, 5, "the direction of a backfill"));
 	def.description = text_arg(fcinfo, 8, "the description of a backfill");
-	def.finish = text_arg(fcinfo, 9, "\"finish\" of a backfill");
+	def.stages[STAGE_FINISH] = text_arg(fcinfo, 9, "\"finish\" of a backfill");
 	def.followers = jsonb_arg(fcinfo, 10, "\"followers\" of a backfill");
+	def.stages[STAGE_PREPARE] = text_arg(fcinfo, 11, "\"prepare\" of a backfill");
 	def.search_path = pstrdup(namespace_search_path);
 	limit_check_bytes("the search_path of a backfill", strlen(def.search_path), LIMIT_TEXT);
 	def.owner = GetUserId();

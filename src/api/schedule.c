@@ -327,6 +327,7 @@ Datum
 backfill_start_scheduled(PG_FUNCTION_ARGS)
 {
 	char	   *name = definition_name_arg(fcinfo);
+	StartOptions options = {.start_at = DT_NOBEGIN};
 	Rival		rival;
 	int64		id;
 
@@ -337,7 +338,7 @@ backfill_start_scheduled(PG_FUNCTION_ARGS)
 					   PG_ARGISNULL(4) ? InvalidOid : PG_GETARG_OID(4),
 					   PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1),
 					   PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
-					   DT_NOBEGIN, NULL, "backfill_start_scheduled", &rival);
+					   &options, "backfill_start_scheduled", &rival);
 	if (id != 0)
 		PG_RETURN_INT64(id);
 	note_skipped(name, &rival);

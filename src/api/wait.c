@@ -26,6 +26,7 @@
 #include "utils/tuplestore.h"
 
 #include "api/started.h"
+#include "api/wait.h"
 #include "base/compat.h"
 #include "run/find.h"
 #include "run/title.h"
@@ -42,15 +43,6 @@ PG_FUNCTION_INFO_V1(backfill_wait);
 #define ERRCODE_RUN_PAUSED		MAKE_SQLSTATE('U', 'B', '0', '0', '4')
 
 PG_FUNCTION_INFO_V1(backfill_wait_for_last);
-
-/* What the procedure was called with. */
-typedef struct Waiting
-{
-	FindKey		key;
-	int64		timeout;		/* in milliseconds, -1 for none */
-	int64		every;			/* likewise, between two lines */
-	Oid			caller;
-} Waiting;
 
 static char *
 title(int64 id, const RunProgress *p)
@@ -96,6 +88,18 @@ report_progress(int64 id, const RunProgress *p)
 	ereport(INFO, (errmsg_internal("%s", buf.data)));
 }
 
+/* A run has completed: say so if it has left rows out. */
+void
+wait_warn(int64 id, const RunProgress *p)
+{
+	if (p->errors > 0)
+		ereport(WARNING,
+				(errmsg(INT64_FORMAT " row%s skipped by %s", p->errors,
+						p->errors == 1 ? " was" : "s were", title(id, p)),
+				 errhint("The view backfill_errors shows them; SELECT backfill_retry(" INT64_FORMAT ") tries them again.",
+						 id)));
+}
+
 /* The run has completed: one line, and what is not as one would expect. */
 static void
 report_completion(int64 id, const RunProgress *p)
@@ -123,12 +127,7 @@ report_completion(int64 id, const RunProgress *p)
 				 errdetail("Of the " INT64_FORMAT " rows walked, none was in scope, or the statement did nothing with them.",
 						   p->rows_scanned),
 				 errhint("backfill_preview shows what the definition does with some rows.")));
-	if (p->errors > 0)
-		ereport(WARNING,
-				(errmsg(INT64_FORMAT " row%s skipped by %s", p->errors,
-						p->errors == 1 ? " was" : "s were", title(id, p)),
-				 errhint("The view backfill_errors shows them; SELECT backfill_retry(" INT64_FORMAT ") tries them again.",
-						 id)));
+	wait_warn(id, p);
 }
 
 /* The run has ended without completing: that is the caller's error too. */
@@ -176,8 +175,9 @@ report_timeout(int64 id, const RunProgress *p)
 			 errhint("The run goes on.")));
 }
 
-static RunProgress *
-read_progress(int64 id, Oid caller)
+/* How the run stands.  Raises an error if the caller may not see it. */
+RunProgress *
+wait_progress(int64 id, Oid caller)
 {
 	StoreSession session;
 	RunProgress *p;
@@ -230,8 +230,11 @@ find(const Waiting *waiting)
 	return id;
 }
 
-/* Wait, and commit after each look. */
-static void
+/*
+ * Wait, and commit after each look.  Raises an error unless the run has completed.
+ * Within a session of SPI that may commit.
+ */
+void
 wait_for_run(const Waiting *waiting)
 {
 	int64		id = find(waiting);
@@ -258,7 +261,7 @@ wait_for_run(const Waiting *waiting)
 		looked_at = now;
 		MemoryContextReset(loop_context);
 		MemoryContextSwitchTo(loop_context);
-		p = read_progress(id, waiting->caller);
+		p = wait_progress(id, waiting->caller);
 
 		/* a run that has ended but waits for something has been resumed */
 		ended = status_has_ended(p->status) && p->wait_reason == NULL;
@@ -287,8 +290,8 @@ wait_for_run(const Waiting *waiting)
 }
 
 /* The two last arguments are timeout and every. */
-static Waiting
-read_arguments(FunctionCallInfo fcinfo, int n)
+Waiting
+wait_arguments(FunctionCallInfo fcinfo, int n)
 {
 	Waiting		waiting = {
 		.timeout = PG_ARGISNULL(n) ? -1 : interval_ms(PG_GETARG_INTERVAL_P(n)),
@@ -299,17 +302,19 @@ read_arguments(FunctionCallInfo fcinfo, int n)
 	return waiting;
 }
 
-/*
- * Begin and end the procedure.  It cannot be called in a transaction block or from a
- * function, because it commits.
- */
+/* Whether a procedure may commit: not in a transaction block, nor from a function. */
+bool
+wait_may_commit(FunctionCallInfo fcinfo)
+{
+	return fcinfo->context && IsA(fcinfo->context, CallContext) &&
+		!castNode(CallContext, fcinfo->context)->atomic;
+}
+
+/* Begin and end the procedure. */
 static Datum
 call(FunctionCallInfo fcinfo, const Waiting *waiting)
 {
-	bool		atomic = !fcinfo->context || !IsA(fcinfo->context, CallContext) ||
-		castNode(CallContext, fcinfo->context)->atomic;
-
-	if (atomic)
+	if (!wait_may_commit(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("backfill_wait cannot run inside a transaction block or a function"),
@@ -324,7 +329,7 @@ call(FunctionCallInfo fcinfo, const Waiting *waiting)
 Datum
 backfill_wait(PG_FUNCTION_ARGS)
 {
-	Waiting		waiting = read_arguments(fcinfo, 1);
+	Waiting		waiting = wait_arguments(fcinfo, 1);
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
@@ -338,7 +343,7 @@ backfill_wait(PG_FUNCTION_ARGS)
 Datum
 backfill_wait_for_last(PG_FUNCTION_ARGS)
 {
-	Waiting		waiting = read_arguments(fcinfo, 0);
+	Waiting		waiting = wait_arguments(fcinfo, 0);
 
 	waiting.key.id = started_last();
 	if (waiting.key.id == 0)

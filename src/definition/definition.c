@@ -25,10 +25,10 @@
 #include "base/compat.h"
 #include "base/owner.h"
 #include "definition/definition.h"
-#include "definition/finish.h"
 #include "definition/foresee.h"
 #include "definition/names.h"
 #include "definition/repair.h"
+#include "definition/stage.h"
 #include "settings/parameters.h"
 #include "settings/serverparams.h"
 #include "settings/setting.h"
@@ -168,33 +168,58 @@ enter_parameters(Jsonb *given)
 	return serverparams_enter(settings.set);
 }
 
-/* The last step, likewise.  Returns whether there is any statement in it. */
+/*
+ * What is run once, NULL for nothing, likewise; the stages in their order.  Returns
+ * whether there is any statement in it.
+ */
 static bool
-check_finish(const char *finish)
+check_stage(Foresight *foresight, Stage stage, const char *text)
 {
-	List	   *raws = finish_parse(finish);
+	List	   *raws = text ? stage_parse(stage, text) : NIL;
 
-	foresee_finish(finish, raws);
+	foresee_stage(foresight, stage, text, raws);
 	return raws != NIL;
+}
+
+/* A statement about to be checked. */
+typedef struct Candidate
+{
+	const DefinitionInfo *def;
+	Walk	   *walk;
+	Parameters *parameters;
+} Candidate;
+
+/* The argument is a Candidate. */
+static void
+check_statement(void *arg)
+{
+	const Candidate *candidate = (const Candidate *) arg;
+
+	statement_check(statement_prepare(candidate->def->statement, candidate->walk,
+									  candidate->def->scope, candidate->parameters, RANGE_AFTER));
 }
 
 /* All but the probe, of a definition that has its target. */
 static void
 check_texts(const DefinitionInfo *def, Jsonb *settings)
 {
-	Walk	   *walk = check_walk(def, settings);
-	Parameters *parameters;
+	Candidate	candidate = {def, check_walk(def, settings)};
+	Foresight  *foresight = foresee_begin();
 	int			nest;
 
 	parameters_check(def->parameters);
 
 	/* what the statement says may depend on them */
 	nest = enter_parameters(settings);
-	parameters = parameters_load(def->parameters, NULL, NULL);
-	statement_check(statement_prepare(def->statement, walk, def->scope, parameters, RANGE_AFTER));
-	check_repair(settings, walk, def->scope, parameters);
-	if (def->finish)
-		(void) check_finish(def->finish);
+	candidate.parameters = parameters_load(def->parameters, NULL, NULL);
+	if (check_stage(foresight, STAGE_PREPARE, def->stages[STAGE_PREPARE]))
+		foresee_statement(check_statement, &candidate);
+	else
+	{
+		check_statement(&candidate);
+		check_repair(settings, candidate.walk, def->scope, candidate.parameters);
+	}
+	(void) check_stage(foresight, STAGE_FINISH, def->stages[STAGE_FINISH]);
 	AtEOXact_GUC(false, nest);
 }
 
@@ -248,7 +273,7 @@ check_change(void *arg)
 		AtEOXact_GUC(false, enter_parameters(change->settings));
 	}
 	if (change->finish)
-		change->has_statements = check_finish(change->finish);
+		change->has_statements = check_stage(foresee_begin(), STAGE_FINISH, change->finish);
 }
 
 /*
@@ -323,6 +348,28 @@ typedef struct Binding
 
 /* As the owner: the argument is a Binding. */
 static void
+bind_values(void *arg)
+{
+	Binding    *binding = (Binding *) arg;
+
+	binding->values = parameters_bind(binding->def->parameters, binding->parameters);
+}
+
+/*
+ * The values that a run of the definition has with these parameters.  As the owner,
+ * whoever calls; the target may be gone.
+ */
+Jsonb *
+definition_values(DefinitionInfo *def, Jsonb *parameters)
+{
+	Binding		binding = {def, NULL, parameters};
+
+	owner_look(def->owner, def->search_path, bind_values, &binding);
+	return binding.values;
+}
+
+/* As the owner: the argument is a Binding. */
+static void
 bind_parameters(void *arg)
 {
 	Binding    *binding = (Binding *) arg;
@@ -342,7 +389,7 @@ bind_parameters(void *arg)
 	}
 	else
 		AtEOXact_GUC(false, enter_parameters(binding->settings));
-	binding->values = parameters_bind(def->parameters, binding->parameters);
+	bind_values(binding);
 	binding->types = parameters_types(def->parameters);
 	if (def->generic)
 	{

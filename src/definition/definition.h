@@ -23,6 +23,7 @@ extern void definition_check(const DefinitionInfo *def);
 extern bool definition_check_change(Oid owner, const char *search_path, Jsonb *settings,
 									const char *finish);
 extern void definition_check_repair(const RunInfo *run, Jsonb *given);
+extern Jsonb *definition_values(DefinitionInfo *def, Jsonb *parameters);
 extern Jsonb *definition_bind(DefinitionInfo *def, Jsonb *settings,
 							  Jsonb *parameters, Jsonb **types);
 

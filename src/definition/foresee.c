@@ -3,10 +3,11 @@
  * foresee.c
  *	  What can be told of SQL that is to be run later.
  *
- * The last step of a run and its probe are run by a worker, perhaps after days.  What
- * would fail if they were run now is said when they are given.  It is a warning and no
- * error: what they name may be made until then.  Of the last step only that is said which
- * its earlier statements cannot change.
+ * What is run once in a run, "prepare" and "finish", and its probe are run by a worker,
+ * perhaps after days.  What would fail if they were run now is said when they are given.
+ * It is a warning and no error: what they name may be made until then.  Only that is said
+ * which earlier statements cannot change.  The statement of a definition with "prepare"
+ * may name what that makes.
  *
  * Called as the owner, under the search_path of the definition.
  *
@@ -27,20 +28,23 @@
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
+#include "base/owner.h"
 #include "definition/foresee.h"
+#include "definition/stage.h"
 
 /* So many warnings are enough. */
 #define WARNINGS_MAX		5
 
 /* What the statements before have done to names. */
-typedef struct Foresight
+struct Foresight
 {
-	int			number;			/* of the statement, from 1 */
+	Stage		stage;			/* that is looked at, */
+	int			number;			/* and which of its statements, from 1 */
 	int			warnings;
 	List	   *made;			/* names of relations, columns and constraints */
 	bool		is_changed;		/* what a query means may have changed */
 	bool		is_unknown;		/* anything may have changed */
-} Foresight;
+};
 
 /* ---- queries ---- */
 
@@ -56,11 +60,11 @@ is_about_text(const ErrorData *error)
 }
 
 /*
- * Analyse the statement, which is not run.  The query goes to *query, if it is given.
- * Returns the error that the text meets, or NULL; raises any other.
+ * Call the function, in a subtransaction that is rolled back.  Returns the error that
+ * the text meets, or NULL; raises any other.
  */
-ErrorData *
-foresee_query(RawStmt *raw, const char *text, Query **query)
+static ErrorData *
+try(OwnerFunction function, void *arg)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner resources = CurrentResourceOwner;
@@ -70,13 +74,7 @@ foresee_query(RawStmt *raw, const char *text, Query **query)
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		Query	   *result;
-
-		PushActiveSnapshot(GetTransactionSnapshot());
-		result = parse_analyze_fixedparams(raw, text, NULL, 0, NULL);
-		PopActiveSnapshot();
-		if (query)
-			*query = result;
+		function(arg);
 	}
 	PG_CATCH();
 	{
@@ -93,7 +91,70 @@ foresee_query(RawStmt *raw, const char *text, Query **query)
 	return error;
 }
 
-/* ---- the last step ---- */
+/* A statement, and, when it was analysed, its query. */
+typedef struct Analysis
+{
+	RawStmt    *raw;
+	const char *text;
+	Query	   *query;
+} Analysis;
+
+static void
+analyse(void *arg)
+{
+	Analysis   *analysis = (Analysis *) arg;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	analysis->query = parse_analyze_fixedparams(analysis->raw, analysis->text, NULL, 0, NULL);
+	PopActiveSnapshot();
+}
+
+/*
+ * Analyse the statement, which is not run.  The query goes to *query, if it is given.
+ * Returns the error that the text meets, or NULL; raises any other.
+ */
+static ErrorData *
+foresee_query(RawStmt *raw, const char *text, Query **query)
+{
+	Analysis	analysis = {raw, text};
+	ErrorData  *error = try(analyse, &analysis);
+
+	if (query)
+		*query = analysis.query;
+	return error;
+}
+
+/* Whether something is not there that may be made. */
+static bool
+is_about_missing(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_UNDEFINED_TABLE ||
+		error->sqlerrcode == ERRCODE_UNDEFINED_COLUMN ||
+		error->sqlerrcode == ERRCODE_UNDEFINED_FUNCTION ||
+		error->sqlerrcode == ERRCODE_UNDEFINED_OBJECT ||
+		error->sqlerrcode == ERRCODE_INVALID_SCHEMA_NAME;
+}
+
+/*
+ * The function checks the statement of a definition with "prepare": say what is
+ * missing.  Raises any other error.
+ */
+void
+foresee_statement(OwnerFunction function, void *arg)
+{
+	ErrorData  *error = try(function, arg);
+
+	if (error == NULL)
+		return;
+	if (!is_about_missing(error))
+		ReThrowError(error);
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("the statement would fail now: %s", error->message),
+			 errhint("It is run after \"prepare\", which may make what is missing.")));
+}
+
+/* ---- what is run once ---- */
 
 /* Say that the statement would fail. */
 static void
@@ -103,7 +164,10 @@ warn(Foresight *foresight, int sqlstate, const char *message)
 		return;
 	ereport(WARNING,
 			(errcode(sqlstate),
-			 errmsg("statement %d of \"finish\" would fail now: %s", foresight->number, message),
+			 errmsg("statement %d of \"%s\" would fail now: %s", foresight->number,
+					stage_name(foresight->stage), message),
+			 foresight->stage == STAGE_PREPARE ?
+			 errhint("It is run before the first batch.") :
 			 errhint("It is run when every batch is done. backfill_alter replaces \"finish\" of a run that is not completed.")));
 }
 
@@ -318,20 +382,28 @@ look_at_statement(Foresight *foresight, RawStmt *raw, const char *text)
 	}
 }
 
-/* Say of the statements of a last step which would fail now. */
-void
-foresee_finish(const char *text, List *raws)
+/* Nothing has been done yet. */
+Foresight *
+foresee_begin(void)
 {
-	Foresight	foresight = {0};
+	return palloc0(sizeof(Foresight));
+}
+
+/* Say of the statements of the stage, which comes next, which would fail now. */
+void
+foresee_stage(Foresight *foresight, Stage stage, const char *text, List *raws)
+{
 	ListCell   *lc;
 
+	foresight->stage = stage;
+	foresight->number = 0;
 	foreach(lc, raws)
 	{
 		CHECK_FOR_INTERRUPTS();
-		foresight.number++;
-		look_at_statement(&foresight, lfirst_node(RawStmt, lc), text);
-		if (foresight.is_unknown || foresight.warnings >= WARNINGS_MAX)
+		if (foresight->is_unknown || foresight->warnings >= WARNINGS_MAX)
 			break;
+		foresight->number++;
+		look_at_statement(foresight, lfirst_node(RawStmt, lc), text);
 	}
 }
 

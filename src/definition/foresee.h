@@ -8,10 +8,16 @@
 #ifndef BACKFILL_DEFINITION_FORESEE_H
 #define BACKFILL_DEFINITION_FORESEE_H
 
-#include "nodes/parsenodes.h"
+#include "nodes/pg_list.h"
 
-extern ErrorData *foresee_query(RawStmt *raw, const char *text, Query **query);
-extern void foresee_finish(const char *text, List *raws);
+#include "base/owner.h"
+#include "store/definition.h"
+
+typedef struct Foresight Foresight;
+
+extern Foresight *foresee_begin(void);
+extern void foresee_stage(Foresight *foresight, Stage stage, const char *text, List *raws);
+extern void foresee_statement(OwnerFunction function, void *arg);
 extern void foresee_probe(const char *text);
 
 #endif							/* BACKFILL_DEFINITION_FORESEE_H */

@@ -48,7 +48,7 @@
 #include "base/limit.h"
 #include "base/nearest.h"
 #include "base/position.h"
-#include "definition/finish.h"
+#include "definition/stage.h"
 #include "definition/names.h"
 #include "walk/graft.h"
 
@@ -394,8 +394,11 @@ names_check(const DefinitionInfo *def)
 	check_syntax(def->statement, placeholders("statement", def->statement, parameters));
 	if (def->scope)
 		(void) graft_make(NULL, &range, placeholders("scope", def->scope, parameters), NULL, false);
-	if (def->finish)
-		(void) finish_parse(placeholders("finish", def->finish, parameters));
+	for (int i = 0; i < STAGES; i++)
+	{
+		if (def->stages[i])
+			(void) stage_parse((Stage) i, placeholders(stage_name((Stage) i), def->stages[i], parameters));
+	}
 }
 
 /* ---- at the start of a run ---- */
@@ -557,5 +560,6 @@ names_bind(DefinitionInfo *def, const Parameters *parameters)
 
 	/* constraints, indexes and the like have names, too */
 	binder.columns_only = false;
-	def->finish = bind(&binder, "finish", def->finish);
+	for (int i = 0; i < STAGES; i++)
+		def->stages[i] = bind(&binder, stage_name((Stage) i), def->stages[i]);
 }

@@ -6,7 +6,8 @@
  * Most changes of a run's status are made by the scheduler or by the session
  * that asks for them.  Those with hooks are made by a worker, in a session of
  * the owner's, as is the end of a run with a verification or a last step.  The
- * scheduler starts one worker for that when no other is left.
+ * scheduler starts one worker for that when no other is left.  The first worker of
+ * a run, which is the only one then, runs what is to be run before the first batch.
  *
  * A hook that raises an error prevents the change.  What then happens depends
  * on who asked: a pause or a stop is called off and the run goes on; where the
@@ -27,14 +28,14 @@
 #include "base/compat.h"
 #include "base/locks.h"
 #include "base/rowerror.h"
-#include "definition/finish.h"
+#include "definition/stage.h"
 #include "engine/change.h"
 #include "engine/claim.h"
 #include "engine/failure.h"
-#include "engine/finish.h"
 #include "engine/hook.h"
 #include "engine/pass.h"
 #include "engine/session.h"
+#include "engine/stage.h"
 #include "engine/work.h"
 #include "run/follow.h"
 #include "run/transition.h"
@@ -46,6 +47,7 @@
 #include "shared/wake.h"
 #include "shared/worker_slot.h"
 #include "store/batch.h"
+#include "store/copy.h"
 #include "store/event.h"
 #include "store/run.h"
 #include "store/status.h"
@@ -177,7 +179,7 @@ fail_silently(Session *session, void *arg)
 	RunInfo    *run;
 	RunError	error = {
 		.sqlstate = unpack_sql_state(ERRCODE_CRASH_SHUTDOWN),
-		.message = psprintf("the end of the run, or a hook, brought down its worker or the server %d times",
+		.message = psprintf("\"prepare\", the end of the run, or a hook, brought down its worker or the server %d times",
 							attempts - 1),
 		.hint = "Look into the server log, mend what is called, and call backfill_resume."
 	};
@@ -391,16 +393,34 @@ change_begin_run(Worker *worker)
 	return true;
 }
 
-/* ---- the end of a run ---- */
+/* ---- what is done once ---- */
 
-/* Read the run again.  Returns whether it is still to be completed. */
+/*
+ * Read the run again.  Returns whether it is still to be completed, or, before the
+ * ends of its walk are known, to begin.
+ */
 static bool
 is_wanted(Session *session)
 {
-	(void) session_reload(session);
-	return session->run && session->run->is_local && session->run->is_requested &&
+	bool		goes_on = session_reload(session);
+
+	if (session->run == NULL || session->run->end_key == NULL)
+		return goes_on;
+	return session->run->is_local && session->run->is_requested &&
 		session->run->requested == RUN_COMPLETED &&
 		session->run->owner == session->slot.owner;
+}
+
+/* Whether the function is a step that must not be repeated. */
+static bool
+is_for_once(const Session *session, SessionFunction function, const void *arg)
+{
+	const StageInfo *info;
+
+	if (function != stage_next)
+		return false;
+	info = &session->run->stages[*(const Stage *) arg];
+	return !stage_may_repeat(info->text, info->step);
 }
 
 /*
@@ -423,8 +443,7 @@ insist(Worker *worker, SessionFunction function, void *arg, WorkerState state)
 		if (worker_slot_noticed() && !is_wanted(session))
 			leave(session);
 		if (!rowerror_is_retryable(error) || ++tries >= session->settings.max_attempts ||
-			(function == finish_next &&
-			 !finish_may_repeat(session->run->finish, session->run->finish_step)))
+			is_for_once(session, function, arg))
 			failure_fail_run(worker, error);
 		failure_note_retry(session, error);
 		worker_slot_show(WORKER_RETRYING, 0, 0);
@@ -437,12 +456,43 @@ insist(Worker *worker, SessionFunction function, void *arg, WorkerState state)
 		leave(session);
 }
 
-/* Say which statement of the last step comes next. */
+/* Say which statement of the stage, which the argument points to, comes next. */
 static void
 note_step(Session *session, void *arg)
 {
-	session_note_waiting(session, finish_step_text(session->run->finish, session->run->finish_step));
+	Stage		stage = *(const Stage *) arg;
+	const StageInfo *info = &session->run->stages[stage];
+
+	session_note_waiting(session, stage_step_text(stage, info->text, info->step));
 }
+
+/* Run the next statement of the stage. */
+static void
+run_step(Worker *worker, Stage stage, WorkerState state)
+{
+	Session    *session = &worker->session;
+
+	insist(worker, note_step, &stage, state);
+	insist(worker, stage_next, &stage, state);
+	if (!is_wanted(session))
+		leave(session);
+	MemoryContextReset(session->loop_context);
+}
+
+/*
+ * Run the next statement that is to be run before the first batch.  Leaves when the
+ * run is not to go on, or fails it.
+ */
+void
+change_prepare_run(Worker *worker)
+{
+	worker_slot_ready();
+	count_attempt(&worker->session);
+	run_step(worker, STAGE_PREPARE, WORKER_PREPARING);
+	end_attempt(&worker->session);
+}
+
+/* ---- the end of a run ---- */
 
 /* A verification under way. */
 typedef struct Verification
@@ -569,16 +619,8 @@ begins_again(Worker *worker)
 static void
 finish(Worker *worker)
 {
-	Session    *session = &worker->session;
-
-	while (session->run->finish && session->run->finish_step != FINISH_DONE)
-	{
-		insist(worker, note_step, NULL, WORKER_FINISHING);
-		insist(worker, finish_next, NULL, WORKER_FINISHING);
-		if (!is_wanted(session))
-			leave(session);
-		MemoryContextReset(session->loop_context);
-	}
+	while (store_stage_is_left(worker->session.run, STAGE_FINISH))
+		run_step(worker, STAGE_FINISH, WORKER_FINISHING);
 }
 
 /*
@@ -599,7 +641,7 @@ change_carry_out(Worker *worker)
 			leave(session);
 		verify(worker);
 		finish(worker);
-		if (session->settings.verify || session->run->finish)
+		if (session->settings.verify || session->run->stages[STAGE_FINISH].is_given)
 			insist(worker, session_note_waiting, NULL, WORKER_CHANGING);
 	}
 	worker_slot_show(WORKER_CHANGING, 0, 0);

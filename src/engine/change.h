@@ -12,6 +12,7 @@
 #include "engine/claim.h"
 
 extern bool change_begin_run(Worker *worker);
+extern void change_prepare_run(Worker *worker);
 compat_noreturn extern void change_carry_out(Worker *worker);
 
 #endif							/* BACKFILL_ENGINE_CHANGE_H */

@@ -45,6 +45,7 @@
 #include "shared/wake.h"
 #include "shared/worker_slot.h"
 #include "store/batch.h"
+#include "store/copy.h"
 #include "store/run.h"
 #include "store/status.h"
 #include "walk/key.h"
@@ -85,35 +86,6 @@ static void
 find_ends(Session *session, void *arg)
 {
 	ends_find(session, &((Worker *) arg)->work);
-}
-
-/* Prepare, and find the ends if nobody has.  Leaves when there is no work. */
-static void
-set_up(Worker *worker)
-{
-	Session    *session = &worker->session;
-	bool		goes_on = session_reload(session);
-
-	if (session->run == NULL)
-		proc_exit(0);
-	name_session(session->run);
-	if (is_to_carry_out(session))
-		change_carry_out(worker);
-	if (!goes_on && (!change_begin_run(worker) || !session_reload(session)))
-		proc_exit(0);
-	failure_prepare(worker);
-	if (session->run->end_key == NULL)
-	{
-		if (!ends_wait_for_writers(session))
-			proc_exit(0);
-		worker_slot_show(WORKER_PREPARING, 0, 0);
-		failure_insist(worker, find_ends);
-		wake_runs(MyDatabaseId, (WakeTarget) {session->run->owner, session->run->id});
-		if (!session_reload(session))
-			proc_exit(0);
-		failure_prepare(worker);
-	}
-	worker_slot_ready();
 }
 
 /* ---- may it begin? ---- */
@@ -357,6 +329,58 @@ work_on(Worker *worker)
 		batch_note_pinned(worker);
 	reclaim_some(session, &worker->reclaim, false);
 	sleep_between(worker);
+}
+
+/*
+ * Run what is to be run before the first batch, and was not yet.  It waits for its
+ * hour as batches do; the ends of the walk are looked for when it is done.
+ */
+static void
+prepare_run(Worker *worker)
+{
+	Session    *session = &worker->session;
+	TimestampTz look_at;
+
+	while (store_stage_is_left(session->run, STAGE_PREPARE))
+	{
+		worker_slot_ready();
+		if (is_held(session, &look_at))
+			throttle_until(worker, look_at);
+		else
+			change_prepare_run(worker);
+		MemoryContextReset(session->loop_context);
+	}
+}
+
+/* Prepare, and find the ends if nobody has.  Leaves when there is no work. */
+static void
+set_up(Worker *worker)
+{
+	Session    *session = &worker->session;
+	bool		goes_on = session_reload(session);
+
+	if (session->run == NULL)
+		proc_exit(0);
+	name_session(session->run);
+	if (is_to_carry_out(session))
+		change_carry_out(worker);
+	if (!goes_on && (!change_begin_run(worker) || !session_reload(session)))
+		proc_exit(0);
+	if (session->run->end_key == NULL)
+		prepare_run(worker);
+	failure_prepare(worker);
+	if (session->run->end_key == NULL)
+	{
+		if (!ends_wait_for_writers(session))
+			proc_exit(0);
+		worker_slot_show(WORKER_PREPARING, 0, 0);
+		failure_insist(worker, find_ends);
+		wake_runs(MyDatabaseId, (WakeTarget) {session->run->owner, session->run->id});
+		if (!session_reload(session))
+			proc_exit(0);
+		failure_prepare(worker);
+	}
+	worker_slot_ready();
 }
 
 /* All of the worker's life.  Raises only what our own bookkeeping raises. */

@@ -119,7 +119,8 @@ write_statement(Document *document, const Facts *facts)
 		document_text(document, psprintf("$%d", parameter->number), parameter->name);
 	}
 	document_close(document, '}');
-	document_text(document, "finish", facts->rehearsal->def->finish);
+	document_text(document, "prepare", facts->rehearsal->def->stages[STAGE_PREPARE]);
+	document_text(document, "finish", facts->rehearsal->def->stages[STAGE_FINISH]);
 }
 
 static void

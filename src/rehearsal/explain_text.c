@@ -101,6 +101,16 @@ append_statement(StringInfo out, const Facts *facts)
 		appendStringInfoChar(out, '\n');
 }
 
+/* What is run once, if there is any of it. */
+static void
+append_stage(StringInfo out, const char *title, const char *text)
+{
+	if (text == NULL)
+		return;
+	appendStringInfo(out, "%s:\n", title);
+	append_indented(out, text);
+}
+
 static void
 append_plans(StringInfo out, const Facts *facts)
 {
@@ -111,11 +121,10 @@ append_plans(StringInfo out, const Facts *facts)
 						 facts->pruning.left, facts->pruning.partitions);
 	appendStringInfoString(out, "Plan of the search for the end of a batch:\n");
 	append_indented(out, facts->search->text);
-	if (facts->rehearsal->def->finish)
-	{
-		appendStringInfoString(out, "Last step, once, when all batches are done:\n");
-		append_indented(out, facts->rehearsal->def->finish);
-	}
+	append_stage(out, "First step, once, before all batches",
+				 facts->rehearsal->def->stages[STAGE_PREPARE]);
+	append_stage(out, "Last step, once, when all batches are done",
+				 facts->rehearsal->def->stages[STAGE_FINISH]);
 }
 
 static void

@@ -147,11 +147,12 @@ static int64
 start(RunInfo *run, JsonbContainer *follower, const char *name)
 {
 	JsonbValue *settings = followers_member(follower, "settings");
+	StartOptions options = {.start_at = DT_NOBEGIN};
 
 	check_cycle(run, name);
 	return start_run(name, text_member(follower, "owner"), map_target(run, follower),
 					 map_parameters(run, follower),
-					 settings ? JsonbValueToJsonb(settings) : NULL, DT_NOBEGIN, NULL,
+					 settings ? JsonbValueToJsonb(settings) : NULL, &options,
 					 psprintf("follows run " INT64_FORMAT, run->id), NULL);
 }
 

@@ -123,6 +123,24 @@ find_rival(StoreSession *session, const char *name, Oid owner, Oid target, bool 
 	return false;
 }
 
+/* Raises an error: that run is in the way of one of the definition. */
+compat_noreturn void
+start_refuse(const char *name, const Rival *rival)
+{
+	if (rival->is_equal)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("run " INT64_FORMAT " of backfill \"%s\" is active with the same parameters",
+						rival->run->id, name),
+				 errhint("Wait until it has ended, or stop it: SELECT backfill_stop(" INT64_FORMAT ").",
+						 rival->run->id)));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 errmsg("run " INT64_FORMAT " is active on the same table", rival->run->id),
+			 errdetail("Two runs on one table may wait for each other's rows."),
+			 errhint("Wait until it has ended, or give the setting \"share_target\" to run beside it, whoever's it is.")));
+}
+
 /* Raises an error if there is such a run. */
 void
 start_check_alone(StoreSession *session, const char *name, Oid owner, Oid target,
@@ -130,20 +148,8 @@ start_check_alone(StoreSession *session, const char *name, Oid owner, Oid target
 {
 	Rival		rival;
 
-	if (!find_rival(session, name, owner, target, generic, parameters, given, after, except, &rival))
-		return;
-	if (rival.is_equal)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("run " INT64_FORMAT " of backfill \"%s\" is active with the same parameters",
-						rival.run->id, name),
-				 errhint("Wait until it has ended, or stop it: SELECT backfill_stop(" INT64_FORMAT ").",
-						 rival.run->id)));
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_IN_USE),
-			 errmsg("run " INT64_FORMAT " is active on the same table", rival.run->id),
-			 errdetail("Two runs on one table may wait for each other's rows."),
-			 errhint("Wait until it has ended, or give the setting \"share_target\" to run beside it, whoever's it is.")));
+	if (find_rival(session, name, owner, target, generic, parameters, given, after, except, &rival))
+		start_refuse(name, &rival);
 }
 
 /*
@@ -220,17 +226,29 @@ warn_of_room(Jsonb *settings)
 	room_check((int) Min(workers, guc_max_workers), "the workers of the run");
 }
 
+/* The status that a new run is to have. */
+static RunStatus
+first_status(StoreSession *session, const StartOptions *options, ArrayType *after)
+{
+	if (options->paused)
+		return RUN_PAUSED;
+	return options->start_at > GetCurrentTimestamp() || transition_wait_reason(session, after) ?
+		RUN_PENDING : RUN_ENQUEUED;
+}
+
 /*
- * Start a run of the definition, on the target if it is generic, which is to belong to the role of that name, if
- * one is given, with the rights of the current user, and return its id.  A run whose first statuses have hooks waits for a worker to
- * call them.  "reason" goes into the event.  If another run is in the way, this
- * raises an error; unless "rival" is given, which is filled in then, and 0 is
- * returned.
+ * Start a run of the definition, on the target if it is generic, which is to belong to the role
+ * of that name, if one is given, with the rights of the current user, and return its id.  A run
+ * whose first statuses have hooks waits for a worker to call them; one that begins paused
+ * calls them when it is resumed.  "reason" goes into the event.  If another run is in
+ * the way, this raises an error; unless "rival" is given, which is filled in then,
+ * and 0 is returned.
  */
 int64
-start_run(const char *name, const char *owner, Oid target, Jsonb *parameters,
-			  Jsonb *settings, TimestampTz start_at, ArrayType *after, const char *reason, Rival *rival)
+start_run(const char *name, const char *owner, Oid target, Jsonb *parameters, Jsonb *settings,
+		  const StartOptions *options, const char *reason, Rival *rival)
 {
+	ArrayType  *after = options->after;
 	Oid			caller = GetUserId();
 	StoreSession session;
 	Jsonb	   *types;
@@ -253,14 +271,13 @@ start_run(const char *name, const char *owner, Oid target, Jsonb *parameters,
 		store_end(&session);
 		return 0;
 	}
-	status = start_at > GetCurrentTimestamp() || transition_wait_reason(&session, after) ?
-		RUN_PENDING : RUN_ENQUEUED;
-	begins_hooked = store_has_hook(&session, def->name, def->owner, RUN_PENDING);
+	status = first_status(&session, options, after);
+	begins_hooked = !options->paused && store_has_hook(&session, def->name, def->owner, RUN_PENDING);
 	hooked = begins_hooked ||
 		(status == RUN_ENQUEUED && store_has_hook(&session, def->name, def->owner,
 													RUN_ENQUEUED));
 	id = store_insert_run(&session, def, caller, parameters, types, settings,
-							hooked ? RUN_PENDING : status, start_at, after);
+							hooked ? RUN_PENDING : status, options->start_at, after);
 	run = store_load_run(&session, id, true);
 	if (!begins_hooked)
 		transition_begin(&session, run, GetUserNameFromId(caller, false), reason);
@@ -268,7 +285,8 @@ start_run(const char *name, const char *owner, Oid target, Jsonb *parameters,
 		transition_request(&session, run, begins_hooked ? RUN_PENDING : RUN_ENQUEUED,
 						   false, GetUserNameFromId(caller, false), reason);
 	store_end(&session);
-	wake_at_commit((WakeTarget) {def->owner, id});
+	if (!options->paused)
+		wake_at_commit((WakeTarget) {def->owner, id});
 	if (rival == NULL && MyBgworkerEntry == NULL)
 		warn_of_room(settings);
 	return id;

@@ -28,6 +28,7 @@
 #include "run/transition.h"
 #include "settings/setting.h"
 #include "settings/settings.h"
+#include "store/copy.h"
 #include "store/event.h"
 #include "store/run.h"
 #include "store/status.h"
@@ -196,7 +197,7 @@ transition_needs_worker(StoreSession *session, const RunInfo *run, RunStatus to)
 	settings_resolve(run->settings, &settings);
 	return run->has_followers || (settings.verify && !run->verified) ||
 		(run->key && strcmp(run->key, KEY_OF_PAGES) == 0) ||
-		(run->has_finish && run->finish_step != FINISH_DONE);
+		store_stage_is_left(run, STAGE_FINISH);
 }
 
 /* ---- waiting for other runs ---- */

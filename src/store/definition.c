@@ -22,7 +22,7 @@
 
 static Sql sql_load_definition = {
 	"SELECT name, owner::oid, target::oid, statement, scope, key, settings, "
-	"       search_path, description, parameters, finish, followers, generic "
+	"       search_path, description, parameters, followers, prepare, finish, generic "
 	"  FROM backfill.definition WHERE name = $1",
 	1, {TEXTOID}
 };
@@ -50,34 +50,35 @@ store_load_definition(StoreSession *session, const char *name)
 	def->search_path = store_text(session, 0, 8);
 	def->description = store_text(session, 0, 9);
 	def->parameters = store_varlena(session, 0, 10);
-	def->finish = store_text(session, 0, 11);
-	def->followers = store_varlena(session, 0, 12);
-	def->generic = DatumGetBool(store_column(0, 13, NULL));
+	def->followers = store_varlena(session, 0, 11);
+	def->stages[STAGE_PREPARE] = store_text(session, 0, 12);
+	def->stages[STAGE_FINISH] = store_text(session, 0, 13);
+	def->generic = DatumGetBool(store_column(0, 14, NULL));
 	return def;
 }
 
 static Sql sql_store_definition = {
 	"INSERT INTO backfill.definition AS d (name, owner, target, statement, scope, "
-	"       key, settings, search_path, description, parameters, finish, followers, "
-	"       generic) "
-	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) "
+	"       key, settings, search_path, description, parameters, followers, prepare, "
+	"       finish, generic) "
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) "
 	"ON CONFLICT (name) DO UPDATE SET target = excluded.target, "
 	"       statement = excluded.statement, scope = excluded.scope, "
 	"       key = excluded.key, settings = excluded.settings, "
 	"       search_path = excluded.search_path, "
 	"       description = excluded.description, parameters = excluded.parameters, "
-	"       finish = excluded.finish, followers = excluded.followers, "
-	"       generic = excluded.generic, updated_at = now() "
+	"       followers = excluded.followers, prepare = excluded.prepare, "
+	"       finish = excluded.finish, generic = excluded.generic, updated_at = now() "
 	" WHERE d.owner = excluded.owner",
-	13, {TEXTOID, OIDOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID,
-	JSONBOID, TEXTOID, JSONBOID, BOOLOID}
+	14, {TEXTOID, OIDOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID,
+	JSONBOID, JSONBOID, TEXTOID, TEXTOID, BOOLOID}
 };
 
 /* Insert the definition or replace the one of the same name and owner. */
 void
 store_put_definition(StoreSession *session, const DefinitionInfo *def)
 {
-	char		nulls[] = "             ";
+	char		nulls[] = "              ";
 	Datum		args[] = {
 		CStringGetTextDatum(def->name),
 		ObjectIdGetDatum(def->owner),
@@ -89,15 +90,16 @@ store_put_definition(StoreSession *session, const DefinitionInfo *def)
 		CStringGetTextDatum(def->search_path),
 		store_text_or_null(def->description, &nulls[8]),
 		JsonbPGetDatum(def->parameters),
-		store_text_or_null(def->finish, &nulls[10]),
 		PointerGetDatum(def->followers),
+		store_text_or_null(def->stages[STAGE_PREPARE], &nulls[11]),
+		store_text_or_null(def->stages[STAGE_FINISH], &nulls[12]),
 		BoolGetDatum(def->generic)
 	};
 
 	if (!OidIsValid(def->target))
 		nulls[2] = 'n';
 	if (def->followers == NULL)
-		nulls[11] = 'n';
+		nulls[10] = 'n';
 
 	if (store_sql(&sql_store_definition, args, nulls) != 1)
 		ereport(ERROR,

@@ -13,6 +13,15 @@
 
 #include "store/store.h"
 
+/* When SQL of a definition is run that is run once in a run. */
+typedef enum Stage
+{
+	STAGE_PREPARE,				/* before the first batch */
+	STAGE_FINISH				/* when every batch is done and verified */
+} Stage;
+
+#define STAGES (STAGE_FINISH + 1)
+
 /* A row of backfill.definition.  Texts that may be null are NULL then. */
 typedef struct DefinitionInfo
 {
@@ -27,7 +36,7 @@ typedef struct DefinitionInfo
 	Jsonb	   *settings;
 	char	   *search_path;
 	char	   *description;
-	char	   *finish;
+	char	   *stages[STAGES];	/* what is run once */
 	Jsonb	   *followers;			/* NULL for none */
 } DefinitionInfo;
 

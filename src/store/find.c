@@ -219,6 +219,52 @@ store_last_run(StoreSession *session, const RunSight *sight, const char *name, b
 	return find_run(given_up ? &sql_last_given_up : &sql_last_run, args, NULL);
 }
 
+/* What a run shares with the definition that it was started from, if both are what they were. */
+#define LIKE_DEFINITION \
+	"(r.target = $4::regclass AND r.statement = $5 AND r.scope IS NOT DISTINCT FROM $6 " \
+	" AND r.settings -> 'from' IS NOT DISTINCT FROM $7 -> 'from' " \
+	" AND r.settings -> 'to' IS NOT DISTINCT FROM $7 -> 'to' " \
+	" AND r.settings -> 'limit' IS NOT DISTINCT FROM $7 -> 'limit')"
+
+static Sql sql_find_kin = {
+	"SELECT r.id, r.status, r.requested IS NOT NULL, " LIKE_DEFINITION
+	"  FROM backfill.run r "
+	" WHERE r.name = $1 AND r.owner = $2::regrole AND r.parameters = $3 "
+	"   AND (NOT r.generic OR r.target = $4::regclass) "
+	" ORDER BY r.status = 'completed' AND r.requested IS NULL AND " LIKE_DEFINITION " DESC, "
+	"       " UNFINISHED " AND backfill.is_local(r.database, r.system_identifier) DESC, "
+	"       r.id DESC LIMIT 1",
+	7, {TEXTOID, OIDOID, JSONBOID, OIDOID, TEXTOID, TEXTOID, JSONBOID}
+};
+
+/*
+ * Of the runs of the definition with these parameters: one that has completed and has
+ * done all that the definition says now; or else one that is active; or else the latest.
+ */
+RunKin
+store_find_kin(StoreSession *session, const DefinitionInfo *def, Jsonb *parameters)
+{
+	char		nulls[] = "       ";
+	Datum		args[] = {
+		CStringGetTextDatum(def->name),
+		ObjectIdGetDatum(def->owner),
+		JsonbPGetDatum(parameters),
+		ObjectIdGetDatum(def->target),
+		CStringGetTextDatum(def->statement),
+		store_text_or_null(def->scope, &nulls[5]),
+		JsonbPGetDatum(def->settings)
+	};
+	RunKin		kin = {0};
+
+	if (store_sql(&sql_find_kin, args, nulls) == 0)
+		return kin;
+	kin.id = DatumGetInt64(store_column(0, 1, NULL));
+	kin.status = status_from_name(store_text(session, 0, 2));
+	kin.is_requested = DatumGetBool(store_column(0, 3, NULL));
+	kin.is_like = DatumGetBool(store_column(0, 4, NULL));
+	return kin;
+}
+
 static Sql sql_definition_names = {
 	"SELECT r.name FROM backfill.definition r WHERE " VISIBLE
 	" ORDER BY r.name = $1 DESC, r.name LIMIT $4",

@@ -29,13 +29,14 @@
 	"start_at, end_key, wait_reason, finish IS NOT NULL, finish_step, verified, " \
 	"started_at, since, requested_by, request_reason, error, sqlstate, " \
 	"rollup_number, followers IS NOT NULL, \"after\", batch_size, throttled_by, closings, " \
-	"pass_after, key, generic, resumed_number, resumed_at"
-#define RUN_HEAD_COLUMNS 32
+	"pass_after, key, generic, resumed_number, resumed_at, prepare IS NOT NULL, prepare_step, " \
+	"dormant"
+#define RUN_HEAD_COLUMNS 35
 
 /* The owner's texts and values, which only who runs or changes them needs. */
 #define RUN_TEXTS \
 	", statement, scope, search_path, key_types, start_key, parameters, " \
-	"parameter_types, finish, followers"
+	"parameter_types, followers, prepare, finish"
 
 /* ---- runs ---- */
 
@@ -43,12 +44,12 @@ static Sql sql_insert_run = {
 	"INSERT INTO backfill.run (name, status, owner, started_by, database, "
 	"       system_identifier, target, statement, scope, key, settings, "
 	"       search_path, start_at, parameters, parameter_types, finish, "
-	"       followers, \"after\", generic) "
+	"       followers, \"after\", prepare, generic, dormant) "
 	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, "
-	"       $17, $18, $19) RETURNING id",
-	19, {TEXTOID, TEXTOID, OIDOID, OIDOID, OIDOID, INT8OID, OIDOID, TEXTOID,
+	"       $17, $18, $19, $20, $2 = 'paused') RETURNING id",
+	20, {TEXTOID, TEXTOID, OIDOID, OIDOID, OIDOID, INT8OID, OIDOID, TEXTOID,
 	TEXTOID, TEXTOID, JSONBOID, TEXTOID, TIMESTAMPTZOID, JSONBOID, JSONBOID, TEXTOID,
-	JSONBOID, INT8ARRAYOID, BOOLOID}
+	JSONBOID, INT8ARRAYOID, TEXTOID, BOOLOID}
 };
 
 /* Insert a run of the definition.  Returns its id. */
@@ -75,9 +76,10 @@ store_insert_run(StoreSession *session, const DefinitionInfo *def,
 		TimestampTzGetDatum(start_at),
 		JsonbPGetDatum(parameters),
 		JsonbPGetDatum(parameter_types),
-		store_text_or_null(def->finish, &nulls[15]),
+		store_text_or_null(def->stages[STAGE_FINISH], &nulls[15]),
 		PointerGetDatum(def->followers),
 		PointerGetDatum(after),
+		store_text_or_null(def->stages[STAGE_PREPARE], &nulls[18]),
 		BoolGetDatum(def->generic)
 	};
 
@@ -125,8 +127,8 @@ read_head(StoreSession *session, int row)
 	run->start_at = read_time(row, 10);
 	run->end_key = store_varlena(session, row, 11);
 	run->wait_reason = store_text(session, row, 12);
-	run->has_finish = DatumGetBool(store_column(row, 13, NULL));
-	run->finish_step = DatumGetInt32(store_column(row, 14, NULL));
+	run->stages[STAGE_FINISH].is_given = DatumGetBool(store_column(row, 13, NULL));
+	run->stages[STAGE_FINISH].step = DatumGetInt32(store_column(row, 14, NULL));
 	run->verified = DatumGetBool(store_column(row, 15, NULL));
 	run->started_at = read_time(row, 16);
 	run->since = read_time(row, 17);
@@ -146,6 +148,9 @@ read_head(StoreSession *session, int row)
 	run->generic = DatumGetBool(store_column(row, 30, NULL));
 	run->resumed_number = DatumGetInt64(store_column(row, 31, NULL));
 	run->resumed_at = read_time(row, 32);
+	run->stages[STAGE_PREPARE].is_given = DatumGetBool(store_column(row, 33, NULL));
+	run->stages[STAGE_PREPARE].step = DatumGetInt32(store_column(row, 34, NULL));
+	run->is_dormant = DatumGetBool(store_column(row, 35, NULL));
 	return run;
 }
 
@@ -162,8 +167,9 @@ read_run(StoreSession *session, int row)
 	run->start_key = store_varlena(session, row, ++n);
 	run->parameters = store_varlena(session, row, ++n);
 	run->parameter_types = store_varlena(session, row, ++n);
-	run->finish = store_text(session, row, ++n);
 	run->followers = store_varlena(session, row, ++n);
+	for (int i = 0; i < STAGES; i++)
+		run->stages[i].text = store_text(session, row, ++n);
 	return run;
 }
 
@@ -323,7 +329,7 @@ store_delete_run(StoreSession *session, int64 id)
 
 static Sql sql_set_status = {
 	"UPDATE backfill.run r SET status = $2, requested = NULL, immediate = false, "
-	"       requested_by = NULL, request_reason = NULL, closings = 0, "
+	"       requested_by = NULL, request_reason = NULL, closings = 0, dormant = false, "
 	"       wait_reason = NULL, "
 	"       throttled_by = CASE WHEN $2 = 'running' THEN throttled_by END, "
 	"       throttled_since = CASE WHEN $2 = 'running' THEN throttled_since END, "
@@ -648,35 +654,6 @@ store_set_remaining(StoreSession *session, int64 id, int64 rows, bool verified)
 	Datum		args[] = {Int64GetDatum(id), Int64GetDatum(rows), BoolGetDatum(verified)};
 
 	store_sql(&sql_set_remaining, args, NULL);
-}
-
-static Sql sql_set_finish_step = {
-	"UPDATE backfill.run SET finish_step = $2 WHERE id = $1",
-	2, {INT8OID, INT4OID}
-};
-
-/* So many statements of "finish" are done. */
-void
-store_set_finish_step(StoreSession *session, int64 id, int step)
-{
-	Datum		args[] = {Int64GetDatum(id), Int32GetDatum(step)};
-
-	store_sql(&sql_set_finish_step, args, NULL);
-}
-
-static Sql sql_set_finish = {
-	"UPDATE backfill.run SET finish = $2, finish_step = 0 WHERE id = $1",
-	2, {INT8OID, TEXTOID}
-};
-
-/* Another "finish", or none, with none of its statements done. */
-void
-store_set_finish(StoreSession *session, int64 id, const char *finish)
-{
-	char		nulls[] = "  ";
-	Datum		args[] = {Int64GetDatum(id), store_text_or_null(finish, &nulls[1])};
-
-	store_sql(&sql_set_finish, args, nulls);
 }
 
 /* A number from the view of runs; 0 when there is no such run. */

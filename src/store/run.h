@@ -17,8 +17,16 @@
 #include "store/status.h"
 #include "store/store.h"
 
-/* Every statement of "finish" is done. */
-#define FINISH_DONE (-1)
+/* Every statement of a stage is done. */
+#define STAGE_DONE (-1)
+
+/* What is run once in a run, and how far it is. */
+typedef struct StageInfo
+{
+	bool		is_given;
+	int			step;			/* statements of it that are done, or STAGE_DONE */
+	char	   *text;			/* NULL for none, and in the head of a run */
+} StageInfo;
 
 /*
  * A row of backfill.run.  The last part, the owner's texts and values, is not
@@ -37,8 +45,7 @@ typedef struct RunInfo
 	Oid			target;
 	bool		generic;		/* the target was given at the start */
 	Jsonb	   *settings;
-	bool		has_finish;
-	int			finish_step;	/* statements of it that are done, or FINISH_DONE */
+	StageInfo	stages[STAGES];
 	bool		verified;
 	bool		has_followers;
 	ArrayType  *after;			/* NULL for none */
@@ -58,6 +65,7 @@ typedef struct RunInfo
 	int			closings;		/* workers at its end, or gone without a word */
 	int64		resumed_number; /* of the last batch when it was last resumed, or 0 */
 	TimestampTz resumed_at;		/* DT_NOBEGIN if null */
+	bool		is_dormant;		/* was started paused, and not resumed since */
 
 	char	   *statement;
 	char	   *scope;
@@ -67,7 +75,6 @@ typedef struct RunInfo
 	ArrayType  *start_key;		/* likewise */
 	Jsonb	   *parameters;		/* values */
 	Jsonb	   *parameter_types;
-	char	   *finish;			/* NULL for none */
 	Jsonb	   *followers;			/* NULL for none */
 } RunInfo;
 
@@ -158,8 +165,6 @@ extern void store_rollup(StoreSession *session, int64 id);
 extern RunProgress *store_progress(StoreSession *session, int64 id);
 extern void store_set_remaining(StoreSession *session, int64 id, int64 rows,
 								bool verified);
-extern void store_set_finish(StoreSession *session, int64 id, const char *finish);
-extern void store_set_finish_step(StoreSession *session, int64 id, int step);
 extern int64 store_run_rows(StoreSession *session, int64 id);
 extern int64 store_run_errors(StoreSession *session, int64 id);
 extern int	store_note_closing(StoreSession *session, int64 id, bool begins, int64 boot,

@@ -10,7 +10,7 @@
 
 #include "executor/spi.h"
 
-#define STORE_MAX_ARGS 19
+#define STORE_MAX_ARGS 20
 
 /* One SQL text, beside the function that runs it; prepared when it first does. */
 typedef struct Sql

@@ -74,6 +74,19 @@ SELECT lives_ok($$SELECT backfill_define('names', 'people', 'DELETE FROM batch')
 SELECT is((SELECT status FROM backfill_runs), 'pending', 'waits for its time');
 SELECT ok((SELECT start_at > now() AND started_at IS NULL FROM backfill_runs), 'which it shows');
 SELECT throws_ok('CALL backfill_wait(1)', '25001', 'backfill_wait cannot run inside a transaction block or a function', 'nobody waits for a run in the transaction that starts it');
+SELECT throws_ok($$CALL backfill_require('names')$$, 'UB005', 'backfill "names" has not completed', 'a gate is closed');
+SELECT throws_ok($$CALL backfill_require('names', finish => true)$$, '25001', NULL, 'and nobody does the rest in a transaction');
+SELECT lives_ok($$SELECT backfill_define('names', 'people', 'DELETE FROM batch WHERE n > 0'), backfill_replace('names')$$, 'the run has its definition as it is now');
+SELECT results_eq('SELECT status, statement FROM backfill_runs', $$VALUES ('pending', 'DELETE FROM batch WHERE n > 0')$$, 'which it shows');
+SELECT matches(backfill_replace('names'), ': has the definition as it is now already$', 'a second time nothing is replaced');
+SELECT throws_ok($$SELECT backfill_define('names', 'people', 'DELETE FROM batch', direction => 'desc'), backfill_replace('names')$$, '55000', NULL, 'it keeps its direction');
+SELECT lives_ok($$SELECT backfill_stop('names')$$, 'it is stopped');
+SELECT ok(backfill_start('names', paused => true) > 0, 'a run that does not begin');
+SELECT is((SELECT status FROM backfill_runs ORDER BY id DESC LIMIT 1), 'paused', 'is paused');
+SELECT lives_ok($$SELECT backfill_resume('names')$$, 'it is resumed');
+SELECT is((SELECT status FROM backfill_runs ORDER BY id DESC LIMIT 1), 'enqueued', 'and begins');
+SELECT lives_ok($$SELECT backfill_define('prepared', 'people', 'UPDATE batch SET n = n', prepare => 'CREATE INDEX ON people (n)')$$, 'a definition with prepare');
+SELECT is((SELECT prepare FROM backfill_definitions WHERE name = 'prepared'), 'CREATE INDEX ON people (n)', 'which is shown as it was given');
 -- a generic definition
 CREATE TABLE others (id int PRIMARY KEY, "Other name" text);
 INSERT INTO others VALUES (1, 'it');

@@ -44,7 +44,7 @@ hook('before run completed', "BEGIN PERFORM nextval('once'); $die END");
 $id = start();
 ok(settles($id, 'failed'), 'one that always does fails the run in the end');
 is(sql('SELECT last_value FROM once'), '3', 'after three times');
-is(run_value($node, $id, 'sqlstate, error'), '57P02|the end of the run, or a hook, brought down its worker or the server 3 times', 'the error tells');
+is(run_value($node, $id, 'sqlstate, error'), '57P02|"prepare", the end of the run, or a hook, brought down its worker or the server 3 times', 'the error tells');
 resumes($id, 'a hook that always ends its process');
 fresh();
 hook('before run failed', "BEGIN PERFORM nextval('once'); $die END");
@@ -53,7 +53,7 @@ $id = start();
 ok(settles($id, 'failed'), 'one that ends its process before "failed" cannot prevent that');
 is(sql('SELECT last_value FROM once'), '3', 'after three times');
 is(run_value($node, $id, 'error'), 'row 150 is bad', 'the error of the run is what it was');
-like(hook_events($id), qr/^57P02 the end of the run, or a hook, brought down/, 'an event tells of the hook');
+like(hook_events($id), qr/^57P02 "prepare", the end of the run, or a hook, brought down/, 'an event tells of the hook');
 resumes($id, 'a hook before "failed" that ends its process');
 
 # ---------------------------------------------------------------------------

@@ -56,6 +56,7 @@ sql(q{
 		scope => 'id > params.above',
 		parameters => '{"The step": {"type": "integer", "default": 3, "options": [3, 5], "description": "how far"},
 			"above": {"type": "bigint", "required": true}, "mood": {"type": "mood", "default": "it''s ok"}}',
+		prepare => $p$INSERT INTO log (line) VALUES ('prepare')$p$,
 		finish => $f$INSERT INTO log (line) SELECT 'finish ' || count(*) FROM facts WHERE n > 0; ALTER TABLE facts ALTER label SET DEFAULT 'new'$f$,
 		settings => '{"sleep": 0, "batch_size": 4, "target_batch_time": 0}');
 	SELECT public.backfill_on('before run completed', 'first', 'with everything');
@@ -79,7 +80,7 @@ sql(q{
 		parameters => '{"column": "name", "key": "name"}', generic => true)}, 'origin');
 my $hooks = q{SELECT phase, object, status, hook, name, created_by, created_at FROM backfill_hooks ORDER BY phase, object, status, hook COLLATE "C"};
 # What a run of it does in a database.
-my $everything = join("\n", 'everywhere: batch 1', 'everywhere: batch 2', 'everywhere: batch 3', 'finish 5', 'first: 5',
+my $everything = join("\n", 'prepare', 'everywhere: batch 1', 'everywhere: batch 2', 'everywhere: batch 3', 'finish 5', 'first: 5',
 	'second: before run completed {"mood": "it\'s ok", "above": 5, "The step": 3}',
 	'second: after run completed {"mood": "it\'s ok", "above": 5, "The step": 3}');
 sub run_everything
@@ -89,7 +90,7 @@ sub run_everything
 
 	ok(wait_for_status($node, $run, 'completed', db => $db), "$db: a definition with parameters, hooks and a last step runs");
 	# the hook that comes after the end comes after it
-	ok(wait_for($node, q{SELECT count(*) = 7 FROM "Apart".log}, db => $db), "$db: all of it has come");
+	ok(wait_for($node, q{SELECT count(*) = 8 FROM "Apart".log}, db => $db), "$db: all of it has come");
 	is(sql('SELECT line FROM "Apart".log ORDER BY at', $db), $everything, "$db: hooks and the last step come in their order, with the parameters");
 	is(sql('SELECT n, label, count(*) FROM "Apart".facts GROUP BY 1, 2 ORDER BY 1', $db), "0||5\n3|it's ok$run|5", "$db: with the parameters");
 	is(sql(q{SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = adrelid AND a.attnum = adnum
@@ -113,7 +114,7 @@ $node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $node->connstr('custo
 	'pg_restore restores it');
 
 my $definition = q{SELECT d.name, owner, statement, scope, key, parameters, settings, search_path, description,
-	finish, target::regclass, generic, created_at FROM backfill_definitions d ORDER BY name COLLATE "C"};
+	prepare, finish, target::regclass, generic, created_at FROM backfill_definitions d ORDER BY name COLLATE "C"};
 my $original = sql($definition, 'origin');
 my $original_hooks = sql($hooks, 'origin');
 is(scalar(split(/\n/, $original_hooks)), 4, 'there are hooks');

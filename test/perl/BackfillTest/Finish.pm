@@ -1,5 +1,5 @@
-# What the tests of "verify" and "finish" have in common: a cluster with a
-# table "t", a table that the statements of "finish" write to, and a gate.
+# What the tests of "prepare", "verify" and "finish" have in common: a cluster with a
+# table "t", a table that the statements of what is run once write to, and a gate.
 
 package BackfillTest::Finish;
 
@@ -31,7 +31,7 @@ sub create_mallory
 	return sql('CREATE ROLE mallory LOGIN', 'CREATE SCHEMA den AUTHORIZATION mallory');
 }
 
-# Statements of finish write down here that they ran, as whom and how.
+# Statements of prepare and finish write down here that they ran, as whom and how.
 sub create_steps
 {
 	return sql('CREATE TABLE steps (step int, who text, path text, isolation text, readonly text)');
@@ -62,7 +62,7 @@ sub start
 	my $role = $opts{role} || 'postgres';
 	my $settings = $opts{settings} || '"sleep": 0';
 	sql(qq{SET ROLE $role; SELECT backfill_define('$table', '$table', \$s\$$statement\$s\$} . ($opts{scope} ? ", scope => \$s\$$opts{scope}\$s\$" : '')
-		. ($opts{finish} ? ", finish => \$f\$$opts{finish}\$f\$" : '') . ($opts{parameters} ? ", parameters => '$opts{parameters}'" : '') . qq{, settings => '{"batch_size": 300, "target_batch_time": 0, "retry_delay": "10 ms", $settings}')});
+		. join('', map { defined $opts{$_} ? ", $_ => \$f\$$opts{$_}\$f\$" : '' } qw(prepare finish)) . ($opts{parameters} ? ", parameters => '$opts{parameters}'" : '') . qq{, settings => '{"batch_size": 300, "target_batch_time": 0, "retry_delay": "10 ms", $settings}')});
 	return sql("SET ROLE $role; SELECT backfill_start('$table')");
 }
 

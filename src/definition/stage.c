@@ -1,11 +1,13 @@
 /*-------------------------------------------------------------------------
  *
- * finish.c
- *	  The last step of a run, as a text.
+ * stage.c
+ *	  What is run once in a run, before and after its batches, as a text.
  *
- * A definition may carry SQL that is run once when every batch is done and
- * verified: VALIDATE CONSTRAINT, SET NOT NULL, CREATE INDEX CONCURRENTLY.  Here it
- * is parsed and looked at; what runs it is engine/finish.c.
+ * A definition may carry SQL that is run once before the first batch, "prepare":
+ * an index for the time of the run, a second table, a check that raises; and SQL
+ * that is run once when every batch is done and verified, "finish": VALIDATE
+ * CONSTRAINT, SET NOT NULL, CREATE INDEX CONCURRENTLY.  The rules of both are the
+ * same.  Here they are parsed and looked at; what runs them is engine/stage.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,19 +32,26 @@
 #include "utils/snapmgr.h"
 
 #include "base/position.h"
-#include "definition/finish.h"
+#include "definition/stage.h"
 
 /* So much of a statement is shown while it runs. */
 #define STEP_TEXT_BYTES		80
+
+/* The name of a stage, as the arguments and columns have it. */
+const char *
+stage_name(Stage stage)
+{
+	return stage == STAGE_PREPARE ? "prepare" : "finish";
+}
 
 /*
  * The statements of the text, as raw trees.  Raises an error, which points into
  * the text, if it cannot be parsed or would control transactions.
  */
 List *
-finish_parse(const char *text)
+stage_parse(Stage stage, const char *text)
 {
-	PositionText context = {"finish", text};
+	PositionText context = {stage_name(stage), text};
 	ErrorContextCallback callback;
 	List	   *raws;
 	ListCell   *lc;
@@ -60,13 +69,13 @@ finish_parse(const char *text)
 		if (IsA(raw->stmt, TransactionStmt))
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("\"finish\" of a backfill cannot control transactions"),
+					 errmsg("\"%s\" of a backfill cannot control transactions", stage_name(stage)),
 					 errdetail("Each statement is a transaction of its own."),
 					 errposition(pg_mbstrlen_with_len(text, Max(raw->stmt_location, 0)) + 1)));
 		if (IsA(raw->stmt, CopyStmt) && ((CopyStmt *) raw->stmt)->filename == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("\"finish\" of a backfill cannot copy to or from a client"),
+					 errmsg("\"%s\" of a backfill cannot copy to or from a client", stage_name(stage)),
 					 errposition(pg_mbstrlen_with_len(text, Max(raw->stmt_location, 0)) + 1)));
 	}
 	error_context_stack = callback.previous;
@@ -91,7 +100,7 @@ has_concurrently(List *options)
 
 /* Whether the statement ends transactions itself, and may leave half of it done. */
 bool
-finish_ends_transactions(Node *stmt)
+stage_ends_transactions(Node *stmt)
 {
 	ListCell   *lc;
 
@@ -127,12 +136,12 @@ finish_ends_transactions(Node *stmt)
  * failed: nothing of it is left then.
  */
 bool
-finish_may_repeat(const char *text, int step)
+stage_may_repeat(const char *text, int step)
 {
 	List	   *raws = raw_parser(text, RAW_PARSE_DEFAULT);
 
 	return step >= list_length(raws) ||
-		!finish_ends_transactions(list_nth_node(RawStmt, raws, step)->stmt);
+		!stage_ends_transactions(list_nth_node(RawStmt, raws, step)->stmt);
 }
 
 /* The statement without what stands before it: blanks and comments. */
@@ -157,10 +166,11 @@ skip_to_statement(const char *text, const char *end)
 
 /*
  * The statement of the text after so many, for people: "finishing 2/3: CREATE
- * INDEX ...", in one line that is not long.  NULL if there is none.
+ * INDEX ...", or "preparing ...", in one line that is not long.  NULL if there is
+ * none.
  */
 char *
-finish_step_text(const char *text, int step)
+stage_step_text(Stage stage, const char *text, int step)
 {
 	List	   *raws = raw_parser(text, RAW_PARSE_DEFAULT);
 	StringInfoData buf;
@@ -177,7 +187,8 @@ finish_step_text(const char *text, int step)
 	start = skip_to_statement(start, end);
 	length = pg_mbcliplen(start, end - start, STEP_TEXT_BYTES);
 	initStringInfo(&buf);
-	appendStringInfo(&buf, "finishing %d/%d: ", step + 1, list_length(raws));
+	appendStringInfo(&buf, "%s %d/%d: ", stage == STAGE_PREPARE ? "preparing" : "finishing",
+					 step + 1, list_length(raws));
 	for (int i = 0; i < length; i++)
 	{
 		if (!scanner_isspace(start[i]))

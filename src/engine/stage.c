@@ -1,9 +1,9 @@
 /*-------------------------------------------------------------------------
  *
- * finish.c
- *	  The last step of a run, as it is run.
+ * stage.c
+ *	  What is run once in a run, before and after its batches, as it is run.
  *
- * Each statement of it is one of its own at the top level, as if typed into psql,
+ * Each statement of "prepare" and of "finish" is one of its own at the top level, as if typed into psql,
  * so that those work which cannot run inside a transaction block.  How many are
  * done is kept with the run: in the same transaction where that is possible, and
  * right after the statement otherwise.  So a run that is resumed repeats only
@@ -30,36 +30,55 @@
 #include "utils/snapmgr.h"
 
 #include "base/compat.h"
-#include "definition/finish.h"
-#include "engine/finish.h"
+#include "definition/stage.h"
 #include "engine/session.h"
+#include "engine/stage.h"
+#include "store/copy.h"
 #include "store/event.h"
 #include "store/run.h"
 #include "store/store.h"
 
+/* A stage of the session's run. */
+typedef struct Place
+{
+	const RunInfo *run;
+	Stage		stage;
+} Place;
+
 /* Name the statement in the context of an error. */
 static void
-finish_error_callback(void *arg)
+stage_error_callback(void *arg)
 {
-	Session    *session = (Session *) arg;
+	const Place *place = (const Place *) arg;
 
-	errcontext("\"finish\" of backfill run " INT64_FORMAT " \"%s\", statement %d",
-			   session->run->id, session->run->name, session->run->finish_step + 1);
+	errcontext("\"%s\" of backfill run " INT64_FORMAT " \"%s\", statement %d",
+			   stage_name(place->stage), place->run->id, place->run->name,
+			   place->run->stages[place->stage].step + 1);
 }
 
-/* Note that one more statement is done; the last one is the end of it. */
+/*
+ * Note that one more statement is done; the last one is the end of it.  Raises an
+ * error if the run has not been where this worker thinks it is.
+ */
 static void
-note_step(Session *session, bool last)
+note_step(Session *session, Stage stage, bool last)
 {
+	const StageInfo *info = &session->run->stages[stage];
 	StoreSession store;
-	EventInfo	event = {
-		.kind = "finish",
-		.reason = psprintf("statement %d is done", session->run->finish_step + 1)
-	};
+	EventInfo	event = {.reason = psprintf("statement %d is done", info->step + 1)};
 
+	if (stage == STAGE_PREPARE)
+		event.kind = "prepare";
+	else
+		event.kind = "finish";
 	store_begin(&store);
-	store_set_finish_step(&store, session->run->id,
-							last ? FINISH_DONE : session->run->finish_step + 1);
+	if (!store_advance_stage(&store, session->run->id, stage, info,
+							 last ? STAGE_DONE : info->step + 1))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("\"%s\" of backfill run " INT64_FORMAT " has changed in the meantime",
+						stage_name(stage), session->run->id)));
+	store_set_wait_reason(&store, session->run->id, NULL);
 	store_add_event(&store, session->run, &event);
 	store_end(&store);
 	ForceSyncCommit();
@@ -122,10 +141,11 @@ run_statement(RawStmt *raw, const char *text)
  * statement itself may.  Raises an error if it would have become somebody else.
  */
 static void
-run_step(Session *session, List *raws)
+run_step(Session *session, Stage stage, List *raws)
 {
-	RawStmt    *raw = list_nth_node(RawStmt, raws, session->run->finish_step);
-	bool		last = session->run->finish_step + 1 == list_length(raws);
+	const StageInfo *info = &session->run->stages[stage];
+	RawStmt    *raw = list_nth_node(RawStmt, raws, info->step);
+	bool		last = info->step + 1 == list_length(raws);
 
 	session_begin(session);
 	MemoryContextSwitchTo(session->loop_context);
@@ -133,48 +153,53 @@ run_step(Session *session, List *raws)
 	check_left_index(raw->stmt);
 
 	/* it waits for others without being in their way, and should not give up */
-	if (finish_ends_transactions(raw->stmt) && !IsA(raw->stmt, CallStmt) && !IsA(raw->stmt, DoStmt))
+	if (stage_ends_transactions(raw->stmt) && !IsA(raw->stmt, CallStmt) && !IsA(raw->stmt, DoStmt))
 		SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
-	run_statement(raw, session->run->finish);
+	run_statement(raw, info->text);
 	AfterTriggerFireDeferred();
 	session_user_parameters(session, false);
 	session_carry_changes(session);
 	if (GetUserId() != session->userid)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("\"finish\" of the backfill changed the current user")));
+				 errmsg("\"%s\" of the backfill changed the current user", stage_name(stage))));
 
 	/* a statement that ends transactions itself has ended its own by now */
 	XactReadOnly = false;
 	if (!store_lock_extension())
 		proc_exit(0);
 	MemoryContextSwitchTo(session->loop_context);
-	note_step(session, last);
+	note_step(session, stage, last);
 	session_commit(session);
 }
 
-/* Run the first statement that is not done.  Raises what it raises. */
+/*
+ * Run the first statement of the stage, which the argument points to, that is not
+ * done.  Raises what it raises.
+ */
 void
-finish_next(Session *session, void *arg)
+stage_next(Session *session, void *arg)
 {
+	Place		place = {session->run, *(const Stage *) arg};
+	const StageInfo *info = &session->run->stages[place.stage];
 	ErrorContextCallback callback;
 	List	   *raws;
 
-	debug_query_string = session->run->finish;
+	debug_query_string = info->text;
 	pgstat_report_activity(STATE_RUNNING, debug_query_string);
 
-	callback.callback = finish_error_callback;
-	callback.arg = session;
+	callback.callback = stage_error_callback;
+	callback.arg = &place;
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 
-	raws = finish_parse(session->run->finish);
-	if (session->run->finish_step < list_length(raws))
-		run_step(session, raws);
+	raws = stage_parse(place.stage, info->text);
+	if (info->step < list_length(raws))
+		run_step(session, place.stage, raws);
 	else
 	{
 		session_begin(session);
-		note_step(session, true);
+		note_step(session, place.stage, true);
 		session_commit(session);
 	}
 	error_context_stack = callback.previous;
