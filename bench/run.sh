@@ -10,7 +10,7 @@
 #
 #   BENCH_ROWS=4000000    rows of the table
 #   BENCH_PAIRS=5         pairs
-#   BENCH="update loop batch memory hidden errors hooks explain size governor space collapse indexes grown walks foreground"   which figures
+#   BENCH="update loop batch memory hidden errors hooks explain size governor space collapse indexes grown walks foreground"   which figures; "random" has to be asked for
 
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/../scripts/lib.sh"
@@ -452,7 +452,7 @@ sql "CREATE TABLE template AS
 say "$("$bin/postgres" --version), $(nproc) cores, $memory MB of memory," \
 	"$(sql "SELECT pg_table_size('template') / $rows") bytes a row"
 
-for b in update loop batch memory hidden errors hooks explain size governor space collapse indexes grown walks foreground; do
+for b in update loop batch memory hidden errors hooks explain size governor space collapse indexes grown walks random foreground; do
 	if wanted "$b"; then
 		say
 		"bench_$b"

@@ -1,4 +1,4 @@
-# Walks along what is no unique key; read by bench/run.sh, for BENCH=walks.
+# Walks along what is no unique key; read by bench/run.sh, for BENCH="walks random".
 
 # A rewrite by pages against one in a single statement, which is a sequential scan.
 walks_pages()
@@ -76,4 +76,55 @@ bench_walks()
 	walks_pages
 	walks_distinct
 	walks_partial
+}
+
+# A table with a random key that is larger than memory, walked along that key, along one in the order of the
+# rows, and by pages: a tenth of its rows each.  How much memory there is, is for the caller to say,
+# who runs this within a limit, for example
+#
+#   systemd-run --scope -p MemoryMax=400M env BENCH=random BENCH_ROWS=6500000 make bench
+#
+# The table has about 195 bytes a row, and shared buffers are 128 MB.
+random_walk()					# COLUMN KEY
+{
+	backfill "UPDATE batch SET $1 = 1" "'$1 = 0'" '{"sleep": 0, "limit": '$((rows / 10))'}' "$2"
+	rate=$(sql "SELECT round(rows_affected / extract(epoch FROM finished_at - started_at)) FROM backfill_runs WHERE id = $run")
+	wal=$(sql "SELECT wal_bytes / rows_affected FROM backfill_runs WHERE id = $run")
+}
+
+bench_random()
+{
+	local way rate wal
+	local -A rates wals
+	sql "DROP TABLE IF EXISTS template, t"
+	sql "ALTER SYSTEM SET shared_buffers = '128MB'"
+	cluster_stop fast
+	cluster_start
+	for _ in $(seq "$pairs"); do
+		sql "DROP TABLE IF EXISTS t" 2>/dev/null
+		sql "CREATE TABLE t AS SELECT md5(i::text)::uuid AS id, timestamptz '2024-01-01' + i * interval '1 s' AS created_at,
+				0 AS a, 0 AS b, 0 AS c, repeat('x', 140) AS pad FROM generate_series(1, $rows) i"
+		sql "ALTER TABLE t ADD PRIMARY KEY (id)"
+		sql "CREATE UNIQUE INDEX t_time ON t (created_at, id)"
+		sql "VACUUM (FREEZE, ANALYZE) t"
+		for way in pages time key; do
+			sql "CHECKPOINT"
+			case $way in
+				pages) random_walk a "'ctid'" ;;
+				time) random_walk b "'t_time'" ;;
+				key) random_walk c NULL ;;
+			esac
+			note "$way: $rate rows/s, $wal bytes of WAL a row"
+			rates[$way]="${rates[$way]:-} $rate" wals[$way]="${wals[$way]:-} $wal"
+		done
+	done
+	# shellcheck disable=SC2086,SC2046
+	{
+		figure "rows per second by pages / along a random key" - "" $(quotients "${rates[pages]# }" "${rates[key]# }")
+		figure "  along (created_at, id) / along a random key" - "" $(quotients "${rates[time]# }" "${rates[key]# }")
+		for way in pages time key; do
+			figure "  rows per second, $way" - "" ${rates[$way]}
+			figure "  bytes of WAL a row, $way" - "" ${wals[$way]}
+		done
+	}
 }

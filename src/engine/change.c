@@ -607,7 +607,7 @@ begins_again(Worker *worker)
 	if (session->run->key == NULL || strcmp(session->run->key, KEY_OF_PAGES) != 0)
 		return false;
 	failure_prepare(worker);
-	if (!pass_is_wanted(session, &worker->work))
+	if (!worker->work.walk->comes_again)
 		return false;
 	insist(worker, session_note_waiting, pstrdup("counts the rows that are still in scope after this pass"),
 		   WORKER_VERIFYING);

@@ -85,14 +85,6 @@ pass_check_row(Session *session, Work *work)
 	work->rows_looked_at++;
 }
 
-/* Whether the end of the walk may be the beginning of another. */
-bool
-pass_is_wanted(const Session *session, const Work *work)
-{
-	return work->walk->by_page && session->settings.from == NIL &&
-		session->settings.to == NIL && session->settings.limit == 0;
-}
-
 /* The walk begins again, and the run goes on. */
 static void
 begin_again(Session *session, StoreSession *store, const PassInfo *pass, int64 left,

@@ -21,7 +21,6 @@ typedef struct PassEnd
 extern void pass_choose_row(Session *session, Work *work, const Datum *start,
 							bool start_inclusive, const Datum *end);
 extern void pass_check_row(Session *session, Work *work);
-extern bool pass_is_wanted(const Session *session, const Work *work);
 extern void pass_end(Session *session, void *arg);
 
 #endif							/* BACKFILL_ENGINE_PASS_H */

@@ -40,6 +40,7 @@ count_begin(Walk *walk, Bounds *bounds, ArrayType *start_key, ArrayType *end_key
 	v->walk = walk;
 	v->bounds = bounds;
 	v->parameters = parameters;
+	v->scope = scope ? pstrdup(scope) : NULL;
 	v->start_key = DatumGetArrayTypePCopy(PointerGetDatum(start_key));
 	v->end_key = DatumGetArrayTypePCopy(PointerGetDatum(end_key));
 	v->start_inclusive = true;
@@ -64,6 +65,15 @@ count_step(Count *v)
 	MemoryContext old;
 
 	PushActiveSnapshot(GetLatestSnapshot());
+
+	/* rows move while a walk by pages is under way, also to where it has not been */
+	if (v->walk->comes_again)
+	{
+		v->rows = bounds_count_whole(v->walk, v->scope, v->parameters, GetActiveSnapshot());
+		v->done = true;
+		PopActiveSnapshot();
+		return;
+	}
 	key_from_text(v->walk, v->start_key, start);
 	(void) bounds_next_range(v->walk, v->bounds, v->start_key, v->start_inclusive, v->end_key,
 							 STRETCH_ROWS, GetActiveSnapshot(), &end_key);

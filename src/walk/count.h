@@ -21,7 +21,8 @@ typedef struct Count
 	MemoryContext context;		/* where all of this lives */
 	Walk	   *walk;
 	Bounds	   *bounds;
-	Statement  *count[RANGE_SHAPES];		/* by start_inclusive */
+	Statement  *count[RANGE_SHAPES];	/* by the shape of the range */
+	const char *scope;
 	const Parameters *parameters;
 	ArrayType  *start_key;		/* where the next stretch starts */
 	ArrayType  *end_key;		/* of the run */

@@ -237,6 +237,7 @@ open_pages(Walk *walk, Relation rel, const RunSettings *settings)
 				 errdetail("The pages of a table are walked in their own order."),
 				 errhint("Name an index in \"key\".")));
 	walk->by_page = true;
+	walk->comes_again = settings->from == NIL && settings->to == NIL && settings->limit == 0;
 	walk->nkeys = 1;
 	column->name = pstrdup(KEY_OF_PAGES);
 	column->attno = SelfItemPointerAttributeNumber;

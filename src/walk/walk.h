@@ -54,6 +54,7 @@ typedef struct Walk
 	bool		has_nulls;		/* columns of the key may be null */
 	bool		distinct;		/* batch is one row for each value */
 	bool		by_page;
+	bool		comes_again;	/* until nothing is in scope; by pages, without bounds */
 	bool		descending;
 	bool		pin;			/* key texts depend on parameters */
 	int			nkeys;

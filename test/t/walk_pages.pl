@@ -100,6 +100,20 @@ is(value($id, 'rows_affected'), 4000, 'the rows of both are counted');
 $moved = move_rows('"limit": 100000');
 is(processed(), "$moved x0, " . (3500 - $moved) . ' x1', 'a walk that is made once misses them: what the test is to notice');
 
+# behind the end of the walk, too
+table(1000);
+define('"batch_size": 100, "limit": 1000000');
+$id = start_run($node, 'heap');
+ends('completed', 'made once');
+is(sql("SELECT backfill_verify($id)"), 0, 'verified within its bounds');
+define('"batch_size": 100');
+$id = start_run($node, 'heap');
+ends('completed', 'nothing in scope');
+sql("INSERT INTO heap SELECT i, 0, false, false, repeat('x', 100) FROM generate_series(1001, 3000) i");
+is(sql("SELECT backfill_verify($id)"), 2000, 'backfill_verify counts all of the table');
+sql('TRUNCATE heap');
+is(sql("SELECT backfill_verify($id)"), 0, 'however small it is now');
+
 # ---------------------------------------------------------------------------
 note 'a scope that does not end';
 
