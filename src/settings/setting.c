@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "mb/pg_wchar.h"
 #include "parser/parser.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -304,7 +305,17 @@ parameters_value(const Setting *setting, JsonbValue *value)
 	return serverparams_parse(value->val.binary.data);
 }
 
-/* Show the position in the text of the setting, not in the caller's command. */
+/* Whether that character of the text, counted from 1, is a brace. */
+static bool
+is_brace(const char *text, int position)
+{
+	return text[pg_mbcharcliplen(text, strlen(text), position - 1)] == '{';
+}
+
+/*
+ * Show the position in the text of the setting, not in the caller's command; and say
+ * what cannot be there, since it can in the other texts of a generic definition.
+ */
 static void
 sql_error_callback(void *arg)
 {
@@ -315,6 +326,8 @@ sql_error_callback(void *arg)
 		errposition(0);
 		internalerrposition(position);
 		internalerrquery((const char *) arg);
+		if (is_brace((const char *) arg, position))
+			errhint("Names in braces stand in the texts of a generic backfill, and not in its settings.");
 	}
 }
 
