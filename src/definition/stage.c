@@ -82,6 +82,13 @@ stage_parse(Stage stage, const char *text)
 	return raws;
 }
 
+/* Whether there is any statement in the text, which may be NULL. */
+bool
+stage_has_statements(Stage stage, const char *text)
+{
+	return text && stage_parse(stage, text) != NIL;
+}
+
 /* Whether the option CONCURRENTLY is among those of a statement. */
 static bool
 has_concurrently(List *options)
