@@ -17,6 +17,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/position.h"
 #include "base/quantity.h"
 #include "base/scalar.h"
 #include "settings/serverparams.h"
@@ -319,16 +320,12 @@ is_brace(const char *text, int position)
 static void
 sql_error_callback(void *arg)
 {
+	PositionText *context = (PositionText *) arg;
 	int			position = geterrposition();
 
-	if (position > 0)
-	{
-		errposition(0);
-		internalerrposition(position);
-		internalerrquery((const char *) arg);
-		if (is_brace((const char *) arg, position))
-			errhint("Names in braces stand in the texts of a generic backfill, and not in its settings.");
-	}
+	position_error_callback(context);
+	if (position > 0 && is_brace(context->text, position))
+		errhint("Names in braces stand in the texts of a generic backfill, and not in its settings.");
 }
 
 /* A list of names. */
@@ -346,15 +343,16 @@ columns_value(const Setting *setting, JsonbValue *value)
 static char *
 sql_value(const Setting *setting, JsonbValue *value)
 {
+	PositionText context = {setting->name};
 	ErrorContextCallback callback;
 	char	   *text;
 	int			n;
 
 	if (value->type != jbvString)
 		bad_value(setting, value);
-	text = scalar_text(value);
+	context.text = text = scalar_text(value);
 	callback.callback = sql_error_callback;
-	callback.arg = text;
+	callback.arg = &context;
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 	n = list_length(raw_parser(text, RAW_PARSE_DEFAULT));
