@@ -118,7 +118,7 @@ sub repair
 {
 	my ($key, $repair, %opts) = @_;
 	sql('SELECT fill()');
-	define("along_$key", 'UPDATE batch SET done = 1 + 0 / v', target => 'heap', key => "'$key'", %opts,
+	define("along_$key", delete $opts{statement} || 'UPDATE batch SET done = 1 + 0 / v', target => 'heap', key => "'$key'", %opts,
 		settings => qq{, "on_error": "skip", "repair": "$repair"} . ($opts{settings} || ''));
 	$id = start_run($node, "along_$key");
 	ok(settles($id, 'completed'), "a walk along $key is completed");
@@ -140,6 +140,8 @@ is(sql('SELECT done, count(*) FROM heap GROUP BY 1 ORDER BY 1'), "0|100\n1|100",
 
 $id = repair('ctid', 'UPDATE heap h SET v = 5 FROM batch b WHERE h.id = b.id + 1', %by_pages, scope => q{'done = 0 AND id % 20 = 0'}, settings => ', "verify": false');
 is(value($id, 'errors, repaired'), '10|0', 'where the repair does not help, they are left out');
+$id = repair('ctid', 'UPDATE batch SET v = 5', %by_pages, statement => 'INSERT INTO seen SELECT ctid, id FROM heap WHERE id IN (SELECT id FROM batch); UPDATE batch SET done = 1 + 0 / v');
+is(value($id, 'errors, repaired') . sql(' SELECT count(*), count(DISTINCT k) FROM seen'), '0|10200|200', 'several statements see it, too, and each row once');
 $id = repair('ctid', 'DELETE FROM batch', %by_pages);
 is(value($id, 'errors, repaired') . sql(' SELECT count(*), sum(done) FROM heap'), '0|10190|190', 'a row may be deleted');
 
