@@ -142,7 +142,7 @@ COMMENT ON COLUMN backfill.run.system_identifier IS 'database system the run bel
 COMMENT ON COLUMN backfill.run.target IS 'table that is walked';
 COMMENT ON COLUMN backfill.run.statement IS 'SQL about the relation batch';
 COMMENT ON COLUMN backfill.run.scope IS 'condition that a row of batch fulfils';
-COMMENT ON COLUMN backfill.run.key IS 'name of the unique index that is walked, or null for the primary key';
+COMMENT ON COLUMN backfill.run.key IS 'name of the index that is walked, ctid for the pages of the table, or null for the primary key';
 COMMENT ON COLUMN backfill.run.parameters IS 'values of the parameters; only backfill_replace adds some';
 COMMENT ON COLUMN backfill.run.parameter_types IS 'types of the parameters';
 COMMENT ON COLUMN backfill.run.settings IS 'settings in force: the definition''s with those of the run on top';

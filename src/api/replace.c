@@ -244,7 +244,8 @@ backfill_replace(PG_FUNCTION_ARGS)
 		definition_take_target(def, run->target);
 	else
 		check_way(run, def);
-	values = definition_bind(def, run->settings, run->parameters, &types);
+	values = definition_bind(def, run->settings, run->parameters,
+							 run->end_key && run->stages[STAGE_PREPARE].is_given, &types);
 
 	/* the names of a generic one are known now */
 	if (def->generic)

@@ -11,28 +11,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
-#include "executor/executor.h"
-#include "mb/pg_wchar.h"
-#include "miscadmin.h"
-#include "nodes/makefuncs.h"
-#include "nodes/nodeFuncs.h"
-#include "parser/analyze.h"
-#include "parser/parse_coerce.h"
-#include "parser/parse_expr.h"
-#include "parser/parse_node.h"
-#include "parser/parse_relation.h"
-#include "parser/parser.h"
-#include "parser/parsetree.h"
-#include "tcop/tcopprot.h"
-#include "tcop/utility.h"
-#include "utils/datum.h"
-#include "utils/guc.h"
-#include "utils/memutils.h"
-#include "utils/plancache.h"
-#include "utils/portal.h"
-#include "utils/snapmgr.h"
-
 #include "base/position.h"
 
 void

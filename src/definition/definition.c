@@ -33,6 +33,7 @@
 #include "settings/serverparams.h"
 #include "settings/setting.h"
 #include "settings/settings.h"
+#include "store/copy.h"
 #include "store/definition.h"
 #include "store/run.h"
 #include "store/store.h"
@@ -147,15 +148,42 @@ check_probe(Jsonb *given)
 		foresee_probe(settings.probe);
 }
 
-/* A repair among the settings, likewise: what is wrong with it shows now. */
+/* A repair about to be checked. */
+typedef struct CandidateRepair
+{
+	const char *text;
+	Walk	   *walk;
+	const char *scope;
+	const Parameters *parameters;
+} CandidateRepair;
+
+/* The argument is a CandidateRepair. */
 static void
-check_repair(Jsonb *given, Walk *walk, const char *scope, const Parameters *parameters)
+check_repair_text(void *arg)
+{
+	const CandidateRepair *repair = (const CandidateRepair *) arg;
+
+	statement_check(repair_prepare(repair->text, repair->walk, repair->scope,
+								   repair->parameters, RANGE_AFTER));
+}
+
+/*
+ * A repair among the settings, likewise: what is wrong with it shows now.  What is
+ * missing may be made, if the run is to be prepared.
+ */
+static void
+check_repair(Jsonb *given, Walk *walk, const char *scope, const Parameters *parameters,
+			 bool prepared)
 {
 	RunSettings settings;
+	CandidateRepair repair = {NULL, walk, scope, parameters};
 
 	settings_resolve(given, &settings);
-	if (settings.repair)
-		statement_check(repair_prepare(settings.repair, walk, scope, parameters, RANGE_AFTER));
+	repair.text = settings.repair;
+	if (repair.text && prepared)
+		foresee_statement("repair", check_repair_text, &repair);
+	else if (repair.text)
+		check_repair_text(&repair);
 }
 
 /* Set the server parameters among the settings; returns the nest level. */
@@ -205,6 +233,7 @@ check_texts(const DefinitionInfo *def, Jsonb *settings)
 {
 	Candidate	candidate = {def, check_walk(def, settings)};
 	Foresight  *foresight = foresee_begin();
+	bool		prepared;
 	int			nest;
 
 	parameters_check(def->parameters);
@@ -212,13 +241,12 @@ check_texts(const DefinitionInfo *def, Jsonb *settings)
 	/* what the statement says may depend on them */
 	nest = enter_parameters(settings);
 	candidate.parameters = parameters_load(def->parameters, NULL, NULL);
-	if (check_stage(foresight, STAGE_PREPARE, def->stages[STAGE_PREPARE]))
-		foresee_statement(check_statement, &candidate);
+	prepared = check_stage(foresight, STAGE_PREPARE, def->stages[STAGE_PREPARE]);
+	if (prepared)
+		foresee_statement("statement", check_statement, &candidate);
 	else
-	{
 		check_statement(&candidate);
-		check_repair(settings, candidate.walk, def->scope, candidate.parameters);
-	}
+	check_repair(settings, candidate.walk, def->scope, candidate.parameters, prepared);
 	(void) check_stage(foresight, STAGE_FINISH, def->stages[STAGE_FINISH]);
 	AtEOXact_GUC(false, nest);
 }
@@ -319,7 +347,8 @@ check_repair_change(void *arg)
 
 	settings_resolve(given, &settings);
 	walk = walk_open(run->target, run->key, &settings);
-	check_repair(given, walk, run->scope, parameters_load(run->parameter_types, NULL, NULL));
+	check_repair(given, walk, run->scope, parameters_load(run->parameter_types, NULL, NULL),
+				 store_stage_is_left(run, STAGE_PREPARE));
 	AtEOXact_GUC(false, nest);
 }
 
@@ -342,6 +371,7 @@ typedef struct Binding
 	DefinitionInfo *def;
 	Jsonb	   *settings;
 	Jsonb	   *parameters;
+	bool		is_prepared;
 	Jsonb	   *values;
 	Jsonb	   *types;
 } Binding;
@@ -355,16 +385,29 @@ bind_values(void *arg)
 	binding->values = parameters_bind(binding->def->parameters, binding->parameters);
 }
 
+/* The same; a generic definition is bound to the names among the values. */
+static void
+bind_names(void *arg)
+{
+	Binding    *binding = (Binding *) arg;
+
+	bind_values(binding);
+	if (binding->def->generic)
+		names_bind(binding->def, parameters_load(binding->def->parameters, binding->values, NULL),
+				   false);
+}
+
 /*
- * The values that a run of the definition has with these parameters.  As the owner,
- * whoever calls; the target may be gone.
+ * The values that a run of the definition has with these parameters.  A generic one,
+ * which has been given its target, is bound to the names among them.  As the owner,
+ * whoever calls; what is named may be gone.
  */
 Jsonb *
 definition_values(DefinitionInfo *def, Jsonb *parameters)
 {
 	Binding		binding = {def, NULL, parameters};
 
-	owner_look(def->owner, def->search_path, bind_values, &binding);
+	owner_look(def->owner, def->search_path, bind_names, &binding);
 	return binding.values;
 }
 
@@ -384,7 +427,8 @@ bind_parameters(void *arg)
 		/* the definition's, too: a right may have been revoked since */
 		nest = enter_parameters(binding->settings);
 		check_repair(binding->settings, walk, def->scope,
-					 parameters_load(def->parameters, NULL, NULL));
+					 parameters_load(def->parameters, NULL, NULL),
+					 !binding->is_prepared && stage_has_statements(STAGE_PREPARE, def->stages[STAGE_PREPARE]));
 		AtEOXact_GUC(false, nest);
 	}
 	else
@@ -393,7 +437,10 @@ bind_parameters(void *arg)
 	binding->types = parameters_types(def->parameters);
 	if (def->generic)
 	{
-		names_bind(def, parameters_load(def->parameters, binding->values, NULL));
+		names_bind(def, parameters_load(def->parameters, binding->values, NULL),
+				   !binding->is_prepared);
+		if (binding->is_prepared)
+			def->stages[STAGE_PREPARE] = NULL;
 		check_texts(def, binding->settings);
 	}
 }
@@ -402,13 +449,14 @@ bind_parameters(void *arg)
  * For a run of the definition under the settings: check what would fail at
  * once in a worker, and return the values of the parameters, checked; their
  * types go to *types.  A generic definition, which has been given its target, is bound
- * to the names among them, and checked as a whole.  As the owner, whoever calls.
+ * to the names among them, and checked as a whole; without what is to be prepared, if
+ * the run is prepared.  As the owner, whoever calls.
  */
 Jsonb *
 definition_bind(DefinitionInfo *def, Jsonb *settings, Jsonb *parameters,
-				Jsonb **types)
+				bool is_prepared, Jsonb **types)
 {
-	Binding		binding = {def, settings, parameters};
+	Binding		binding = {def, settings, parameters, is_prepared};
 
 	owner_look(def->owner, def->search_path, bind_parameters, &binding);
 	*types = binding.types;

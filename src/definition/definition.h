@@ -25,6 +25,6 @@ extern bool definition_check_change(Oid owner, const char *search_path, Jsonb *s
 extern void definition_check_repair(const RunInfo *run, Jsonb *given);
 extern Jsonb *definition_values(DefinitionInfo *def, Jsonb *parameters);
 extern Jsonb *definition_bind(DefinitionInfo *def, Jsonb *settings,
-							  Jsonb *parameters, Jsonb **types);
+							  Jsonb *parameters, bool is_prepared, Jsonb **types);
 
 #endif							/* BACKFILL_DEFINITION_DEFINITION_H */

@@ -136,11 +136,11 @@ is_about_missing(const ErrorData *error)
 }
 
 /*
- * The function checks the statement of a definition with "prepare": say what is
- * missing.  Raises any other error.
+ * The function checks the statement, or what else is named, of a definition with
+ * "prepare" that is not done: say what is missing.  Raises any other error.
  */
 void
-foresee_statement(OwnerFunction function, void *arg)
+foresee_statement(const char *what, OwnerFunction function, void *arg)
 {
 	ErrorData  *error = try(function, arg);
 
@@ -150,7 +150,7 @@ foresee_statement(OwnerFunction function, void *arg)
 		ReThrowError(error);
 	ereport(WARNING,
 			(errcode(error->sqlerrcode),
-			 errmsg("the statement would fail now: %s", error->message),
+			 errmsg("the %s would fail now: %s", what, error->message),
 			 errhint("It is run after \"prepare\", which may make what is missing.")));
 }
 

@@ -17,7 +17,7 @@ typedef struct Foresight Foresight;
 
 extern Foresight *foresee_begin(void);
 extern void foresee_stage(Foresight *foresight, Stage stage, const char *text, List *raws);
-extern void foresee_statement(OwnerFunction function, void *arg);
+extern void foresee_statement(const char *what, OwnerFunction function, void *arg);
 extern void foresee_probe(const char *text);
 
 #endif							/* BACKFILL_DEFINITION_FORESEE_H */

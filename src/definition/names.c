@@ -542,12 +542,13 @@ bind(const Binder *binder, const char *what, const char *text)
 /*
  * Bind the definition, which has been given its target, to the names among the
  * parameters: its texts and its key are what those of any other definition are then.
- * In the current memory context.
+ * Where names must exist, there is an error for a column that does not, unless
+ * "prepare" may make it.  In the current memory context.
  */
 void
-names_bind(DefinitionInfo *def, const Parameters *parameters)
+names_bind(DefinitionInfo *def, const Parameters *parameters, bool must_exist)
 {
-	Binder		binder = {def, parameters, true};
+	Binder		binder = {def, parameters, false};
 	char	   *key = key_reference(def->key);
 
 	/* the walk says so */
@@ -555,11 +556,11 @@ names_bind(DefinitionInfo *def, const Parameters *parameters)
 		return;
 	if (key)
 		def->key = pstrdup(name_value(key_parameter(parameters, key)));
-	def->statement = bind(&binder, "statement", def->statement);
-	def->scope = bind(&binder, "scope", def->scope);
 
 	/* constraints, indexes and the like have names, too */
-	binder.columns_only = false;
 	for (int i = 0; i < STAGES; i++)
 		def->stages[i] = bind(&binder, stage_name((Stage) i), def->stages[i]);
+	binder.columns_only = must_exist && !stage_has_statements(STAGE_PREPARE, def->stages[STAGE_PREPARE]);
+	def->statement = bind(&binder, "statement", def->statement);
+	def->scope = bind(&binder, "scope", def->scope);
 }

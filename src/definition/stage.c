@@ -13,23 +13,10 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
-#include "catalog/namespace.h"
 #include "commands/defrem.h"
-#include "commands/trigger.h"
 #include "mb/pg_wchar.h"
-#include "miscadmin.h"
-#include "parser/analyze.h"
 #include "parser/parser.h"
 #include "parser/scansup.h"
-#include "pgstat.h"
-#include "storage/ipc.h"
-#include "tcop/tcopprot.h"
-#include "tcop/utility.h"
-#include "utils/guc.h"
-#include "utils/lsyscache.h"
-#include "utils/portal.h"
-#include "utils/snapmgr.h"
 
 #include "base/position.h"
 #include "definition/stage.h"
@@ -80,6 +67,13 @@ stage_parse(Stage stage, const char *text)
 	}
 	error_context_stack = callback.previous;
 	return raws;
+}
+
+/* Whether there is any statement in the text, which may be NULL. */
+bool
+stage_has_statements(Stage stage, const char *text)
+{
+	return text && stage_parse(stage, text) != NIL;
 }
 
 /* Whether the option CONCURRENTLY is among those of a statement. */

@@ -14,6 +14,7 @@
 
 extern const char *stage_name(Stage stage);
 extern List *stage_parse(Stage stage, const char *text);
+extern bool stage_has_statements(Stage stage, const char *text);
 extern bool stage_ends_transactions(Node *stmt);
 extern bool stage_may_repeat(const char *text, int step);
 extern char *stage_step_text(Stage stage, const char *text, int step);

@@ -92,6 +92,7 @@ run_statement(Worker *worker)
 	ParamListInfo params = statement_params(work->walk, work->parameters);
 	Datum		start[INDEX_MAX_KEYS];
 	Datum		end[INDEX_MAX_KEYS];
+	RangeShape	shape = key_range_shape(batch->start_inclusive, batch->end_key);
 	uint64		rows;
 	int			nest;
 
@@ -113,10 +114,9 @@ run_statement(Worker *worker)
 	pass_choose_row(session, work, start, batch->start_inclusive, end);
 	running.progress.trail = reclaim_watch(session, &worker->reclaim);
 	lockwait_begin();
-	if (worker->hand.repair)
-		repair_run(worker);
-	rows = statement_execute(work->statements[key_range_shape(batch->start_inclusive, batch->end_key)], params,
-							 &running.progress);
+	if (worker->hand.repair && repair_run(worker, params))
+		shape = RANGE_FROM;
+	rows = statement_execute(work->statements[shape], params, &running.progress);
 	AfterTriggerFireDeferred();
 	worker->hand.lock_wait = lockwait_end();
 	pass_check_row(session, work);

@@ -10,6 +10,9 @@
  * exactly once for a row that succeeds, and has left nothing of one that does not.
  * That row is then left out with the error that was to be repaired.
  *
+ * In a walk by pages a row that its repair changes is somewhere else then, which the
+ * range of its batch knows nothing of.  It is followed there.
+ *
  * What the hand knows of a repair is forgotten with the batch.  Who takes the batch
  * up again, after a crash or a retry, meets the error anew and begins from there.
  *
@@ -17,7 +20,9 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 #include "base/rowerror.h"
 #include "definition/repair.h"
@@ -29,6 +34,7 @@
 #include "store/event.h"
 #include "store/store.h"
 #include "walk/key.h"
+#include "walk/place.h"
 #include "walk/statement.h"
 #include "walk/walk.h"
 
@@ -118,12 +124,52 @@ repair_error_callback(void *arg)
 	errcontext("repair of a row with the error %s", unpack_sql_state(*(const int *) arg));
 }
 
+/* In a walk by pages: where the row that is to be repaired is.  Returns whether it is in scope. */
+static bool
+find_place(Worker *worker, const Datum *start, const Datum *end, ItemPointer place)
+{
+	Work	   *work = &worker->work;
+	Datum		found;
+	bool		result;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	result = work_find_in_scope(&worker->session, work, start, worker->hand.batch->start_inclusive,
+								end, 0, &found);
+	if (result)
+		ItemPointerCopy((ItemPointer) DatumGetPointer(found), place);
+	PopActiveSnapshot();
+	return result;
+}
+
+/*
+ * Have the statement be about the place to which the row has been moved, if it has.
+ * Returns whether it has; then that place is the first of the range, too.
+ */
+static bool
+follow_place(Worker *worker, ItemPointerData place, ParamListInfo statement)
+{
+	Walk	   *walk = worker->work.walk;
+	ItemPointer now = palloc(sizeof(ItemPointerData));
+	Datum		key = PointerGetDatum(now);
+
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	*now = place_follow(walk->target, place, GetActiveSnapshot());
+	PopActiveSnapshot();
+	if (ItemPointerEquals(now, &place))
+		return false;
+	walk_set_start(walk, statement, &key);
+	walk_set_end(walk, statement, &key);
+	return true;
+}
+
 /*
  * Run the repair of the batch in hand, before its statement, in the transaction and
- * the nest level of that.
+ * the nest level of that.  Returns whether the row is somewhere else now: the
+ * parameters of the statement are a range that begins with its place then.
  */
-void
-repair_run(Worker *worker)
+bool
+repair_run(Worker *worker, ParamListInfo statement)
 {
 	Work	   *work = &worker->work;
 	BatchInfo  *batch = worker->hand.batch;
@@ -132,13 +178,15 @@ repair_run(Worker *worker)
 	Datum		start[INDEX_MAX_KEYS];
 	Datum		end[INDEX_MAX_KEYS];
 	Datum		key[INDEX_MAX_KEYS];
+	ItemPointerData place;
+	bool		may_move;
 	ParamListInfo params;
 
 	/* taken out of the settings in this moment: the row has only its statement */
 	if (worker->session.settings.repair == NULL)
 	{
 		worker->hand.repair = NULL;
-		return;
+		return false;
 	}
 	worker->hand.repair_key = divide_find_row(worker);
 	key_from_text(work->walk, worker->hand.repair_key, key);
@@ -148,6 +196,7 @@ repair_run(Worker *worker)
 							  repair_parameters(work->parameters, work->walk, key, error));
 	walk_set_start(work->walk, params, start);
 	walk_set_end(work->walk, params, end);
+	may_move = work->walk->by_page && find_place(worker, start, end, &place);
 
 	callback.callback = repair_error_callback;
 	callback.arg = &error->sqlerrcode;
@@ -155,6 +204,7 @@ repair_run(Worker *worker)
 	error_context_stack = &callback;
 	(void) statement_execute(get_prepared(worker), params, NULL);
 	error_context_stack = callback.previous;
+	return may_move && follow_place(worker, place, statement);
 }
 
 /* ---- the record ---- */

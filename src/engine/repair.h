@@ -14,7 +14,7 @@
 extern bool repair_is_wanted(const Worker *worker, const ErrorData *error);
 extern void repair_note(Worker *worker, const ErrorData *error);
 extern ErrorData *repair_error(Worker *worker);
-extern void repair_run(Worker *worker);
+extern bool repair_run(Worker *worker, ParamListInfo statement);
 extern void repair_record(Worker *worker, StoreSession *store);
 extern void repair_done(Worker *worker);
 

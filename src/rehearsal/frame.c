@@ -165,7 +165,7 @@ make_parameters(Rehearsal *rehearsal, Jsonb *given)
 											 parameters_bind(def->parameters, given), &facts);
 
 	if (def->generic)
-		names_bind(def, parameters);
+		names_bind(def, parameters, true);
 	return parameters;
 }
 

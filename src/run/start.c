@@ -210,7 +210,7 @@ start_check(const char *name, Oid target, Jsonb **parameters, Jsonb **settings,
 		(void) definition_check_change(def->owner, def->search_path, *settings, NULL);
 	}
 	*settings = settings_merge(def->settings, *settings);
-	*parameters = definition_bind(def, *settings, *parameters, types);
+	*parameters = definition_bind(def, *settings, *parameters, false, types);
 	return def;
 }
 

@@ -11,11 +11,13 @@
  */
 #include "postgres.h"
 
+#include "mb/pg_wchar.h"
 #include "parser/parser.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/position.h"
 #include "base/quantity.h"
 #include "base/scalar.h"
 #include "settings/serverparams.h"
@@ -304,18 +306,26 @@ parameters_value(const Setting *setting, JsonbValue *value)
 	return serverparams_parse(value->val.binary.data);
 }
 
-/* Show the position in the text of the setting, not in the caller's command. */
+/* Whether that character of the text, counted from 1, is a brace. */
+static bool
+is_brace(const char *text, int position)
+{
+	return text[pg_mbcharcliplen(text, strlen(text), position - 1)] == '{';
+}
+
+/*
+ * Show the position in the text of the setting, not in the caller's command; and say
+ * what cannot be there, since it can in the other texts of a generic definition.
+ */
 static void
 sql_error_callback(void *arg)
 {
+	PositionText *context = (PositionText *) arg;
 	int			position = geterrposition();
 
-	if (position > 0)
-	{
-		errposition(0);
-		internalerrposition(position);
-		internalerrquery((const char *) arg);
-	}
+	position_error_callback(context);
+	if (position > 0 && is_brace(context->text, position))
+		errhint("Names in braces stand in the texts of a generic backfill, and not in its settings.");
 }
 
 /* A list of names. */
@@ -333,15 +343,16 @@ columns_value(const Setting *setting, JsonbValue *value)
 static char *
 sql_value(const Setting *setting, JsonbValue *value)
 {
+	PositionText context = {setting->name};
 	ErrorContextCallback callback;
 	char	   *text;
 	int			n;
 
 	if (value->type != jbvString)
 		bad_value(setting, value);
-	text = scalar_text(value);
+	context.text = text = scalar_text(value);
 	callback.callback = sql_error_callback;
-	callback.arg = text;
+	callback.arg = &context;
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 	n = list_length(raw_parser(text, RAW_PARSE_DEFAULT));

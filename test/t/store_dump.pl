@@ -70,14 +70,16 @@ sql(q{
 		END IF;
 	END $$;
 	SELECT backfill_on('after batch completed', 'everywhere')}, 'origin');
-# One that is given its table and names with each run.
+# One that is given its table and names with each run, with a repair of what it prepares.
 sql(q{
 	SET ROLE "Ann's role";
 	SET search_path = "Apart", pg_catalog;
 	CREATE TABLE given (id int PRIMARY KEY, "The {column}" int DEFAULT 0);
 	INSERT INTO given SELECT generate_series(1, 10);
-	SELECT public.backfill_define('generic', NULL, 'UPDATE batch SET {column} = batch.{column} + 1', scope => '{column} = 0', key => '{key}',
-		parameters => '{"column": "name", "key": "name"}', generic => true)}, 'origin');
+	SELECT public.backfill_define('generic', NULL, 'UPDATE batch SET {column} = batch.{column} + 1 + 0 / (id - 3 + {made})', scope => '{column} = 0', key => '{key}',
+		prepare => 'ALTER TABLE {target} ADD {made} int DEFAULT 0', finish => 'ALTER TABLE {target} ALTER {made} SET NOT NULL',
+		settings => '{"on_error": "skip", "max_error_rate": 1, "repair": "UPDATE batch SET \"Extra\" = 1", "max_batches": 100}',
+		parameters => '{"column": "name", "key": "name", "made": "name"}', generic => true)}, 'origin');
 my $hooks = q{SELECT phase, object, status, hook, name, created_by, created_at FROM backfill_hooks ORDER BY phase, object, status, hook COLLATE "C"};
 # What a run of it does in a database.
 my $everything = join("\n", 'prepare', 'everywhere: batch 1', 'everywhere: batch 2', 'everywhere: batch 3', 'finish 5', 'first: 5',
@@ -133,9 +135,9 @@ for my $db ('plain_text', 'custom_format')
 		"$db: with its scope, its bounds, and functions found in its search_path");
 	is(sql('SELECT owner FROM backfill_runs', $db), '"Ann\'s role"', "$db: as its owner");
 	run_everything($db);
-	$run = sql(q{SELECT backfill_start('generic', '{"column": "The {column}", "key": "given_pkey"}', target => '"Apart".given')}, $db);
+	$run = sql(q{SELECT backfill_start('generic', '{"column": "The {column}", "key": "given_pkey", "made": "Extra"}', target => '"Apart".given')}, $db);
 	ok(wait_for_status($node, $run, 'completed', db => $db), "$db: a generic definition runs on the table that it is given");
-	is(sql('SELECT count(*), sum("The {column}") FROM "Apart".given', $db), '10|10', "$db: with the names");
+	is(sql('SELECT count(*), sum("The {column}"), sum("Extra") FROM "Apart".given', $db), '10|10|1', "$db: with the names, prepared and repaired");
 	# the hooks are numbered on, and can be taken away
 	sql(q{SELECT backfill_on('after run failed', '"Apart".first', 'with everything'), backfill_off('before run completed', '"Apart".first', 'with everything'),
 		backfill_off('after batch completed', 'everywhere')}, $db);
