@@ -162,7 +162,7 @@ taken_over(const Worker *worker)
 
 /*
  * The rows in a range of the batch in hand.  Without a scope the first part of
- * a guess has as many as were processed.
+ * a guess has as many as were processed, unless it goes on to the end of a group.
  */
 static int64
 count_rows(Worker *worker, const BatchInfo *part, bool guessed)
@@ -172,7 +172,7 @@ count_rows(Worker *worker, const BatchInfo *part, bool guessed)
 	int64		rows;
 	int			nest;
 
-	if (guessed && worker->session.run->scope == NULL)
+	if (guessed && worker->session.run->scope == NULL && !worker->work.walk->may_repeat)
 		return worker->hand.processed;
 
 	nest = session_enter_statement(&worker->session);
