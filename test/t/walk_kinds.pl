@@ -68,6 +68,7 @@ walk('groups', 'UPDATE batch SET n = n + 1 / (NOT bad)::int', key => 'groups_ten
 is(processed('groups', 'tenant NOT IN (33, 500)'), '990 x1', 'the groups without a bad row');
 is(processed('groups', 'tenant IN (33, 500)'), '110 x0', 'a group with one is left out as a whole');
 is(sql("SELECT string_agg(key::text, ' ' ORDER BY key) FROM backfill_errors WHERE run_id = $id"), '{33} {500}', 'and named');
+is(value($id, 'rows_scanned'), 990, 'the others are counted');
 sql('UPDATE groups SET bad = false', "SELECT backfill_retry($id)");
 ok(wait_for($node, "SELECT status = 'completed' AND errors = 0 FROM backfill_runs WHERE id = $id"), 'retried');
 is(processed('groups'), '1100 x1', 'every row once');
