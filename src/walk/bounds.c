@@ -211,6 +211,13 @@ bounds_find_ends(Walk *walk, List *from, List *to, int64 limit, const char *scop
 	{
 		Datum		last[INDEX_MAX_KEYS];
 
+		/* without an end, pages are read in any order */
+		if (walk->by_page)
+		{
+			range.nstart = range.nend = walk->nkeys;
+			walk_set_start(walk, params, ends->start);
+			walk_set_end(walk, params, ends->end);
+		}
 		walk_set_number(walk, params, limit - 1);
 		if (statement_fetch(prepare_key_query(walk, &range, scope, parameters, walk->descending),
 							params, NULL, walk->nkeys, last))

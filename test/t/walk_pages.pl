@@ -69,6 +69,16 @@ $id = start_run($node, 'heap');
 ends('completed', 'an index of that name');
 is(sql("SELECT end_key::text FROM backfill_batches WHERE run_id = $id"), '{1}', 'is an index');
 
+# an index that finds the rows in scope knows nothing of the order of pages
+table(5000);
+sql('UPDATE heap SET done = id % 50 > 0', 'CREATE INDEX heap_left ON heap ((-id)) WHERE NOT done');
+query_ok($node, 'VACUUM FULL ANALYZE heap');
+define('"batch_size": 1000, "limit": 10');
+$id = start_run($node, 'heap');
+ends('completed', 'a limit');
+is(processed(), '4990 x0, 10 x1', 'takes so many rows');
+is(sql('SELECT max(id) FROM heap WHERE n = 1'), 500, 'from the first page on');
+
 # ---------------------------------------------------------------------------
 note 'rows that move';
 
