@@ -116,7 +116,7 @@ check_children(Walk *walk, Relation rel)
 		{
 			AttrNumber	attno = get_attnum(RelationGetRelid(child), walk->columns[i].name);
 
-			if (!TupleDescAttr(RelationGetDescr(child), attno - 1)->attnotnull)
+			if (!compat_is_not_null(RelationGetDescr(child), attno))
 				walk->columns[i].nullable = true;
 		}
 		table_close(child, NoLock);
@@ -180,7 +180,7 @@ open_column(Walk *walk, WalkColumn *column, Relation rel, Relation index, int i)
 	column->opcintype = index->rd_opcintype[i];
 	column->argtype = IsPolymorphicType(column->opcintype) || column->opcintype == RECORDOID ?
 		getBaseType(att->atttypid) : column->opcintype;
-	column->nullable = !att->attnotnull;
+	column->nullable = !compat_is_not_null(RelationGetDescr(rel), att->attnum);
 
 	/* an ascending scan runs backward over a descending index */
 	column->nulls_first = ((option & INDOPTION_NULLS_FIRST) != 0) !=
