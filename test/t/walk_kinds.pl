@@ -285,6 +285,12 @@ sql('ANALYZE nulls');
 like(explained(), qr/Key: nulls_ab, ascending, then about 100 rows with a null in it$/m, 'how many nulls');
 is(warned(), 'null_range', 'and that they are more than a batch');
 
+sql('DELETE FROM nulls WHERE a IS NOT NULL');
+like(explained(), qr/^  Range: there is no row in it, but for those with a null in the key$/m, 'nothing but nulls');
+my ($shown, $notices) = ('', '');
+$node->psql('postgres', q{SELECT * FROM backfill_preview('w')}, stdout => \$shown, stderr => \$notices);
+like("$shown$notices", qr/^\S+ NOTICE:  rows with a null in the key are not shown$/, 'preview says that it does not show them');
+
 # preview tells rows that share a key from each other
 sql(q{SELECT backfill_define('w', 'groups', $$UPDATE batch SET n = id$$, key => 'groups_tenant')});
 is(sql(q{SELECT count(DISTINCT before ->> 'id') || ' ' || bool_and(before ->> 'id' = after ->> 'id' AND after ->> 'id' = after ->> 'n') FROM backfill_preview('w', rows => 9)}), '9 true', 'preview');
