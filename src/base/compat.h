@@ -111,6 +111,17 @@ compat_executor_run(QueryDesc *desc)
 #endif
 }
 
+/* Whether no row has a null in the column; from 18 on a constraint may be there and not hold yet. */
+static inline bool
+compat_is_not_null(TupleDesc desc, AttrNumber attno)
+{
+#if PG_VERSION_NUM >= 180000
+	return TupleDescCompactAttr(desc, attno - 1)->attnullability == ATTNULLABLE_VALID;
+#else
+	return TupleDescAttr(desc, attno - 1)->attnotnull;
+#endif
+}
+
 /* From 16 on indexes that only summarize blocks do not get in the way of HOT. */
 static inline bool
 compat_index_blocks_hot(Relation index)

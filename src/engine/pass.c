@@ -102,9 +102,22 @@ begin_again(Session *session, StoreSession *store, const PassInfo *pass, int64 l
 	wake_at_commit((WakeTarget) {session->slot.owner, session->slot.run_id});
 }
 
+/* What there is to say about a pass, before its rows are counted. */
+static void
+read_pass(Session *session, PassInfo *pass)
+{
+	StoreSession store;
+
+	store_begin(&store);
+	store_pass(&store, session->run->id, pass);
+	store_end(&store);
+}
+
 /*
  * In a transaction of its own: a pass is over.  Begin another if rows are in scope that nobody
- * has processed.  The argument is a PassEnd.  Raises an error if the statement does not end the scope.
+ * has processed.  Those that failed are left, as many as they were; but where not all of them stand where
+ * they failed, others may be left in their stead, and are looked for as long as
+ * a pass finds any.  The argument is a PassEnd.  Raises an error if the statement does not end the scope.
  */
 void
 pass_end(Session *session, void *arg)
@@ -115,21 +128,20 @@ pass_end(Session *session, void *arg)
 	PassInfo	pass;
 	WalkTexts	ends;
 	int64		left;
+	int64		elsewhere;
 	int			nest;
 
-	end->again = false;
 	session_begin(session);
 	MemoryContextSwitchTo(session->loop_context);
+	read_pass(session, &pass);
 	nest = session_enter_statement(session);
 	PushActiveSnapshot(GetLatestSnapshot());
-	left = bounds_count_whole(work->walk, session->run->scope, work->parameters,
-							  GetActiveSnapshot());
+	left = bounds_count_whole(work->walk, session->run->scope, work->parameters, pass.skipped,
+							  GetActiveSnapshot(), &elsewhere);
 	PopActiveSnapshot();
 	ends_of_walk(session, work, &ends);
 	AtEOXact_GUC(false, nest);
 
-	store_begin(&store);
-	store_pass(&store, session->run->id, &pass);
 	if (left > pass.errors && left >= pass.rows)
 		ereport(ERROR,
 				(errcode(ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION),
@@ -137,11 +149,12 @@ pass_end(Session *session, void *arg)
 						left, left == 1 ? " is" : "s are", pass.rows),
 				 errdetail("A walk by pages comes again until nothing is in scope, so that the statement has to end the scope of every row that it processes."),
 				 errhint("Look at the rows that are left, and whether the application still writes such rows; then call backfill_resume, which counts again.")));
-	if (left > pass.errors)
+	end->again = left > pass.errors || (elsewhere > 0 && pass.rows > 0);
+	if (end->again)
 	{
-		begin_again(session, &store, &pass, left, &ends);
-		end->again = true;
+		store_begin(&store);
+		begin_again(session, &store, &pass, elsewhere, &ends);
+		store_end(&store);
 	}
-	store_end(&store);
 	session_commit(session);
 }

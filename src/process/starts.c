@@ -133,12 +133,30 @@ start_worker(Scheduler *scheduler, Watch *watch)
 	return true;
 }
 
-/* Give back the slots of workers that died before they attached. */
+/* Whether a worker of the run has got as far as claiming batches since this was asked last. */
+static void
+note_ready(Watch *watch)
+{
+	int64		ready = run_slot_ready(MyDatabaseId, watch->run_id);
+
+	if (ready == 0 || ready == watch->ready)
+		return;
+	watch->ready = ready;
+	watch->starts = 0;
+	watch->next_start = 0;
+}
+
+/*
+ * Give back the slots of workers that died before they attached, and note which runs had one that
+ * did not, before the slots of those are closed that have none any more.
+ */
 void
 starts_check(Scheduler *scheduler)
 {
 	ListCell   *lc;
 
+	foreach(lc, scheduler->watches)
+		note_ready((Watch *) lfirst(lc));
 	foreach(lc, scheduler->starts)
 	{
 		Start	   *start = lfirst(lc);
@@ -164,15 +182,8 @@ starts_check(Scheduler *scheduler)
 static bool
 may_start(Scheduler *scheduler, Watch *watch)
 {
-	int64		ready = run_slot_ready(MyDatabaseId, watch->run_id);
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (ready != watch->ready)
-	{
-		watch->ready = ready;
-		watch->starts = 0;
-		watch->next_start = 0;
-	}
 	/* a request cancels the rest, as every change of the run's does */
 	if (share_is_resting(MyDatabaseId, watch->run_id))
 	{
@@ -238,8 +249,8 @@ starts_begin(Scheduler *scheduler)
 
 			while (watch->living < (pass == 0 ? Min(watch->wanted, 1) : watch->wanted))
 			{
-				if (watch->living == 0 && watch->starts >= FUTILE_STARTS &&
-					run_slot_ready(MyDatabaseId, watch->run_id) == watch->ready)
+				note_ready(watch);
+				if (watch->living == 0 && watch->starts >= FUTILE_STARTS)
 				{
 					give_up(scheduler, watch);
 					break;

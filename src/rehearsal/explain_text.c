@@ -71,7 +71,8 @@ append_head(StringInfo out, const Facts *facts)
 					 keykind_words(facts->rehearsal, &facts->kind));
 	if (facts->from == NULL)
 	{
-		appendStringInfoString(out, "  Range: there is no row in it\n");
+		appendStringInfo(out, "  Range: there is no row in it%s\n",
+						 facts->rehearsal->has_nulls ? ", but for those with a null in the key" : "");
 		return;
 	}
 	appendStringInfo(out, "  Range: from %s to %s\n", words_key(facts->from), words_key(facts->to));

@@ -290,6 +290,18 @@ run_counted(Rehearsal *rehearsal, Preview *preview, const Datum *end)
 	note_elsewhere(rehearsal, preview, elsewhere);
 }
 
+/* Rows with a null in the key, which come last, are not shown, where there would be room for them. */
+static void
+note_nulls(Rehearsal *rehearsal, Preview *preview, int shown)
+{
+	MemoryContext old = MemoryContextSwitchTo(rehearsal->caller);
+
+	if (rehearsal->has_nulls && shown < preview->limit)
+		preview->notices = lappend(preview->notices,
+								   pstrdup("rows with a null in the key are not shown"));
+	MemoryContextSwitchTo(old);
+}
+
 /* In the rehearsal: read, run, read again. */
 static void
 preview(Rehearsal *rehearsal, void *arg)
@@ -302,11 +314,15 @@ preview(Rehearsal *rehearsal, void *arg)
 	ListCell   *lc;
 
 	if (!rehearsal->has_rows)
+	{
+		note_nulls(rehearsal, preview, 0);
 		return;
+	}
 	frame_limit_time(rehearsal);
 	snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	rows = read_rows(rehearsal, prepare_rows_query(rehearsal, rehearsal->def->scope),
 					 rehearsal->start, rehearsal->end, preview->limit, snapshot);
+	note_nulls(rehearsal, preview, list_length(rows));
 	if (rows == NIL)
 		return;
 	last = llast(rows);

@@ -500,14 +500,16 @@ store_set_ends(StoreSession *session, int64 id, ArrayType *key_names,
 }
 
 static Sql sql_pass = {
-	"SELECT r.pass, p.rows_affected - r.pass_rows, p.errors "
+	"SELECT r.pass, p.rows_affected - r.pass_rows, p.errors, "
+	"       coalesce((SELECT array_agg(e.key[1])::text FROM backfill.error e "
+	"                  WHERE e.run_id = r.id AND e.resolved_at IS NULL), '{}') "
 	"  FROM backfill.run r JOIN backfill.run_progress p ON p.id = r.id WHERE r.id = $1",
 	1, {INT8OID}
 };
 
 /*
  * The number of the pass that the run is in, the rows that it has processed, and those that it
- * has skipped.
+ * has skipped.  Without the run there is none.
  */
 void
 store_pass(StoreSession *session, int64 id, PassInfo *pass)
@@ -516,7 +518,11 @@ store_pass(StoreSession *session, int64 id, PassInfo *pass)
 
 	memset(pass, 0, sizeof(PassInfo));
 	if (store_sql(&sql_pass, args, NULL) == 0)
+	{
+		pass->skipped = "{}";
 		return;
+	}
+	pass->skipped = store_text(session, 0, 4);
 	pass->number = DatumGetInt32(store_column(0, 1, NULL));
 	pass->rows = DatumGetInt64(store_column(0, 2, NULL));
 	pass->errors = DatumGetInt64(store_column(0, 3, NULL));

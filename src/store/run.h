@@ -94,14 +94,16 @@ typedef struct RunOwner
 	Oid			owner;
 } RunOwner;
 
-/* An error as a run remembers it. */
+/* A pass of a walk by pages. */
 typedef struct PassInfo
 {
 	int			number;
 	int64		rows;			/* that it has processed */
 	int64		errors;			/* rows that it has skipped */
+	char	   *skipped;		/* the places where they were, as the text of an array */
 } PassInfo;
 
+/* An error as a run remembers it. */
 typedef struct RunError
 {
 	const char *sqlstate;

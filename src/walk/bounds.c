@@ -13,6 +13,7 @@
 #include "access/table.h"
 #include "storage/bufmgr.h"
 #include "storage/itemptr.h"
+#include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -211,6 +212,13 @@ bounds_find_ends(Walk *walk, List *from, List *to, int64 limit, const char *scop
 	{
 		Datum		last[INDEX_MAX_KEYS];
 
+		/* without an end, pages are read in any order */
+		if (walk->by_page)
+		{
+			range.nstart = range.nend = walk->nkeys;
+			walk_set_start(walk, params, ends->start);
+			walk_set_end(walk, params, ends->end);
+		}
 		walk_set_number(walk, params, limit - 1);
 		if (statement_fetch(prepare_key_query(walk, &range, scope, parameters, walk->descending),
 							params, NULL, walk->nkeys, last))
@@ -230,19 +238,25 @@ bounds_find_ends(Walk *walk, List *from, List *to, int64 limit, const char *scop
 	return true;
 }
 
-/* The rows of the table that are in scope, read with the snapshot, all of them at once. */
+/*
+ * The rows of the table that are in scope, read with the snapshot, all of them at once; and how many of
+ * them stand elsewhere than in the places given, as the text of an array.
+ */
 int64
-bounds_count_whole(Walk *walk, const char *scope, const Parameters *parameters, Snapshot snapshot)
+bounds_count_whole(Walk *walk, const char *scope, const Parameters *parameters,
+				   const char *places, Snapshot snapshot, int64 *elsewhere)
 {
 	WalkRange	range = {.everything = true};
-	Datum		count;
+	Datum		counts[2] = {Int64GetDatum(0), Int64GetDatum(0)};
+	char	   *text = psprintf("SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE "
+								"batch.ctid OPERATOR(pg_catalog.<>) ALL (%s::pg_catalog.tid[])) "
+								"FROM %s AS batch WHERE %s",
+								quote_literal_cstr(places), walk->target_name, STATEMENT_RANGE);
 
-	if (!statement_fetch(statement_prepare_own(psprintf("SELECT pg_catalog.count(*) FROM %s AS batch WHERE %s",
-														walk->target_name, STATEMENT_RANGE),
-											   walk, &range, scope, parameters),
-						 statement_params(walk, parameters), snapshot, 1, &count))
-		return 0;
-	return DatumGetInt64(count);
+	(void) statement_fetch(statement_prepare_own(text, walk, &range, scope, parameters),
+						   statement_params(walk, parameters), snapshot, 2, counts);
+	*elsewhere = DatumGetInt64(counts[1]);
+	return DatumGetInt64(counts[0]);
 }
 
 /*

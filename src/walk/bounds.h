@@ -38,8 +38,8 @@ extern Statement *bounds_prepare_count(Walk *walk, RangeShape shape,
 extern bool bounds_find_ends(Walk *walk, List *from, List *to, int64 limit,
 							 const char *scope, const Parameters *parameters,
 							 WalkEnds *ends);
-extern int64 bounds_count_whole(Walk *walk, const char *scope,
-								const Parameters *parameters, Snapshot snapshot);
+extern int64 bounds_count_whole(Walk *walk, const char *scope, const Parameters *parameters,
+								const char *places, Snapshot snapshot, int64 *elsewhere);
 extern bool bounds_is_written(Walk *walk, const char *scope, const Parameters *parameters,
 							  Datum place, TransactionId xid);
 extern Bounds *bounds_prepare(Walk *walk);

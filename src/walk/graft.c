@@ -209,6 +209,27 @@ range_of_place(const Graft *graft, const char *place)
 }
 
 /*
+ * The condition that a row belongs to the rest of a range, which begins behind the key of
+ * another relation.  NULL if the place is not that of a rest.
+ */
+static Node *
+beyond_of_place(const Graft *graft, const char *place, ParseState *pstate,
+				ParseNamespaceItem *nsitem)
+{
+	bool		back = strcmp(place, WALK_REST_BACK) == 0;
+	ParseNamespaceItem *other;
+	int			levels_up;
+
+	if (!back && strcmp(place, WALK_REST) != 0)
+		return NULL;
+	other = refnameNamespaceItem(pstate, NULL, WALK_REST_OF, -1, &levels_up);
+	if (other == NULL)
+		elog(ERROR, "the rest of a range is that of no relation");
+	return walk_beyond_expr(graft->walk, graft->walk->descending != back, pstate, nsitem, other,
+							levels_up);
+}
+
+/*
  * An index that has only some of the rows serves only a scope that asks for no others.
  * Raises an error unless it can be proven of this one, which is NULL if there is none; likewise
  * if there has to be one.
@@ -271,6 +292,9 @@ columnref_hook(ParseState *pstate, ColumnRef *cref)
 
 	range = range_of_place(graft, place);
 	qual = walk_range_expr(graft->walk, &range, pstate, nsitem);
+	if (qual)
+		quals = lappend(quals, qual);
+	qual = beyond_of_place(graft, place, pstate, nsitem);
 	if (qual)
 		quals = lappend(quals, qual);
 	if (graft->scope)

@@ -97,7 +97,7 @@ judge(Relation rel, Relation index)
 		return FIT_WELL;
 	for (int i = 0; i < form->indnkeyatts; i++)
 	{
-		if (!TupleDescAttr(RelationGetDescr(rel), form->indkey.values[i] - 1)->attnotnull)
+		if (!compat_is_not_null(RelationGetDescr(rel), form->indkey.values[i]))
 			return FIT_WELL;
 	}
 	return FIT_BEST;

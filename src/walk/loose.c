@@ -15,18 +15,13 @@
 #include "walk/loose.h"
 #include "walk/order.h"
 
-/* Append the query for the first value in a place of the range, under that condition. */
+/* Append the query for the first value in a place of the range. */
 static void
-append_first(StringInfo buf, Walk *walk, const char *place, bool beyond, bool descending)
+append_first(StringInfo buf, Walk *walk, const char *place, bool descending)
 {
 	appendStringInfoString(buf, "(SELECT ");
 	order_append_keys(buf, walk, "batch");
 	appendStringInfo(buf, " FROM %s AS batch WHERE \"%s\"", walk->target_name, place);
-	if (beyond)
-	{
-		appendStringInfoString(buf, " AND ");
-		order_append_beyond(buf, walk, "batch", "loose", descending);
-	}
 	order_append(buf, walk, "batch", descending);
 	appendStringInfoString(buf, " LIMIT 1)");
 }
@@ -38,16 +33,16 @@ append_first(StringInfo buf, Walk *walk, const char *place, bool beyond, bool de
 void
 loose_append(StringInfo buf, Walk *walk, bool descending)
 {
-	appendStringInfoString(buf, "WITH RECURSIVE loose AS (");
-	append_first(buf, walk, WALK_PLACE, false, descending);
+	appendStringInfoString(buf, "WITH RECURSIVE " WALK_REST_OF " AS (");
+	append_first(buf, walk, WALK_PLACE, descending);
 	appendStringInfoString(buf, " UNION ALL SELECT ");
 	order_append_keys(buf, walk, "beyond");
-	appendStringInfoString(buf, " FROM loose CROSS JOIN LATERAL ");
-	append_first(buf, walk, descending == walk->descending ? WALK_REST : WALK_REST_BACK, true,
+	appendStringInfoString(buf, " FROM " WALK_REST_OF " CROSS JOIN LATERAL ");
+	append_first(buf, walk, descending == walk->descending ? WALK_REST : WALK_REST_BACK,
 				 descending);
 	appendStringInfoString(buf, " AS beyond) SELECT ");
-	order_append_keys(buf, walk, "loose");
-	appendStringInfoString(buf, " FROM loose");
+	order_append_keys(buf, walk, WALK_REST_OF);
+	appendStringInfoString(buf, " FROM " WALK_REST_OF);
 }
 
 /* Append the query that is the relation "batch" for a range. */
@@ -59,7 +54,9 @@ loose_append_batch(StringInfo buf, Walk *walk, const WalkRange *range)
 		loose_append(buf, walk, walk->descending);
 		return;
 	}
-	appendStringInfoString(buf, "SELECT DISTINCT ");
+	appendStringInfoString(buf, "SELECT DISTINCT ON (");
+	order_append_collated(buf, walk, "batch");
+	appendStringInfoString(buf, ") ");
 	order_append_keys(buf, walk, "batch");
 	appendStringInfo(buf, " FROM %s AS batch WHERE \"%s\"", walk->target_name, WALK_PLACE);
 }

@@ -77,18 +77,13 @@ order_append(StringInfo buf, Walk *walk, const char *relation, bool descending)
 	}
 }
 
-/* Append the condition that the key of the relation comes after that of the other in this order. */
+/* Append the columns of the key, comma-separated, under the collations of the index. */
 void
-order_append_beyond(StringInfo buf, Walk *walk, const char *relation, const char *other,
-					bool descending)
+order_append_collated(StringInfo buf, Walk *walk, const char *relation)
 {
-	appendStringInfoString(buf, "ROW(");
 	for (int i = 0; i < walk->nkeys; i++)
 	{
 		appendStringInfoString(buf, i > 0 ? ", " : "");
 		append_column(buf, &walk->columns[i], relation);
 	}
-	appendStringInfo(buf, ") %s ROW(", operator_name(&walk->columns[0], !descending));
-	order_append_keys(buf, walk, other);
-	appendStringInfoChar(buf, ')');
 }

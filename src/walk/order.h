@@ -14,7 +14,6 @@
 
 extern void order_append_keys(StringInfo buf, Walk *walk, const char *relation);
 extern void order_append(StringInfo buf, Walk *walk, const char *relation, bool descending);
-extern void order_append_beyond(StringInfo buf, Walk *walk, const char *relation,
-								const char *other, bool descending);
+extern void order_append_collated(StringInfo buf, Walk *walk, const char *relation);
 
 #endif							/* BACKFILL_WALK_ORDER_H */

@@ -267,20 +267,27 @@ has_valid_plan(CachedPlanSource *source)
 	return source->is_valid && source->gplan && source->gplan->is_valid;
 }
 
+static void
+set_for_planning(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+							 false);
+}
+
 /*
  * Have the planner follow the index, whatever it thinks of it, because what it
  * knows of the table may be hours old, and whatever the owner has set for his
- * statement.  Returns the nest level that is to end after it.
+ * statement.  The order of places is that of the pages: no index has it, not even one that finds
+ * the few rows in scope.  Returns the nest level that is to end after it.
  */
 static int
-enter_own_planning(void)
+enter_own_planning(const Graft *graft)
 {
+	bool		along_pages = graft->walk->by_page && !graft->range.everything;
 	static const char *const parameters[][2] = {
 		{"enable_seqscan", "off"},
 		{"enable_bitmapscan", "off"},
 		{"enable_sort", "off"},
-		{"enable_indexscan", "on"},
-		{"enable_indexonlyscan", "on"},
 		{"enable_tidscan", "on"},
 		{"max_parallel_workers_per_gather", "0"},
 		{"plan_cache_mode", "auto"},
@@ -289,8 +296,9 @@ enter_own_planning(void)
 	int			nest = NewGUCNestLevel();
 
 	for (int i = 0; i < lengthof(parameters); i++)
-		(void) set_config_option(parameters[i][0], parameters[i][1], PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+		set_for_planning(parameters[i][0], parameters[i][1]);
+	set_for_planning("enable_indexscan", along_pages ? "off" : "on");
+	set_for_planning("enable_indexonlyscan", along_pages ? "off" : "on");
 	return nest;
 }
 
@@ -306,7 +314,7 @@ get_plan(Statement *statement, CachedPlanSource *source, ParamListInfo params)
 	/* with the other modes, the plan that there is might not be taken */
 	if (statement->graft->own &&
 		(!has_valid_plan(source) || plan_cache_mode != PLAN_CACHE_MODE_AUTO))
-		nest = enter_own_planning();
+		nest = enter_own_planning(statement->graft);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	plan = GetCachedPlan(source, params, NULL, NULL);
 	PopActiveSnapshot();

@@ -116,7 +116,7 @@ check_children(Walk *walk, Relation rel)
 		{
 			AttrNumber	attno = get_attnum(RelationGetRelid(child), walk->columns[i].name);
 
-			if (!TupleDescAttr(RelationGetDescr(child), attno - 1)->attnotnull)
+			if (!compat_is_not_null(RelationGetDescr(child), attno))
 				walk->columns[i].nullable = true;
 		}
 		table_close(child, NoLock);
@@ -180,7 +180,7 @@ open_column(Walk *walk, WalkColumn *column, Relation rel, Relation index, int i)
 	column->opcintype = index->rd_opcintype[i];
 	column->argtype = IsPolymorphicType(column->opcintype) || column->opcintype == RECORDOID ?
 		getBaseType(att->atttypid) : column->opcintype;
-	column->nullable = !att->attnotnull;
+	column->nullable = !compat_is_not_null(RelationGetDescr(rel), att->attnum);
 
 	/* an ascending scan runs backward over a descending index */
 	column->nulls_first = ((option & INDOPTION_NULLS_FIRST) != 0) !=
@@ -284,14 +284,18 @@ walk_open(Oid target, const char *key, const RunSettings *settings)
 	return walk;
 }
 
-/* What a key column is, as text: number, type and collation. */
+/* What a key column is, as text: number, type and collation, and its order unless it is that of the type. */
 static char *
 column_text(WalkColumn *column)
 {
-	return psprintf("column %d %s%s", column->attno,
+	Oid			opclass = GetDefaultOpClass(column->argtype, BTREE_AM_OID);
+	bool		usual = OidIsValid(opclass) && get_opclass_family(opclass) == column->opfamily;
+
+	return psprintf("column %d %s%s%s", column->attno,
 					format_type_be_qualified(column->argtype),
 					OidIsValid(column->collation) ?
-					psprintf(" collation %u", column->collation) : "");
+					psprintf(" collation %u", column->collation) : "",
+					usual ? "" : psprintf(" order %u", column->opfamily));
 }
 
 /* What the key's columns are, as an array of texts, for later. */
@@ -381,12 +385,12 @@ walk_number_param(Walk *walk)
 	return (Node *) walk_param(2 * walk->nkeys + 1, INT8OID, -1);
 }
 
-/* The column as the operators of the index take it. */
+/* The column, of a relation so many queries up, as the operators of the index take it. */
 static Node *
-column_var(Walk *walk, int i, ParseState *pstate, ParseNamespaceItem *nsitem)
+column_var(Walk *walk, int i, ParseState *pstate, ParseNamespaceItem *nsitem, int levels_up)
 {
 	WalkColumn *column = &walk->columns[i];
-	Node	   *var = scanNSItemForColumn(pstate, nsitem, 0, column->name, -1);
+	Node	   *var = scanNSItemForColumn(pstate, nsitem, levels_up, column->name, -1);
 
 	if (var == NULL)
 		ereport(ERROR,
@@ -415,13 +419,24 @@ column_var(Walk *walk, int i, ParseState *pstate, ParseNamespaceItem *nsitem)
 	return var;
 }
 
-/* The first n columns compared with the parameters from first_param on. */
+/* The parameters from first_param on, n of them. */
+static List *
+make_params(Walk *walk, int n, int first_param)
+{
+	List	   *params = NIL;
+
+	for (int i = 0; i < n; i++)
+		params = lappend(params, walk_param(first_param + i, walk->columns[i].argtype, -1));
+	return params;
+}
+
+/* The first columns compared with the values, as many as there are. */
 static Node *
-compare_columns(Walk *walk, int n, int first_param, int strategy,
+compare_columns(Walk *walk, List *right, int strategy,
 				ParseState *pstate, ParseNamespaceItem *nsitem)
 {
+	int			n = list_length(right);
 	List	   *left = NIL,
-			   *right = NIL,
 			   *opnos = NIL,
 			   *opfamilies = NIL,
 			   *collations = NIL;
@@ -436,8 +451,7 @@ compare_columns(Walk *walk, int n, int first_param, int strategy,
 		if (!OidIsValid(opno))
 			elog(ERROR, "missing operator %d(%u,%u) in opfamily %u", strategy,
 				 column->opcintype, column->opcintype, column->opfamily);
-		left = lappend(left, column_var(walk, i, pstate, nsitem));
-		right = lappend(right, walk_param(first_param + i, column->argtype, -1));
+		left = lappend(left, column_var(walk, i, pstate, nsitem, 0));
 		opnos = lappend_oid(opnos, opno);
 		opfamilies = lappend_oid(opfamilies, column->opfamily);
 		collations = lappend_oid(collations, column->collation);
@@ -476,10 +490,11 @@ append_end(List *quals, Walk *walk, int n, int first_param, bool below, bool inc
 	int			wide = below ? BTLessEqualStrategyNumber : BTGreaterEqualStrategyNumber;
 	int			narrow = below ? BTLessStrategyNumber : BTGreaterStrategyNumber;
 
-	quals = lappend(quals, compare_columns(walk, n, first_param, inclusive ? wide : narrow,
-										   pstate, nsitem));
+	quals = lappend(quals, compare_columns(walk, make_params(walk, n, first_param),
+										   inclusive ? wide : narrow, pstate, nsitem));
 	if (n > 1)
-		quals = lappend(quals, compare_columns(walk, 1, first_param, wide, pstate, nsitem));
+		quals = lappend(quals, compare_columns(walk, make_params(walk, 1, first_param), wide,
+											   pstate, nsitem));
 	return quals;
 }
 
@@ -500,7 +515,7 @@ append_null_tests(List *quals, Walk *walk, NullTestType type, ParseState *pstate
 
 		if (!walk->columns[i].nullable)
 			continue;
-		test->arg = (Expr *) column_var(walk, i, pstate, nsitem);
+		test->arg = (Expr *) column_var(walk, i, pstate, nsitem, 0);
 		test->nulltesttype = type;
 		test->argisrow = false;
 		test->location = -1;
@@ -550,6 +565,23 @@ walk_range_expr(Walk *walk, const WalkRange *range,
 	if (quals == NIL)
 		return NULL;
 	return (Node *) make_ands_explicit(quals);
+}
+
+/*
+ * The condition that a row comes behind the key that the other relation, so many queries up,
+ * has in columns of the same names; ascending or descending.
+ */
+Node *
+walk_beyond_expr(Walk *walk, bool descending, ParseState *pstate, ParseNamespaceItem *nsitem,
+				 ParseNamespaceItem *other, int levels_up)
+{
+	List	   *key = NIL;
+
+	for (int i = 0; i < walk->nkeys; i++)
+		key = lappend(key, column_var(walk, i, pstate, other, levels_up));
+	return compare_columns(walk, key,
+						   descending ? BTLessStrategyNumber : BTGreaterStrategyNumber,
+						   pstate, nsitem);
 }
 
 /* The condition of the walk's index, about the columns of nsitem, as a list of clauses. */

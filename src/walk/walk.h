@@ -16,11 +16,12 @@
 
 /*
  * What stands in a query where the condition of the range belongs; or of what is left of it
- * behind a value at hand, in the direction of the walk or against it.
+ * behind the key of WALK_REST_OF, in the direction of the walk or against it.
  */
 #define WALK_PLACE		"backfill range"
 #define WALK_REST		"backfill rest"
 #define WALK_REST_BACK	"backfill rest back"
+#define WALK_REST_OF	"loose"
 
 /* One column of the key. */
 typedef struct WalkColumn
@@ -94,6 +95,8 @@ extern Param *walk_param(int number, Oid type, int32 typmod);
 extern Node *walk_number_param(Walk *walk);
 extern Node *walk_range_expr(Walk *walk, const WalkRange *range, ParseState *pstate,
 							 ParseNamespaceItem *nsitem);
+extern Node *walk_beyond_expr(Walk *walk, bool descending, ParseState *pstate,
+							  ParseNamespaceItem *nsitem, ParseNamespaceItem *other, int levels_up);
 extern List *walk_predicate(Walk *walk, ParseNamespaceItem *nsitem);
 extern WalkRange walk_range(const Walk *walk, RangeShape shape);
 extern ParamListInfo walk_make_params(Walk *walk, int others);

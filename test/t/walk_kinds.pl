@@ -203,6 +203,65 @@ walk('typed', 'INSERT INTO found (c, m, u, t, a, d) SELECT * FROM batch', key =>
 is(sql('SELECT count(*) FROM found') . ' ' . sql('SELECT count(*) FROM (SELECT DISTINCT c, m, u, t, a, d FROM typed INTERSECT SELECT c, m, u, t, a, d FROM found) x'),
 	'420 420', 'values of several types and collations');
 
+# operators that are not of one family, nor of one name
+sql(q{CREATE TABLE patterns (c text, i int, n int NOT NULL DEFAULT 0);
+	INSERT INTO patterns SELECT chr(97 + k % 7), k % 11 FROM generate_series(1, 1000) k;
+	CREATE INDEX patterns_ci ON patterns (c text_pattern_ops, i);
+	CREATE TABLE met (c text, i int)});
+foreach my $direction ('asc', 'desc')
+{
+	walk('patterns', 'INSERT INTO met SELECT c, i FROM batch', key => 'patterns_ci', settings => qq("batch_size": 13, "distinct": true, "direction": "$direction"));
+	is(sql('SELECT count(*) FROM met') . ' ' . sql('SELECT count(*) FROM (SELECT DISTINCT c, i FROM met) x'), '77 77', "values in an order that is not the usual one, $direction");
+	sql('TRUNCATE met');
+}
+
+# of values that the column takes for one, and the index does not
+SKIP:
+{
+	skip 'no ICU', 2 if sql(q{SELECT count(*) FROM pg_collation WHERE collprovider = 'i'}) == 0;
+	sql(q{CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+		CREATE TABLE loud (c text COLLATE ci, i int);
+		INSERT INTO loud VALUES ('a', NULL), ('A', NULL), ('a', NULL), ('a', 1), ('A', 1);
+		CREATE INDEX loud_ci ON loud (c COLLATE "C", i)});
+	walk('loud', 'INSERT INTO met SELECT c, i FROM batch', key => 'loud_ci', settings => '"distinct": true');
+	is(sql(q{SELECT string_agg(concat(c, i), ' ' ORDER BY i, c COLLATE "C") FROM met}), 'A1 a1 A a', 'are several, with nulls, too');
+	sql('TRUNCATE met');
+}
+
+# a constraint that new rows keep, and old ones do not
+SKIP:
+{
+	skip 'all constraints hold before 18', 2 if sql('SHOW server_version_num') < 180000;
+	sql('CREATE TABLE unproven (a int, n int NOT NULL DEFAULT 0)', 'INSERT INTO unproven SELECT nullif(i, 7) FROM generate_series(1, 20) i',
+		'CREATE UNIQUE INDEX unproven_a ON unproven (a)', 'ALTER TABLE unproven ADD CONSTRAINT unproven_not_null NOT NULL a NOT VALID');
+	walk('unproven', 'INSERT INTO met (i) SELECT a FROM batch', key => 'unproven_a', settings => '"batch_size": 6');
+	is(sql('SELECT count(*) FROM met'), 20, 'nulls that are there in spite of the constraint');
+	sql('TRUNCATE met');
+}
+
+# ---------------------------------------------------------------------------
+note 'another index of that name';
+
+sub replaced
+{
+	my ($index) = @_;
+	sql('DROP INDEX patterns_ci', 'CREATE INDEX patterns_ci ON patterns (c, i)', 'UPDATE patterns SET n = 0',
+		"SELECT backfill_define('w', 'patterns', 'UPDATE batch SET n = n + 1', key => 'patterns_ci', settings => '{$calm, \"batch_size\": 100, \"sleep\": \"1 day\"}')");
+	$id = start_run($node, 'w');
+	ok(wait_for($node, "SELECT batches = 1 FROM backfill_runs WHERE id = $id"), 'one batch');
+	sql("SELECT backfill_pause($id)");
+	nobody_left($id, 'paused');
+	sql('DROP INDEX patterns_ci', $index, "SELECT backfill_alter($id, '{\"sleep\": 0}')", "SELECT backfill_resume($id)");
+	return;
+}
+
+replaced('CREATE INDEX patterns_ci ON patterns (c DESC, i DESC NULLS LAST) INCLUDE (n)');
+ok(wait_for_status($node, $id, 'completed'), 'it has the same order, either way');
+is(processed('patterns'), '1000 x1', 'every row once');
+replaced('CREATE INDEX patterns_ci ON patterns (c text_pattern_ops, i)');
+ok(wait_for_status($node, $id, 'failed'), 'it has another order');
+like(sql("SELECT error || ': ' || error_detail FROM backfill_runs WHERE id = $id"), qr/^the key of table public\.patterns has changed since the run began: Part 1 of the key was "column 1 .*" and is "column 1 .* order \d+"/, 'which is refused');
+
 # ---------------------------------------------------------------------------
 note 'what explain says';
 
@@ -226,6 +285,12 @@ is(warned(), 'estimate_guess key_unknown', 'nothing is known of the nulls');
 sql('ANALYZE nulls');
 like(explained(), qr/Key: nulls_ab, ascending, then about 100 rows with a null in it$/m, 'how many nulls');
 is(warned(), 'null_range', 'and that they are more than a batch');
+
+sql('DELETE FROM nulls WHERE a IS NOT NULL');
+like(explained(), qr/^  Range: there is no row in it, but for those with a null in the key$/m, 'nothing but nulls');
+my ($shown, $notices) = ('', '');
+$node->psql('postgres', q{SELECT * FROM backfill_preview('w')}, stdout => \$shown, stderr => \$notices);
+like("$shown$notices", qr/^\S+ NOTICE:  rows with a null in the key are not shown$/, 'preview says that it does not show them');
 
 # preview tells rows that share a key from each other
 sql(q{SELECT backfill_define('w', 'groups', $$UPDATE batch SET n = id$$, key => 'groups_tenant')});

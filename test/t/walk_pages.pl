@@ -69,6 +69,16 @@ $id = start_run($node, 'heap');
 ends('completed', 'an index of that name');
 is(sql("SELECT end_key::text FROM backfill_batches WHERE run_id = $id"), '{1}', 'is an index');
 
+# an index that finds the rows in scope knows nothing of the order of pages
+table(5000);
+sql('UPDATE heap SET done = id % 50 > 0', 'CREATE INDEX heap_left ON heap ((-id)) WHERE NOT done');
+query_ok($node, 'VACUUM FULL ANALYZE heap');
+define('"batch_size": 1000, "limit": 10');
+$id = start_run($node, 'heap');
+ends('completed', 'a limit');
+is(processed(), '4990 x0, 10 x1', 'takes so many rows');
+is(sql('SELECT max(id) FROM heap WHERE n = 1'), 500, 'from the first page on');
+
 # ---------------------------------------------------------------------------
 note 'rows that move';
 
@@ -141,6 +151,14 @@ $id = start_run($node, 'heap');
 ends('completed', 'rows that are moved elsewhere');
 is(sql('SELECT count(*), sum(id % 2) FROM gone') . ' ' . sql('SELECT count(*) FROM heap'), '500|0 500', 'each once');
 
+# so many passes that a worker for each of them would be many
+table(100);
+define('"batch_size": 20', statement => 'WITH d AS (DELETE FROM batch RETURNING *) INSERT INTO heap SELECT id, n + 1, n + 1 >= 20, bad, pad FROM d');
+$id = start_run($node, 'heap');
+ends('completed', 'rows that are to be processed many times');
+is(processed(), '100 x20', 'are');
+cmp_ok(sql("SELECT pass FROM backfill.run WHERE id = $id"), '>', 8, 'in many passes');
+
 # ---------------------------------------------------------------------------
 note 'rows that fail';
 
@@ -155,6 +173,26 @@ is(value($id, 'errors'), 4, 'they are counted');
 sql('UPDATE heap SET bad = false', "SELECT backfill_retry($id)");
 ok(wait_for($node, "SELECT status = 'completed' AND errors = 0 FROM backfill_runs WHERE id = $id"), 'mended, which has moved them, and retried');
 is(processed(), '2000 x1', 'they are found where they are now');
+
+# Rows that have failed are gone, and fewer others have come back into scope where the walk has been.
+table(4000);
+sql('UPDATE heap SET bad = true WHERE id <= 20');
+query_ok($node, 'VACUUM FULL heap');
+define('"batch_size": 1000, "on_error": "skip"',
+	statement => 'UPDATE batch SET n = n + 1 / (NOT bad)::int, done = true WHERE id <> 1500 OR pg_advisory_xact_lock_shared(7)::text IS NOT NULL');
+my $gate = session($node);
+$gate->query('SELECT pg_advisory_lock(7)');
+$id = start_run($node, 'heap');
+ok(wait_for($node, "SELECT errors = 20 AND EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted) FROM backfill_runs WHERE id = $id"), 'rows have failed');
+sql("SELECT backfill_pause($id)");
+$gate->query('SELECT pg_advisory_unlock(7)');
+nobody_left($id, 'and the run is paused');
+sql('DELETE FROM heap WHERE bad', 'UPDATE heap SET done = false WHERE id BETWEEN 1001 AND 1010');
+sql("SELECT backfill_resume($id)");
+ends('completed', 'completed');
+is(processed(), '3970 x1, 10 x2', 'they are processed again, though fewer than had failed were left');
+is(passes(), 'pass 2: rows that others have moved, or written since, are in scope: 10', 'with another pass');
+is(value($id, 'errors'), 0, 'in which nothing failed');
 
 # ---------------------------------------------------------------------------
 note 'explain and preview';
