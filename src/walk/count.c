@@ -69,7 +69,10 @@ count_step(Count *v)
 	/* rows move while a walk by pages is under way, also to where it has not been */
 	if (v->walk->comes_again)
 	{
-		v->rows = bounds_count_whole(v->walk, v->scope, v->parameters, GetActiveSnapshot());
+		int64		elsewhere;
+
+		v->rows = bounds_count_whole(v->walk, v->scope, v->parameters, "{}",
+									 GetActiveSnapshot(), &elsewhere);
 		v->done = true;
 		PopActiveSnapshot();
 		return;
