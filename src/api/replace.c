@@ -174,7 +174,7 @@ note_replaced(StoreSession *session, const RunInfo *run, const DefinitionInfo *d
 	if (!is_same_text(run->scope, def->scope))
 		appendStringInfo(&reason, "\nscope was: %s", run->scope ? run->scope : "none");
 	event.reason = reason.data;
-	if (store_last_batch(session, run->id, &batch.number, &end_key))
+	if (store_last_batch(session, run->id, 0, &batch.number, &end_key))
 		event.batch = &batch;
 	store_add_event(session, run, &event);
 }

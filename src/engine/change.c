@@ -604,7 +604,7 @@ begins_again(Worker *worker)
 	Session    *session = &worker->session;
 	PassEnd		end = {&worker->work};
 
-	if (session->run->key == NULL || strcmp(session->run->key, KEY_OF_PAGES) != 0)
+	if (!transition_may_begin_again(session->run))
 		return false;
 	failure_prepare(worker);
 	if (!worker->work.walk->comes_again)

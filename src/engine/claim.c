@@ -132,8 +132,7 @@ find_start(const RunInfo *run, BatchInfo *batch)
 	bool		goes_on = true;
 
 	store_begin(&store);
-	if (store_last_batch(&store, run->id, &batch->number, &batch->start_key) &&
-		batch->number > run->pass_after)
+	if (store_last_batch(&store, run->id, run->pass_after, &batch->number, &batch->start_key))
 		goes_on = !key_is_last(batch->start_key, run->end_key);
 	else
 	{

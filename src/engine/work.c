@@ -62,8 +62,8 @@ work_is_outdated(const Session *session, const Work *work)
 }
 
 /*
- * In a transaction of its own: parse and analyse what the run does, and read the
- * last key of the walk if it is known.  Raises what is wrong with it.
+ * In a transaction of its own: parse and analyse what the run does.  Raises what is
+ * wrong with it.
  */
 void
 work_prepare(Session *session, Work *work)
@@ -99,8 +99,6 @@ work_prepare(Session *session, Work *work)
 	}
 	AtEOXact_GUC(false, nest);
 	work->bounds = bounds_prepare(work->walk);
-	if (run->end_key && !key_is_empty(run->end_key))
-		key_from_text(work->walk, run->end_key, work->last_key);
 	session_commit(session);
 }
 

@@ -26,7 +26,6 @@ typedef struct Work
 	Bounds	   *bounds;
 	Statement  *rows_in_scope[2];	/* by start_inclusive; NULL until needed */
 	Statement  *repair[2];		/* likewise; NULL until needed */
-	Datum		last_key[INDEX_MAX_KEYS];	/* of the walk, if it is known */
 
 	/* of a walk by pages: whether the statement ends the scope, see pass.c */
 	ItemPointerData chosen_row;

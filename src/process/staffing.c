@@ -35,8 +35,8 @@ staffing_walk_is_claimed(StoreSession *session, RunInfo *run)
 		return false;
 	if (key_is_empty(run->end_key))
 		return true;
-	return store_last_batch(session, run->id, &number, &end_key) &&
-		number > run->pass_after && key_is_last(end_key, run->end_key);
+	return store_last_batch(session, run->id, run->pass_after, &number, &end_key) &&
+		key_is_last(end_key, run->end_key);
 }
 
 /* The number of workers that the run should have, of so many at most. */

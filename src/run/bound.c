@@ -44,7 +44,7 @@ bound_is_claimed(StoreSession *session, const RunInfo *run)
 	ArrayType  *end_key;
 
 	settings_resolve(run->settings, &settings);
-	return settings.max_batches > 0 && store_last_batch(session, run->id, &last, &end_key) &&
+	return settings.max_batches > 0 && store_last_batch(session, run->id, 0, &last, &end_key) &&
 		!bound_allows_batch(run, &settings, last);
 }
 

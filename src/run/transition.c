@@ -181,6 +181,13 @@ transition_request(StoreSession *session, RunInfo *run, RunStatus to,
 		store_add_event(session, run, &event);
 }
 
+/* Whether the walk of the run may begin again when it has come to its end: only one by pages does. */
+bool
+transition_may_begin_again(const RunInfo *run)
+{
+	return run->key && strcmp(run->key, KEY_OF_PAGES) == 0;
+}
+
 /*
  * Whether something of the owner's has to run when the run takes the status: a
  * hook, or, at the end, the verification, another pass, the last step, and what follows.
@@ -196,7 +203,7 @@ transition_needs_worker(StoreSession *session, const RunInfo *run, RunStatus to)
 		return false;
 	settings_resolve(run->settings, &settings);
 	return run->has_followers || (settings.verify && !run->verified) ||
-		(run->key && strcmp(run->key, KEY_OF_PAGES) == 0) ||
+		transition_may_begin_again(run) ||
 		store_stage_is_left(run, STAGE_FINISH);
 }
 

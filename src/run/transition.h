@@ -20,6 +20,7 @@ extern void transition_begin(StoreSession *session, const RunInfo *run,
 							 const char *role, const char *reason);
 extern void transition_request(StoreSession *session, RunInfo *run, RunStatus to,
 							   bool immediate, const char *role, const char *reason);
+extern bool transition_may_begin_again(const RunInfo *run);
 extern bool transition_needs_worker(StoreSession *session, const RunInfo *run,
 									RunStatus to);
 extern char *transition_wait_reason(StoreSession *session, ArrayType *after);

@@ -29,17 +29,18 @@
 	"(retry_at IS NULL OR retry_at <= " now " OR retry_at > " now " + interval '1 min')"
 
 static Sql sql_last_batch = {
-	"SELECT number, end_key FROM backfill.batch WHERE run_id = $1 AND part = 0 "
+	"SELECT number, end_key FROM backfill.batch "
+	" WHERE run_id = $1 AND part = 0 AND number > $2 "
 	" ORDER BY number DESC, part DESC LIMIT 1",
-	1, {INT8OID}
+	2, {INT8OID, INT8OID}
 };
 
-/* Number and end of the batch claimed last; false when there is none. */
+/* Number and end of the batch claimed last, of those behind that number; false when there is none. */
 bool
-store_last_batch(StoreSession *session, int64 run_id, int64 *number,
+store_last_batch(StoreSession *session, int64 run_id, int64 after, int64 *number,
 				   ArrayType **end_key)
 {
-	Datum		args[] = {Int64GetDatum(run_id)};
+	Datum		args[] = {Int64GetDatum(run_id), Int64GetDatum(after)};
 
 	if (store_sql(&sql_last_batch, args, NULL) == 0)
 		return false;

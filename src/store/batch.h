@@ -60,7 +60,7 @@ typedef struct BatchResult
 	int64		space_freed;	/* bytes of them */
 } BatchResult;
 
-extern bool store_last_batch(StoreSession *session, int64 run_id, int64 *number,
+extern bool store_last_batch(StoreSession *session, int64 run_id, int64 after, int64 *number,
 							 ArrayType **end_key);
 extern void store_insert_batch(StoreSession *session, int64 run_id,
 							   const BatchInfo *batch, int64 token, int worker);

@@ -304,7 +304,7 @@ bounds_prepare(Walk *walk)
 		bounds->before[inclusive] = prepare_key_query(walk, &range, NULL, NULL, !walk->descending);
 		statement_keep(bounds->before[inclusive]);
 	}
-	for (int shape = 0; shape < RANGE_SHAPES; shape++)
+	for (int shape = 0; shape < WALK_SHAPES(walk); shape++)
 	{
 		bounds->count[shape] = bounds_prepare_count(walk, shape, NULL, NULL);
 		statement_keep(bounds->count[shape]);
@@ -323,7 +323,10 @@ bounds_drop(Bounds *bounds)
 			statement_drop(bounds->before[inclusive]);
 	}
 	for (int shape = 0; shape < RANGE_SHAPES; shape++)
-		statement_drop(bounds->count[shape]);
+	{
+		if (bounds->count[shape])
+			statement_drop(bounds->count[shape]);
+	}
 }
 
 /* The query for the end of a range, for those who want to see its plan. */
@@ -343,7 +346,9 @@ bounds_count(Walk *walk, Bounds *bounds, const Datum *start, RangeShape shape,
 
 	walk_set_start(walk, params, start);
 	walk_set_end(walk, params, end);
-	if (!statement_fetch(bounds->count[shape], params, snapshot, 1, &count))
+	/* none are null any more, if the columns cannot be */
+	if (bounds->count[shape] == NULL ||
+		!statement_fetch(bounds->count[shape], params, snapshot, 1, &count))
 		return 0;
 	return DatumGetInt64(count);
 }

@@ -45,7 +45,7 @@ count_begin(Walk *walk, Bounds *bounds, ArrayType *start_key, ArrayType *end_key
 	v->end_key = DatumGetArrayTypePCopy(PointerGetDatum(end_key));
 	v->start_inclusive = true;
 	v->done = key_is_empty(end_key);
-	for (int shape = 0; shape < RANGE_SHAPES; shape++)
+	for (int shape = 0; shape < WALK_SHAPES(walk); shape++)
 	{
 		v->count[shape] = bounds_prepare_count(walk, shape, scope, parameters);
 		statement_keep(v->count[shape]);
@@ -60,6 +60,7 @@ count_step(Count *v)
 	Datum		start[INDEX_MAX_KEYS];
 	Datum		end[INDEX_MAX_KEYS];
 	ArrayType  *end_key;
+	RangeShape	shape;
 	ParamListInfo params;
 	Datum		count;
 	MemoryContext old;
@@ -84,7 +85,10 @@ count_step(Count *v)
 	params = statement_params(v->walk, v->parameters);
 	walk_set_start(v->walk, params, start);
 	walk_set_end(v->walk, params, end);
-	if (statement_fetch(v->count[key_range_shape(v->start_inclusive, end_key)], params, GetActiveSnapshot(), 1, &count))
+	shape = key_range_shape(v->start_inclusive, end_key);
+
+	/* none are null any more, if the columns cannot be */
+	if (v->count[shape] && statement_fetch(v->count[shape], params, GetActiveSnapshot(), 1, &count))
 		v->rows += DatumGetInt64(count);
 	old = MemoryContextSwitchTo(v->context);
 	pfree(v->start_key);
@@ -99,6 +103,6 @@ count_step(Count *v)
 void
 count_end(Count *v)
 {
-	for (int shape = 0; shape < RANGE_SHAPES; shape++)
+	for (int shape = 0; shape < WALK_SHAPES(v->walk); shape++)
 		statement_drop(v->count[shape]);
 }

@@ -308,31 +308,6 @@ columnref_hook(ParseState *pstate, ColumnRef *cref)
 		(Node *) make_ands_explicit(quals);
 }
 
-/* Whether the node is a column of our own text that is named like a placeholder; then it is one. */
-static bool
-mark_walker(Node *node, void *context)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, ColumnRef))
-	{
-		ColumnRef  *cref = (ColumnRef *) node;
-		int			location = cref->location;
-
-		cref->location = -1;
-		if (placeholder_name(cref) == NULL)
-			cref->location = location;
-	}
-	return raw_expression_tree_walker(node, mark_walker, context);
-}
-
-/* Have what is named like our placeholders in the text of our own be them. */
-void
-graft_mark_places(Node *stmt)
-{
-	(void) mark_walker(stmt, NULL);
-}
-
 /* "$1" is the number in our own queries; a user has no such parameters. */
 static Node *
 paramref_hook(ParseState *pstate, ParamRef *pref)
@@ -438,7 +413,10 @@ graft_parser_setup(ParseState *pstate, void *arg)
 
 /* ---- grafting ---- */
 
-/* Locations in the text of a template mean nothing in that of the statement. */
+/*
+ * Locations in a text of our own mean nothing to the user; and without one, what is named like
+ * our placeholders is one.
+ */
 static bool
 forget_raw_locations(Node *node, void *context)
 {
@@ -485,6 +463,13 @@ forget_raw_locations(Node *node, void *context)
 	return raw_expression_tree_walker(node, forget_raw_locations, context);
 }
 
+/* Have what is named like our placeholders in the text of our own be them. */
+void
+graft_mark_places(Node *stmt)
+{
+	(void) forget_raw_locations(stmt, NULL);
+}
+
 static Node *
 make_placeholder(void)
 {
@@ -512,7 +497,7 @@ make_batch_with(const Graft *graft)
 	appendStringInfoString(&template, ") SELECT");
 	outer = castNode(SelectStmt,
 					 linitial_node(RawStmt, raw_parser(template.data, RAW_PARSE_DEFAULT))->stmt);
-	forget_raw_locations((Node *) outer, NULL);
+	graft_mark_places((Node *) outer);
 	return outer->withClause;
 }
 

@@ -87,6 +87,9 @@ typedef enum RangeShape
 
 #define RANGE_SHAPES	3
 
+/* How many of them the ranges of the walk may have. */
+#define WALK_SHAPES(walk) ((walk)->has_nulls ? RANGE_SHAPES : RANGE_NULLS)
+
 extern Walk *walk_open(Oid target, const char *key, const RunSettings *settings);
 extern ArrayType *walk_key_types(Walk *walk);
 extern void walk_check_key_types(Walk *walk, ArrayType *types);
