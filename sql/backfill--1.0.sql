@@ -17,7 +17,7 @@ CREATE TABLE backfill.definition (
 	target		regclass,
 	generic		boolean NOT NULL DEFAULT false
 				CHECK (generic OPERATOR(pg_catalog.=) (target IS NULL)),
-	statement	text NOT NULL,
+	statement	text,
 	scope		text,
 	key			text,
 	parameters	jsonb NOT NULL DEFAULT '{}',
@@ -35,7 +35,7 @@ COMMENT ON COLUMN backfill.definition.name IS 'name of the definition, at most 6
 COMMENT ON COLUMN backfill.definition.owner IS 'role whose rights the statement has';
 COMMENT ON COLUMN backfill.definition.target IS 'table that is walked, or null if the definition is generic';
 COMMENT ON COLUMN backfill.definition.generic IS 'whether each run is given its target, and names for the references in braces';
-COMMENT ON COLUMN backfill.definition.statement IS 'SQL about the relation batch, as the user wrote it';
+COMMENT ON COLUMN backfill.definition.statement IS 'SQL about the relation batch, as the user wrote it; null if clients do the work';
 COMMENT ON COLUMN backfill.definition.scope IS 'condition that a row of batch fulfils, or null for every row';
 COMMENT ON COLUMN backfill.definition.key IS 'name of the index that is walked, ctid for the pages of the table, or null for the primary key';
 COMMENT ON COLUMN backfill.definition.parameters IS 'parameters that a run takes, with their types';
@@ -67,7 +67,7 @@ CREATE TABLE backfill.run (
 	database	oid NOT NULL,
 	system_identifier bigint NOT NULL,
 	target		regclass NOT NULL,
-	statement	text NOT NULL,
+	statement	text,
 	scope		text,
 	key			text,
 	parameters	jsonb NOT NULL,
@@ -91,6 +91,7 @@ CREATE TABLE backfill.run (
 	key_types	text[],
 	start_key	text[],
 	end_key		text[],
+	conditions	text[],
 	rows_total	bigint,
 	pass		integer NOT NULL DEFAULT 1,
 	pass_after	bigint NOT NULL DEFAULT 0,
@@ -140,7 +141,7 @@ COMMENT ON COLUMN backfill.run.started_by IS 'role that called backfill_start';
 COMMENT ON COLUMN backfill.run.database IS 'database the run belongs to: a copy of the database does not continue it';
 COMMENT ON COLUMN backfill.run.system_identifier IS 'database system the run belongs to';
 COMMENT ON COLUMN backfill.run.target IS 'table that is walked';
-COMMENT ON COLUMN backfill.run.statement IS 'SQL about the relation batch';
+COMMENT ON COLUMN backfill.run.statement IS 'SQL about the relation batch; null if clients do the work';
 COMMENT ON COLUMN backfill.run.scope IS 'condition that a row of batch fulfils';
 COMMENT ON COLUMN backfill.run.key IS 'name of the index that is walked, ctid for the pages of the table, or null for the primary key';
 COMMENT ON COLUMN backfill.run.parameters IS 'values of the parameters; only backfill_replace adds some';
@@ -164,6 +165,7 @@ COMMENT ON COLUMN backfill.run.key_names IS 'columns of the key, in its order';
 COMMENT ON COLUMN backfill.run.key_types IS 'their types when the run began: a key that was changed is not walked on';
 COMMENT ON COLUMN backfill.run.start_key IS 'first key of the walk, once it is known';
 COMMENT ON COLUMN backfill.run.end_key IS 'last key of the walk, once it is known; with a null behind it, or but nulls, if the rows with a null in the key come last';
+COMMENT ON COLUMN backfill.run.conditions IS 'condition of a batch for clients, by the shape of its range, with the places of its bounds numbered; null if none take part';
 COMMENT ON COLUMN backfill.run.rows_total IS 'rows in the walk: the planner''s estimate, until every batch is done';
 COMMENT ON COLUMN backfill.run.pass IS 'how often the walk has begun: a walk by pages comes again until nothing is left in scope';
 COMMENT ON COLUMN backfill.run.pass_after IS 'batches up to this number belong to earlier passes';
@@ -226,6 +228,13 @@ CREATE TABLE backfill.batch (
 	worker		integer,
 	pid			integer,
 	error		text,
+	rows_in_scope bigint,
+	client		text,
+	claimed_by	regrole,
+	claimed_at	timestamptz,
+	lease		interval,
+	secret		uuid,
+	reported	jsonb,
 	PRIMARY KEY (run_id, number, part)
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE backfill.batch IS 'one row for each batch: a key range of a run, processed in one transaction together with the change of this row';
@@ -253,6 +262,16 @@ COMMENT ON COLUMN backfill.batch.token IS 'token of the worker that has or had t
 COMMENT ON COLUMN backfill.batch.worker IS 'number of that worker''s slot, as in backfill_workers';
 COMMENT ON COLUMN backfill.batch.pid IS 'process id of that worker';
 COMMENT ON COLUMN backfill.batch.error IS 'message of the last error in the batch';
+COMMENT ON COLUMN backfill.batch.rows_in_scope IS 'rows in scope when its range was cut for clients, or null';
+COMMENT ON COLUMN backfill.batch.client IS 'name that the client gave which claimed the batch last, or null';
+COMMENT ON COLUMN backfill.batch.claimed_by IS 'role of that client';
+COMMENT ON COLUMN backfill.batch.claimed_at IS 'when it did';
+COMMENT ON COLUMN backfill.batch.lease IS 'length of its lease, or null if that ends with the session';
+COMMENT ON COLUMN backfill.batch.secret IS 'what makes the token of the client unknown to others; null when the batch is not in its hands';
+COMMENT ON COLUMN backfill.batch.reported IS 'error that the client has reported, until a worker has judged it';
+
+CREATE SEQUENCE backfill.claim_seq;
+COMMENT ON SEQUENCE backfill.claim_seq IS 'numbers in the tokens of clients; never given twice';
 
 CREATE TABLE backfill.error (
 	run_id		bigint NOT NULL,
@@ -386,6 +405,15 @@ RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'backfill_live_workers'
 LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION backfill.live_workers() IS 'the workers of this database as shared memory has them; read backfill_workers';
+
+CREATE FUNCTION backfill.live_leases(
+	OUT run_id bigint, OUT number bigint, OUT part integer, OUT client text,
+	OUT role oid, OUT application_name text, OUT client_addr text, OUT pid integer,
+	OUT rows bigint, OUT claimed_at timestamptz, OUT lease_until timestamptz)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'backfill_live_leases'
+LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION backfill.live_leases() IS 'the leases of clients in this database as shared memory has them; read backfill_workers and backfill_batches';
 
 CREATE FUNCTION backfill.live_runs(
 	OUT run_id bigint, OUT workers integer, OUT rows_per_second double precision,
@@ -573,9 +601,12 @@ SELECT b.run_id, b.number, b.part,
 	   b.status, b.skipped, b.attempt, b.crashes, b.retry_at, b.rows_scanned, b.rows_affected,
 	   b.started_at, b.finished_at, b.duration, b.wal_bytes, b.pages_pruned, b.space_freed,
 	   b.worker, b.pid,
-	   b.error
+	   b.error, b.client, b.claimed_by, b.claimed_at, l.lease_until
   FROM backfill.batch b
   JOIN backfill.run r ON r.id OPERATOR(pg_catalog.=) b.run_id
+  LEFT JOIN backfill.live_leases() l ON l.run_id OPERATOR(pg_catalog.=) b.run_id
+	   AND l.number OPERATOR(pg_catalog.=) b.number AND l.part OPERATOR(pg_catalog.=) b.part
+	   AND b.status OPERATOR(pg_catalog.=) 'running'
  WHERE pg_catalog.pg_has_role(r.owner, 'USAGE')
 	OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW @extschema@.backfill_batches IS 'batches of all runs: key range, outcome and cost';
@@ -593,11 +624,24 @@ COMMENT ON VIEW @extschema@.backfill_errors IS 'rows that failed and were skippe
 CREATE VIEW @extschema@.backfill_workers WITH (security_barrier) AS
 SELECT w.worker, w.pid, w.run_id, w.owner::regrole AS owner, w.state,
 	   w.state_since, w.batch, w.attempt, w.batches, w.rows_scanned,
-	   w.rows_affected, w.started_at
+	   w.rows_affected, w.started_at,
+	   NULL::text AS client, NULL::regrole AS role, NULL::text AS application_name,
+	   NULL::text AS client_addr, NULL::bigint AS batches_out, NULL::timestamptz AS lease_until
   FROM backfill.live_workers() w
  WHERE pg_catalog.pg_has_role(w.owner, 'USAGE')
-	OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
-COMMENT ON VIEW @extschema@.backfill_workers IS 'workers alive in this database, from shared memory';
+	OR pg_catalog.pg_has_role('pg_monitor', 'USAGE')
+UNION ALL
+SELECT NULL, CASE WHEN pg_catalog.count(DISTINCT l.pid) OPERATOR(pg_catalog.=) 1 THEN pg_catalog.min(l.pid) END,
+	   l.run_id, r.owner, 'claimed', pg_catalog.max(l.claimed_at), pg_catalog.min(l.number), NULL,
+	   NULL, pg_catalog.sum(l.rows)::bigint, NULL, pg_catalog.min(l.claimed_at),
+	   l.client, l.role::regrole, l.application_name, l.client_addr, pg_catalog.count(*),
+	   pg_catalog.min(l.lease_until)
+  FROM backfill.live_leases() l
+  JOIN backfill.run r ON r.id OPERATOR(pg_catalog.=) l.run_id
+ WHERE pg_catalog.pg_has_role(r.owner, 'USAGE')
+	OR pg_catalog.pg_has_role('pg_monitor', 'USAGE')
+ GROUP BY l.run_id, r.owner, l.client, l.role, l.application_name, l.client_addr;
+COMMENT ON VIEW @extschema@.backfill_workers IS 'workers alive in this database, and clients that have batches out, from shared memory';
 
 CREATE VIEW @extschema@.backfill_settings AS
 SELECT s.name, s.type, s."default", s.min_val, s.max_val, s.enumvals, s.description
@@ -693,6 +737,75 @@ RETURNS bigint
 AS 'MODULE_PATHNAME', 'backfill_start'
 LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.backfill_start(text, jsonb, jsonb, timestamptz, bigint[], regclass, boolean) IS 'start a run of a definition and return its id';
+
+-- Work outside of the server: batches for clients.
+
+CREATE FUNCTION @extschema@.backfill_claim(
+	run_id bigint,
+	worker text,
+	lease interval DEFAULT '1 min',
+	batches integer DEFAULT 1,
+	OUT number bigint, OUT part integer, OUT start_key text[], OUT end_key text[],
+	OUT condition text, OUT rows bigint, OUT token text, OUT lease_until timestamptz,
+	OUT retry_after interval, OUT reason text, OUT done boolean)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'backfill_claim'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_claim(bigint, text, interval, integer)
+	IS 'claim batches of a run for work outside of the server: a row for each, or one that says when to ask again, or that the run is over';
+
+CREATE FUNCTION @extschema@.backfill_claim(
+	run_id bigint,
+	worker text,
+	lease text,
+	batches integer DEFAULT 1,
+	OUT number bigint, OUT part integer, OUT start_key text[], OUT end_key text[],
+	OUT condition text, OUT rows bigint, OUT token text, OUT lease_until timestamptz,
+	OUT retry_after interval, OUT reason text, OUT done boolean)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'backfill_claim'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_claim(bigint, text, text, integer)
+	IS 'the same, with the lease as a text: an interval, or session for one that lasts as long as the session';
+
+CREATE FUNCTION @extschema@.backfill_claim_rows(
+	run_id bigint,
+	worker text,
+	lease text DEFAULT '1 min',
+	batches integer DEFAULT 1,
+	OUT number bigint, OUT part integer, OUT start_key text[], OUT end_key text[],
+	OUT condition text, OUT rows bigint, OUT token text, OUT lease_until timestamptz,
+	OUT retry_after interval, OUT reason text, OUT done boolean, OUT batch jsonb)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'backfill_claim_rows'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_claim_rows(bigint, text, text, integer)
+	IS 'the same as backfill_claim, with the rows of each batch as an array of objects; for the owner of the run';
+
+CREATE FUNCTION @extschema@.backfill_extend(
+	run_id bigint, number bigint, part integer, token text, lease interval DEFAULT NULL)
+RETURNS timestamptz
+AS 'MODULE_PATHNAME', 'backfill_extend'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_extend(bigint, bigint, integer, text, interval)
+	IS 'extend the lease of a batch from now on, by its length or another one; returns until when it is good';
+
+CREATE FUNCTION @extschema@.backfill_complete(
+	run_id bigint, number bigint, part integer, token text, rows bigint DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'backfill_complete'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_complete(bigint, bigint, integer, text, bigint)
+	IS 'complete a claimed batch, in the transaction of its changes; raises an error if it is not the caller''s any more';
+
+CREATE FUNCTION @extschema@.backfill_fail(
+	run_id bigint, number bigint, part integer, token text, message text,
+	sqlstate text DEFAULT NULL, retryable boolean DEFAULT NULL, key text[] DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'backfill_fail'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_fail(bigint, bigint, integer, text, text, text, boolean, text[])
+	IS 'report that a claimed batch, or the row of it with that key, has failed: what comes of it is what the settings of the run say';
 
 -- A run is named by its id, or by the name of its definition: then the only active
 -- run is meant, or, if none is active, the latest.  A literal without a type is a text.

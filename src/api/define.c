@@ -153,10 +153,6 @@ backfill_define(PG_FUNCTION_ARGS)
 	def.generic = !PG_ARGISNULL(12) && PG_GETARG_BOOL(12);
 	def.target = target_arg(fcinfo, def.generic);
 	def.statement = text_arg(fcinfo, 2, "the statement of a backfill");
-	if (def.statement == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("the statement of a backfill cannot be null")));
 	def.scope = text_arg(fcinfo, 3, "the scope of a backfill");
 	def.key = text_arg(fcinfo, 4, "the key of a backfill");
 	def.parameters = jsonb_arg(fcinfo, 6, "the declaration of parameters of a backfill");

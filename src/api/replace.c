@@ -144,7 +144,7 @@ changed_parts(const RunInfo *run, const DefinitionInfo *def, Jsonb *values)
 	StringInfoData parts;
 
 	initStringInfo(&parts);
-	add_part(&parts, strcmp(run->statement, def->statement) != 0, "statement");
+	add_part(&parts, !is_same_text(run->statement, def->statement), "statement");
 	add_part(&parts, !is_same_text(run->scope, def->scope), "scope");
 	add_part(&parts, compareJsonbContainers(&run->parameters->root, &values->root) != 0, "parameters");
 	add_part(&parts, strcmp(run->search_path, def->search_path) != 0, "search_path");
@@ -169,8 +169,8 @@ note_replaced(StoreSession *session, const RunInfo *run, const DefinitionInfo *d
 
 	initStringInfo(&reason);
 	appendStringInfo(&reason, "other than before: %s", parts);
-	if (strcmp(run->statement, def->statement) != 0)
-		appendStringInfo(&reason, "\nstatement was: %s", run->statement);
+	if (!is_same_text(run->statement, def->statement))
+		appendStringInfo(&reason, "\nstatement was: %s", run->statement ? run->statement : "none");
 	if (!is_same_text(run->scope, def->scope))
 		appendStringInfo(&reason, "\nscope was: %s", run->scope ? run->scope : "none");
 	event.reason = reason.data;

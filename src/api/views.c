@@ -41,6 +41,7 @@
 #include "settings/setting.h"
 #include "settings/settings.h"
 #include "settings/window.h"
+#include "shared/lease.h"
 #include "shared/room.h"
 #include "shared/run_slot.h"
 #include "shared/scheduler_slot.h"
@@ -50,6 +51,7 @@
 /* ---- live ---- */
 
 PG_FUNCTION_INFO_V1(backfill_live_workers);
+PG_FUNCTION_INFO_V1(backfill_live_leases);
 PG_FUNCTION_INFO_V1(backfill_live_runs);
 
 static const char *
@@ -116,6 +118,43 @@ backfill_live_workers(PG_FUNCTION_ARGS)
 		values[10] = Int64GetDatum(w->rows_affected);
 		values[11] = TimestampTzGetDatum(w->started_at);
 		nulls[11] = !w->attached;
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+/* backfill.live_leases(): likewise. */
+Datum
+backfill_live_leases(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	Lease	   *copies;
+	int			n;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (!segment_available())
+		return (Datum) 0;
+	n = lease_copy(MyDatabaseId, &copies);
+	for (int i = 0; i < n; i++)
+	{
+		Lease	   *lease = &copies[i];
+		Datum		values[11];
+		bool		nulls[11] = {false};
+
+		values[0] = Int64GetDatum(lease->key.run_id);
+		values[1] = Int64GetDatum(lease->key.number);
+		values[2] = Int32GetDatum(lease->key.part);
+		values[3] = CStringGetTextDatum(lease->client);
+		values[4] = ObjectIdGetDatum(lease->role);
+		values[5] = CStringGetTextDatum(lease->application);
+		values[6] = CStringGetTextDatum(lease->address);
+		nulls[6] = lease->address[0] == '\0';
+		values[7] = Int32GetDatum(lease->pid);
+		nulls[7] = lease->pid == 0;
+		values[8] = Int64GetDatum(lease->rows);
+		values[9] = TimestampTzGetDatum(lease->since);
+		values[10] = TimestampTzGetDatum(lease->until);
+		nulls[10] = lease->length == 0;
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;

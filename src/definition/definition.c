@@ -123,6 +123,13 @@ definition_name_arg(FunctionCallInfo fcinfo)
 	return text_to_cstring(PG_GETARG_TEXT_PP(0));
 }
 
+/* What is read of a batch: the statement, or, where clients do the work, its rows. */
+const char *
+definition_statement(const DefinitionInfo *def)
+{
+	return def->statement ? def->statement : "SELECT * FROM batch";
+}
+
 /* The walk of the definition's target under the settings, checked. */
 static Walk *
 check_walk(const DefinitionInfo *def, Jsonb *given)
@@ -217,14 +224,35 @@ typedef struct Candidate
 	Parameters *parameters;
 } Candidate;
 
-/* The argument is a Candidate. */
+/* The argument is a Candidate.  Where clients do the work, they read the batch at least. */
 static void
 check_statement(void *arg)
 {
 	const Candidate *candidate = (const Candidate *) arg;
 
-	statement_check(statement_prepare(candidate->def->statement, candidate->walk,
+	statement_check(statement_prepare(definition_statement(candidate->def), candidate->walk,
 									  candidate->def->scope, candidate->parameters, RANGE_AFTER));
+}
+
+/* Settings that say something of a statement, where there is none. */
+static void
+check_without_statement(const DefinitionInfo *def, Jsonb *given)
+{
+	RunSettings settings;
+
+	if (def->statement)
+		return;
+	settings_resolve(given, &settings);
+	if (settings_gives(given, "outside") && !settings.outside)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the setting \"outside\" cannot be off without a statement"),
+				 errdetail("Nobody would do the work.")));
+	if (settings.repair)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the setting \"repair\" needs a statement"),
+				 errdetail("A repair is run before the statement is tried again, and clients do the work of this backfill.")));
 }
 
 /* All but the probe, of a definition that has its target. */
@@ -236,6 +264,7 @@ check_texts(const DefinitionInfo *def, Jsonb *settings)
 	bool		prepared;
 	int			nest;
 
+	check_without_statement(def, settings);
 	parameters_check(def->parameters);
 
 	/* what the statement says may depend on them */
@@ -420,6 +449,7 @@ bind_parameters(void *arg)
 
 	int			nest;
 
+	check_without_statement(def, binding->settings);
 	if (!def->generic)
 	{
 		Walk	   *walk = check_walk(def, binding->settings);

@@ -19,6 +19,7 @@ extern void definition_check_replace(const DefinitionInfo *def);
 extern DefinitionInfo *definition_get(StoreSession *session, const char *name);
 extern void definition_take_target(DefinitionInfo *def, Oid target);
 extern char *definition_name_arg(FunctionCallInfo fcinfo);
+extern const char *definition_statement(const DefinitionInfo *def);
 extern void definition_check(const DefinitionInfo *def);
 extern bool definition_check_change(Oid owner, const char *search_path, Jsonb *settings,
 									const char *finish);

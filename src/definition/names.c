@@ -391,7 +391,8 @@ names_check(const DefinitionInfo *def)
 				 errdetail("{%s} is the table that a run is given.", NAMES_TARGET)));
 	if (key)
 		(void) key_parameter(parameters, key);
-	check_syntax(def->statement, placeholders("statement", def->statement, parameters));
+	if (def->statement)
+		check_syntax(def->statement, placeholders("statement", def->statement, parameters));
 	if (def->scope)
 		(void) graft_make(NULL, &range, placeholders("scope", def->scope, parameters), NULL, false);
 	for (int i = 0; i < STAGES; i++)
@@ -561,6 +562,7 @@ names_bind(DefinitionInfo *def, const Parameters *parameters, bool must_exist)
 	for (int i = 0; i < STAGES; i++)
 		def->stages[i] = bind(&binder, stage_name((Stage) i), def->stages[i]);
 	binder.columns_only = must_exist && !stage_has_statements(STAGE_PREPARE, def->stages[STAGE_PREPARE]);
-	def->statement = bind(&binder, "statement", def->statement);
+	if (def->statement)
+		def->statement = bind(&binder, "statement", def->statement);
 	def->scope = bind(&binder, "scope", def->scope);
 }

@@ -125,8 +125,8 @@ claim_pending(Worker *worker, const Claimant *claimant, ClaimRefusal *refusal)
  * Where the range after the last one claimed starts.  Returns false at the end
  * of the walk.
  */
-static bool
-find_start(const RunInfo *run, BatchInfo *batch)
+bool
+claim_find_start(const RunInfo *run, BatchInfo *batch)
 {
 	StoreSession store;
 	bool		goes_on = true;
@@ -177,8 +177,8 @@ shorten_stride(Worker *worker, BatchInfo *batch, int64 size)
  * after so many in scope within the stride.  The search runs with the owner's
  * rights.
  */
-static void
-find_end(Worker *worker, BatchInfo *batch, int64 size, int64 stride)
+void
+claim_find_end(Worker *worker, BatchInfo *batch, int64 size, int64 stride)
 {
 	Work	   *work = &worker->work;
 	int			nest;
@@ -212,7 +212,7 @@ claim_range(Worker *worker, const Claimant *claimant, ClaimRefusal *refusal)
 	int64		stride;
 	TimestampTz retry_at;
 
-	if (!find_start(run, batch) ||
+	if (!claim_find_start(run, batch) ||
 		!bound_allows_batch(run, &worker->session.settings, batch->number))
 		return NULL;
 	size = allowance_ask(run->scope != NULL, &stride, &retry_at);
@@ -223,7 +223,7 @@ claim_range(Worker *worker, const Claimant *claimant, ClaimRefusal *refusal)
 	}
 	batch->number++;
 	batch->attempt = 1;
-	find_end(worker, batch, size, stride);
+	claim_find_end(worker, batch, size, stride);
 
 	/* of a stride only the rows in scope are processed */
 	batch->rows_in_scope = stride > 0 ? Min(batch->rows_scanned, size) : batch->rows_scanned;
@@ -333,6 +333,7 @@ claim_forget(Worker *worker)
 	worker->hand.batch = NULL;
 	worker->hand.indivisible = false;
 	worker->hand.repair = NULL;
+	worker->hand.is_reported = worker->hand.is_named = false;
 	allowance_release();
 	MemoryContextReset(worker->hand.context);
 }

@@ -34,6 +34,9 @@ typedef struct Hand
 	ErrorData  *repair;			/* of the batch, a row, to be repaired before it runs; or NULL */
 	ArrayType  *repair_key;		/* of that row, while it is repaired */
 	char		last_repaired[6];	/* SQLSTATE of the row repaired last, or empty */
+	bool		is_reported;	/* a client had the batch, and has reported its error */
+	bool		is_retryable;	/* which may go away by itself */
+	bool		is_named;		/* processed is of the row that the client has named */
 } Hand;
 
 /* A worker of a run: the session, what it has prepared, what it has in hand. */
@@ -43,6 +46,10 @@ typedef struct Worker
 	Work		work;
 	Hand		hand;
 	Reclaim		reclaim;
+
+	/* for clients */
+	int64		stride;			/* rows of a range to be cut */
+	int			pending_changes;	/* as of the last look for pending batches; -1 for none */
 } Worker;
 
 /* Who claims a batch, as it is written into the row of the batch. */
@@ -63,6 +70,8 @@ typedef struct ClaimRefusal
 extern Claimant claim_claimant(const Worker *worker);
 extern void claim_batch(Worker *worker, ClaimRefusal *refusal);
 extern BatchInfo *claim_next_batch(Worker *worker);
+extern bool claim_find_start(const RunInfo *run, BatchInfo *batch);
+extern void claim_find_end(Worker *worker, BatchInfo *batch, int64 size, int64 stride);
 extern void claim_take_in_hand(Worker *worker, const BatchInfo *claimed);
 extern void claim_forget(Worker *worker);
 extern void claim_lock(Worker *worker);

@@ -76,8 +76,9 @@ guess_ends(const Division *division, ArrayType **ends)
 	 * A part of a batch was guessed at before; and the plan of a statement goes
 	 * up the index, whatever the direction of the walk.
 	 */
-	if (processed < 0 || batch->had_error || division->parts != DIVIDE_PARTS ||
-		worker->work.walk->descending || ARR_HASNULL(batch->end_key))
+	if (processed < 0 || division->parts != DIVIDE_PARTS || ARR_HASNULL(batch->end_key))
+		return 0;
+	if (!worker->hand.is_named && (batch->had_error || worker->work.walk->descending))
 		return 0;
 	if (processed > 0 && !find_in_scope(worker, NULL, processed - 1, before))
 		return 0;

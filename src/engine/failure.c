@@ -351,7 +351,15 @@ failure_wait_for_retry(Worker *worker, TimestampTz due)
 static bool
 is_skippable(const Worker *worker, const ErrorData *error)
 {
-	return worker->session.settings.on_error == ON_ERROR_SKIP && rowerror_is_possible(error);
+	return worker->session.settings.on_error == ON_ERROR_SKIP &&
+		(worker->hand.is_reported || rowerror_is_possible(error));
+}
+
+/* Whether the error of the batch in hand may go away by itself; a client has said so. */
+static bool
+may_go_away(const Worker *worker, const ErrorData *error)
+{
+	return worker->hand.is_reported ? worker->hand.is_retryable : rowerror_is_retryable(error);
 }
 
 /* "(7)", or "(a, 7)" for a key of two columns: that of the row which the batch is. */
@@ -609,13 +617,13 @@ judge(Worker *worker, ErrorData *error, bool from_hook)
 		fail_or_try(worker, error);
 		return;
 	}
-	if (is_skippable(worker, error) && !rowerror_is_retryable(error))
+	if (is_skippable(worker, error) && !may_go_away(worker, error))
 	{
 		skip(worker, error);
 		return;
 	}
 	batch->tries++;
-	if (!rowerror_is_retryable(error) ||
+	if (!may_go_away(worker, error) ||
 		batch->tries >= worker->session.settings.max_attempts)
 	{
 		/* what does not go away by itself is an error like any other */
@@ -674,6 +682,6 @@ failure_handle(Worker *worker, ErrorData *error)
 		hand->over_limit = false;
 		hand->indivisible = !divide(worker, error, 2, 0);
 	}
-	else if (!failure_prepare_again(worker, error))
+	else if (hand->is_reported || !failure_prepare_again(worker, error))
 		judge(worker, error, from_hook);
 }

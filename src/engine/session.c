@@ -253,6 +253,20 @@ session_nap(int64 ms)
 	}
 }
 
+/* The same, but until anybody wakes us, for whatever reason. */
+void
+session_doze(int64 ms)
+{
+	static uint32 wait_event = 0;
+
+	if (wait_event == 0)
+		wait_event = compat_wait_event("BackfillWaitForClients");
+	session_check_interrupts();
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms, wait_event);
+	ResetLatch(MyLatch);
+	session_check_interrupts();
+}
+
 /* ---- the run ---- */
 
 /* What the commits of our own bookkeeping wait for: the disk at most. */

@@ -49,6 +49,7 @@ extern ErrorData *session_try_uncancelled(Session *session, SessionFunction func
 extern int64 session_retry_delay(const Session *session, int tries);
 extern void session_check_interrupts(void);
 extern bool session_nap(int64 ms);
+extern void session_doze(int64 ms);
 extern int	session_enter_user_code(Session *session);
 extern int	session_enter_statement(Session *session);
 extern void session_carry_changes(Session *session);

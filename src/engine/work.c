@@ -46,7 +46,10 @@ unprepare(Work *work)
 		drop(&work->repair[inclusive]);
 	}
 	for (int shape = 0; shape < RANGE_SHAPES; shape++)
+	{
 		drop(&work->statements[shape]);
+		drop(&work->count_in_scope[shape]);
+	}
 	if (work->bounds)
 		bounds_drop(work->bounds);
 	work->bounds = NULL;
@@ -88,7 +91,7 @@ work_prepare(Session *session, Work *work)
 	if (run->key_types)
 		walk_check_key_types(work->walk, run->key_types);
 	work->parameters = parameters_load(run->parameter_types, run->parameters, &facts);
-	for (int shape = 0; shape < RANGE_SHAPES; shape++)
+	for (int shape = 0; run->statement && shape < RANGE_SHAPES; shape++)
 	{
 		if (shape == RANGE_NULLS && !work->walk->has_nulls &&
 			(run->end_key == NULL || !ARR_HASNULL(run->end_key)))
@@ -126,4 +129,26 @@ work_find_in_scope(Session *session, Work *work, const Datum *start, bool start_
 	walk_set_end(work->walk, params, end);
 	walk_set_number(work->walk, params, offset);
 	return statement_fetch(*query, params, GetActiveSnapshot(), work->walk->nkeys, key);
+}
+
+/* The rows in scope of the range, read with the active snapshot. */
+int64
+work_count_in_scope(Session *session, Work *work, const Datum *start, RangeShape shape,
+					const Datum *end)
+{
+	ParamListInfo params = statement_params(work->walk, work->parameters);
+	Statement **query = &work->count_in_scope[shape];
+	Datum		count;
+
+	if (*query == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(work->context);
+
+		*query = bounds_prepare_count(work->walk, shape, session->run->scope, work->parameters);
+		statement_keep(*query);
+		MemoryContextSwitchTo(old);
+	}
+	walk_set_start(work->walk, params, start);
+	walk_set_end(work->walk, params, end);
+	return statement_fetch(*query, params, GetActiveSnapshot(), 1, &count) ? DatumGetInt64(count) : 0;
 }

@@ -26,6 +26,7 @@ typedef struct Work
 	Bounds	   *bounds;
 	Statement  *rows_in_scope[2];	/* by start_inclusive; NULL until needed */
 	Statement  *repair[2];		/* likewise; NULL until needed */
+	Statement  *count_in_scope[RANGE_SHAPES];	/* NULL until needed */
 
 	/* of a walk by pages: whether the statement ends the scope, see pass.c */
 	ItemPointerData chosen_row;
@@ -39,5 +40,7 @@ extern bool work_is_outdated(const Session *session, const Work *work);
 extern bool work_find_in_scope(Session *session, Work *work, const Datum *start,
 							   bool start_inclusive, const Datum *end, int64 offset,
 							   Datum *key);
+extern int64 work_count_in_scope(Session *session, Work *work, const Datum *start,
+								 RangeShape shape, const Datum *end);
 
 #endif							/* BACKFILL_ENGINE_WORK_H */

@@ -50,6 +50,8 @@ staffing_wanted(StoreSession *session, RunInfo *run, int living, int most)
 
 	if (most == 0)
 		return 0;
+	if (run->by_clients)
+		most = 1;
 	if (run->end_key == NULL)
 		return 1;
 

@@ -25,10 +25,12 @@
 #include "process/watch.h"
 #include "run/access.h"
 #include "run/bound.h"
+#include "run/lapse.h"
 #include "run/transition.h"
 #include "shared/run_slot.h"
 #include "shared/scheduler_slot.h"
 #include "shared/segment.h"
+#include "shared/stock.h"
 #include "shared/wake.h"
 #include "shared/worker_slot.h"
 #include "store/batch.h"
@@ -224,6 +226,9 @@ advance(Scheduler *scheduler, StoreSession *session, RunInfo *run, Watch *watch,
 
 	if (run->is_requested)
 	{
+		/* what clients have out may be completed, unless it was taken from them */
+		if (living == 0 && stock_out(MyDatabaseId, run->id) > 0)
+			return false;
 		carry_out(scheduler, session, run, watch, living);
 		return false;
 	}
@@ -378,6 +383,7 @@ look_after(Scheduler *scheduler, Watch *watch)
 	int64	   *tokens;
 	int			living;
 	bool		goes_on;
+	List	   *over = NIL;
 
 	watch_begin(scheduler);
 	store_begin(&session);
@@ -391,6 +397,8 @@ look_after(Scheduler *scheduler, Watch *watch)
 	if (living < watch->living)
 		watch->settles_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SETTLE_MS);
 	watch->living = living;
+	if (run && run->is_local && run->status == RUN_RUNNING)
+		over = lapse_review(&session, run, !watch->leases_known);
 	goes_on = run && is_to_be_advanced(&session, run, watch, tokens, living);
 	store_end(&session);
 	if (run && run->is_local)
@@ -410,6 +418,9 @@ look_after(Scheduler *scheduler, Watch *watch)
 	}
 	watch_commit_run(scheduler, watch);
 	watch->trouble = 0;
+	watch->leases_known = watch->leases_known || (run && run->status == RUN_RUNNING);
+	if (lapse_done(over))
+		watch->pending = true;
 
 	/* not before the workers can see the rows */
 	if (watch->pending)

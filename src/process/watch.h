@@ -44,6 +44,7 @@ typedef struct Watch
 	int			living;
 	bool		blocked;		/* waits for other runs */
 	bool		closed;			/* waits until the database can be connected to */
+	bool		leases_known;	/* those of clients are in shared memory, as far as rows say */
 	bool		pending;		/* its workers have to look for pending batches */
 	Oid			owner;
 	char	   *failure;		/* why it fails in this transaction, or NULL */

@@ -32,6 +32,7 @@
 #include "engine/batch.h"
 #include "engine/change.h"
 #include "engine/claim.h"
+#include "engine/cut.h"
 #include "engine/ends.h"
 #include "engine/failure.h"
 #include "engine/hook.h"
@@ -175,6 +176,24 @@ be_admitted(Worker *worker)
 
 /* ---- a batch, and a pause ---- */
 
+/* Whether clients take part in the run. */
+static bool
+is_outside(const Session *session)
+{
+	return session->run->by_clients || session->settings.outside;
+}
+
+/* Clients have batches out, which may come back: serve them, and wait a while. */
+static void
+nap_for_clients(Worker *worker)
+{
+	bool		more = cut_serve(worker);
+
+	cut_wait(worker, !more);
+	if (worker_slot_noticed() && !session_reload(&worker->session))
+		failure_leave(worker, NULL);
+}
+
 /* There was no batch to be had: wait for one, or leave. */
 static void
 wait_or_leave(Worker *worker, const ClaimRefusal *refusal)
@@ -190,6 +209,11 @@ wait_or_leave(Worker *worker, const ClaimRefusal *refusal)
 	}
 	else if (refusal->pending_elsewhere)
 		failure_wait_for_suspect(worker);
+	else if (is_outside(&worker->session) && worker_slot_rank() == 0)
+	{
+		/* what clients have out may come back */
+		nap_for_clients(worker);
+	}
 	else
 		failure_leave(worker, NULL);
 	MemoryContextReset(worker->session.loop_context);
@@ -295,6 +319,27 @@ sleep_between(Worker *worker)
 	}
 }
 
+/* One turn of the loop for a run that clients work on alone. */
+static void
+serve_clients(Worker *worker)
+{
+	Session    *session = &worker->session;
+	TimestampTz look_at;
+	bool		more;
+
+	session_check_interrupts();
+	if (worker_slot_noticed() && !session_reload(session))
+		failure_leave(worker, NULL);
+	MemoryContextReset(session->loop_context);
+	if (work_is_outdated(session, &worker->work))
+		failure_prepare(worker);
+
+	/* the probe has its turn */
+	(void) is_held(session, &look_at);
+	more = cut_serve(worker);
+	cut_wait(worker, !more);
+}
+
 /* One turn of the loop. */
 static void
 work_on(Worker *worker)
@@ -308,6 +353,8 @@ work_on(Worker *worker)
 	if (worker_slot_noticed() && !session_reload(session))
 		failure_leave(worker, NULL);
 	MemoryContextReset(session->loop_context);
+	if (is_outside(session))
+		(void) cut_serve(worker);
 	claim_or_leave(worker);
 	if (!be_admitted(worker))
 		return;
@@ -390,8 +437,16 @@ work(Worker *worker)
 	set_up(worker);
 	if (key_is_empty(worker->session.run->end_key))
 		proc_exit(0);
+	worker->pending_changes = -1;
+	if (is_outside(&worker->session))
+		cut_begin(worker);
 	for (;;)
-		work_on(worker);
+	{
+		if (worker->session.run->by_clients)
+			serve_clients(worker);
+		else
+			work_on(worker);
+	}
 }
 
 void

@@ -220,7 +220,7 @@ run(Rehearsal *rehearsal, const char *name, Oid target, Jsonb *parameters,
 	key_check_bounds(rehearsal->walk, rehearsal->settings.from, rehearsal->settings.to);
 	if (!def->generic)
 		rehearsal->parameters = make_parameters(rehearsal, parameters);
-	rehearsal->statement = statement_prepare(def->statement, rehearsal->walk,
+	rehearsal->statement = statement_prepare(definition_statement(def), rehearsal->walk,
 											 def->scope, rehearsal->parameters, RANGE_FROM);
 	frame_limit_time(rehearsal);
 	(void) bounds_find_ends(rehearsal->walk, rehearsal->settings.from, rehearsal->settings.to,

@@ -50,6 +50,7 @@
 #include "utils/syscache.h"
 
 #include "base/rowerror.h"
+#include "definition/definition.h"
 #include "rehearsal/frame.h"
 #include "rehearsal/heldlocks.h"
 #include "rehearsal/measure.h"
@@ -613,7 +614,7 @@ prepare_statements(Sampler *sampler)
 	DefinitionInfo *def = rehearsal->def;
 
 	sampler->statements[true] = rehearsal->statement;
-	sampler->statements[false] = statement_prepare(def->statement, walk, def->scope,
+	sampler->statements[false] = statement_prepare(definition_statement(def), walk, def->scope,
 												   rehearsal->parameters, false);
 	for (int inclusive = 0; inclusive < 2; inclusive++)
 	{

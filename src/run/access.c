@@ -167,6 +167,14 @@ access_check_runs(StoreSession *session, ArrayType *ids, Oid caller)
 	}
 }
 
+/* Raises an error unless there is the run, by its owner, and the caller may control it. */
+void
+access_check_run(int64 id, Oid owner, Oid caller)
+{
+	if (!OidIsValid(owner) || !has_privs_of_role(caller, owner))
+		no_such_run(id);
+}
+
 /* The run, locked on demand, which the caller may control, or an error. */
 RunInfo *
 access_find_run(StoreSession *session, int64 id, Oid caller, bool for_update)

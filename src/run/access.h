@@ -20,6 +20,7 @@ extern char *access_role_name(Oid role);
 extern void access_check_owner(Oid owner);
 extern const char *access_problem(Oid owner, const char **hint);
 extern void access_check_runs(StoreSession *session, ArrayType *ids, Oid caller);
+extern void access_check_run(int64 id, Oid owner, Oid caller);
 extern RunInfo *access_find_run(StoreSession *session, int64 id, Oid caller,
 								bool for_update);
 

@@ -18,6 +18,7 @@
 #include "settings/guc.h"
 
 int			guc_max_workers = 4;
+int			guc_max_leases = 4096;
 int			guc_event_retention = 129600;
 
 RateLimit	guc_rate_limit = {0};
@@ -80,6 +81,15 @@ guc_define(void)
 								"They are taken from \"max_worker_processes\".",
 								&guc_max_workers,
 								4, 1, 1024,
+								PGC_POSTMASTER, 0,
+								NULL, NULL, NULL);
+
+	if (process_shared_preload_libraries_in_progress)
+		DefineCustomIntVariable("backfill.max_leases",
+								"Sets the most batches that clients of all databases can have in their hands.",
+								"Each takes about 400 bytes of shared memory.",
+								&guc_max_leases,
+								4096, 1, 1000000,
 								PGC_POSTMASTER, 0,
 								NULL, NULL, NULL);
 

@@ -14,6 +14,7 @@
 #define GUC_LIBRARY	"backfill"
 
 extern int	guc_max_workers;
+extern int	guc_max_leases;
 extern int	guc_event_retention;
 extern RateLimit guc_rate_limit;
 extern RateLimit guc_wal_rate_limit;

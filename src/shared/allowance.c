@@ -594,3 +594,59 @@ allowance_settle(int64 rows_affected)
 	w->counted = true;
 	segment_unlock();
 }
+
+/* ---- clients ---- */
+
+/*
+ * Reserve so many rows for a client, which are not divided any more: they need no more
+ * than a whole window.  *reserved is how many that are; or returns false, and *retry_at
+ * is when to ask again.  The caller holds the lock, here and below.
+ */
+bool
+allowance_grant(RunSlot *run, int64 rows, int64 *reserved, TimestampTz *retry_at)
+{
+	RunPace    *p = &run->pace;
+	Allowance	a;
+
+	*reserved = Min(processed(p, rows), window_rows(p));
+	a = get_allowance(run, *reserved);
+	if (a.rows < *reserved && !(a.rows > 0 && (a.limit == PACE_WAL || a.limit == PACE_ALL_WAL)))
+	{
+		note_limited(p, &a);
+		*retry_at = a.retry_at;
+		return false;
+	}
+	reserve(p, *reserved);
+	return true;
+}
+
+/* So many rows are not reserved any more; run is NULL if it has lost its slot. */
+void
+allowance_return(RunSlot *run, int64 reserved)
+{
+	reserve(run ? &run->pace : NULL, -reserved);
+}
+
+/* A client has used so many rows, for which others were reserved, and has written WAL. */
+void
+allowance_use(RunSlot *run, int64 reserved, int64 rows, int64 wal_bytes)
+{
+	RunPace    *p = run ? &run->pace : NULL;
+	TimestampTz now = GetCurrentTimestamp();
+
+	reserve(p, -reserved);
+	ledger_add(&segment->budgets.used_rows, now, rows, now);
+	if (p)
+	{
+		ledger_add(&p->rows, now, rows, now);
+		ledger_add(&p->all_rows, now, rows, now);
+		if (rows > 0 && wal_bytes > 0)
+		{
+			double		per_row = (double) wal_bytes / rows;
+
+			p->wal_per_row = p->wal_per_row == 0 ? per_row :
+				WEIGHT * per_row + (1 - WEIGHT) * p->wal_per_row;
+		}
+	}
+	add_wal(p, wal_bytes, now);
+}

@@ -34,4 +34,10 @@ extern void allowance_wrote(int64 wal_bytes);
 extern int	allowance_measure(const BatchCost *cost, bool has_scope);
 extern void allowance_settle(int64 rows_affected);
 
+struct RunSlot;
+extern bool allowance_grant(struct RunSlot *run, int64 rows, int64 *reserved,
+							TimestampTz *retry_at);
+extern void allowance_return(struct RunSlot *run, int64 reserved);
+extern void allowance_use(struct RunSlot *run, int64 reserved, int64 rows, int64 wal_bytes);
+
 #endif							/* BACKFILL_SHARED_ALLOWANCE_H */

@@ -318,8 +318,17 @@ pace_get(Pace *pace)
 /*
  * Whether no batch may begin, by the scheduler's word or the probe's.  A
  * scheduler that is to watch the server and is not heard counts as one that
- * cannot read how it is.
+ * cannot read how it is.  The caller holds the lock.
  */
+bool
+pace_holds(const RunPace *p)
+{
+	return p->pace.hold || (p->pace.probed && p->probe != PROBE_GO) ||
+		(p->pace.watched &&
+		 TimestampDifferenceExceeds(p->set_at, GetCurrentTimestamp(), UNHEARD_MS));
+}
+
+/* The same for the worker's run. */
 bool
 pace_is_held(void)
 {
@@ -328,9 +337,7 @@ pace_is_held(void)
 
 	segment_lock(LW_SHARED);
 	p = segment_my_pace();
-	held = p && (p->pace.hold || (p->pace.probed && p->probe != PROBE_GO) ||
-				 (p->pace.watched &&
-				  TimestampDifferenceExceeds(p->set_at, GetCurrentTimestamp(), UNHEARD_MS)));
+	held = p && pace_holds(p);
 	segment_unlock();
 	return held;
 }

@@ -37,6 +37,7 @@ extern void pace_look(Oid database, int64 run_id, PaceView *view);
 
 /* worker */
 extern void pace_get(Pace *pace);
+extern bool pace_holds(const RunPace *p);
 extern bool pace_is_held(void);
 extern bool pace_take_probe(int64 interval, TimestampTz *due);
 extern bool pace_probe_said(ProbeVerdict verdict, const char *reason);

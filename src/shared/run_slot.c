@@ -13,6 +13,7 @@
 #include "utils/timestamp.h"
 
 #include "shared/ledger.h"
+#include "shared/lease.h"
 #include "shared/run_slot.h"
 #include "shared/segment.h"
 #include "shared/size.h"
@@ -54,6 +55,8 @@ run_slot_forget_database(Oid database)
 void
 run_slot_open(Oid database, int64 run_id, const Pace *pace, int64 batch_size)
 {
+	int64		rows;
+
 	segment_lock(LW_EXCLUSIVE);
 	for (int i = 0; i < segment->nruns && segment_find_run(database, run_id) == NULL; i++)
 	{
@@ -76,6 +79,8 @@ run_slot_open(Oid database, int64 run_id, const Pace *pace, int64 batch_size)
 			if (segment_works_for(&segment_workers[j], database, run_id))
 				segment_runs[i].pace.rows.reserved += segment_workers[j].reserved + segment_workers[j].reserved_next;
 		}
+		lease_count(database, run_id, &segment_runs[i].stock.out, &rows);
+		segment_runs[i].pace.rows.reserved += rows;
 		segment_runs[i].pace.set_at = segment_runs[i].pace.opened_at = GetCurrentTimestamp();
 		size_aim(&segment_runs[i].pace.size, &pace->aim, batch_size);
 		ledger_open(&segment_runs[i].pace.wal, &pace->wal);

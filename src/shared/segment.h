@@ -142,6 +142,31 @@ typedef struct RunPace
 	char		probe_reason[PACE_REASON_SIZE];
 } RunPace;
 
+/* A batch that was cut for clients, and is there to be claimed. */
+typedef struct StockEntry
+{
+	int64		number;
+	int			part;
+	int64		rows;			/* in scope */
+} StockEntry;
+
+#define STOCK_SIZE		1024
+#define STOCK_LEAST		16
+
+/* The batches of a run that clients may claim, and how many they have. */
+typedef struct Stock
+{
+	bool		open;			/* clients take part in the run */
+	bool		ended;			/* there is no range any more that may be cut */
+	int			first;			/* in the ring */
+	int			n;
+	int			aim;			/* so many are to be in it */
+	bool		looked;			/* a client has found it empty since it was filled */
+	int64		out;			/* batches in the hands of clients */
+	int64		max_out;		/* may be, or 0 */
+	StockEntry	ring[STOCK_SIZE];
+} Stock;
+
 /* One run that has workers, or had them a moment ago.  Same lock. */
 typedef struct RunSlot
 {
@@ -159,6 +184,7 @@ typedef struct RunSlot
 	int64		freed;			/* bytes that workers have made free since the slot was taken */
 
 	RunPace		pace;
+	Stock		stock;
 } RunSlot;
 
 #define KNOWN_DATABASES 64
@@ -241,6 +267,8 @@ typedef struct Segment
 	Oid			requests[REQUESTS];
 	SchedulerSlot schedulers[SCHEDULER_SLOTS];
 	TimestampTz made_at;		/* when this server was started or promoted */
+	LWLock	   *lease_lock;		/* of the table of leases; taken after the other */
+	int64		nleases;
 	Budgets		budgets;		/* of all runs together */
 	SlotWaiter	waiters[SLOT_WAITERS];
 	SlotRest	rests[SLOT_WAITERS];

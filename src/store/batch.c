@@ -20,14 +20,6 @@
 #include "store/batch.h"
 #include "store/store.h"
 
-/*
- * Whether a batch need not wait to be tried again.  Nothing is put aside for longer
- * than a minute (STORE_RETRY_MAX_MS): what seems to be, was before the clock was
- * set back.
- */
-#define DUE_AT(now) \
-	"(retry_at IS NULL OR retry_at <= " now " OR retry_at > " now " + interval '1 min')"
-
 static Sql sql_last_batch = {
 	"SELECT number, end_key FROM backfill.batch "
 	" WHERE run_id = $1 AND part = 0 AND number > $2 "
@@ -82,7 +74,7 @@ static Sql sql_take_pending = {
 	" WHERE run_id = $1 AND (number, part) = ("
 	"   SELECT number, part FROM backfill.batch "
 	"    WHERE " STORE_OPEN_BATCHES " AND status = 'pending' AND crashes < $4 "
-	"      AND " DUE_AT("$6") " "
+	"      AND " STORE_DUE_AT("$6") " "
 	"    ORDER BY number, CASE WHEN error IS NULL THEN -part ELSE part END LIMIT 1) "
 	"RETURNING number, start_key, end_key, start_inclusive, attempt, crashes, "
 	"          rows_scanned, part, error IS NOT NULL, tries",
@@ -124,7 +116,7 @@ store_take_pending(StoreSession *session, int64 run_id, int64 token,
 }
 
 static Sql sql_pending_due = {
-	"SELECT min(CASE WHEN " DUE_AT("$3") " THEN '-infinity' ELSE retry_at END) "
+	"SELECT min(CASE WHEN " STORE_DUE_AT("$3") " THEN '-infinity' ELSE retry_at END) "
 	"  FROM backfill.batch "
 	" WHERE " STORE_OPEN_BATCHES " AND status = 'pending' AND crashes < $2",
 	3, {INT8OID, INT4OID, TIMESTAMPTZOID}
@@ -243,7 +235,7 @@ static Sql sql_recover_batches = {
 	"       crashes = crashes + CASE WHEN " IS_INNOCENT " THEN 0 ELSE 1 END, "
 	"       error = CASE WHEN " IS_INNOCENT " THEN error "
 	"               ELSE 'the worker that had the batch in hand died' END "
-	" WHERE " STORE_OPEN_BATCHES " AND status = 'running' AND NOT token = ANY ($2) "
+	" WHERE " STORE_OPEN_BATCHES " AND status = 'running' AND secret IS NULL AND NOT token = ANY ($2) "
 	"RETURNING number, crashes",
 	5, {INT8OID, INT8ARRAYOID, INT8OID, BOOLOID, INT8ARRAYOID}
 };
@@ -314,7 +306,7 @@ store_reopen_batches(StoreSession *session, int64 run_id)
 }
 
 static Sql sql_open_batches = {
-	"SELECT count(*), count(*) FILTER (WHERE " DUE_AT("$2") ") "
+	"SELECT count(*), count(*) FILTER (WHERE " STORE_DUE_AT("$2") ") "
 	"  FROM backfill.batch "
 	" WHERE " STORE_OPEN_BATCHES " AND status <> 'completed' AND NOT skipped",
 	2, {INT8OID, TIMESTAMPTZOID}
@@ -342,7 +334,7 @@ store_open_batches(StoreSession *session, int64 run_id, int64 *due)
 
 static Sql sql_shrink_batch = {
 	"UPDATE backfill.batch SET start_key = $5, start_inclusive = false, "
-	"       rows_scanned = $6, status = 'pending', token = NULL, "
+	"       rows_scanned = $6, rows_in_scope = NULL, status = 'pending', token = NULL, "
 	"       error = coalesce($7, error), tries = 0 "
 	" WHERE run_id = $1 AND number = $2 AND part = $3 "
 	"   AND status = 'running' AND token = $4",

@@ -16,6 +16,13 @@
 /* No batch that is put aside waits for longer, in milliseconds. */
 #define STORE_RETRY_MAX_MS	60000
 
+/*
+ * Whether a batch need not wait to be tried again.  Nothing is put aside for longer
+ * than that: what seems to be, was before the clock was set back.
+ */
+#define STORE_DUE_AT(now) \
+	"(retry_at IS NULL OR retry_at <= " now " OR retry_at > " now " + interval '1 min')"
+
 /* A batch in hand. */
 typedef struct BatchInfo
 {

@@ -85,7 +85,7 @@ static Sql sql_replace_copy = {
 	"       prepare = CASE WHEN end_key IS NULL THEN $9 ELSE prepare END, "
 	"       prepare_step = CASE WHEN end_key IS NOT NULL OR prepare IS NOT DISTINCT FROM $9 "
 	"                      THEN prepare_step ELSE 0 END, "
-	"       verified = verified AND statement = $2 AND scope IS NOT DISTINCT FROM $3 "
+	"       verified = verified AND statement IS NOT DISTINCT FROM $2 AND scope IS NOT DISTINCT FROM $3 "
 	"                  AND parameters = $5 "
 	" WHERE id = $1",
 	9, {INT8OID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID, JSONBOID, TEXTOID, TEXTOID}
@@ -103,7 +103,7 @@ store_replace_copy(StoreSession *session, int64 id, const DefinitionInfo *def,
 	char		nulls[] = "         ";
 	Datum		args[] = {
 		Int64GetDatum(id),
-		CStringGetTextDatum(def->statement),
+		store_text_or_null(def->statement, &nulls[1]),
 		store_text_or_null(def->scope, &nulls[2]),
 		CStringGetTextDatum(def->search_path),
 		JsonbPGetDatum(parameters),

@@ -83,7 +83,7 @@ store_put_definition(StoreSession *session, const DefinitionInfo *def)
 		CStringGetTextDatum(def->name),
 		ObjectIdGetDatum(def->owner),
 		ObjectIdGetDatum(def->target),
-		CStringGetTextDatum(def->statement),
+		store_text_or_null(def->statement, &nulls[3]),
 		store_text_or_null(def->scope, &nulls[4]),
 		store_text_or_null(def->key, &nulls[5]),
 		JsonbPGetDatum(def->settings),

@@ -30,13 +30,13 @@
 	"started_at, since, requested_by, request_reason, error, sqlstate, " \
 	"rollup_number, followers IS NOT NULL, \"after\", batch_size, throttled_by, closings, " \
 	"pass_after, key, generic, resumed_number, resumed_at, prepare IS NOT NULL, prepare_step, " \
-	"dormant"
-#define RUN_HEAD_COLUMNS 35
+	"dormant, statement IS NULL"
+#define RUN_HEAD_COLUMNS 36
 
 /* The owner's texts and values, which only who runs or changes them needs. */
 #define RUN_TEXTS \
 	", statement, scope, search_path, key_types, start_key, parameters, " \
-	"parameter_types, followers, prepare, finish"
+	"parameter_types, followers, conditions, prepare, finish"
 
 /* ---- runs ---- */
 
@@ -68,7 +68,7 @@ store_insert_run(StoreSession *session, const DefinitionInfo *def,
 		ObjectIdGetDatum(MyDatabaseId),
 		Int64GetDatum((int64) GetSystemIdentifier()),
 		ObjectIdGetDatum(def->target),
-		CStringGetTextDatum(def->statement),
+		store_text_or_null(def->statement, &nulls[7]),
 		store_text_or_null(def->scope, &nulls[8]),
 		store_text_or_null(def->key, &nulls[9]),
 		JsonbPGetDatum(settings),
@@ -151,6 +151,7 @@ read_head(StoreSession *session, int row)
 	run->stages[STAGE_PREPARE].is_given = DatumGetBool(store_column(row, 33, NULL));
 	run->stages[STAGE_PREPARE].step = DatumGetInt32(store_column(row, 34, NULL));
 	run->is_dormant = DatumGetBool(store_column(row, 35, NULL));
+	run->by_clients = DatumGetBool(store_column(row, 36, NULL));
 	return run;
 }
 
@@ -168,6 +169,7 @@ read_run(StoreSession *session, int row)
 	run->parameters = store_varlena(session, row, ++n);
 	run->parameter_types = store_varlena(session, row, ++n);
 	run->followers = store_varlena(session, row, ++n);
+	run->conditions = store_varlena(session, row, ++n);
 	for (int i = 0; i < STAGES; i++)
 		run->stages[i].text = store_text(session, row, ++n);
 	return run;

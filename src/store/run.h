@@ -66,8 +66,9 @@ typedef struct RunInfo
 	int64		resumed_number; /* of the last batch when it was last resumed, or 0 */
 	TimestampTz resumed_at;		/* DT_NOBEGIN if null */
 	bool		is_dormant;		/* was started paused, and not resumed since */
+	bool		by_clients;		/* there is no statement: clients do the work */
 
-	char	   *statement;
+	char	   *statement;		/* NULL if clients do the work */
 	char	   *scope;
 	char	   *key;
 	char	   *search_path;
@@ -76,6 +77,7 @@ typedef struct RunInfo
 	Jsonb	   *parameters;		/* values */
 	Jsonb	   *parameter_types;
 	Jsonb	   *followers;			/* NULL for none */
+	ArrayType  *conditions;		/* for clients, or NULL */
 } RunInfo;
 
 /* What a round of the scheduler asks of every run. */

@@ -1,0 +1,244 @@
+/*-------------------------------------------------------------------------
+ *
+ * lease.c
+ *	  The SQL functions by which clients extend, complete and fail batches.
+ *
+ * Each asks for the token of the claim, which is of use to the role that claimed only.
+ * To complete a batch is a change of its row in the caller's own transaction: together
+ * with the change that goes with it, or not at all.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "api/lease.h"
+#include "api/outside.h"
+#include "base/limit.h"
+#include "run/lapse.h"
+#include "shared/lease.h"
+#include "shared/segment.h"
+#include "shared/stock.h"
+#include "store/lease.h"
+#include "store/store.h"
+
+PG_FUNCTION_INFO_V1(backfill_extend);
+PG_FUNCTION_INFO_V1(backfill_complete);
+PG_FUNCTION_INFO_V1(backfill_fail);
+
+/* ---- tokens ---- */
+
+/* The token as the client has it: a number that never comes again, and the secret. */
+char *
+lease_token_text(const LeaseToken *token)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, INT64_FORMAT "-", token->number);
+	for (int i = 0; i < UUID_LEN; i++)
+		appendStringInfo(&buf, "%02x", token->secret.data[i]);
+	return buf.data;
+}
+
+static bool
+parse_hex(const char *text, unsigned char *bytes)
+{
+	for (int i = 0; i < UUID_LEN; i++)
+	{
+		unsigned int byte;
+
+		if (!isxdigit((unsigned char) text[2 * i]) || !isxdigit((unsigned char) text[2 * i + 1]) ||
+			sscanf(text + 2 * i, "%2x", &byte) != 1)
+			return false;
+		bytes[i] = byte;
+	}
+	return text[2 * UUID_LEN] == '\0';
+}
+
+/* Read the token; false if it is none. */
+static bool
+parse_token(const char *text, LeaseToken *token)
+{
+	char	   *end;
+
+	errno = 0;
+	token->number = strtoll(text, &end, 10);
+	return errno == 0 && end > text && *end == '-' && strlen(end + 1) >= 2 * UUID_LEN &&
+		parse_hex(end + 1, token->secret.data);
+}
+
+/* ---- whose it is ---- */
+
+/* Which batch a call is about, and by which right. */
+typedef struct LeaseCall
+{
+	LeaseKey	key;
+	LeaseToken	token;
+	Oid			role;
+	LeaseState	state;
+	Lease		lease;			/* what is known of it, unless the state is LEASE_UNKNOWN */
+} LeaseCall;
+
+#define TOKEN_HINT "The token is that of the claim, and of use to the role that claimed only."
+
+/* Read the first four arguments, and refuse what is known to be in other hands. */
+static void
+read_call(FunctionCallInfo fcinfo, const char *function, LeaseCall *call)
+{
+	for (int i = 0; i < 4; i++)
+	{
+		if (PG_ARGISNULL(i))
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("run, batch, part and token cannot be null")));
+	}
+	PreventCommandDuringRecovery(function);
+	segment_require();
+	call->key = lease_key(PG_GETARG_INT64(0), PG_GETARG_INT64(1), PG_GETARG_INT32(2));
+	call->role = GetUserId();
+	if (!parse_token(text_to_cstring(PG_GETARG_TEXT_PP(3)), &call->token))
+		outside_refuse(&call->key, "What was given is no token.", TOKEN_HINT);
+	call->state = lease_check(&call->key, call->token.number, &call->token.secret, call->role,
+							  &call->lease);
+	if (call->state == LEASE_OVER)
+		outside_refuse(&call->key, "The lease ran out, or the run was stopped at once.", NULL);
+	if (call->state == LEASE_OTHER)
+		outside_refuse(&call->key, "The token is not that of the lease.", TOKEN_HINT);
+	if (call->state == LEASE_GOOD && call->lease.length == 0 && call->lease.pid != MyProcPid)
+		outside_refuse(&call->key, "The lease is that of another session.",
+					   "Behind a pooler that changes sessions between transactions, claim with the length of the lease.");
+}
+
+/* The row does not say that the batch is the caller's. */
+compat_noreturn static void
+refuse_by_row(const LeaseCall *call)
+{
+	outside_refuse(&call->key, "No batch is out with this token.", TOKEN_HINT);
+}
+
+/* ---- the functions ---- */
+
+/* Enter the lease of a batch of which only the row knows since a restart. */
+static void
+enter_again(LeaseCall *call)
+{
+	StoreSession store;
+	LeasedBatch *batch;
+
+	store_begin(&store);
+	batch = store_find_lease(&store, call->key.run_id, call->key.number, call->key.part,
+							 &call->token, call->role);
+	store_end(&store);
+	if (batch == NULL || batch->length == NULL)
+		refuse_by_row(call);
+	call->lease.length = lapse_restore(call->key.run_id, batch);
+}
+
+/* backfill_extend(run_id, number, part, token, lease) */
+Datum
+backfill_extend(PG_FUNCTION_ARGS)
+{
+	LeaseCall	call;
+	int64		length;
+	TimestampTz until;
+
+	read_call(fcinfo, "backfill_extend()", &call);
+	if (call.state == LEASE_UNKNOWN)
+		enter_again(&call);
+	if (call.lease.length == 0)
+		PG_RETURN_NULL();		/* there is nothing to be extended */
+	length = PG_ARGISNULL(4) ? call.lease.length : lapse_milliseconds(PG_GETARG_INTERVAL_P(4));
+	if (!lease_extend(&call.key, call.token.number, length, &until))
+		outside_refuse(&call.key, "The lease ran out.", NULL);
+	PG_RETURN_TIMESTAMPTZ(until);
+}
+
+/* backfill_complete(run_id, number, part, token, rows) */
+Datum
+backfill_complete(PG_FUNCTION_ARGS)
+{
+	LeaseCall	call;
+	StoreSession store;
+	int64		rows = PG_ARGISNULL(4) ? -1 : PG_GETARG_INT64(4);
+	int64		wal = outside_wal();
+	LeaseSize	size;
+	bool		completed;
+
+	if (!PG_ARGISNULL(4) && rows < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the number of rows cannot be negative")));
+	read_call(fcinfo, "backfill_complete()", &call);
+	store_begin(&store);
+	completed = store_complete_lease(&store, call.key.run_id, call.key.number, call.key.part,
+									 &call.token, call.role, rows, wal, &size);
+	store_end(&store);
+	if (!completed)
+		refuse_by_row(&call);
+	outside_completed(&call.key, call.token.number, size.rows_scanned,
+					  rows < 0 ? size.rows : rows, wal);
+	(void) outside_wal();
+	PG_RETURN_VOID();
+}
+
+/* A text argument of limited length, or NULL. */
+static char *
+short_text_arg(FunctionCallInfo fcinfo, int n, const char *what, int most)
+{
+	text	   *value;
+
+	if (PG_ARGISNULL(n))
+		return NULL;
+	value = PG_GETARG_TEXT_PP(n);
+	limit_check_bytes(what, VARSIZE_ANY_EXHDR(value), most);
+	return text_to_cstring(value);
+}
+
+/* The five characters of an SQLSTATE, or NULL. */
+static char *
+sqlstate_arg(FunctionCallInfo fcinfo, int n)
+{
+	char	   *state = short_text_arg(fcinfo, n, "the SQLSTATE", LIMIT_TEXT);
+
+	if (state && (strlen(state) != 5 || strspn(state, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") != 5))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" is no SQLSTATE", state),
+				 errdetail("An SQLSTATE has five digits or capital letters.")));
+	return state;
+}
+
+/* backfill_fail(run_id, number, part, token, message, sqlstate, retryable, key) */
+Datum
+backfill_fail(PG_FUNCTION_ARGS)
+{
+	LeaseCall	call;
+	StoreSession store;
+	LeaseReport report = {
+		.message = short_text_arg(fcinfo, 4, "the message", LIMIT_TEXT),
+		.sqlstate = sqlstate_arg(fcinfo, 5),
+		.retryable = PG_ARGISNULL(6) ? -1 : PG_GETARG_BOOL(6),
+		.key = PG_ARGISNULL(7) ? NULL : PG_GETARG_ARRAYTYPE_P(7)
+	};
+	bool		reported;
+
+	if (report.key)
+		limit_check_bytes("the key", VARSIZE(report.key), LIMIT_NOTE);
+	read_call(fcinfo, "backfill_fail()", &call);
+	store_begin(&store);
+	reported = store_report_lease(&store, call.key.run_id, call.key.number, call.key.part,
+								  &call.token, call.role, &report);
+	store_end(&store);
+	if (!reported)
+		refuse_by_row(&call);
+	outside_failed(&call.key, call.token.number,
+				   call.state == LEASE_GOOD ? call.lease.rows : 0);
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,260 @@
+/*-------------------------------------------------------------------------
+ *
+ * outside.c
+ *	  What calls of clients come to when their transaction ends.
+ *
+ * Leases, reserved rows and the stock stand in shared memory, which no rollback undoes.
+ * So each call notes what it has done, and what that comes to happens when its
+ * transaction commits or is rolled back, savepoints included.
+ *
+ * A transaction in which a batch was refused cannot commit, even if the error is
+ * caught: the changes that go with the batch would stand without it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/instrument.h"
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "storage/ipc.h"
+#include "utils/memutils.h"
+
+#include "api/outside.h"
+#include "shared/lease.h"
+#include "shared/segment.h"
+#include "shared/stock.h"
+#include "shared/wake.h"
+
+typedef enum EffectKind
+{
+	EFFECT_CLAIM,
+	EFFECT_COMPLETE,
+	EFFECT_FAIL
+} EffectKind;
+
+/* What a call has done in the current transaction. */
+typedef struct Effect
+{
+	EffectKind	kind;
+	SubTransactionId subid;
+	LeaseKey	key;
+	int64		token;
+	StockTaken	taken;			/* of a claim */
+	int64		rows_scanned;
+	int64		rows_affected;
+	int64		wal_bytes;
+} Effect;
+
+static List *effects = NIL;		/* in the context of the transaction */
+static bool is_refused = false; /* a batch was refused in it */
+static uint64 wal_seen = 0;		/* WAL of the session when it last claimed or completed */
+
+/* ---- the end of a transaction ---- */
+
+/* Committed. */
+static void
+confirm(const Effect *effect)
+{
+	Oid			database = effect->key.database;
+	int64		run_id = effect->key.run_id;
+	Lease		removed;
+
+	if (effect->kind == EFFECT_CLAIM)
+	{
+		lease_commit(&effect->key, effect->token);
+		return;
+	}
+
+	/* one that nobody knows of since a restart has nothing reserved */
+	removed.rows = 0;
+	(void) lease_remove(&effect->key, effect->token, &removed);
+	stock_settle(database, run_id, removed.rows, effect->rows_scanned, effect->rows_affected,
+				 effect->wal_bytes, effect->kind == EFFECT_COMPLETE);
+}
+
+/* Rolled back. */
+static void
+take_back(const Effect *effect)
+{
+	Lease		removed;
+
+	if (effect->kind == EFFECT_CLAIM && lease_remove(&effect->key, effect->token, &removed))
+		stock_put_back(effect->key.database, effect->key.run_id, &effect->taken);
+}
+
+/* Before the commit, when an error is still possible. */
+static void
+check_commit(bool prepare)
+{
+	if (is_refused)
+		ereport(ERROR,
+				(errcode(ERRCODE_LEASE_LOST),
+				 errmsg("cannot commit a transaction in which a batch was refused"),
+				 errdetail("Its changes may be about a batch that is somebody else's."),
+				 errhint("Roll it back.")));
+	if (prepare && effects != NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot prepare a transaction that has claimed or completed a batch of a backfill")));
+}
+
+static void
+transaction_ends(XactEvent event, void *arg)
+{
+	ListCell   *lc;
+	List	   *ended = effects;
+
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			check_commit(event == XACT_EVENT_PRE_PREPARE);
+			return;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_ABORT:
+			break;
+		default:
+			return;
+	}
+	effects = NIL;
+	is_refused = false;
+	foreach(lc, ended)
+	{
+		if (event == XACT_EVENT_COMMIT)
+			confirm(lfirst(lc));
+		else
+			take_back(lfirst(lc));
+	}
+}
+
+static void
+subtransaction_ends(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
+{
+	ListCell   *lc;
+
+	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+	foreach(lc, effects)
+	{
+		Effect	   *effect = lfirst(lc);
+
+		if (effect->subid != subid)
+			continue;
+		if (event == SUBXACT_EVENT_COMMIT_SUB)
+		{
+			effect->subid = parent;
+			continue;
+		}
+		effects = foreach_delete_current(effects, lc);
+		take_back(effect);
+	}
+}
+
+/* Once in a session: be told of the ends of transactions. */
+static void
+listen(void)
+{
+	static bool listening = false;
+
+	if (listening)
+		return;
+	RegisterXactCallback(transaction_ends, NULL);
+	RegisterSubXactCallback(subtransaction_ends, NULL);
+	listening = true;
+}
+
+/* ---- what is noted ---- */
+
+static Effect *
+note(EffectKind kind, const LeaseKey *key, int64 token)
+{
+	MemoryContext old;
+	Effect	   *effect;
+
+	listen();
+	old = MemoryContextSwitchTo(TopTransactionContext);
+	effect = palloc0(sizeof(Effect));
+	effect->kind = kind;
+	effect->subid = GetCurrentSubTransactionId();
+	effect->key = *key;
+	effect->token = token;
+	effects = lappend(effects, effect);
+	MemoryContextSwitchTo(old);
+	return effect;
+}
+
+/*
+ * The batch has been taken and its lease entered: it is the client's if the transaction
+ * commits.
+ */
+void
+outside_claimed(const LeaseKey *key, int64 token, const StockTaken *taken)
+{
+	note(EFFECT_CLAIM, key, token)->taken = *taken;
+}
+
+/* The batch is completed, if the transaction commits. */
+void
+outside_completed(const LeaseKey *key, int64 token, int64 rows_scanned, int64 rows_affected,
+				  int64 wal_bytes)
+{
+	Effect	   *effect = note(EFFECT_COMPLETE, key, token);
+
+	effect->rows_scanned = rows_scanned;
+	effect->rows_affected = rows_affected;
+	effect->wal_bytes = wal_bytes;
+}
+
+/* The client has failed with the batch: its rows count as used, since some may be. */
+void
+outside_failed(const LeaseKey *key, int64 token, int64 rows)
+{
+	note(EFFECT_FAIL, key, token)->rows_affected = rows;
+}
+
+/* The batch is not the caller's: an error, and the transaction cannot commit. */
+compat_noreturn void
+outside_refuse(const LeaseKey *key, const char *detail, const char *hint)
+{
+	listen();
+	is_refused = true;
+	ereport(ERROR,
+			(errcode(ERRCODE_LEASE_LOST),
+			 errmsg("batch " INT64_FORMAT " of backfill run " INT64_FORMAT " is not yours, or not any more",
+					key->number, key->run_id),
+			 errdetail("%s", detail),
+			 errhint("%s", hint ? hint : "Roll back, and claim again: whoever has the batch now does it.")));
+}
+
+/* WAL that the session has written since it was last asked. */
+int64
+outside_wal(void)
+{
+	int64		written = (int64) (pgWalUsage.wal_bytes - wal_seen);
+
+	wal_seen = pgWalUsage.wal_bytes;
+	return written;
+}
+
+/* ---- the end of the session ---- */
+
+static void
+session_ends(int code, Datum arg)
+{
+	lease_end_session();
+	wake_scheduler(MyDatabaseId);
+}
+
+/* The session has a lease that lasts as long as itself. */
+void
+outside_watch_session(void)
+{
+	static bool watching = false;
+
+	if (watching)
+		return;
+	before_shmem_exit(session_ends, (Datum) 0);
+	watching = true;
+}

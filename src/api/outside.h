@@ -1,0 +1,27 @@
+/*-------------------------------------------------------------------------
+ *
+ * outside.h
+ *	  What calls of clients come to when their transaction ends.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_API_OUTSIDE_H
+#define BACKFILL_API_OUTSIDE_H
+
+#include "base/compat.h"
+#include "shared/lease.h"
+#include "shared/stock.h"
+
+/* The batch is not the caller's, or not any more. */
+#define ERRCODE_LEASE_LOST	MAKE_SQLSTATE('U', 'B', '0', '0', '6')
+
+extern void outside_claimed(const LeaseKey *key, int64 token, const StockTaken *taken);
+extern void outside_completed(const LeaseKey *key, int64 token, int64 rows_scanned,
+							  int64 rows_affected, int64 wal_bytes);
+extern void outside_failed(const LeaseKey *key, int64 token, int64 rows);
+compat_noreturn extern void outside_refuse(const LeaseKey *key, const char *detail,
+										   const char *hint);
+extern void outside_watch_session(void);
+extern int64 outside_wal(void);
+
+#endif							/* BACKFILL_API_OUTSIDE_H */

@@ -1,0 +1,439 @@
+/*-------------------------------------------------------------------------
+ *
+ * cut.c
+ *	  What a worker does for clients: ranges cut ahead, and reported errors.
+ *
+ * To find a range, and what is in scope in it, runs code of the owner's: operators of the
+ * key, functions in the scope.  So it is done here, in the owner's session, ahead of the
+ * claims, which then cost no more than the change of one row.  A range without a row in
+ * scope is done by that, and never handed out.
+ *
+ * A batch with which a client has failed comes here, too: the worker takes it in hand,
+ * and what comes of it is what would come of an error of its own.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/guc.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/rowerror.h"
+#include "engine/claim.h"
+#include "engine/cut.h"
+#include "engine/failure.h"
+#include "run/bound.h"
+#include "shared/pace.h"
+#include "shared/run_slot.h"
+#include "shared/stock.h"
+#include "shared/worker_slot.h"
+#include "store/batch.h"
+#include "store/lease.h"
+#include "walk/condition.h"
+#include "walk/key.h"
+
+/* So long ranges are cut in one transaction, which holds the claim lock. */
+#define CUT_MS				50
+/* A range is to be found in about this time, however few of its rows are in scope. */
+#define LOOK_MS				20
+/* A range has at most so many times the rows of a batch. */
+#define STRIDE_MOST			4096
+/* How many batches a rate limit is divided into at least. */
+#define LIMIT_PARTS			32
+/* How often to look whether everything is done. */
+#define DONE_POLL_MS		1000
+
+/* ---- the conditions ---- */
+
+static void
+store_conditions(Session *session, void *arg)
+{
+	Work	   *work = &((Worker *) arg)->work;
+	StoreSession store;
+	ArrayType  *conditions;
+	int			nest;
+
+	session_begin(session);
+	MemoryContextSwitchTo(session->loop_context);
+	nest = session_enter_statement(session);
+	conditions = condition_templates(work->walk, session->run->scope, work->parameters);
+	AtEOXact_GUC(false, nest);
+	store_begin(&store);
+	store_set_conditions(&store, session->run->id, conditions);
+	store_end(&store);
+	session_commit(session);
+}
+
+/* Clients may take part from now on. */
+void
+cut_begin(Worker *worker)
+{
+	failure_insist(worker, store_conditions);
+}
+
+/* ---- cutting ---- */
+
+/* What a cut is about, for session_try. */
+typedef struct Cutting
+{
+	Worker	   *worker;
+	int			missing;		/* batches to be cut */
+	int			n;				/* that there are */
+	bool		ended;			/* there is no range any more, or none may be claimed */
+	StockEntry	entries[STOCK_SIZE];
+} Cutting;
+
+/* How many rows in scope a batch is to have. */
+static int64
+wanted_rows(const Session *session)
+{
+	const Pace *pace = &session->pace;
+	int64		size = session->run->statement ? pace_size(MyDatabaseId, session->run->id) :
+		session->settings.batch_size;
+
+	if (pace->rows.amount > 0)
+		size = Min(size, Max(pace->rows.amount / LIMIT_PARTS, 1));
+	return Max(size, 1);
+}
+
+/* The rows in scope of the range of the batch. */
+static int64
+count_in_scope(Worker *worker, const BatchInfo *batch)
+{
+	Work	   *work = &worker->work;
+	Datum		start[INDEX_MAX_KEYS];
+	Datum		end[INDEX_MAX_KEYS];
+	int64		rows;
+	int			nest;
+
+	if (worker->session.run->scope == NULL)
+		return batch->rows_scanned;
+	nest = session_enter_statement(&worker->session);
+	PushActiveSnapshot(GetLatestSnapshot());
+	key_from_text(work->walk, batch->start_key, start);
+	key_from_text(work->walk, batch->end_key, end);
+	rows = work_count_in_scope(&worker->session, work, start,
+							   key_range_shape(batch->start_inclusive, batch->end_key), end);
+	PopActiveSnapshot();
+	AtEOXact_GUC(false, nest);
+	return rows;
+}
+
+/*
+ * Find the range behind the last one.  The next is longer if this one took little time and
+ * has few rows in scope, and shorter if it took long.
+ */
+static void
+find_range(Worker *worker, BatchInfo *batch, int64 size)
+{
+	TimestampTz began = GetCurrentTimestamp();
+	bool		has_scope = worker->session.run->scope != NULL;
+	int64		stride = has_scope ? Max(worker->stride, size) : size;
+	int64		ms;
+
+	claim_find_end(worker, batch, size, has_scope ? stride : 0);
+	batch->rows_in_scope = count_in_scope(worker, batch);
+	if (!has_scope)
+		return;
+	ms = TimestampDifferenceMilliseconds(began, GetCurrentTimestamp());
+	if (ms > LOOK_MS)
+		stride = stride / 2;
+	else if (batch->rows_in_scope < size / 2)
+		stride = stride * 2;
+	worker->stride = Min(Max(stride, size), size * STRIDE_MOST);
+}
+
+/* The range behind that of the batch, which has been cut, or the first; false at the end. */
+static bool
+step(const Worker *worker, BatchInfo *batch)
+{
+	const RunInfo *run = worker->session.run;
+
+	if (batch->end_key == NULL)
+	{
+		if (!claim_find_start(run, batch))
+			return false;
+	}
+	else
+	{
+		if (key_is_last(batch->end_key, run->end_key))
+			return false;
+		batch->start_key = batch->end_key;
+		batch->start_inclusive = false;
+	}
+	if (!bound_allows_batch(run, &worker->session.settings, batch->number))
+		return false;
+	batch->number++;
+	return true;
+}
+
+/* In a transaction of its own: cut ranges, at most for a while.  The argument is a Cutting. */
+static void
+cut(Session *session, void *arg)
+{
+	Cutting    *cutting = (Cutting *) arg;
+	Worker	   *worker = cutting->worker;
+	int64		size = wanted_rows(session);
+	TimestampTz began = GetCurrentTimestamp();
+	BatchInfo	batch = {0};
+
+	cutting->n = 0;
+	session_begin(session);
+	MemoryContextSwitchTo(session->loop_context);
+	claim_lock(worker);
+	while (cutting->n < cutting->missing &&
+		   !TimestampDifferenceExceeds(began, GetCurrentTimestamp(), CUT_MS))
+	{
+		StoreSession store;
+
+		CHECK_FOR_INTERRUPTS();
+		cutting->ended = !step(worker, &batch);
+		if (cutting->ended)
+			break;
+		find_range(worker, &batch, size);
+		store_begin(&store);
+		store_stock_batch(&store, session->run->id, &batch);
+		store_end(&store);
+		if (batch.rows_in_scope > 0)
+			cutting->entries[cutting->n++] = (StockEntry) {batch.number, 0, batch.rows_in_scope};
+	}
+	session_commit(session);
+}
+
+/* In a transaction of its own: look for pending batches in the table.  The argument as above. */
+static void
+look_for_pending(Session *session, void *arg)
+{
+	Cutting    *cutting = (Cutting *) arg;
+	StoreSession store;
+	List	   *batches;
+	ListCell   *lc;
+
+	cutting->n = 0;
+	session_begin(session);
+	MemoryContextSwitchTo(session->loop_context);
+	store_begin(&store);
+	batches = store_stocked_batches(&store, session->run->id, STOCK_SIZE);
+	store_end(&store);
+	foreach(lc, batches)
+	{
+		const LeasedBatch *batch = lfirst(lc);
+
+		cutting->entries[cutting->n++] = (StockEntry) {batch->number, batch->part, batch->rows};
+	}
+	session_commit(session);
+}
+
+/* Put what is pending into the stock, and cut what is missing.  Returns whether ranges are left. */
+static bool
+fill_stock(Worker *worker)
+{
+	Session    *session = &worker->session;
+	Cutting	   *cutting = MemoryContextAllocZero(session->loop_context, sizeof(Cutting));
+	TimestampTz due;
+	int			changes;
+	ErrorData  *error = NULL;
+
+	cutting->worker = worker;
+	if (run_slot_has_pending(MyDatabaseId, session->run->id, &changes, &due) &&
+		changes != worker->pending_changes && due <= GetCurrentTimestamp())
+	{
+		error = session_try(session, look_for_pending, cutting);
+		if (error == NULL)
+		{
+			stock_add(cutting->entries, cutting->n);
+			worker->pending_changes = cutting->n < STOCK_SIZE ? changes : -1;
+		}
+	}
+	cutting->missing = stock_missing();
+	if (error == NULL && cutting->missing > 0)
+	{
+		error = session_try(session, cut, cutting);
+		if (error == NULL)
+			stock_add(cutting->entries, cutting->n);
+	}
+	if (error && !failure_prepare_again(worker, error))
+	{
+		if (!rowerror_is_retryable(error))
+			failure_fail_run(worker, error);
+		session_doze(session->settings.retry_delay);
+	}
+	return !cutting->ended;
+}
+
+/* ---- what clients have reported ---- */
+
+/* A report, for session_try. */
+typedef struct Judgement
+{
+	Worker	   *worker;
+	LeaseReport report;
+	BatchInfo  *batch;			/* NULL if there is none */
+} Judgement;
+
+static void
+take_reported(Session *session, void *arg)
+{
+	Judgement  *judgement = (Judgement *) arg;
+	Claimant	me = claim_claimant(judgement->worker);
+	StoreSession store;
+
+	session_begin(session);
+	MemoryContextSwitchTo(session->loop_context);
+	claim_lock(judgement->worker);
+	store_begin(&store);
+	judgement->batch = store_take_reported(&store, session->run->id, me.token, me.number,
+										   &judgement->report);
+	store_end(&store);
+	session_commit(session);
+}
+
+/*
+ * Find out how many rows in scope of the batch in hand come before the one with the key that
+ * the client has named, in a transaction of its own.  Raises what the key is worth.
+ */
+static void
+find_named(Session *session, void *arg)
+{
+	Judgement  *judgement = (Judgement *) arg;
+	Worker	   *worker = judgement->worker;
+	Work	   *work = &worker->work;
+	BatchInfo  *batch = worker->hand.batch;
+	Datum		start[INDEX_MAX_KEYS];
+	Datum		end[INDEX_MAX_KEYS];
+	Datum		named[INDEX_MAX_KEYS];
+	Datum		found[INDEX_MAX_KEYS];
+	int64		rows;
+	int			nest;
+
+	if (ArrayGetNItems(ARR_NDIM(judgement->report.key), ARR_DIMS(judgement->report.key)) != work->walk->nkeys ||
+		ARR_HASNULL(judgement->report.key) || ARR_HASNULL(batch->end_key))
+		return;
+	session_begin(session);
+	MemoryContextSwitchTo(session->loop_context);
+	nest = session_enter_statement(session);
+	PushActiveSnapshot(GetLatestSnapshot());
+	key_from_text(work->walk, batch->start_key, start);
+	key_from_text(work->walk, batch->end_key, end);
+	key_from_text(work->walk, judgement->report.key, named);
+	rows = work_count_in_scope(session, work, start,
+							   key_range_shape(batch->start_inclusive, batch->end_key), named);
+	if (rows > 0 &&
+		work_find_in_scope(session, work, start, batch->start_inclusive, end, rows - 1, found) &&
+		key_is_last(key_to_text(work->walk, found), key_to_text(work->walk, named)))
+	{
+		worker->hand.processed = rows - 1;
+		worker->hand.is_named = true;
+	}
+	PopActiveSnapshot();
+	AtEOXact_GUC(false, nest);
+	session_commit(session);
+}
+
+/* The error that the client has reported, as one of ours. */
+static ErrorData *
+reported_error(const LeaseReport *report)
+{
+	ErrorData  *error = palloc0(sizeof(ErrorData));
+	const char *state = report->sqlstate;
+
+	error->elevel = ERROR;
+	error->sqlerrcode = state && strlen(state) == 5 ?
+		MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]) : ERRCODE_RAISE_EXCEPTION;
+	error->message = pstrdup(report->message ? report->message : "a client has failed");
+	error->assoc_context = CurrentMemoryContext;
+	return error;
+}
+
+/* Judge one batch with which a client has failed.  Returns whether there was one. */
+static bool
+judge_reported(Worker *worker)
+{
+	Session    *session = &worker->session;
+	Judgement	judgement = {worker};
+	Hand	   *hand = &worker->hand;
+	ErrorData  *error = session_try(session, take_reported, &judgement);
+
+	if (error)
+	{
+		if (!rowerror_is_retryable(error))
+			failure_fail_run(worker, error);
+		return false;
+	}
+	if (judgement.batch == NULL)
+		return false;
+	claim_take_in_hand(worker, judgement.batch);
+	hand->processed = -1;
+	if (judgement.report.key)
+		(void) session_try(session, find_named, &judgement);
+	error = reported_error(&judgement.report);
+	hand->is_reported = true;
+	hand->is_retryable = judgement.report.retryable < 0 ? rowerror_is_retryable(error) :
+		judgement.report.retryable == 1;
+	failure_handle(worker, error);
+	if (hand->batch)
+		failure_give_back(worker);
+	worker_slot_show(WORKER_WAITING, 0, 0);
+	return true;
+}
+
+/* ---- a turn ---- */
+
+/*
+ * Do for clients what there is to be done.  Returns whether there will be more: ranges are
+ * left that may be claimed.
+ */
+bool
+cut_serve(Worker *worker)
+{
+	Session    *session = &worker->session;
+	bool		more;
+
+	stock_open(session->settings.max_claims);
+	while (judge_reported(worker))
+	{
+		if (worker_slot_noticed() && !session_reload(session))
+			failure_leave(worker, NULL);
+		MemoryContextReset(session->loop_context);
+	}
+	if (pace_is_held())
+		return true;
+	more = fill_stock(worker);
+	stock_end(!more);
+	return more;
+}
+
+/* Whether every batch that was cut is completed. */
+typedef struct Openness
+{
+	int64		open;
+} Openness;
+
+static void
+count_open(Session *session, void *arg)
+{
+	StoreSession store;
+
+	session_begin(session);
+	store_begin(&store);
+	((Openness *) arg)->open = store_open_batches(&store, session->run->id, NULL);
+	store_end(&store);
+	session_commit(session);
+}
+
+/*
+ * No range is left: wait for what clients have in their hands.  Leaves when nothing is out
+ * any more.
+ */
+void
+cut_wait(Worker *worker, bool ended)
+{
+	Openness	openness = {1};
+
+	worker_slot_show(WORKER_WAITING, 0, 0);
+	if (ended && session_try(&worker->session, count_open, &openness) == NULL && openness.open == 0)
+		failure_leave(worker, NULL);
+	session_doze(DONE_POLL_MS);
+}

@@ -1,0 +1,138 @@
+/*-------------------------------------------------------------------------
+ *
+ * lapse.c
+ *	  Leases of clients: known again after a restart, and taken back when they are over.
+ *
+ * A lease that has run out makes its batch pending again.  The row decides: who is just
+ * completing the batch has it locked, and is waited for; who comes later finds that it is
+ * not his.  In shared memory the lease ends when that is committed.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "run/lapse.h"
+#include "shared/lease.h"
+#include "shared/stock.h"
+#include "store/event.h"
+#include "store/lease.h"
+
+/* A lease lasts between these, in milliseconds. */
+#define LEASE_LEAST_MS		100
+#define LEASE_MOST_MS		(INT64CONST(7) * 86400 * 1000)
+
+/* The length of a lease in milliseconds, or an error. */
+int64
+lapse_milliseconds(const Interval *length)
+{
+	double		ms = length->time / 1000.0 + (length->day + length->month * 30.0) * 86400000;
+
+	if (!(ms >= LEASE_LEAST_MS && ms <= LEASE_MOST_MS))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a lease must last between 100 ms and 7 days")));
+	return (int64) ms;
+}
+
+/*
+ * Enter a lease of which only the row knows, for its full length from now on.  One of a
+ * session, which is gone, is over at once.  Returns its length in milliseconds.
+ */
+int64
+lapse_restore(int64 run_id, const LeasedBatch *batch)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	Lease		lease = {
+		.key = lease_key(run_id, batch->number, batch->part),
+		.token = batch->token,
+		.secret = batch->secret,
+		.role = batch->role,
+		.committed = true,
+		.rows = batch->rows,
+		.length = batch->length ? lapse_milliseconds(batch->length) : 0,
+		.since = now
+	};
+
+	lease.until = lease.length == 0 ? now : TimestampTzPlusMilliseconds(now, lease.length);
+	strlcpy(lease.client, batch->client ? batch->client : "", LEASE_NAME_SIZE);
+	if (!lease_is_known(&lease.key) && lease_enter(&lease))
+		stock_keep(MyDatabaseId, run_id, lease.rows);
+	return lease.length;
+}
+
+/* Take the batch back, and put it down.  Returns whether its lease is over. */
+static bool
+take_back(StoreSession *session, const RunInfo *run, const Lease *lease)
+{
+	BatchInfo	batch = {.number = lease->key.number, .part = lease->key.part};
+	EventInfo	event = {.kind = "takeover", .batch = &batch};
+	LapseResult result = store_lapse_batch(session, run->id, batch.number, batch.part, lease->token);
+
+	if (result == LAPSE_DONE)
+	{
+		event.reason = psprintf(run->immediate ? "taken from client \"%s\", because the run is to stop at once" :
+								lease->length == 0 ? "the session of client \"%s\" has ended" :
+								"the lease of client \"%s\" ran out", lease->client);
+		store_add_event(session, run, &event);
+	}
+	return result != LAPSE_BUSY;
+}
+
+/*
+ * Take back what the leases that are over were about; all of the run, if it is to stop at
+ * once.  The first look after a start finds those of which only the rows know.  Returns
+ * those that are over, for lapse_done, in the memory context that the session returns to.
+ */
+List *
+lapse_review(StoreSession *session, const RunInfo *run, bool first)
+{
+	List	   *over = NIL;
+	List	   *lapsed;
+	ListCell   *lc;
+	MemoryContext old;
+
+	if (first)
+	{
+		foreach(lc, store_leased_batches(session, run->id))
+			(void) lapse_restore(run->id, lfirst(lc));
+	}
+	old = MemoryContextSwitchTo(session->caller);
+	lapsed = lease_lapsed(run->id, run->is_requested && run->immediate);
+	MemoryContextSwitchTo(old);
+	foreach(lc, lapsed)
+	{
+		const Lease *lease = lfirst(lc);
+
+		if (!take_back(session, run, lease))
+			continue;
+		old = MemoryContextSwitchTo(session->caller);
+		over = lappend(over, unconstify(Lease *, lease));
+		MemoryContextSwitchTo(old);
+	}
+	return over;
+}
+
+/*
+ * That is committed: the leases are over.  What their rows were for may have been done, so
+ * they count as used.  Returns whether there were any.
+ */
+bool
+lapse_done(List *over)
+{
+	ListCell   *lc;
+
+	foreach(lc, over)
+	{
+		const Lease *lease = lfirst(lc);
+		Lease		removed;
+
+		if (lease_remove(&lease->key, lease->token, &removed))
+			stock_settle(lease->key.database, lease->key.run_id, removed.rows, 0, removed.rows,
+						 0, false);
+	}
+	return over != NIL;
+}

@@ -1,0 +1,303 @@
+/*-------------------------------------------------------------------------
+ *
+ * stock.c
+ *	  Batches that are cut for clients, and may be claimed.
+ *
+ * A worker of the run cuts ranges ahead, in the owner's session, so that a claim runs
+ * nothing of the owner's and waits for no lock: it takes a number from this ring, and
+ * the row decides whether the batch is still there to be had.  What is in the ring is
+ * a hint; after a restart it is filled from the table again.
+ *
+ * The rows of a batch count as reserved from the claim on, and as used when it is
+ * completed: whatever a client does, it does in between, so that no window of a rate
+ * limit sees more than it allows.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "shared/allowance.h"
+#include "shared/lease.h"
+#include "shared/pace.h"
+#include "shared/segment.h"
+#include "shared/stock.h"
+
+/* When to ask again, where nothing says when it may be different. */
+#define ASK_AGAIN_MS		1000
+#define ASK_SOON_MS			100
+
+/* Wake the workers of the run, which look at the stock then.  The caller holds the lock. */
+static void
+wake_workers_of(Oid database, int64 run_id)
+{
+	for (int i = 0; i < segment->nworkers; i++)
+	{
+		if (segment_works_for(&segment_workers[i], database, run_id) && segment_workers[i].latch)
+			SetLatch(segment_workers[i].latch);
+	}
+}
+
+/* Wake the workers of the run. */
+void
+stock_wake(Oid database, int64 run_id)
+{
+	segment_lock(LW_SHARED);
+	wake_workers_of(database, run_id);
+	segment_unlock();
+}
+
+/* ---- the client's side ---- */
+
+/* The first of the ring is to be had, if nothing speaks against it.  The caller holds the lock. */
+static StockAnswer
+take(RunSlot *run, StockTaken *taken, TimestampTz *retry_at)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	Stock	   *stock = &run->stock;
+
+	*retry_at = TimestampTzPlusMilliseconds(now, ASK_AGAIN_MS);
+	if (!stock->open)
+	{
+		*retry_at = TimestampTzPlusMilliseconds(now, ASK_SOON_MS);
+		return STOCK_CLOSED;
+	}
+	if (pace_holds(&run->pace))
+		return STOCK_HELD;
+	if (stock->max_out > 0 && stock->out >= stock->max_out)
+	{
+		*retry_at = TimestampTzPlusMilliseconds(now, ASK_SOON_MS);
+		return STOCK_OUT;
+	}
+	if (stock->n == 0)
+	{
+		if (stock->ended)
+			return STOCK_ENDED;
+		*retry_at = TimestampTzPlusMilliseconds(now, ASK_SOON_MS);
+		stock->looked = true;
+		wake_workers_of(run->database, run->run_id);
+		return STOCK_EMPTY;
+	}
+	taken->entry = stock->ring[stock->first];
+	if (!allowance_grant(run, taken->entry.rows, &taken->reserved, retry_at))
+		return STOCK_LIMITED;
+	stock->first = (stock->first + 1) % STOCK_SIZE;
+	stock->n--;
+	stock->out++;
+	if (stock->n == stock->aim / 2)
+		wake_workers_of(run->database, run->run_id);
+	return STOCK_TAKEN;
+}
+
+/*
+ * Take a batch for a client, and reserve its rows; what has been taken must be put back,
+ * dropped or settled.  Otherwise *retry_at is when to ask again.
+ */
+StockAnswer
+stock_take(Oid database, int64 run_id, StockTaken *taken, TimestampTz *retry_at)
+{
+	StockAnswer answer = STOCK_CLOSED;
+	RunSlot    *run;
+
+	*retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ASK_AGAIN_MS);
+	segment_lock(LW_EXCLUSIVE);
+	run = segment_find_run(database, run_id);
+	if (run)
+		answer = take(run, taken, retry_at);
+	segment_unlock();
+	return answer;
+}
+
+/* One batch less is out, or one more.  The caller holds the lock. */
+static void
+count_out(RunSlot *run, int change)
+{
+	if (run)
+		run->stock.out = Max(run->stock.out + change, 0);
+}
+
+/* What has been taken is not wanted after all: the next client may have it. */
+void
+stock_put_back(Oid database, int64 run_id, const StockTaken *taken)
+{
+	RunSlot    *run;
+
+	segment_lock(LW_EXCLUSIVE);
+	run = segment_find_run(database, run_id);
+	allowance_return(run, taken->reserved);
+	count_out(run, -1);
+	if (run && run->stock.open && run->stock.n < STOCK_SIZE)
+	{
+		run->stock.first = (run->stock.first + STOCK_SIZE - 1) % STOCK_SIZE;
+		run->stock.ring[run->stock.first] = taken->entry;
+		run->stock.n++;
+	}
+	else if (run)
+	{
+		run->pending = true;
+		run->pending_due = DT_NOBEGIN;
+		run->pending_changes++;
+	}
+	segment_unlock();
+}
+
+/* What has been taken is not there any more, or is to be looked for in the table. */
+void
+stock_drop(Oid database, int64 run_id, int64 reserved)
+{
+	RunSlot    *run;
+
+	segment_lock(LW_EXCLUSIVE);
+	run = segment_find_run(database, run_id);
+	allowance_return(run, reserved);
+	count_out(run, -1);
+	segment_unlock();
+}
+
+/*
+ * A client has so many rows in its hands of which nothing was known, since the server
+ * has been started.
+ */
+void
+stock_keep(Oid database, int64 run_id, int64 rows)
+{
+	RunSlot    *run;
+
+	segment_lock(LW_EXCLUSIVE);
+	run = segment_find_run(database, run_id);
+	allowance_return(run, -rows);
+	count_out(run, 1);
+	segment_unlock();
+}
+
+/*
+ * A client is through with its batch: it has used so many rows and has written so much
+ * WAL.  The batch is done, or else it is for a worker to say what comes of it.
+ */
+void
+stock_settle(Oid database, int64 run_id, int64 reserved, int64 rows_scanned,
+			 int64 rows_affected, int64 wal_bytes, bool done)
+{
+	RunSlot    *run;
+
+	segment_lock(LW_EXCLUSIVE);
+	run = segment_find_run(database, run_id);
+	allowance_use(run, reserved, rows_affected, wal_bytes);
+	count_out(run, -1);
+	if (run && done)
+		run->rows_scanned += rows_scanned;
+	if (run && (!done || (run->stock.n == 0 && run->stock.out == 0)))
+		wake_workers_of(database, run_id);
+	segment_unlock();
+}
+
+/* How many batches of the run are out. */
+int64
+stock_out(Oid database, int64 run_id)
+{
+	int64		out;
+	int64		rows;
+
+	lease_count(database, run_id, &out, &rows);
+	return out;
+}
+
+/* ---- the worker's side ---- */
+
+/* The stock of the worker's run; the caller holds the lock. */
+static Stock *
+my_stock(void)
+{
+	WorkerSlot *w = segment_my_worker();
+	RunSlot    *run = segment_find_run(w->database, w->run_id);
+
+	return run ? &run->stock : NULL;
+}
+
+/* Clients take part in the worker's run; so many batches may be out, or any number if 0. */
+void
+stock_open(int64 max_out)
+{
+	Stock	   *stock;
+
+	segment_lock(LW_EXCLUSIVE);
+	stock = my_stock();
+	if (stock)
+	{
+		stock->open = true;
+		stock->max_out = max_out;
+		stock->aim = Max(stock->aim, STOCK_LEAST);
+	}
+	segment_unlock();
+}
+
+/* Whether every range of the walk that may be cut is. */
+void
+stock_end(bool ended)
+{
+	Stock	   *stock;
+
+	segment_lock(LW_EXCLUSIVE);
+	stock = my_stock();
+	if (stock)
+		stock->ended = ended;
+	segment_unlock();
+}
+
+/*
+ * How many batches are to be added: none as long as half of what there should be is
+ * there.  It should be more when clients have found nothing.
+ */
+int
+stock_missing(void)
+{
+	Stock	   *stock;
+	int			missing = 0;
+
+	segment_lock(LW_EXCLUSIVE);
+	stock = my_stock();
+	if (stock && stock->open)
+	{
+		if (stock->looked)
+			stock->aim = Min(stock->aim * 2, STOCK_SIZE);
+		stock->looked = false;
+		if (stock->n <= stock->aim / 2)
+			missing = stock->aim - stock->n;
+	}
+	segment_unlock();
+	return missing;
+}
+
+/* Whether the batch is in the ring. */
+static bool
+is_there(const Stock *stock, const StockEntry *entry)
+{
+	for (int i = 0; i < stock->n; i++)
+	{
+		const StockEntry *e = &stock->ring[(stock->first + i) % STOCK_SIZE];
+
+		if (e->number == entry->number && e->part == entry->part)
+			return true;
+	}
+	return false;
+}
+
+/* Batches that are pending: what is not in the ring already is added, as far as there is room. */
+void
+stock_add(const StockEntry *entries, int n)
+{
+	Stock	   *stock;
+
+	segment_lock(LW_EXCLUSIVE);
+	stock = my_stock();
+	for (int i = 0; stock && i < n && stock->n < STOCK_SIZE; i++)
+	{
+		if (is_there(stock, &entries[i]))
+			continue;
+		stock->ring[(stock->first + stock->n) % STOCK_SIZE] = entries[i];
+		stock->n++;
+	}
+	segment_unlock();
+}

@@ -1,0 +1,452 @@
+/*-------------------------------------------------------------------------
+ *
+ * lease.c
+ *	  The rows of batches that clients have in their hands.
+ *
+ * A batch that is cut for clients is pending until one of them claims it.  In its
+ * hands it is "running", with a secret, and its token is a number from a sequence:
+ * both, and the role that claimed, have to be shown by who completes it.  The row is
+ * what decides: until when the lease is good stands in shared memory.
+ *
+ * Called between store_begin and store_end; results are in the memory context that
+ * was current at store_begin.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "store/lease.h"
+#include "store/store.h"
+
+/* ---- the run ---- */
+
+static Sql sql_lease_run = {
+	"SELECT status, requested, owner::oid, target::oid, "
+	"       backfill.is_local(database, system_identifier), "
+	"       statement IS NULL OR coalesce((settings ->> 'outside')::boolean, false), "
+	"       throttled_by, wait_reason, error, conditions FROM backfill.run WHERE id = $1",
+	1, {INT8OID}
+};
+
+/* What a claim has to know of the run; NULL if there is none. */
+LeaseRun *
+store_lease_run(StoreSession *session, int64 id)
+{
+	Datum		args[] = {Int64GetDatum(id)};
+	LeaseRun   *run;
+
+	if (store_sql(&sql_lease_run, args, NULL) == 0)
+		return NULL;
+	run = MemoryContextAllocZero(session->caller, sizeof(LeaseRun));
+	run->id = id;
+	run->status = status_from_name(store_text(session, 0, 1));
+	run->requested = store_text(session, 0, 2);
+	run->owner = DatumGetObjectId(store_column(0, 3, NULL));
+	run->target = DatumGetObjectId(store_column(0, 4, NULL));
+	run->is_local = DatumGetBool(store_column(0, 5, NULL));
+	run->is_outside = DatumGetBool(store_column(0, 6, NULL));
+	run->throttled_by = store_text(session, 0, 7);
+	run->wait_reason = store_text(session, 0, 8);
+	run->error = store_text(session, 0, 9);
+	run->conditions = store_varlena(session, 0, 10);
+	return run;
+}
+
+/* ---- cut, and not claimed yet ---- */
+
+static Sql sql_stock_batch = {
+	"INSERT INTO backfill.batch (run_id, number, start_key, end_key, start_inclusive, "
+	"       status, rows_scanned, rows_in_scope, rows_affected, attempt, finished_at) "
+	"VALUES ($1, $2, $3, $4, $5, CASE WHEN $7 = 0 THEN 'completed' ELSE 'pending' END, $6, $7, "
+	"        CASE WHEN $7 = 0 THEN 0 END, 0, CASE WHEN $7 = 0 THEN clock_timestamp() END)",
+	7, {INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID, BOOLOID, INT8OID, INT8OID}
+};
+
+/*
+ * Insert a batch that is there for whoever claims it; one without a row in scope is
+ * completed already.  Needs the claim lock.
+ */
+void
+store_stock_batch(StoreSession *session, int64 run_id, const BatchInfo *batch)
+{
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		Int64GetDatum(batch->number),
+		PointerGetDatum(batch->start_key),
+		PointerGetDatum(batch->end_key),
+		BoolGetDatum(batch->start_inclusive),
+		Int64GetDatum(batch->rows_scanned),
+		Int64GetDatum(batch->rows_in_scope)
+	};
+
+	store_sql(&sql_stock_batch, args, NULL);
+}
+
+static Sql sql_stocked_batches = {
+	"SELECT number, part, coalesce(rows_in_scope, rows_scanned) FROM backfill.batch "
+	" WHERE " STORE_OPEN_BATCHES " AND status = 'pending' AND " STORE_DUE_AT("$2") " "
+	" ORDER BY number, part LIMIT $3",
+	3, {INT8OID, TIMESTAMPTZOID, INT4OID}
+};
+
+/* The first pending batches that need not wait, as LeasedBatch of which only that is known. */
+List *
+store_stocked_batches(StoreSession *session, int64 run_id, int most)
+{
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		TimestampTzGetDatum(GetCurrentTimestamp()),
+		Int32GetDatum(most)
+	};
+	uint64		n = store_sql(&sql_stocked_batches, args, NULL);
+	MemoryContext old = MemoryContextSwitchTo(session->caller);
+	List	   *result = NIL;
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		LeasedBatch *batch = palloc0(sizeof(LeasedBatch));
+
+		batch->number = DatumGetInt64(store_column(i, 1, NULL));
+		batch->part = DatumGetInt32(store_column(i, 2, NULL));
+		batch->rows = DatumGetInt64(store_column(i, 3, NULL));
+		result = lappend(result, batch);
+	}
+	MemoryContextSwitchTo(old);
+	return result;
+}
+
+/* ---- claimed ---- */
+
+static Sql sql_lease_batch = {
+	"UPDATE backfill.batch SET status = 'running', attempt = attempt + 1, "
+	"       token = nextval('backfill.claim_seq'), secret = $4, client = $5, claimed_by = $6, "
+	"       claimed_at = clock_timestamp(), lease = $7, retry_at = NULL, worker = NULL, pid = NULL "
+	" WHERE run_id = $1 AND number = $2 AND part = $3 AND status = 'pending' "
+	"RETURNING start_key, end_key, start_inclusive, coalesce(rows_in_scope, rows_scanned), token",
+	7, {INT8OID, INT8OID, INT4OID, UUIDOID, TEXTOID, OIDOID, INTERVALOID}
+};
+
+/*
+ * Put the batch into the hands of a client.  NULL if it is not pending: somebody
+ * else has taken it.  Only what a client is told is filled in.
+ */
+BatchInfo *
+store_lease_batch(StoreSession *session, int64 run_id, int64 number, int part, LeaseClaim *claim)
+{
+	char		nulls[] = "       ";
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		Int64GetDatum(number),
+		Int32GetDatum(part),
+		UUIDPGetDatum(&claim->token.secret),
+		CStringGetTextDatum(claim->client),
+		ObjectIdGetDatum(claim->role),
+		IntervalPGetDatum(claim->length)
+	};
+	BatchInfo  *batch;
+
+	if (claim->length == NULL)
+		nulls[6] = 'n';
+	if (store_sql(&sql_lease_batch, args, nulls) == 0)
+		return NULL;
+	batch = MemoryContextAllocZero(session->caller, sizeof(BatchInfo));
+	batch->number = number;
+	batch->part = part;
+	batch->start_key = store_varlena(session, 0, 1);
+	batch->end_key = store_varlena(session, 0, 2);
+	batch->start_inclusive = DatumGetBool(store_column(0, 3, NULL));
+	batch->rows_in_scope = DatumGetInt64(store_column(0, 4, NULL));
+	claim->token.number = DatumGetInt64(store_column(0, 5, NULL));
+	return batch;
+}
+
+static Sql sql_return_batch = {
+	"UPDATE backfill.batch SET status = 'pending', secret = NULL, token = NULL, attempt = attempt - 1 "
+	" WHERE run_id = $1 AND number = $2 AND part = $3 AND status = 'running' AND token = $4",
+	4, {INT8OID, INT8OID, INT4OID, INT8OID}
+};
+
+/* The claim is not made after all. */
+void
+store_return_batch(StoreSession *session, int64 run_id, int64 number, int part, int64 token)
+{
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		Int64GetDatum(number),
+		Int32GetDatum(part),
+		Int64GetDatum(token)
+	};
+
+	store_sql(&sql_return_batch, args, NULL);
+}
+
+#define IS_MINE \
+	" WHERE run_id = $1 AND number = $2 AND part = $3 AND status = 'running' " \
+	"   AND token = $4 AND secret = $5 AND claimed_by = $6 "
+
+static Sql sql_complete_lease = {
+	"UPDATE backfill.batch SET status = 'completed', secret = NULL, "
+	"       rows_affected = coalesce($7, rows_in_scope, rows_scanned), "
+	"       started_at = claimed_at, finished_at = clock_timestamp(), "
+	"       duration = clock_timestamp() - claimed_at, wal_bytes = $8" IS_MINE
+	"RETURNING error IS NOT NULL, coalesce(rows_in_scope, rows_scanned), rows_scanned",
+	8, {INT8OID, INT8OID, INT4OID, INT8OID, UUIDOID, OIDOID, INT8OID, INT8OID}
+};
+
+static Sql sql_resolve_leased = {
+	"UPDATE backfill.error SET resolved_at = clock_timestamp() "
+	" WHERE run_id = $1 AND number = $2 AND part = $3 AND resolved_at IS NULL",
+	3, {INT8OID, INT8OID, INT4OID}
+};
+
+/*
+ * Mark the batch completed, with so many rows, or, below 0, as many as are in it.
+ * Returns false when it is not the client's.
+ */
+bool
+store_complete_lease(StoreSession *session, int64 run_id, int64 number, int part,
+					 const LeaseToken *token, Oid role, int64 rows, int64 wal_bytes,
+					 LeaseSize *size)
+{
+	char		nulls[] = "        ";
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		Int64GetDatum(number),
+		Int32GetDatum(part),
+		Int64GetDatum(token->number),
+		UUIDPGetDatum(unconstify(pg_uuid_t *, &token->secret)),
+		ObjectIdGetDatum(role),
+		Int64GetDatum(rows),
+		Int64GetDatum(wal_bytes)
+	};
+
+	if (rows < 0)
+		nulls[6] = 'n';
+	if (store_sql(&sql_complete_lease, args, nulls) == 0)
+		return false;
+	size->rows = DatumGetInt64(store_column(0, 2, NULL));
+	size->rows_scanned = DatumGetInt64(store_column(0, 3, NULL));
+	if (DatumGetBool(store_column(0, 1, NULL)))
+		store_sql(&sql_resolve_leased, args, NULL);
+	return true;
+}
+
+static Sql sql_report_lease = {
+	"UPDATE backfill.batch SET token = NULL, secret = NULL, error = $7, "
+	"       reported = jsonb_build_object('message', $7, 'sqlstate', $8, 'retryable', $9, "
+	"                                     'key', to_jsonb($10))" IS_MINE,
+	10, {INT8OID, INT8OID, INT4OID, INT8OID, UUIDOID, OIDOID, TEXTOID, TEXTOID, BOOLOID, TEXTARRAYOID}
+};
+
+/*
+ * Put down that the client has failed with the batch: it is for a worker to say what
+ * comes of that.  Returns false when it is not the client's.
+ */
+bool
+store_report_lease(StoreSession *session, int64 run_id, int64 number, int part,
+				   const LeaseToken *token, Oid role, const LeaseReport *report)
+{
+	char		nulls[] = "          ";
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		Int64GetDatum(number),
+		Int32GetDatum(part),
+		Int64GetDatum(token->number),
+		UUIDPGetDatum(unconstify(pg_uuid_t *, &token->secret)),
+		ObjectIdGetDatum(role),
+		store_note_or_null(report->message, &nulls[6]),
+		store_text_or_null(report->sqlstate, &nulls[7]),
+		BoolGetDatum(report->retryable == 1),
+		PointerGetDatum(report->key)
+	};
+
+	if (report->retryable < 0)
+		nulls[8] = 'n';
+	if (report->key == NULL)
+		nulls[9] = 'n';
+	return store_sql(&sql_report_lease, args, nulls) == 1;
+}
+
+/* ---- what workers and the scheduler do ---- */
+
+static Sql sql_take_reported = {
+	"WITH found AS ("
+	"   SELECT number, part, reported FROM backfill.batch "
+	"    WHERE " STORE_OPEN_BATCHES " AND status = 'running' AND reported IS NOT NULL "
+	"    ORDER BY number, part LIMIT 1) "
+	"UPDATE backfill.batch b SET token = $2, worker = $3, pid = pg_backend_pid(), reported = NULL "
+	"  FROM found f WHERE b.run_id = $1 AND b.number = f.number AND b.part = f.part "
+	"RETURNING b.number, b.part, start_key, end_key, start_inclusive, attempt, crashes, tries, "
+	"          rows_scanned, rows_in_scope, f.reported ->> 'message', f.reported ->> 'sqlstate', "
+	"          (f.reported ->> 'retryable')::boolean, "
+	"          (SELECT array_agg(k.value ORDER BY k.ordinality) "
+	"             FROM jsonb_array_elements_text(CASE WHEN jsonb_typeof(f.reported -> 'key') = 'array' "
+	"                                            THEN f.reported -> 'key' ELSE '[]' END) "
+	"                  WITH ORDINALITY k), "
+	"          EXISTS (SELECT FROM backfill.error e WHERE e.run_id = $1 AND e.number = b.number "
+	"                     AND e.part = b.part)",
+	3, {INT8OID, INT8OID, INT4OID}
+};
+
+/*
+ * Take a batch in hand, as the worker with the token, of which a client has reported an
+ * error; NULL if there is none.  Needs the claim lock.
+ */
+BatchInfo *
+store_take_reported(StoreSession *session, int64 run_id, int64 token, int worker,
+					LeaseReport *report)
+{
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		Int64GetDatum(token),
+		Int32GetDatum(worker)
+	};
+	BatchInfo  *batch;
+	bool		isnull;
+	Datum		value;
+
+	if (store_sql(&sql_take_reported, args, NULL) == 0)
+		return NULL;
+	batch = MemoryContextAllocZero(session->caller, sizeof(BatchInfo));
+	batch->number = DatumGetInt64(store_column(0, 1, NULL));
+	batch->part = DatumGetInt32(store_column(0, 2, NULL));
+	batch->start_key = store_varlena(session, 0, 3);
+	batch->end_key = store_varlena(session, 0, 4);
+	batch->start_inclusive = DatumGetBool(store_column(0, 5, NULL));
+	batch->attempt = DatumGetInt32(store_column(0, 6, NULL));
+	batch->crashes = DatumGetInt32(store_column(0, 7, NULL));
+	batch->tries = DatumGetInt32(store_column(0, 8, NULL));
+	batch->rows_scanned = DatumGetInt64(store_column(0, 9, NULL));
+	value = store_column(0, 10, &isnull);
+	batch->rows_in_scope = isnull ? batch->rows_scanned : DatumGetInt64(value);
+	report->message = store_text(session, 0, 11);
+	report->sqlstate = store_text(session, 0, 12);
+	value = store_column(0, 13, &isnull);
+	report->retryable = isnull ? -1 : DatumGetBool(value);
+	report->key = store_varlena(session, 0, 14);
+	batch->had_error = DatumGetBool(store_column(0, 15, NULL));
+	return batch;
+}
+
+#define LEASED \
+	"SELECT number, part, token, secret, coalesce(rows_in_scope, rows_scanned), " \
+	"       coalesce(claimed_by::oid, 0), client, lease FROM backfill.batch "
+
+/* A row of that. */
+static LeasedBatch *
+read_leased(StoreSession *session, int row)
+{
+	LeasedBatch *batch = MemoryContextAllocZero(session->caller, sizeof(LeasedBatch));
+	bool		isnull;
+	Datum		lease;
+
+	batch->number = DatumGetInt64(store_column(row, 1, NULL));
+	batch->part = DatumGetInt32(store_column(row, 2, NULL));
+	batch->token = DatumGetInt64(store_column(row, 3, NULL));
+	batch->secret = *DatumGetUUIDP(store_column(row, 4, NULL));
+	batch->rows = DatumGetInt64(store_column(row, 5, NULL));
+	batch->role = DatumGetObjectId(store_column(row, 6, NULL));
+	batch->client = store_text(session, row, 7);
+	lease = store_column(row, 8, &isnull);
+	if (!isnull)
+	{
+		batch->length = MemoryContextAlloc(session->caller, sizeof(Interval));
+		*batch->length = *DatumGetIntervalP(lease);
+	}
+	return batch;
+}
+
+static Sql sql_leased_batches = {
+	LEASED " WHERE " STORE_OPEN_BATCHES " AND status = 'running' AND secret IS NOT NULL",
+	1, {INT8OID}
+};
+
+/* All batches of the run in the hands of clients: LeasedBatch. */
+List *
+store_leased_batches(StoreSession *session, int64 run_id)
+{
+	Datum		args[] = {Int64GetDatum(run_id)};
+	uint64		n = store_sql(&sql_leased_batches, args, NULL);
+	List	   *result = NIL;
+	MemoryContext old = MemoryContextSwitchTo(session->caller);
+
+	for (uint64 i = 0; i < n; i++)
+		result = lappend(result, read_leased(session, i));
+	MemoryContextSwitchTo(old);
+	return result;
+}
+
+static Sql sql_find_lease = {
+	LEASED IS_MINE,
+	6, {INT8OID, INT8OID, INT4OID, INT8OID, UUIDOID, OIDOID}
+};
+
+/* The batch in the hands of who shows the token, or NULL. */
+LeasedBatch *
+store_find_lease(StoreSession *session, int64 run_id, int64 number, int part,
+				 const LeaseToken *token, Oid role)
+{
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		Int64GetDatum(number),
+		Int32GetDatum(part),
+		Int64GetDatum(token->number),
+		UUIDPGetDatum(unconstify(pg_uuid_t *, &token->secret)),
+		ObjectIdGetDatum(role)
+	};
+
+	return store_sql(&sql_find_lease, args, NULL) == 0 ? NULL : read_leased(session, 0);
+}
+
+static Sql sql_lapse_batch = {
+	"UPDATE backfill.batch SET status = 'pending', secret = NULL, token = NULL "
+	" WHERE run_id = $1 AND (number, part) = ("
+	"   SELECT number, part FROM backfill.batch "
+	"    WHERE run_id = $1 AND number = $2 AND part = $3 AND status = 'running' "
+	"      AND token = $4 AND secret IS NOT NULL FOR UPDATE SKIP LOCKED)",
+	4, {INT8OID, INT8OID, INT4OID, INT8OID}
+};
+
+static Sql sql_is_out = {
+	"SELECT FROM backfill.batch WHERE run_id = $1 AND number = $2 AND part = $3 "
+	"   AND status = 'running' AND token = $4 AND secret IS NOT NULL",
+	4, {INT8OID, INT8OID, INT4OID, INT8OID}
+};
+
+/*
+ * The lease with the token is over: the batch is pending again.  Waits for nobody who
+ * is just completing it.
+ */
+LapseResult
+store_lapse_batch(StoreSession *session, int64 run_id, int64 number, int part, int64 token)
+{
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		Int64GetDatum(number),
+		Int32GetDatum(part),
+		Int64GetDatum(token)
+	};
+
+	if (store_sql(&sql_lapse_batch, args, NULL) == 1)
+		return LAPSE_DONE;
+	return store_sql(&sql_is_out, args, NULL) == 1 ? LAPSE_BUSY : LAPSE_GONE;
+}
+
+static Sql sql_set_conditions = {
+	"UPDATE backfill.run SET conditions = $2 WHERE id = $1 AND conditions IS DISTINCT FROM $2",
+	2, {INT8OID, TEXTARRAYOID}
+};
+
+/* How the condition of a batch reads, by the shape of its range. */
+void
+store_set_conditions(StoreSession *session, int64 run_id, ArrayType *conditions)
+{
+	Datum		args[] = {Int64GetDatum(run_id), PointerGetDatum(conditions)};
+
+	store_sql(&sql_set_conditions, args, NULL);
+}

@@ -1,0 +1,110 @@
+/*-------------------------------------------------------------------------
+ *
+ * lease.h
+ *	  The rows of batches that clients have in their hands.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_STORE_LEASE_H
+#define BACKFILL_STORE_LEASE_H
+
+#include "datatype/timestamp.h"
+#include "utils/array.h"
+#include "utils/jsonb.h"
+#include "utils/uuid.h"
+
+#include "store/batch.h"
+#include "store/run.h"
+#include "store/store.h"
+
+/* What a client shows to be let at its batch. */
+typedef struct LeaseToken
+{
+	int64		number;			/* from the sequence */
+	pg_uuid_t	secret;
+} LeaseToken;
+
+/* A claim of a client, as it is written into the row of the batch. */
+typedef struct LeaseClaim
+{
+	const char *client;			/* name that it gave */
+	Oid			role;
+	Interval   *length;			/* NULL for the time of the session */
+	LeaseToken	token;			/* the result; the secret is the caller's */
+} LeaseClaim;
+
+/* What a claim has to know of the run. */
+typedef struct LeaseRun
+{
+	int64		id;
+	RunStatus	status;
+	char	   *requested;		/* status, or NULL */
+	Oid			owner;
+	Oid			target;
+	bool		is_local;
+	bool		is_outside;		/* clients take part */
+	char	   *throttled_by;
+	char	   *wait_reason;
+	char	   *error;
+	ArrayType  *conditions;		/* NULL until the first worker has come */
+} LeaseRun;
+
+/* A batch in the hands of a client. */
+typedef struct LeasedBatch
+{
+	int64		number;
+	int			part;
+	int64		token;
+	pg_uuid_t	secret;
+	int64		rows;
+	Oid			role;
+	char	   *client;
+	Interval   *length;			/* NULL for the time of a session */
+} LeasedBatch;
+
+/* How many rows a batch has. */
+typedef struct LeaseSize
+{
+	int64		rows;			/* in scope */
+	int64		rows_scanned;
+} LeaseSize;
+
+/* What taking a batch back from a client comes to. */
+typedef enum LapseResult
+{
+	LAPSE_DONE,
+	LAPSE_BUSY,					/* the client is just completing it */
+	LAPSE_GONE					/* it is not in that client's hands any more */
+} LapseResult;
+
+/* An error that a client has reported. */
+typedef struct LeaseReport
+{
+	char	   *message;
+	char	   *sqlstate;
+	int			retryable;		/* 1, 0, or -1 for what the SQLSTATE says */
+	ArrayType  *key;			/* of the row that failed, or NULL */
+} LeaseReport;
+
+extern void store_stock_batch(StoreSession *session, int64 run_id, const BatchInfo *batch);
+extern List *store_stocked_batches(StoreSession *session, int64 run_id, int most);
+extern BatchInfo *store_lease_batch(StoreSession *session, int64 run_id, int64 number, int part,
+									LeaseClaim *claim);
+extern void store_return_batch(StoreSession *session, int64 run_id, int64 number, int part,
+							   int64 token);
+extern LeaseRun *store_lease_run(StoreSession *session, int64 id);
+extern LeasedBatch *store_find_lease(StoreSession *session, int64 run_id, int64 number, int part,
+									 const LeaseToken *token, Oid role);
+extern bool store_complete_lease(StoreSession *session, int64 run_id, int64 number, int part,
+								 const LeaseToken *token, Oid role, int64 rows,
+								 int64 wal_bytes, LeaseSize *size);
+extern bool store_report_lease(StoreSession *session, int64 run_id, int64 number, int part,
+							   const LeaseToken *token, Oid role, const LeaseReport *report);
+extern BatchInfo *store_take_reported(StoreSession *session, int64 run_id, int64 token,
+									  int worker, LeaseReport *report);
+extern List *store_leased_batches(StoreSession *session, int64 run_id);
+extern LapseResult store_lapse_batch(StoreSession *session, int64 run_id, int64 number, int part,
+							  int64 token);
+extern void store_set_conditions(StoreSession *session, int64 run_id, ArrayType *conditions);
+
+#endif							/* BACKFILL_STORE_LEASE_H */

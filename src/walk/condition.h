@@ -1,0 +1,21 @@
+/*-------------------------------------------------------------------------
+ *
+ * condition.h
+ *	  The condition that the rows of a batch fulfil, as SQL text for clients.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_WALK_CONDITION_H
+#define BACKFILL_WALK_CONDITION_H
+
+#include "utils/array.h"
+
+#include "settings/parameters.h"
+#include "walk/walk.h"
+
+extern ArrayType *condition_templates(Walk *walk, const char *scope,
+									  const Parameters *parameters);
+extern char *condition_fill(ArrayType *templates, RangeShape shape, ArrayType *start_key,
+							ArrayType *end_key);
+
+#endif							/* BACKFILL_WALK_CONDITION_H */
