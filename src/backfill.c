@@ -18,6 +18,7 @@
 #include "base/compat.h"
 #include "process/launcher.h"
 #include "settings/guc.h"
+#include "shared/lease.h"
 #include "shared/segment.h"
 
 COMPAT_MODULE_MAGIC;
@@ -33,5 +34,6 @@ _PG_init(void)
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 	segment_init();
+	lease_init();
 	launcher_register();
 }

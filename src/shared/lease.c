@@ -16,6 +16,7 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 #include "utils/hsearch.h"
@@ -23,26 +24,62 @@
 
 #include "settings/guc.h"
 #include "shared/lease.h"
-#include "shared/segment.h"
 
+/* The lock of the table; taken after that of the segment, if both are. */
+typedef struct LeaseHead
+{
+	LWLock	   *lock;
+	int64		n;				/* entries */
+} LeaseHead;
+
+#define TRANCHE "backfill leases"
+
+static LeaseHead *head = NULL;
 static HTAB *leases = NULL;
+
+static shmem_request_hook_type previous_request_hook = NULL;
+static shmem_startup_hook_type previous_startup_hook = NULL;
 
 /* ---- the table ---- */
 
-Size
-lease_table_size(void)
+static void
+request_hook(void)
 {
-	return hash_estimate_size(guc_max_leases, sizeof(Lease));
+	if (previous_request_hook)
+		previous_request_hook();
+	RequestAddinShmemSpace(add_size(MAXALIGN(sizeof(LeaseHead)),
+									hash_estimate_size(guc_max_leases, sizeof(Lease))));
+	RequestNamedLWLockTranche(TRANCHE, 1);
 }
 
-/* At the start of the server, and of each process that attaches by itself. */
-void
-lease_table_make(void)
+static void
+startup_hook(void)
 {
 	HASHCTL		info = {.keysize = sizeof(LeaseKey), .entrysize = sizeof(Lease)};
+	bool		found;
 
-	leases = ShmemInitHash("backfill leases", guc_max_leases, guc_max_leases, &info,
+	if (previous_startup_hook)
+		previous_startup_hook();
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	head = ShmemInitStruct("backfill lease head", sizeof(LeaseHead), &found);
+	if (!found)
+	{
+		head->lock = &(GetNamedLWLockTranche(TRANCHE))->lock;
+		head->n = 0;
+	}
+	leases = ShmemInitHash(TRANCHE, guc_max_leases, guc_max_leases, &info,
 						   HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
+	LWLockRelease(AddinShmemInitLock);
+}
+
+/* At preload: ask for the memory. */
+void
+lease_init(void)
+{
+	previous_request_hook = shmem_request_hook;
+	shmem_request_hook = request_hook;
+	previous_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = startup_hook;
 }
 
 /* The batch of a run of this database. */
@@ -70,16 +107,16 @@ lease_enter(const Lease *lease)
 	Lease	   *entry = NULL;
 	bool		found;
 
-	LWLockAcquire(segment->lease_lock, LW_EXCLUSIVE);
-	if (segment->nleases < guc_max_leases || hash_search(leases, &lease->key, HASH_FIND, NULL))
+	LWLockAcquire(head->lock, LW_EXCLUSIVE);
+	if (head->n < guc_max_leases || hash_search(leases, &lease->key, HASH_FIND, NULL))
 		entry = hash_search(leases, &lease->key, HASH_ENTER_NULL, &found);
 	if (entry)
 	{
 		if (!found)
-			segment->nleases++;
+			head->n++;
 		*entry = *lease;
 	}
-	LWLockRelease(segment->lease_lock);
+	LWLockRelease(head->lock);
 	return entry != NULL;
 }
 
@@ -89,11 +126,11 @@ lease_commit(const LeaseKey *key, int64 token)
 {
 	Lease	   *lease;
 
-	LWLockAcquire(segment->lease_lock, LW_EXCLUSIVE);
+	LWLockAcquire(head->lock, LW_EXCLUSIVE);
 	lease = find(key, token);
 	if (lease)
 		lease->committed = true;
-	LWLockRelease(segment->lease_lock);
+	LWLockRelease(head->lock);
 }
 
 /* The lease is over; what it was goes to *removed.  Returns false if it was not there. */
@@ -102,15 +139,15 @@ lease_remove(const LeaseKey *key, int64 token, Lease *removed)
 {
 	Lease	   *lease;
 
-	LWLockAcquire(segment->lease_lock, LW_EXCLUSIVE);
+	LWLockAcquire(head->lock, LW_EXCLUSIVE);
 	lease = find(key, token);
 	if (lease)
 	{
 		*removed = *lease;
 		(void) hash_search(leases, key, HASH_REMOVE, NULL);
-		segment->nleases--;
+		head->n--;
 	}
-	LWLockRelease(segment->lease_lock);
+	LWLockRelease(head->lock);
 	return lease != NULL;
 }
 
@@ -124,7 +161,7 @@ lease_check(const LeaseKey *key, int64 token, const pg_uuid_t *secret, Oid role,
 	LeaseState	state = LEASE_GOOD;
 	Lease	   *lease;
 
-	LWLockAcquire(segment->lease_lock, LW_SHARED);
+	LWLockAcquire(head->lock, LW_SHARED);
 	lease = hash_search(leases, key, HASH_FIND, NULL);
 	if (lease == NULL)
 		state = LEASE_UNKNOWN;
@@ -135,7 +172,7 @@ lease_check(const LeaseKey *key, int64 token, const pg_uuid_t *secret, Oid role,
 		state = LEASE_OVER;
 	if (lease)
 		*copy = *lease;
-	LWLockRelease(segment->lease_lock);
+	LWLockRelease(head->lock);
 	return state;
 }
 
@@ -150,7 +187,7 @@ lease_extend(const LeaseKey *key, int64 token, int64 length, TimestampTz *until)
 	Lease	   *lease;
 	bool		good;
 
-	LWLockAcquire(segment->lease_lock, LW_EXCLUSIVE);
+	LWLockAcquire(head->lock, LW_EXCLUSIVE);
 	lease = find(key, token);
 	good = lease && lease->until > now;
 	if (good)
@@ -158,7 +195,7 @@ lease_extend(const LeaseKey *key, int64 token, int64 length, TimestampTz *until)
 		lease->length = length;
 		lease->until = *until = TimestampTzPlusMilliseconds(now, length);
 	}
-	LWLockRelease(segment->lease_lock);
+	LWLockRelease(head->lock);
 	return good;
 }
 
@@ -168,9 +205,9 @@ lease_is_known(const LeaseKey *key)
 {
 	bool		known;
 
-	LWLockAcquire(segment->lease_lock, LW_SHARED);
+	LWLockAcquire(head->lock, LW_SHARED);
 	known = hash_search(leases, key, HASH_FIND, NULL) != NULL;
-	LWLockRelease(segment->lease_lock);
+	LWLockRelease(head->lock);
 	return known;
 }
 
@@ -199,13 +236,13 @@ lease_lapsed(int64 run_id, bool all)
 	Lease	   *lease;
 
 	/* not more than there are now; what does not fit is for the next round */
-	LWLockAcquire(segment->lease_lock, LW_SHARED);
-	room = (int) segment->nleases;
-	LWLockRelease(segment->lease_lock);
+	LWLockAcquire(head->lock, LW_SHARED);
+	room = (int) head->n;
+	LWLockRelease(head->lock);
 	if (room == 0)
 		return NIL;
 	copies = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Lease) * room);
-	LWLockAcquire(segment->lease_lock, LW_EXCLUSIVE);
+	LWLockAcquire(head->lock, LW_EXCLUSIVE);
 	hash_seq_init(&status, leases);
 	while ((lease = hash_seq_search(&status)) != NULL)
 	{
@@ -220,7 +257,7 @@ lease_lapsed(int64 run_id, bool all)
 		lease->until = Min(lease->until, now);
 		copies[n++] = *lease;
 	}
-	LWLockRelease(segment->lease_lock);
+	LWLockRelease(head->lock);
 	for (int i = 0; i < n; i++)
 		result = lappend(result, &copies[i]);
 	return result;
@@ -234,8 +271,8 @@ lease_count(Oid database, int64 run_id, int64 *n, int64 *rows)
 	Lease	   *lease;
 
 	*n = *rows = 0;
-	LWLockAcquire(segment->lease_lock, LW_SHARED);
-	if (segment->nleases > 0)
+	LWLockAcquire(head->lock, LW_SHARED);
+	if (head->n > 0)
 	{
 		hash_seq_init(&status, leases);
 		while ((lease = hash_seq_search(&status)) != NULL)
@@ -246,7 +283,7 @@ lease_count(Oid database, int64 run_id, int64 *n, int64 *rows)
 			*rows += lease->rows;
 		}
 	}
-	LWLockRelease(segment->lease_lock);
+	LWLockRelease(head->lock);
 }
 
 /* This session ends, and with it the leases that were to last as long. */
@@ -256,14 +293,14 @@ lease_end_session(void)
 	HASH_SEQ_STATUS status;
 	Lease	   *lease;
 
-	LWLockAcquire(segment->lease_lock, LW_EXCLUSIVE);
+	LWLockAcquire(head->lock, LW_EXCLUSIVE);
 	hash_seq_init(&status, leases);
 	while ((lease = hash_seq_search(&status)) != NULL)
 	{
 		if (lease->pid == MyProcPid && lease->length == 0)
 			lease->until = 0;
 	}
-	LWLockRelease(segment->lease_lock);
+	LWLockRelease(head->lock);
 }
 
 /* Copies of the leases in the database; returns their number. */
@@ -275,11 +312,11 @@ lease_copy(Oid database, Lease **copies)
 	int			n = 0;
 	int			room;
 
-	LWLockAcquire(segment->lease_lock, LW_SHARED);
-	room = (int) segment->nleases;
-	LWLockRelease(segment->lease_lock);
+	LWLockAcquire(head->lock, LW_SHARED);
+	room = (int) head->n;
+	LWLockRelease(head->lock);
 	*copies = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Lease) * Max(room, 1));
-	LWLockAcquire(segment->lease_lock, LW_SHARED);
+	LWLockAcquire(head->lock, LW_SHARED);
 	hash_seq_init(&status, leases);
 	while ((lease = hash_seq_search(&status)) != NULL)
 	{
@@ -291,6 +328,6 @@ lease_copy(Oid database, Lease **copies)
 		if (lease->key.database == database && lease->committed)
 			(*copies)[n++] = *lease;
 	}
-	LWLockRelease(segment->lease_lock);
+	LWLockRelease(head->lock);
 	return n;
 }

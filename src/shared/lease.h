@@ -49,8 +49,7 @@ typedef enum LeaseState
 	LEASE_OTHER					/* the batch is somebody else's */
 } LeaseState;
 
-extern Size lease_table_size(void);
-extern void lease_table_make(void);
+extern void lease_init(void);
 extern LeaseKey lease_key(int64 run_id, int64 number, int part);
 extern bool lease_enter(const Lease *lease);
 extern void lease_commit(const LeaseKey *key, int64 token);

@@ -30,7 +30,6 @@
 #include "storage/shmem.h"
 
 #include "settings/guc.h"
-#include "shared/lease.h"
 #include "shared/segment.h"
 
 Segment    *segment = NULL;
@@ -77,8 +76,8 @@ request_hook(void)
 {
 	if (previous_request_hook)
 		previous_request_hook();
-	RequestAddinShmemSpace(add_size(whole_size(), lease_table_size()));
-	RequestNamedLWLockTranche(GUC_LIBRARY, 2);
+	RequestAddinShmemSpace(whole_size());
+	RequestNamedLWLockTranche(GUC_LIBRARY, 1);
 }
 
 /*
@@ -120,8 +119,7 @@ startup_hook(void)
 	if (!found)
 	{
 		memset(segment, 0, whole_size());
-		segment->lock = &(GetNamedLWLockTranche(GUC_LIBRARY))[0].lock;
-		segment->lease_lock = &(GetNamedLWLockTranche(GUC_LIBRARY))[1].lock;
+		segment->lock = &(GetNamedLWLockTranche(GUC_LIBRARY))->lock;
 		segment->boot = make_boot_id();
 		segment->clean_start = was_shut_down();
 		segment->nworkers = guc_max_workers;
@@ -129,7 +127,6 @@ startup_hook(void)
 	}
 	segment_workers = (WorkerSlot *) ((char *) segment + workers_offset());
 	segment_runs = (RunSlot *) ((char *) segment + runs_offset());
-	lease_table_make();
 	LWLockRelease(AddinShmemInitLock);
 }
 

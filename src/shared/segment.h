@@ -267,8 +267,6 @@ typedef struct Segment
 	Oid			requests[REQUESTS];
 	SchedulerSlot schedulers[SCHEDULER_SLOTS];
 	TimestampTz made_at;		/* when this server was started or promoted */
-	LWLock	   *lease_lock;		/* of the table of leases; taken after the other */
-	int64		nleases;
 	Budgets		budgets;		/* of all runs together */
 	SlotWaiter	waiters[SLOT_WAITERS];
 	SlotRest	rests[SLOT_WAITERS];
