@@ -235,6 +235,7 @@ CREATE TABLE backfill.batch (
 	lease		interval,
 	secret		uuid,
 	reported	jsonb,
+	keys		text[],
 	PRIMARY KEY (run_id, number, part)
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE backfill.batch IS 'one row for each batch: a key range of a run, processed in one transaction together with the change of this row';
@@ -269,6 +270,39 @@ COMMENT ON COLUMN backfill.batch.claimed_at IS 'when it did';
 COMMENT ON COLUMN backfill.batch.lease IS 'length of its lease, or null if that ends with the session';
 COMMENT ON COLUMN backfill.batch.secret IS 'what makes the token of the client unknown to others; null when the batch is not in its hands';
 COMMENT ON COLUMN backfill.batch.reported IS 'error that the client has reported, until a worker has judged it';
+
+COMMENT ON COLUMN backfill.batch.keys IS 'with a ledger: the keys of the rows in scope when its range was cut, column by column and row by row';
+
+-- Rows are claimed, and confirmed when what cannot be rolled back has been done.
+CREATE TABLE backfill.ledger (
+	run_id		bigint NOT NULL,
+	key			text[] NOT NULL,
+	number		bigint NOT NULL,
+	part		integer NOT NULL,
+	status		text NOT NULL CHECK (status OPERATOR(pg_catalog.=) ANY
+									 (ARRAY['claimed', 'confirmed', 'done', 'released'])),
+	token		bigint NOT NULL,
+	client		text NOT NULL,
+	claimed_by	regrole NOT NULL,
+	claimed_at	timestamptz NOT NULL,
+	ended_at	timestamptz,
+	settled_by	text,
+	PRIMARY KEY (run_id, key)
+) WITH (fillfactor = 70);
+CREATE INDEX ledger_batch ON backfill.ledger (run_id, number, part);
+COMMENT ON TABLE backfill.ledger IS 'rows handed out in runs with the setting ledger, and what became of them';
+COMMENT ON INDEX backfill.ledger_batch IS 'the rows of one batch';
+COMMENT ON COLUMN backfill.ledger.run_id IS 'run that handed the row out';
+COMMENT ON COLUMN backfill.ledger.key IS 'key of the row';
+COMMENT ON COLUMN backfill.ledger.number IS 'batch in which the row was';
+COMMENT ON COLUMN backfill.ledger.part IS 'part of that batch';
+COMMENT ON COLUMN backfill.ledger.status IS 'claimed, confirmed by the client, or settled by a person: done, or released to be handed out again';
+COMMENT ON COLUMN backfill.ledger.token IS 'number of the claim';
+COMMENT ON COLUMN backfill.ledger.client IS 'name of the client that has or had the row';
+COMMENT ON COLUMN backfill.ledger.claimed_by IS 'role of that client';
+COMMENT ON COLUMN backfill.ledger.claimed_at IS 'when it was handed out';
+COMMENT ON COLUMN backfill.ledger.ended_at IS 'when it was confirmed or settled';
+COMMENT ON COLUMN backfill.ledger.settled_by IS 'role that settled it';
 
 CREATE SEQUENCE backfill.claim_seq;
 COMMENT ON SEQUENCE backfill.claim_seq IS 'numbers in the tokens of clients; never given twice';
@@ -611,6 +645,18 @@ SELECT b.run_id, b.number, b.part,
 	OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW @extschema@.backfill_batches IS 'batches of all runs: key range, outcome and cost';
 
+CREATE VIEW @extschema@.backfill_unconfirmed WITH (security_barrier) AS
+SELECT l.run_id, r.name, l.key, l.number, l.part, l.client, l.claimed_by, l.claimed_at
+  FROM backfill.ledger l
+  JOIN backfill.run r ON r.id OPERATOR(pg_catalog.=) l.run_id
+  JOIN backfill.batch b ON b.run_id OPERATOR(pg_catalog.=) l.run_id
+	   AND b.number OPERATOR(pg_catalog.=) l.number AND b.part OPERATOR(pg_catalog.=) l.part
+ WHERE l.status OPERATOR(pg_catalog.=) 'claimed'
+   AND b.status OPERATOR(pg_catalog.=) 'unconfirmed'
+   AND (pg_catalog.pg_has_role(r.owner, 'USAGE')
+		OR pg_catalog.pg_has_role('pg_monitor', 'USAGE'));
+COMMENT ON VIEW @extschema@.backfill_unconfirmed IS 'rows that were handed out by a run with a ledger, and never confirmed: nobody knows whether what cannot be rolled back was done; see backfill_settle';
+
 CREATE VIEW @extschema@.backfill_errors WITH (security_barrier) AS
 SELECT e.run_id, e.number, e.part, e.key, e.sqlstate, e.message, e.detail,
 	   e.context, e.schema_name, e.table_name, e.column_name, e.constraint_name,
@@ -670,7 +716,7 @@ COMMENT ON VIEW @extschema@.backfill_hooks IS 'lifecycle hooks; see backfill_on'
 GRANT SELECT ON @extschema@.backfill_events, @extschema@.backfill_hooks TO PUBLIC;
 GRANT SELECT ON @extschema@.backfill_definitions, @extschema@.backfill_runs, @extschema@.backfill_active,
 	@extschema@.backfill_batches, @extschema@.backfill_errors, @extschema@.backfill_workers,
-	@extschema@.backfill_settings TO PUBLIC;
+	@extschema@.backfill_settings, @extschema@.backfill_unconfirmed TO PUBLIC;
 
 --
 -- Public functions.
@@ -806,6 +852,20 @@ AS 'MODULE_PATHNAME', 'backfill_fail'
 LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.backfill_fail(bigint, bigint, integer, text, text, text, boolean, text[])
 	IS 'report that a claimed batch, or the row of it with that key, has failed: what comes of it is what the settings of the run say';
+
+CREATE FUNCTION @extschema@.backfill_confirm(run_id bigint, token text, keys text[])
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'backfill_confirm'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_confirm(bigint, text, text[])
+	IS 'confirm that what cannot be rolled back has been done for rows of a claimed batch, by their keys; returns how many are confirmed by that';
+
+CREATE FUNCTION @extschema@.backfill_settle(run_id bigint, keys text[], done boolean)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'backfill_settle'
+LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_settle(bigint, text[], boolean)
+	IS 'say of rows that were handed out and not confirmed whether they are done, or to be handed out again; returns how many';
 
 -- A run is named by its id, or by the name of its definition: then the only active
 -- run is meant, or, if none is active, the latest.  A literal without a type is a text.

@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "common/ip.h"
 #include "executor/spi.h"
@@ -36,6 +37,7 @@
 #include "shared/segment.h"
 #include "shared/stock.h"
 #include "store/lease.h"
+#include "store/ledger.h"
 #include "store/status.h"
 #include "store/store.h"
 #include "walk/condition.h"
@@ -69,6 +71,7 @@ typedef struct Claim
 	int			batches;
 	bool		with_rows;
 	LeaseRun   *run;
+	List	   *keys;			/* ArrayType: rows of the batch, with a ledger */
 } Claim;
 
 /* ---- arguments ---- */
@@ -188,7 +191,7 @@ read_rows(const Claim *claim, const char *condition)
 	return rows;
 }
 
-/* A row for the batch. */
+/* A row for the batch; with a ledger, for the rows with those keys. */
 static void
 answer_batch(Claim *claim, const BatchInfo *batch, TimestampTz until)
 {
@@ -198,12 +201,14 @@ answer_batch(Claim *claim, const BatchInfo *batch, TimestampTz until)
 										   key_range_shape(batch->start_inclusive, batch->end_key),
 										   batch->start_key, batch->end_key);
 
+	if (claim->run->has_ledger)
+		condition = condition_for_keys(claim->run->conditions, condition, claim->keys);
 	values[CLAIM_NUMBER] = Int64GetDatum(batch->number);
 	values[CLAIM_PART] = Int32GetDatum(batch->part);
 	values[CLAIM_START_KEY] = PointerGetDatum(batch->start_key);
 	values[CLAIM_END_KEY] = PointerGetDatum(batch->end_key);
 	values[CLAIM_CONDITION] = CStringGetTextDatum(condition);
-	values[CLAIM_ROWS] = Int64GetDatum(batch->rows_in_scope);
+	values[CLAIM_ROWS] = Int64GetDatum(claim->run->has_ledger ? list_length(claim->keys) : batch->rows_in_scope);
 	values[CLAIM_TOKEN] = CStringGetTextDatum(lease_token_text(&claim->lease.token));
 	values[CLAIM_LEASE_UNTIL] = TimestampTzGetDatum(until);
 	nulls[CLAIM_LEASE_UNTIL] = claim->length == 0;
@@ -259,6 +264,29 @@ enter_lease(const Claim *claim, const BatchInfo *batch, const StockTaken *taken,
 }
 
 /*
+ * Put the batch into the caller's hands; NULL if it is not there to be had any more.  With
+ * a ledger it has the rows that nobody has had, and is closed if there is none of them.
+ */
+static BatchInfo *
+lease_batch(StoreSession *store, Claim *claim, const StockEntry *entry)
+{
+	BatchInfo  *batch = store_lease_batch(store, claim->run_id, entry->number, entry->part,
+										  &claim->lease);
+
+	if (batch == NULL || !claim->run->has_ledger)
+		return batch;
+	claim->keys = ledger_claim(store, claim->run_id, entry->number, entry->part,
+							   claim->run->nkeys, &claim->lease);
+
+	/* before anything is done with the rows, it must be known for good who has them */
+	ForceSyncCommit();
+	if (claim->keys != NIL)
+		return batch;
+	ledger_close_batch(store, claim->run_id, entry->number, entry->part, "running");
+	return NULL;
+}
+
+/*
  * Claim one batch.  Returns NULL with what the stock has answered, or STOCK_TAKEN if there
  * is no room for its lease.
  */
@@ -282,8 +310,7 @@ claim_one(Claim *claim, StockAnswer *answer, TimestampTz *until, TimestampTz *re
 		PG_TRY();
 		{
 			store_begin(&store);
-			batch = store_lease_batch(&store, claim->run_id, taken.entry.number,
-									  taken.entry.part, &claim->lease);
+			batch = lease_batch(&store, claim, &taken.entry);
 			store_end(&store);
 		}
 		PG_CATCH();

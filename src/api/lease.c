@@ -26,6 +26,7 @@
 #include "shared/segment.h"
 #include "shared/stock.h"
 #include "store/lease.h"
+#include "store/ledger.h"
 #include "store/store.h"
 
 PG_FUNCTION_INFO_V1(backfill_extend);
@@ -63,14 +64,14 @@ parse_hex(const char *text, unsigned char *bytes)
 }
 
 /* Read the token; false if it is none. */
-static bool
-parse_token(const char *text, LeaseToken *token)
+bool
+lease_parse_token(const char *words, LeaseToken *token)
 {
 	char	   *end;
 
 	errno = 0;
-	token->number = strtoll(text, &end, 10);
-	return errno == 0 && end > text && *end == '-' && strlen(end + 1) >= 2 * UUID_LEN &&
+	token->number = strtoll(words, &end, 10);
+	return errno == 0 && end > words && *end == '-' && strlen(end + 1) >= 2 * UUID_LEN &&
 		parse_hex(end + 1, token->secret.data);
 }
 
@@ -103,7 +104,7 @@ read_call(FunctionCallInfo fcinfo, const char *function, LeaseCall *call)
 	segment_require();
 	call->key = lease_key(PG_GETARG_INT64(0), PG_GETARG_INT64(1), PG_GETARG_INT32(2));
 	call->role = GetUserId();
-	if (!parse_token(text_to_cstring(PG_GETARG_TEXT_PP(3)), &call->token))
+	if (!lease_parse_token(text_to_cstring(PG_GETARG_TEXT_PP(3)), &call->token))
 		outside_refuse(&call->key, "What was given is no token.", TOKEN_HINT);
 	call->state = lease_check(&call->key, call->token.number, &call->token.secret, call->role,
 							  &call->lease);
@@ -179,6 +180,8 @@ backfill_complete(PG_FUNCTION_ARGS)
 	store_begin(&store);
 	completed = store_complete_lease(&store, call.key.run_id, call.key.number, call.key.part,
 									 &call.token, call.role, rows, wal, &size);
+	if (completed && size.has_ledger)
+		ledger_close_batch(&store, call.key.run_id, call.key.number, call.key.part, "completed");
 	store_end(&store);
 	if (!completed)
 		refuse_by_row(&call);
@@ -233,8 +236,10 @@ backfill_fail(PG_FUNCTION_ARGS)
 		limit_check_bytes("the key", VARSIZE(report.key), LIMIT_NOTE);
 	read_call(fcinfo, "backfill_fail()", &call);
 	store_begin(&store);
-	reported = store_report_lease(&store, call.key.run_id, call.key.number, call.key.part,
-								  &call.token, call.role, &report);
+	reported = ledger_fail_batch(&store, call.key.run_id, call.key.number, call.key.part,
+								 &call.token, call.role, report.message) ||
+		store_report_lease(&store, call.key.run_id, call.key.number, call.key.part,
+						   &call.token, call.role, &report);
 	store_end(&store);
 	if (!reported)
 		refuse_by_row(&call);

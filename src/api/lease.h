@@ -13,5 +13,6 @@
 #include "store/lease.h"
 
 extern char *lease_token_text(const LeaseToken *token);
+extern bool lease_parse_token(const char *words, LeaseToken *token);
 
 #endif							/* BACKFILL_API_LEASE_H */

@@ -222,10 +222,28 @@ outside_refuse(const LeaseKey *key, const char *detail, const char *hint)
 	is_refused = true;
 	ereport(ERROR,
 			(errcode(ERRCODE_LEASE_LOST),
+			 key->number == 0 ?
+			 errmsg("rows of backfill run " INT64_FORMAT " are not yours", key->run_id) :
 			 errmsg("batch " INT64_FORMAT " of backfill run " INT64_FORMAT " is not yours, or not any more",
 					key->number, key->run_id),
 			 errdetail("%s", detail),
 			 errhint("%s", hint ? hint : "Roll back, and claim again: whoever has the batch now does it.")));
+}
+
+/* Whether the claim with that token was made in this transaction. */
+bool
+outside_claims(int64 token)
+{
+	ListCell   *lc;
+
+	foreach(lc, effects)
+	{
+		const Effect *effect = lfirst(lc);
+
+		if (effect->kind == EFFECT_CLAIM && effect->token == token)
+			return true;
+	}
+	return false;
 }
 
 /* WAL that the session has written since it was last asked. */

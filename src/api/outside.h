@@ -21,6 +21,7 @@ extern void outside_completed(const LeaseKey *key, int64 token, int64 rows_scann
 extern void outside_failed(const LeaseKey *key, int64 token, int64 rows);
 compat_noreturn extern void outside_refuse(const LeaseKey *key, const char *detail,
 										   const char *hint);
+extern bool outside_claims(int64 token);
 extern void outside_watch_session(void);
 extern int64 outside_wal(void);
 

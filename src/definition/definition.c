@@ -234,15 +234,21 @@ check_statement(void *arg)
 									  candidate->def->scope, candidate->parameters, RANGE_AFTER));
 }
 
-/* Settings that say something of a statement, where there is none. */
+/* Settings that say something of a statement, where there is none, or the other way round. */
 static void
 check_without_statement(const DefinitionInfo *def, Jsonb *given)
 {
 	RunSettings settings;
 
+	settings_resolve(given, &settings);
+	if (def->statement && settings.ledger)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the setting \"ledger\" cannot be on with a statement"),
+				 errdetail("A ledger is for what clients do outside of the server; a statement and its record are one transaction."),
+				 errhint("Define the backfill with the statement null.")));
 	if (def->statement)
 		return;
-	settings_resolve(given, &settings);
 	if (settings_gives(given, "outside") && !settings.outside)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -255,6 +261,21 @@ check_without_statement(const DefinitionInfo *def, Jsonb *given)
 				 errdetail("A repair is run before the statement is tried again, and clients do the work of this backfill.")));
 }
 
+/* A ledger knows rows by their keys: one row for each, which stays where it is. */
+static void
+check_ledger(const Walk *walk, Jsonb *given)
+{
+	RunSettings settings;
+
+	settings_resolve(given, &settings);
+	if (settings.ledger && (walk->may_repeat || walk->by_page || walk->distinct || walk->has_nulls))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the setting \"ledger\" needs a key that is unique and not null"),
+				 errdetail("A ledger knows each row by its key."),
+				 errhint("Name such an index in \"key\".")));
+}
+
 /* All but the probe, of a definition that has its target. */
 static void
 check_texts(const DefinitionInfo *def, Jsonb *settings)
@@ -265,6 +286,7 @@ check_texts(const DefinitionInfo *def, Jsonb *settings)
 	int			nest;
 
 	check_without_statement(def, settings);
+	check_ledger(candidate.walk, settings);
 	parameters_check(def->parameters);
 
 	/* what the statement says may depend on them */

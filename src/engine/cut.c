@@ -42,6 +42,8 @@
 #define STRIDE_MOST			4096
 /* How many batches a rate limit is divided into at least. */
 #define LIMIT_PARTS			32
+/* With a ledger a batch has at most so many rows: their keys stand in its condition. */
+#define LEDGER_MOST			1000
 /* How often to look whether everything is done. */
 #define DONE_POLL_MS		1000
 
@@ -95,27 +97,33 @@ wanted_rows(const Session *session)
 
 	if (pace->rows.amount > 0)
 		size = Min(size, Max(pace->rows.amount / LIMIT_PARTS, 1));
+	if (session->settings.ledger)
+		size = Min(size, LEDGER_MOST);
 	return Max(size, 1);
 }
 
-/* The rows in scope of the range of the batch. */
+/* The rows in scope of the range of the batch; with a ledger, their keys are put down. */
 static int64
-count_in_scope(Worker *worker, const BatchInfo *batch)
+count_in_scope(Worker *worker, BatchInfo *batch)
 {
 	Work	   *work = &worker->work;
+	bool		ledger = worker->session.settings.ledger;
+	RangeShape	shape = key_range_shape(batch->start_inclusive, batch->end_key);
 	Datum		start[INDEX_MAX_KEYS];
 	Datum		end[INDEX_MAX_KEYS];
 	int64		rows;
 	int			nest;
 
-	if (worker->session.run->scope == NULL)
+	if (worker->session.run->scope == NULL && !ledger)
 		return batch->rows_scanned;
 	nest = session_enter_statement(&worker->session);
 	PushActiveSnapshot(GetLatestSnapshot());
 	key_from_text(work->walk, batch->start_key, start);
 	key_from_text(work->walk, batch->end_key, end);
-	rows = work_count_in_scope(&worker->session, work, start,
-							   key_range_shape(batch->start_inclusive, batch->end_key), end);
+	if (ledger)
+		batch->keys = work_keys_in_scope(&worker->session, work, start, shape, end, &rows);
+	else
+		rows = work_count_in_scope(&worker->session, work, start, shape, end);
 	PopActiveSnapshot();
 	AtEOXact_GUC(false, nest);
 	return rows;

@@ -12,6 +12,8 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
+#include "utils/array.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
@@ -49,6 +51,7 @@ unprepare(Work *work)
 	{
 		drop(&work->statements[shape]);
 		drop(&work->count_in_scope[shape]);
+		drop(&work->keys_in_scope[shape]);
 	}
 	if (work->bounds)
 		bounds_drop(work->bounds);
@@ -151,4 +154,66 @@ work_count_in_scope(Session *session, Work *work, const Datum *start, RangeShape
 	walk_set_start(work->walk, params, start);
 	walk_set_end(work->walk, params, end);
 	return statement_fetch(*query, params, GetActiveSnapshot(), 1, &count) ? DatumGetInt64(count) : 0;
+}
+
+/* Keys as they are read, for statement_each_row. */
+typedef struct KeyReader
+{
+	Walk	   *walk;
+	ArrayBuildState *texts;
+	MemoryContext context;		/* holds those */
+	int64		rows;
+} KeyReader;
+
+static void
+read_key(TupleTableSlot *slot, void *arg)
+{
+	KeyReader  *reader = (KeyReader *) arg;
+	Datum		key[INDEX_MAX_KEYS];
+	Datum	   *texts;
+	int			n;
+
+	for (int i = 0; i < reader->walk->nkeys; i++)
+	{
+		bool		isnull;
+
+		key[i] = slot_getattr(slot, i + 1, &isnull);
+		if (isnull)
+			elog(ERROR, "null in a key that cannot be null");
+	}
+	deconstruct_array(key_to_text(reader->walk, key), TEXTOID, -1, false, TYPALIGN_INT,
+					  &texts, NULL, &n);
+	for (int i = 0; i < n; i++)
+		reader->texts = accumArrayResult(reader->texts, texts[i], false, TEXTOID, reader->context);
+	reader->rows++;
+}
+
+/*
+ * The keys of the rows in scope of the range, column by column and row by row, and how many
+ * rows those are; in the current memory context.
+ */
+ArrayType *
+work_keys_in_scope(Session *session, Work *work, const Datum *start, RangeShape shape,
+				   const Datum *end, int64 *rows)
+{
+	ParamListInfo params = statement_params(work->walk, work->parameters);
+	Statement **query = &work->keys_in_scope[shape];
+	KeyReader	reader = {.walk = work->walk, .context = CurrentMemoryContext};
+
+	if (*query == NULL)
+	{
+		WalkRange	range = walk_range(work->walk, shape);
+		MemoryContext old = MemoryContextSwitchTo(work->context);
+
+		*query = bounds_prepare_query(work->walk, &range, session->run->scope, work->parameters,
+									  "", work->walk->descending, "");
+		statement_keep(*query);
+		MemoryContextSwitchTo(old);
+	}
+	reader.texts = initArrayResult(TEXTOID, CurrentMemoryContext, true);
+	walk_set_start(work->walk, params, start);
+	walk_set_end(work->walk, params, end);
+	statement_each_row(*query, params, GetActiveSnapshot(), read_key, &reader);
+	*rows = reader.rows;
+	return DatumGetArrayTypeP(makeArrayResult(reader.texts, CurrentMemoryContext));
 }

@@ -27,6 +27,7 @@ typedef struct Work
 	Statement  *rows_in_scope[2];	/* by start_inclusive; NULL until needed */
 	Statement  *repair[2];		/* likewise; NULL until needed */
 	Statement  *count_in_scope[RANGE_SHAPES];	/* NULL until needed */
+	Statement  *keys_in_scope[RANGE_SHAPES];	/* likewise */
 
 	/* of a walk by pages: whether the statement ends the scope, see pass.c */
 	ItemPointerData chosen_row;
@@ -42,5 +43,7 @@ extern bool work_find_in_scope(Session *session, Work *work, const Datum *start,
 							   Datum *key);
 extern int64 work_count_in_scope(Session *session, Work *work, const Datum *start,
 								 RangeShape shape, const Datum *end);
+extern ArrayType *work_keys_in_scope(Session *session, Work *work, const Datum *start,
+									 RangeShape shape, const Datum *end, int64 *rows);
 
 #endif							/* BACKFILL_ENGINE_WORK_H */

@@ -19,6 +19,7 @@
 #include "shared/lease.h"
 #include "shared/stock.h"
 #include "store/event.h"
+#include "store/ledger.h"
 #include "store/lease.h"
 
 /* A lease lasts between these, in milliseconds. */
@@ -72,11 +73,15 @@ take_back(StoreSession *session, const RunInfo *run, const Lease *lease)
 	EventInfo	event = {.kind = "takeover", .batch = &batch};
 	LapseResult result = store_lapse_batch(session, run->id, batch.number, batch.part, lease->token);
 
-	if (result == LAPSE_DONE)
+	if (result == LAPSE_UNCONFIRMED)
+		ledger_close_batch(session, run->id, batch.number, batch.part, "unconfirmed");
+	if (result == LAPSE_DONE || result == LAPSE_UNCONFIRMED)
 	{
-		event.reason = psprintf(run->immediate ? "taken from client \"%s\", because the run is to stop at once" :
-								lease->length == 0 ? "the session of client \"%s\" has ended" :
-								"the lease of client \"%s\" ran out", lease->client);
+		event.reason = psprintf(run->immediate ? "taken from client \"%s\", because the run is to stop at once%s" :
+								lease->length == 0 ? "the session of client \"%s\" has ended%s" :
+								"the lease of client \"%s\" ran out%s", lease->client,
+								result == LAPSE_DONE ? "" :
+								"; what it has not confirmed is in backfill_unconfirmed");
 		store_add_event(session, run, &event);
 	}
 	return result != LAPSE_BUSY;

@@ -34,6 +34,7 @@ typedef struct RunSettings
 	int64		max_batches;	/* 0 is none */
 	int64		max_duration;	/* likewise */
 	int64		verify;			/* boolean */
+	int64		ledger;			/* boolean */
 	int64		outside;		/* boolean; a run without a statement is, whatever it says */
 	int64		max_claims;		/* 0 is none */
 	int64		share_target;	/* boolean */

@@ -188,6 +188,12 @@ stock_settle(Oid database, int64 run_id, int64 reserved, int64 rows_scanned,
 	count_out(run, -1);
 	if (run && done)
 		run->rows_scanned += rows_scanned;
+	else if (run)
+	{
+		run->pending = true;
+		run->pending_due = DT_NOBEGIN;
+		run->pending_changes++;
+	}
 	if (run && (!done || (run->stock.n == 0 && run->stock.out == 0)))
 		wake_workers_of(database, run_id);
 	segment_unlock();

@@ -37,7 +37,8 @@ typedef struct BatchInfo
 	bool		announced;		/* the hooks for "running" were called */
 	int			tries;			/* that met an error that may go away */
 	int64		rows_scanned;
-	int64		rows_in_scope;	/* at most, as far as is known; not kept in the table */
+	int64		rows_in_scope;	/* at most, as far as is known; kept only if cut for clients */
+	ArrayType  *keys;			/* of those, with a ledger; or NULL */
 } BatchInfo;
 
 /* A batch that brought its worker down so often fails the run. */

@@ -99,8 +99,13 @@ static Sql sql_prune_batches = {
 	1, {TIMESTAMPTZOID}
 };
 
+static Sql sql_prune_ledger = {
+	OLD_RUNS "DELETE FROM backfill.ledger l USING old WHERE l.run_id = old.id",
+	1, {TIMESTAMPTZOID}
+};
+
 /*
- * Forget events from before that time, and the batches and errors of runs that
+ * Forget events from before that time, and the batches, ledgers and errors of runs that
  * were completed before it.  What failed or was stopped may be resumed, and
  * its batches say where.
  */
@@ -111,6 +116,7 @@ store_prune(StoreSession *session, TimestampTz before)
 
 	store_sql(&sql_prune_events, args, NULL);
 	store_sql(&sql_prune_errors, args, NULL);
+	store_sql(&sql_prune_ledger, args, NULL);
 	store_sql(&sql_prune_batches, args, NULL);
 }
 

@@ -29,7 +29,9 @@ static Sql sql_lease_run = {
 	"SELECT status, requested, owner::oid, target::oid, "
 	"       backfill.is_local(database, system_identifier), "
 	"       statement IS NULL OR coalesce((settings ->> 'outside')::boolean, false), "
-	"       throttled_by, wait_reason, error, conditions FROM backfill.run WHERE id = $1",
+	"       throttled_by, wait_reason, error, conditions, "
+	"       coalesce((settings ->> 'ledger')::boolean, false), coalesce(cardinality(key_names), 0) "
+	"  FROM backfill.run WHERE id = $1",
 	1, {INT8OID}
 };
 
@@ -54,6 +56,8 @@ store_lease_run(StoreSession *session, int64 id)
 	run->wait_reason = store_text(session, 0, 8);
 	run->error = store_text(session, 0, 9);
 	run->conditions = store_varlena(session, 0, 10);
+	run->has_ledger = DatumGetBool(store_column(0, 11, NULL));
+	run->nkeys = DatumGetInt32(store_column(0, 12, NULL));
 	return run;
 }
 
@@ -61,10 +65,10 @@ store_lease_run(StoreSession *session, int64 id)
 
 static Sql sql_stock_batch = {
 	"INSERT INTO backfill.batch (run_id, number, start_key, end_key, start_inclusive, "
-	"       status, rows_scanned, rows_in_scope, rows_affected, attempt, finished_at) "
+	"       status, rows_scanned, rows_in_scope, rows_affected, attempt, finished_at, keys) "
 	"VALUES ($1, $2, $3, $4, $5, CASE WHEN $7 = 0 THEN 'completed' ELSE 'pending' END, $6, $7, "
-	"        CASE WHEN $7 = 0 THEN 0 END, 0, CASE WHEN $7 = 0 THEN clock_timestamp() END)",
-	7, {INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID, BOOLOID, INT8OID, INT8OID}
+	"        CASE WHEN $7 = 0 THEN 0 END, 0, CASE WHEN $7 = 0 THEN clock_timestamp() END, $8)",
+	8, {INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID, BOOLOID, INT8OID, INT8OID, TEXTARRAYOID}
 };
 
 /*
@@ -74,6 +78,7 @@ static Sql sql_stock_batch = {
 void
 store_stock_batch(StoreSession *session, int64 run_id, const BatchInfo *batch)
 {
+	char		nulls[] = "        ";
 	Datum		args[] = {
 		Int64GetDatum(run_id),
 		Int64GetDatum(batch->number),
@@ -81,10 +86,13 @@ store_stock_batch(StoreSession *session, int64 run_id, const BatchInfo *batch)
 		PointerGetDatum(batch->end_key),
 		BoolGetDatum(batch->start_inclusive),
 		Int64GetDatum(batch->rows_scanned),
-		Int64GetDatum(batch->rows_in_scope)
+		Int64GetDatum(batch->rows_in_scope),
+		PointerGetDatum(batch->keys)
 	};
 
-	store_sql(&sql_stock_batch, args, NULL);
+	if (batch->keys == NULL)
+		nulls[7] = 'n';
+	store_sql(&sql_stock_batch, args, nulls);
 }
 
 static Sql sql_stocked_batches = {
@@ -190,11 +198,12 @@ store_return_batch(StoreSession *session, int64 run_id, int64 number, int part, 
 	"   AND token = $4 AND secret = $5 AND claimed_by = $6 "
 
 static Sql sql_complete_lease = {
-	"UPDATE backfill.batch SET status = 'completed', secret = NULL, "
+	"UPDATE backfill.batch SET status = 'completed', secret = CASE WHEN keys IS NOT NULL THEN secret END, "
 	"       rows_affected = coalesce($7, rows_in_scope, rows_scanned), "
 	"       started_at = claimed_at, finished_at = clock_timestamp(), "
 	"       duration = clock_timestamp() - claimed_at, wal_bytes = $8" IS_MINE
-	"RETURNING error IS NOT NULL, coalesce(rows_in_scope, rows_scanned), rows_scanned",
+	"RETURNING error IS NOT NULL, coalesce(rows_in_scope, rows_scanned), rows_scanned, "
+	"          keys IS NOT NULL",
 	8, {INT8OID, INT8OID, INT4OID, INT8OID, UUIDOID, OIDOID, INT8OID, INT8OID}
 };
 
@@ -231,6 +240,7 @@ store_complete_lease(StoreSession *session, int64 run_id, int64 number, int part
 		return false;
 	size->rows = DatumGetInt64(store_column(0, 2, NULL));
 	size->rows_scanned = DatumGetInt64(store_column(0, 3, NULL));
+	size->has_ledger = DatumGetBool(store_column(0, 4, NULL));
 	if (DatumGetBool(store_column(0, 1, NULL)))
 		store_sql(&sql_resolve_leased, args, NULL);
 	return true;
@@ -404,11 +414,14 @@ store_find_lease(StoreSession *session, int64 run_id, int64 number, int part,
 }
 
 static Sql sql_lapse_batch = {
-	"UPDATE backfill.batch SET status = 'pending', secret = NULL, token = NULL "
+	"UPDATE backfill.batch SET status = CASE WHEN keys IS NULL THEN 'pending' ELSE 'unconfirmed' END, "
+	"       secret = CASE WHEN keys IS NOT NULL THEN secret END, "
+	"       token = CASE WHEN keys IS NOT NULL THEN token END "
 	" WHERE run_id = $1 AND (number, part) = ("
 	"   SELECT number, part FROM backfill.batch "
 	"    WHERE run_id = $1 AND number = $2 AND part = $3 AND status = 'running' "
-	"      AND token = $4 AND secret IS NOT NULL FOR UPDATE SKIP LOCKED)",
+	"      AND token = $4 AND secret IS NOT NULL FOR UPDATE SKIP LOCKED) "
+	"RETURNING keys IS NOT NULL",
 	4, {INT8OID, INT8OID, INT4OID, INT8OID}
 };
 
@@ -419,8 +432,8 @@ static Sql sql_is_out = {
 };
 
 /*
- * The lease with the token is over: the batch is pending again.  Waits for nobody who
- * is just completing it.
+ * The lease with the token is over: the batch is pending again, or, with a ledger, to be
+ * closed.  Waits for nobody who is just completing it.
  */
 LapseResult
 store_lapse_batch(StoreSession *session, int64 run_id, int64 number, int part, int64 token)
@@ -433,7 +446,7 @@ store_lapse_batch(StoreSession *session, int64 run_id, int64 number, int part, i
 	};
 
 	if (store_sql(&sql_lapse_batch, args, NULL) == 1)
-		return LAPSE_DONE;
+		return DatumGetBool(store_column(0, 1, NULL)) ? LAPSE_UNCONFIRMED : LAPSE_DONE;
 	return store_sql(&sql_is_out, args, NULL) == 1 ? LAPSE_BUSY : LAPSE_GONE;
 }
 

@@ -14,7 +14,7 @@
 #include "utils/uuid.h"
 
 #include "store/batch.h"
-#include "store/run.h"
+#include "store/status.h"
 #include "store/store.h"
 
 /* What a client shows to be let at its batch. */
@@ -47,6 +47,8 @@ typedef struct LeaseRun
 	char	   *wait_reason;
 	char	   *error;
 	ArrayType  *conditions;		/* NULL until the first worker has come */
+	bool		has_ledger;
+	int			nkeys;			/* 0 until then */
 } LeaseRun;
 
 /* A batch in the hands of a client. */
@@ -67,12 +69,14 @@ typedef struct LeaseSize
 {
 	int64		rows;			/* in scope */
 	int64		rows_scanned;
+	bool		has_ledger;
 } LeaseSize;
 
 /* What taking a batch back from a client comes to. */
 typedef enum LapseResult
 {
 	LAPSE_DONE,
+	LAPSE_UNCONFIRMED,			/* likewise, and the rows have a ledger */
 	LAPSE_BUSY,					/* the client is just completing it */
 	LAPSE_GONE					/* it is not in that client's hands any more */
 } LapseResult;

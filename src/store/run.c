@@ -18,6 +18,7 @@
 #include "utils/timestamp.h"
 
 #include "store/definition.h"
+#include "store/ledger.h"
 #include "store/run.h"
 #include "store/status.h"
 #include "store/store.h"
@@ -324,6 +325,7 @@ store_delete_run(StoreSession *session, int64 id)
 {
 	Datum		args[] = {Int64GetDatum(id)};
 
+	ledger_delete(id);
 	store_sql(&sql_delete_errors, args, NULL);
 	store_sql(&sql_delete_batches, args, NULL);
 	store_sql(&sql_delete_run, args, NULL);

@@ -139,18 +139,25 @@ make_template(Walk *walk, RangeShape shape, const char *scope, const Parameters 
 }
 
 /*
- * The conditions of batches, by the shape of their range, with the places of the bounds.
+ * The conditions of batches, by the shape of their range, with the places of the bounds; behind
+ * them the columns of the key.
  * Names in the scope are resolved under the current search_path, as the current user.
  */
 ArrayType *
 condition_templates(Walk *walk, const char *scope, const Parameters *parameters)
 {
-	Datum		texts[RANGE_SHAPES];
+	Datum		texts[RANGE_SHAPES + 1];
+	StringInfoData columns;
 
+	initStringInfo(&columns);
+	for (int i = 0; i < walk->nkeys; i++)
+		appendStringInfo(&columns, "%s" RELATION ".%s", i == 0 ? "" : ", ",
+						 quote_identifier(walk->columns[i].name));
+	texts[RANGE_SHAPES] = CStringGetTextDatum(columns.data);
 	for (int shape = 0; shape < RANGE_SHAPES; shape++)
 		texts[shape] = CStringGetTextDatum(shape < WALK_SHAPES(walk) ?
 										   make_template(walk, shape, scope, parameters) : "false");
-	return construct_array(texts, RANGE_SHAPES, TEXTOID, -1, false, TYPALIGN_INT);
+	return construct_array(texts, RANGE_SHAPES + 1, TEXTOID, -1, false, TYPALIGN_INT);
 }
 
 /* ---- filling it in ---- */
@@ -201,5 +208,32 @@ condition_fill(ArrayType *templates, RangeShape shape, ArrayType *start_key, Arr
 		template = rest;
 	}
 	appendStringInfoString(&buf, template);
+	return buf.data;
+}
+
+/* That condition, for the rows of a list of keys (ArrayType) alone. */
+char *
+condition_for_keys(ArrayType *templates, const char *condition, List *keys)
+{
+	StringInfoData buf;
+	Datum	   *texts;
+	int			n;
+	ListCell   *lc;
+
+	deconstruct_array(templates, TEXTOID, -1, false, TYPALIGN_INT, &texts, NULL, &n);
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "(%s AND (%s) IN (", condition, TextDatumGetCString(texts[RANGE_SHAPES]));
+	foreach(lc, keys)
+	{
+		Datum	   *values;
+
+		deconstruct_array(lfirst(lc), TEXTOID, -1, false, TYPALIGN_INT, &values, NULL, &n);
+		appendStringInfoString(&buf, lc == list_head(keys) ? "(" : ", (");
+		for (int i = 0; i < n; i++)
+			appendStringInfo(&buf, "%s%s", i == 0 ? "" : ", ",
+							 quote_literal_cstr(TextDatumGetCString(values[i])));
+		appendStringInfoChar(&buf, ')');
+	}
+	appendStringInfoString(&buf, "))");
 	return buf.data;
 }

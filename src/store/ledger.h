@@ -1,0 +1,29 @@
+/*-------------------------------------------------------------------------
+ *
+ * ledger.h
+ *	  The rows of a run with a ledger: handed out, confirmed, settled.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_STORE_LEDGER_H
+#define BACKFILL_STORE_LEDGER_H
+
+#include "nodes/pg_list.h"
+#include "utils/array.h"
+
+#include "store/lease.h"
+#include "store/store.h"
+
+extern List *ledger_claim(StoreSession *session, int64 run_id, int64 number, int part,
+						  int nkeys, const LeaseClaim *claim);
+extern int64 ledger_confirm(StoreSession *session, int64 run_id, const LeaseToken *token,
+							Oid role, int nkeys, ArrayType *keys);
+extern int64 ledger_settle(StoreSession *session, int64 run_id, int nkeys, ArrayType *keys,
+						   bool done, const char *role);
+extern void ledger_close_batch(StoreSession *session, int64 run_id, int64 number, int part,
+							   const char *status);
+extern bool ledger_fail_batch(StoreSession *session, int64 run_id, int64 number, int part,
+							  const LeaseToken *token, Oid role, const char *message);
+extern void ledger_delete(int64 run_id);
+
+#endif							/* BACKFILL_STORE_LEDGER_H */
