@@ -52,6 +52,8 @@ PG_FUNCTION_INFO_V1(backfill_claim_rows);
 #define ASK_LATER_MS		1000
 #define ASK_SOON_MS			100
 #define ASK_LEAST_MS		10
+/* How long a claim waits for a stock that is empty for a moment. */
+#define WAIT_MS				100
 
 /* The columns of the result. */
 enum
@@ -72,6 +74,7 @@ typedef struct Claim
 	bool		with_rows;
 	LeaseRun   *run;
 	List	   *keys;			/* ArrayType: rows of the batch, with a ledger */
+	int			claimed;		/* batches by this call */
 } Claim;
 
 /* ---- arguments ---- */
@@ -264,6 +267,33 @@ enter_lease(const Claim *claim, const BatchInfo *batch, const StockTaken *taken,
 }
 
 /*
+ * Take a batch from the stock.  If that is empty for a moment, wait a moment: to ask again
+ * costs more, most of all those who are to fill it.
+ */
+static StockAnswer
+take(const Claim *claim, StockTaken *taken, TimestampTz *retry_at)
+{
+	StockAnswer answer = stock_take(MyDatabaseId, claim->run_id, taken, retry_at);
+	TimestampTz until;
+
+	if (answer != STOCK_EMPTY || claim->claimed > 0)
+		return answer;
+	until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), WAIT_MS);
+	stock_begin_wait();
+	while (answer == STOCK_EMPTY)
+	{
+		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+
+		if (left <= 0)
+			break;
+		(void) stock_wait(left);
+		answer = stock_take(MyDatabaseId, claim->run_id, taken, retry_at);
+	}
+	stock_end_wait();
+	return answer;
+}
+
+/*
  * Put the batch into the caller's hands; NULL if it is not there to be had any more.  With
  * a ledger it has the rows that nobody has had, and is closed if there is none of them.
  */
@@ -297,7 +327,7 @@ claim_one(Claim *claim, StockAnswer *answer, TimestampTz *until, TimestampTz *re
 	BatchInfo  *batch;
 	StoreSession store;
 
-	while ((*answer = stock_take(MyDatabaseId, claim->run_id, &taken, retry_at)) == STOCK_TAKEN)
+	while ((*answer = take(claim, &taken, retry_at)) == STOCK_TAKEN)
 	{
 		/* nobody guesses it, and it is of no use to another role */
 		if (!pg_strong_random(&claim->lease.token.secret, UUID_LEN))
@@ -375,7 +405,10 @@ claim_batches(Claim *claim)
 		CHECK_FOR_INTERRUPTS();
 		batch = claim_one(claim, &answer, &until, &retry_at);
 		if (batch)
+		{
 			answer_batch(claim, batch, until);
+			claim->claimed++;
+		}
 		else if (i == 0)
 			answer_nothing(claim, false,
 						   answer == STOCK_TAKEN ? ASK_LATER_MS :

@@ -387,6 +387,20 @@ judge_reported(Worker *worker)
 	return true;
 }
 
+/*
+ * Whether a client may have reported something since the last look: that is not looked for
+ * in vain, among all batches that are open.
+ */
+static bool
+is_reported(Worker *worker)
+{
+	TimestampTz due;
+	int			changes;
+
+	(void) run_slot_has_pending(MyDatabaseId, worker->session.run->id, &changes, &due);
+	return changes != worker->pending_changes;
+}
+
 /* ---- a turn ---- */
 
 /*
@@ -400,7 +414,7 @@ cut_serve(Worker *worker)
 	bool		more;
 
 	stock_open(session->settings.max_claims);
-	while (judge_reported(worker))
+	while (is_reported(worker) && judge_reported(worker))
 	{
 		if (worker_slot_noticed() && !session_reload(session))
 			failure_leave(worker, NULL);

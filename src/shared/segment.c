@@ -120,6 +120,7 @@ startup_hook(void)
 	{
 		memset(segment, 0, whole_size());
 		segment->lock = &(GetNamedLWLockTranche(GUC_LIBRARY))->lock;
+		ConditionVariableInit(&segment->stocked);
 		segment->boot = make_boot_id();
 		segment->clean_start = was_shut_down();
 		segment->nworkers = guc_max_workers;

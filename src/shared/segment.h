@@ -9,6 +9,7 @@
 #define BACKFILL_SHARED_SEGMENT_H
 
 #include "datatype/timestamp.h"
+#include "storage/condition_variable.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 
@@ -267,6 +268,7 @@ typedef struct Segment
 	Oid			requests[REQUESTS];
 	SchedulerSlot schedulers[SCHEDULER_SLOTS];
 	TimestampTz made_at;		/* when this server was started or promoted */
+	ConditionVariable stocked;	/* batches have been added to some stock */
 	Budgets		budgets;		/* of all runs together */
 	SlotWaiter	waiters[SLOT_WAITERS];
 	SlotRest	rests[SLOT_WAITERS];

@@ -19,6 +19,7 @@
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
+#include "base/compat.h"
 #include "shared/allowance.h"
 #include "shared/lease.h"
 #include "shared/pace.h"
@@ -108,6 +109,33 @@ stock_take(Oid database, int64 run_id, StockTaken *taken, TimestampTz *retry_at)
 		answer = take(run, taken, retry_at);
 	segment_unlock();
 	return answer;
+}
+
+/*
+ * From now on who finds the stock empty can wait until batches have been added to it, or to
+ * another one, without missing that.
+ */
+void
+stock_begin_wait(void)
+{
+	ConditionVariablePrepareToSleep(&segment->stocked);
+}
+
+/* Wait so many milliseconds at most.  Returns false if that time is over. */
+bool
+stock_wait(long ms)
+{
+	static uint32 wait_event = 0;
+
+	if (wait_event == 0)
+		wait_event = compat_wait_event("BackfillWaitForBatch");
+	return !ConditionVariableTimedSleep(&segment->stocked, ms, wait_event);
+}
+
+void
+stock_end_wait(void)
+{
+	ConditionVariableCancelSleep();
 }
 
 /* One batch less is out, or one more.  The caller holds the lock. */
@@ -306,4 +334,6 @@ stock_add(const StockEntry *entries, int n)
 		stock->n++;
 	}
 	segment_unlock();
+	if (n > 0)
+		ConditionVariableBroadcast(&segment->stocked);
 }

@@ -31,6 +31,9 @@ typedef struct StockTaken
 
 extern StockAnswer stock_take(Oid database, int64 run_id, StockTaken *taken,
 							  TimestampTz *retry_at);
+extern void stock_begin_wait(void);
+extern bool stock_wait(long ms);
+extern void stock_end_wait(void);
 extern void stock_put_back(Oid database, int64 run_id, const StockTaken *taken);
 extern void stock_drop(Oid database, int64 run_id, int64 reserved);
 extern void stock_settle(Oid database, int64 run_id, int64 reserved, int64 rows_scanned,
