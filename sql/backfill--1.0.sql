@@ -236,6 +236,7 @@ CREATE TABLE backfill.batch (
 	secret		uuid,
 	reported	jsonb,
 	keys		text[],
+	share		integer,
 	PRIMARY KEY (run_id, number, part)
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE backfill.batch IS 'one row for each batch: a key range of a run, processed in one transaction together with the change of this row';
@@ -272,6 +273,28 @@ COMMENT ON COLUMN backfill.batch.secret IS 'what makes the token of the client u
 COMMENT ON COLUMN backfill.batch.reported IS 'error that the client has reported, until a worker has judged it';
 
 COMMENT ON COLUMN backfill.batch.keys IS 'with a ledger: the keys of the rows in scope when its range was cut, column by column and row by row';
+
+COMMENT ON COLUMN backfill.batch.share IS 'number of the value of share_by whose rows it has, or null';
+
+-- Each value of share_by is a walk of its own: batches are handed out in turn among them.
+CREATE TABLE backfill.share (
+	run_id		bigint NOT NULL,
+	id			integer NOT NULL,
+	value		text NOT NULL,
+	start_key	text[] NOT NULL,
+	end_key		text[] NOT NULL,
+	last_key	text[],
+	rows		bigint NOT NULL DEFAULT 0,
+	PRIMARY KEY (run_id, id)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE backfill.share IS 'the values of share_by in runs that have it, and how far each is cut into batches';
+COMMENT ON COLUMN backfill.share.run_id IS 'run the value belongs to';
+COMMENT ON COLUMN backfill.share.id IS 'number of the value, in the order of the walk';
+COMMENT ON COLUMN backfill.share.value IS 'the value';
+COMMENT ON COLUMN backfill.share.start_key IS 'its first key when the run began';
+COMMENT ON COLUMN backfill.share.end_key IS 'its last key then';
+COMMENT ON COLUMN backfill.share.last_key IS 'where its last batch ends, or null if there is none';
+COMMENT ON COLUMN backfill.share.rows IS 'rows in scope of its batches';
 
 -- Rows are claimed, and confirmed when what cannot be rolled back has been done.
 CREATE TABLE backfill.ledger (
@@ -657,6 +680,16 @@ SELECT l.run_id, r.name, l.key, l.number, l.part, l.client, l.claimed_by, l.clai
 		OR pg_catalog.pg_has_role('pg_monitor', 'USAGE'));
 COMMENT ON VIEW @extschema@.backfill_unconfirmed IS 'rows that were handed out by a run with a ledger, and never confirmed: nobody knows whether what cannot be rolled back was done; see backfill_settle';
 
+CREATE VIEW @extschema@.backfill_shares WITH (security_barrier) AS
+SELECT s.run_id, r.name, s.value, s.rows,
+	   coalesce(s.last_key OPERATOR(pg_catalog.=) s.end_key, false) AS cut,
+	   s.start_key, s.end_key, s.last_key
+  FROM backfill.share s
+  JOIN backfill.run r ON r.id OPERATOR(pg_catalog.=) s.run_id
+ WHERE pg_catalog.pg_has_role(r.owner, 'USAGE')
+	OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON VIEW @extschema@.backfill_shares IS 'the values of share_by in runs that have it, and how far each has come';
+
 CREATE VIEW @extschema@.backfill_errors WITH (security_barrier) AS
 SELECT e.run_id, e.number, e.part, e.key, e.sqlstate, e.message, e.detail,
 	   e.context, e.schema_name, e.table_name, e.column_name, e.constraint_name,
@@ -716,7 +749,7 @@ COMMENT ON VIEW @extschema@.backfill_hooks IS 'lifecycle hooks; see backfill_on'
 GRANT SELECT ON @extschema@.backfill_events, @extschema@.backfill_hooks TO PUBLIC;
 GRANT SELECT ON @extschema@.backfill_definitions, @extschema@.backfill_runs, @extschema@.backfill_active,
 	@extschema@.backfill_batches, @extschema@.backfill_errors, @extschema@.backfill_workers,
-	@extschema@.backfill_settings, @extschema@.backfill_unconfirmed TO PUBLIC;
+	@extschema@.backfill_settings, @extschema@.backfill_unconfirmed, @extschema@.backfill_shares TO PUBLIC;
 
 --
 -- Public functions.

@@ -239,7 +239,9 @@ backfill_setting_list(PG_FUNCTION_ARGS)
 		[SETTING_ROW_RATE] = "rate",
 		[SETTING_BYTE_RATE] = "rate",
 		[SETTING_KEY] = "key",
+		[SETTING_COLUMN] = "column",
 		[SETTING_COLUMNS] = "columns",
+		[SETTING_WEIGHTS] = "weights",
 		[SETTING_WINDOWS] = "windows",
 		[SETTING_PARAMETERS] = "parameters",
 		[SETTING_SQL] = "sql"

@@ -18,6 +18,7 @@
 #define LIMIT_WINDOWS		100
 #define LIMIT_DATES			366		/* dates and ranges of them in a window */
 #define LIMIT_PARAMETERS	1000	/* that a definition declares */
+#define LIMIT_WEIGHTS		1000	/* in the setting "weights" */
 #define LIMIT_SERVER_PARAMETERS 50	/* in the setting "set" */
 #define LIMIT_OPTIONS		1000	/* of a parameter */
 #define LIMIT_FOLLOWERS		100		/* definitions in "followers" */

@@ -276,6 +276,34 @@ check_ledger(const Walk *walk, Jsonb *given)
 				 errhint("Name such an index in \"key\".")));
 }
 
+/* What is shared by a column is walked along an index that begins with it. */
+static void
+check_shares(const Walk *walk, Jsonb *given)
+{
+	RunSettings settings;
+	StringInfoData columns;
+
+	settings_resolve(given, &settings);
+	if (settings.share_by == NULL)
+		return;
+	if (!walk->by_page && !walk->distinct && !walk->has_nulls &&
+		strcmp(walk->columns[0].name, settings.share_by) == 0)
+		return;
+	initStringInfo(&columns);
+	appendStringInfoString(&columns, quote_identifier(settings.share_by));
+	for (int i = 0; i < walk->nkeys && !walk->by_page; i++)
+	{
+		if (strcmp(walk->columns[i].name, settings.share_by) != 0)
+			appendStringInfo(&columns, ", %s", quote_identifier(walk->columns[i].name));
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("the setting \"share_by\" needs a key that begins with column \"%s\", and is not null",
+					settings.share_by),
+			 errhint("CREATE UNIQUE INDEX CONCURRENTLY ON %s (%s), and name that index in \"key\".",
+					 walk->target_name, columns.data)));
+}
+
 /* All but the probe, of a definition that has its target. */
 static void
 check_texts(const DefinitionInfo *def, Jsonb *settings)
@@ -287,6 +315,7 @@ check_texts(const DefinitionInfo *def, Jsonb *settings)
 
 	check_without_statement(def, settings);
 	check_ledger(candidate.walk, settings);
+	check_shares(candidate.walk, settings);
 	parameters_check(def->parameters);
 
 	/* what the statement says may depend on them */

@@ -38,6 +38,7 @@
 #include "shared/allowance.h"
 #include "shared/quarantine.h"
 #include "shared/run_slot.h"
+#include "shared/stock.h"
 #include "shared/worker_slot.h"
 #include "store/batch.h"
 #include "store/run.h"
@@ -173,12 +174,12 @@ shorten_stride(Worker *worker, BatchInfo *batch, int64 size)
 }
 
 /*
- * Find where the range ends: after so many rows, or, when the stride is not 0,
+ * Find where the range ends: at the last key, after so many rows, or, when the stride is not 0,
  * after so many in scope within the stride.  The search runs with the owner's
  * rights.
  */
 void
-claim_find_end(Worker *worker, BatchInfo *batch, int64 size, int64 stride)
+claim_find_end(Worker *worker, BatchInfo *batch, ArrayType *last_key, int64 size, int64 stride)
 {
 	Work	   *work = &worker->work;
 	int			nest;
@@ -190,7 +191,7 @@ claim_find_end(Worker *worker, BatchInfo *batch, int64 size, int64 stride)
 	PushActiveSnapshot(GetLatestSnapshot());
 	batch->rows_scanned = bounds_next_range(work->walk, work->bounds, batch->start_key,
 											batch->start_inclusive,
-											worker->session.run->end_key, Max(size, stride),
+											last_key, Max(size, stride),
 											GetActiveSnapshot(), &batch->end_key);
 	if (stride > 0 && batch->rows_scanned > size && !ARR_HASNULL(batch->end_key))
 		shorten_stride(worker, batch, size);
@@ -223,7 +224,7 @@ claim_range(Worker *worker, const Claimant *claimant, ClaimRefusal *refusal)
 	}
 	batch->number++;
 	batch->attempt = 1;
-	claim_find_end(worker, batch, size, stride);
+	claim_find_end(worker, batch, run->end_key, size, stride);
 
 	/* of a stride only the rows in scope are processed */
 	batch->rows_in_scope = stride > 0 ? Min(batch->rows_scanned, size) : batch->rows_scanned;
@@ -274,7 +275,12 @@ claim(Worker *worker, const Claimant *claimant, bool first, ClaimRefusal *refusa
 	batch = claim_pending(worker, claimant, refusal);
 	pending = batch != NULL;
 	if (pending)
+	{
 		batch->rows_in_scope = batch->rows_scanned;
+		stock_remove(batch->number, batch->part);
+	}
+	else if (worker->session.settings.share_by)
+		refusal->pending_soon = true;
 	else
 		batch = claim_range(worker, claimant, refusal);
 	if (batch && must_outlive_crash(batch, pending, first, cautious))

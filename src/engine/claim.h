@@ -47,7 +47,9 @@ typedef struct Worker
 	Hand		hand;
 	Reclaim		reclaim;
 
-	/* for clients */
+	/* for clients, and where batches are cut ahead */
+	struct Shares *shares;		/* of share.c; NULL until they are read */
+	bool		shares_found;	/* all values are in the table */
 	int64		stride;			/* rows of a range to be cut */
 	int			pending_changes;	/* as of the last look for pending batches; -1 for none */
 } Worker;
@@ -65,13 +67,15 @@ typedef struct ClaimRefusal
 	TimestampTz throttled_until;	/* when a batch may be claimed, or 0 */
 	TimestampTz next_due;		/* when one is to be tried again, or 0 */
 	bool		pending_elsewhere;	/* a suspect batch may be waiting */
+	bool		pending_soon;	/* ranges are cut by one worker, in turn */
 } ClaimRefusal;
 
 extern Claimant claim_claimant(const Worker *worker);
 extern void claim_batch(Worker *worker, ClaimRefusal *refusal);
 extern BatchInfo *claim_next_batch(Worker *worker);
 extern bool claim_find_start(const RunInfo *run, BatchInfo *batch);
-extern void claim_find_end(Worker *worker, BatchInfo *batch, int64 size, int64 stride);
+extern void claim_find_end(Worker *worker, BatchInfo *batch, ArrayType *last_key, int64 size,
+						   int64 stride);
 extern void claim_take_in_hand(Worker *worker, const BatchInfo *claimed);
 extern void claim_forget(Worker *worker);
 extern void claim_lock(Worker *worker);

@@ -24,6 +24,7 @@
 #include "engine/claim.h"
 #include "engine/cut.h"
 #include "engine/failure.h"
+#include "engine/share.h"
 #include "run/bound.h"
 #include "shared/pace.h"
 #include "shared/run_slot.h"
@@ -46,6 +47,7 @@
 #define LEDGER_MOST			1000
 /* How often to look whether everything is done. */
 #define DONE_POLL_MS		1000
+#define LIMIT_POLL_MS		50
 
 /* ---- the conditions ---- */
 
@@ -73,6 +75,8 @@ void
 cut_begin(Worker *worker)
 {
 	failure_insist(worker, store_conditions);
+	if (worker->session.run->has_shares)
+		share_find_all(worker);
 }
 
 /* ---- cutting ---- */
@@ -134,14 +138,14 @@ count_in_scope(Worker *worker, BatchInfo *batch)
  * has few rows in scope, and shorter if it took long.
  */
 static void
-find_range(Worker *worker, BatchInfo *batch, int64 size)
+find_range(Worker *worker, BatchInfo *batch, ArrayType *last_key, int64 size)
 {
 	TimestampTz began = GetCurrentTimestamp();
 	bool		has_scope = worker->session.run->scope != NULL;
 	int64		stride = has_scope ? Max(worker->stride, size) : size;
 	int64		ms;
 
-	claim_find_end(worker, batch, size, has_scope ? stride : 0);
+	claim_find_end(worker, batch, last_key, size, has_scope ? stride : 0);
 	batch->rows_in_scope = count_in_scope(worker, batch);
 	if (!has_scope)
 		return;
@@ -160,21 +164,48 @@ step(const Worker *worker, BatchInfo *batch)
 	const RunInfo *run = worker->session.run;
 
 	if (batch->end_key == NULL)
-	{
-		if (!claim_find_start(run, batch))
-			return false;
-	}
-	else
-	{
-		if (key_is_last(batch->end_key, run->end_key))
-			return false;
-		batch->start_key = batch->end_key;
-		batch->start_inclusive = false;
-	}
-	if (!bound_allows_batch(run, &worker->session.settings, batch->number))
+		return claim_find_start(run, batch);
+	if (key_is_last(batch->end_key, run->end_key))
 		return false;
-	batch->number++;
+	batch->start_key = batch->end_key;
+	batch->start_inclusive = false;
 	return true;
+}
+
+/*
+ * The same where values take turns; false if none has rows left, or none may have one now.
+ * *last_key becomes that of the value.
+ */
+static bool
+step_in_turn(Worker *worker, BatchInfo *batch, int64 size, ArrayType **last_key)
+{
+	const ShareInfo *share = share_next(worker, size);
+
+	if (share == NULL)
+		return false;
+	if (batch->end_key == NULL)
+		(void) claim_find_start(worker->session.run, batch);
+	batch->start_inclusive = share->last_key == NULL;
+	batch->start_key = share->last_key ? share->last_key : share->start_key;
+	batch->share = share->id;
+	*last_key = share->end_key;
+	return true;
+}
+
+/* Put the batch down that has been cut, and, where values take turns, how far this one is. */
+static void
+store_cut(Worker *worker, const BatchInfo *batch, const ShareInfo *share)
+{
+	StoreSession store;
+	int64		run_id = worker->session.run->id;
+
+	store_begin(&store);
+	store_stock_batch(&store, run_id, batch);
+	if (share && !share_advance(&store, run_id, share, batch->end_key, batch->rows_in_scope))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("another worker has cut batches of backfill run " INT64_FORMAT, run_id)));
+	store_end(&store);
 }
 
 /* In a transaction of its own: cut ranges, at most for a while.  The argument is a Cutting. */
@@ -194,20 +225,48 @@ cut(Session *session, void *arg)
 	while (cutting->n < cutting->missing &&
 		   !TimestampDifferenceExceeds(began, GetCurrentTimestamp(), CUT_MS))
 	{
-		StoreSession store;
+		ArrayType  *last_key = session->run->end_key;
+		bool		in_turn = session->run->has_shares;
 
 		CHECK_FOR_INTERRUPTS();
-		cutting->ended = !step(worker, &batch);
+		cutting->ended = !(in_turn ? step_in_turn(worker, &batch, size, &last_key) : step(worker, &batch)) ||
+			!bound_allows_batch(session->run, &session->settings, batch.number);
 		if (cutting->ended)
 			break;
-		find_range(worker, &batch, size);
-		store_begin(&store);
-		store_stock_batch(&store, session->run->id, &batch);
-		store_end(&store);
+		batch.number++;
+		find_range(worker, &batch, last_key, size);
+		store_cut(worker, &batch, in_turn ? share_next(worker, size) : NULL);
+		if (in_turn)
+			share_note_cut(worker, batch.end_key, batch.rows_in_scope);
 		if (batch.rows_in_scope > 0)
 			cutting->entries[cutting->n++] = (StockEntry) {batch.number, 0, batch.rows_in_scope};
 	}
 	session_commit(session);
+}
+
+/* Cut; where values take turns, those of this turn.  Returns the error, or NULL. */
+static ErrorData *
+cut_in_turn(Cutting *cutting)
+{
+	Worker	   *worker = cutting->worker;
+	Session    *session = &worker->session;
+	ErrorData  *error;
+
+	if (!session->run->has_shares)
+		return session_try(session, cut, cutting);
+	if (!share_begin_turn(worker))
+		return NULL;
+	error = session_try(session, cut, cutting);
+	if (error)
+		share_forget(worker);
+	else
+	{
+		share_end_turn(worker);
+
+		/* those that have reached their limit will go on */
+		cutting->ended = cutting->ended && !share_is_any_left(worker);
+	}
+	return error;
 }
 
 /* In a transaction of its own: look for pending batches in the table.  The argument as above. */
@@ -258,9 +317,12 @@ fill_stock(Worker *worker)
 	cutting->missing = stock_missing();
 	if (error == NULL && cutting->missing > 0)
 	{
-		error = session_try(session, cut, cutting);
+		error = cut_in_turn(cutting);
 		if (error == NULL)
 			stock_add(cutting->entries, cutting->n);
+		if (error == NULL && cutting->n > 0 && !session->run->by_clients)
+			worker->pending_changes = run_slot_note_cut(MyDatabaseId, session->run->id,
+														worker->pending_changes);
 	}
 	if (error && !failure_prepare_again(worker, error))
 	{
@@ -422,6 +484,10 @@ cut_serve(Worker *worker)
 	}
 	if (pace_is_held())
 		return true;
+
+	/* turns are the affair of one worker */
+	if (session->run->has_shares && worker_slot_rank() > 0)
+		return !stock_has_ended();
 	more = fill_stock(worker);
 	stock_end(!more);
 	return more;
@@ -457,5 +523,8 @@ cut_wait(Worker *worker, bool ended)
 	worker_slot_show(WORKER_WAITING, 0, 0);
 	if (ended && session_try(&worker->session, count_open, &openness) == NULL && openness.open == 0)
 		failure_leave(worker, NULL);
-	session_doze(DONE_POLL_MS);
+
+	/* a value that has reached its limit may go on at any time */
+	session_doze(!ended && worker->session.settings.share_rate_limit.amount > 0 ?
+				 LIMIT_POLL_MS : DONE_POLL_MS);
 }

@@ -20,6 +20,7 @@
 #include "store/batch.h"
 #include "store/event.h"
 #include "store/run.h"
+#include "store/share.h"
 #include "store/status.h"
 #include "store/store.h"
 #include "walk/key.h"
@@ -35,6 +36,8 @@ staffing_walk_is_claimed(StoreSession *session, RunInfo *run)
 		return false;
 	if (key_is_empty(run->end_key))
 		return true;
+	if (run->has_shares)
+		return !share_is_left(session, run->id);
 	return store_last_batch(session, run->id, run->pass_after, &number, &end_key) &&
 		key_is_last(end_key, run->end_key);
 }

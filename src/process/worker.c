@@ -57,6 +57,8 @@
 #define HELD_POLL_MS		1000
 /* A pause from which on nothing is kept reserved. */
 #define LONG_PAUSE_MS		100
+/* How soon to look again for a batch that another worker is to cut. */
+#define SOON_MS				20
 
 /* ---- the beginning ---- */
 
@@ -183,13 +185,28 @@ is_outside(const Session *session)
 	return session->run->by_clients || session->settings.outside;
 }
 
-/* Clients have batches out, which may come back: serve them, and wait a while. */
+/* Whether ranges are cut ahead of those who take them. */
+static bool
+is_cut_ahead(const Session *session)
+{
+	return is_outside(session) || session->run->has_shares;
+}
+
+/*
+ * Others have batches out, which may come back: cut what is to be cut, and wait a while; one
+ * worker is enough for that.
+ */
 static void
-nap_for_clients(Worker *worker)
+nap_for_others(Worker *worker, bool soon)
 {
 	bool		more = cut_serve(worker);
 
-	cut_wait(worker, !more);
+	if (!more && worker_slot_rank() > 0)
+		failure_leave(worker, NULL);
+	if (more && soon)
+		session_doze(SOON_MS);
+	else
+		cut_wait(worker, !more);
 	if (worker_slot_noticed() && !session_reload(&worker->session))
 		failure_leave(worker, NULL);
 }
@@ -209,11 +226,8 @@ wait_or_leave(Worker *worker, const ClaimRefusal *refusal)
 	}
 	else if (refusal->pending_elsewhere)
 		failure_wait_for_suspect(worker);
-	else if (is_outside(&worker->session) && worker_slot_rank() == 0)
-	{
-		/* what clients have out may come back */
-		nap_for_clients(worker);
-	}
+	else if (refusal->pending_soon || (is_outside(&worker->session) && worker_slot_rank() == 0))
+		nap_for_others(worker, refusal->pending_soon);
 	else
 		failure_leave(worker, NULL);
 	MemoryContextReset(worker->session.loop_context);
@@ -353,7 +367,7 @@ work_on(Worker *worker)
 	if (worker_slot_noticed() && !session_reload(session))
 		failure_leave(worker, NULL);
 	MemoryContextReset(session->loop_context);
-	if (is_outside(session))
+	if (is_cut_ahead(session))
 		(void) cut_serve(worker);
 	claim_or_leave(worker);
 	if (!be_admitted(worker))
@@ -438,7 +452,7 @@ work(Worker *worker)
 	if (key_is_empty(worker->session.run->end_key))
 		proc_exit(0);
 	worker->pending_changes = -1;
-	if (is_outside(&worker->session))
+	if (is_cut_ahead(&worker->session))
 		cut_begin(worker);
 	for (;;)
 	{

@@ -17,6 +17,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/limit.h"
 #include "base/position.h"
 #include "base/quantity.h"
 #include "base/scalar.h"
@@ -74,6 +75,8 @@ static const char *const allowed_of_type[] = {
 	[SETTING_PARAMETERS] = "The value must be an object of server parameters, such as {\"work_mem\": \"256MB\"}.",
 	[SETTING_SQL] = "The value must be a string that holds one SQL statement.",
 	[SETTING_KEY] = "The value must be a string, a number, or an array of them, one for each of the first key columns.",
+	[SETTING_COLUMN] = "The value must be a string, the name of the first column of the key.",
+	[SETTING_WEIGHTS] = "The value must be an object of numbers above zero and up to 1000000, one for each value, such as {\"acme\": 2}.",
 	[SETTING_COLUMNS] = "The value must be the name of a column, or an array of names: the first columns of the key."
 };
 
@@ -339,6 +342,41 @@ columns_value(const Setting *setting, JsonbValue *value)
 	return names;
 }
 
+/* A list of weights, each of a value. */
+static List *
+weights_value(const Setting *setting, JsonbValue *value)
+{
+	List	   *result = NIL;
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue	v;
+	Weight	   *weight = NULL;
+
+	if (value->type != jbvBinary || !JsonContainerIsObject(value->val.binary.data))
+		bad_value(setting, value);
+	limit_check_number("values in backfill setting \"weights\"",
+					   JsonContainerSize(value->val.binary.data), LIMIT_WEIGHTS);
+	it = JsonbIteratorInit(value->val.binary.data);
+	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+		{
+			weight = palloc(sizeof(Weight));
+			weight->value = pnstrdup(v.val.string.val, v.val.string.len);
+		}
+		else if (token == WJB_VALUE)
+		{
+			if (v.type != jbvNumeric)
+				bad_value(setting, value);
+			weight->weight = strtod(scalar_text(&v), NULL);
+			if (!(weight->weight > 0 && weight->weight <= 1000000))
+				bad_value(setting, value);
+			result = lappend(result, weight);
+		}
+	}
+	return result;
+}
+
 /* One statement; whether it can be executed is seen when it is. */
 static char *
 sql_value(const Setting *setting, JsonbValue *value)
@@ -391,8 +429,10 @@ setting_set_default(const Setting *setting, RunSettings *result)
 		case SETTING_COLUMNS:
 		case SETTING_WINDOWS:
 		case SETTING_PARAMETERS:
+		case SETTING_WEIGHTS:
 			*(List **) member = NIL;
 			break;
+		case SETTING_COLUMN:
 		case SETTING_SQL:
 			*(char **) member = NULL;
 			break;
@@ -444,6 +484,14 @@ setting_apply(const Setting *setting, JsonbValue *value, RunSettings *result)
 			break;
 		case SETTING_KEY:
 			*(List **) member = key_value(setting, value);
+			break;
+		case SETTING_COLUMN:
+			if (value->type != jbvString)
+				bad_value(setting, value);
+			*(char **) member = scalar_text(value);
+			break;
+		case SETTING_WEIGHTS:
+			*(List **) member = weights_value(setting, value);
 			break;
 		case SETTING_COLUMNS:
 			*(List **) member = columns_value(setting, value);

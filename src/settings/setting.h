@@ -37,6 +37,9 @@ typedef struct RunSettings
 	int64		ledger;			/* boolean */
 	int64		outside;		/* boolean; a run without a statement is, whatever it says */
 	int64		max_claims;		/* 0 is none */
+	char	   *share_by;		/* first column of the key, or NULL */
+	RateLimit	share_rate_limit;	/* of each of its values */
+	List	   *weights;		/* Weight *, of its values */
 	int64		share_target;	/* boolean */
 	List	   *from;			/* char *, a prefix of the key, or NIL */
 	List	   *to;
@@ -85,6 +88,13 @@ typedef struct RunSettings
 /* The key that stands for the pages of a table. */
 #define KEY_OF_PAGES	"ctid"
 
+/* The weight of a value of share_by. */
+typedef struct Weight
+{
+	char	   *value;
+	double		weight;
+} Weight;
+
 typedef enum SettingType
 {
 	SETTING_BOOL,				/* true or false */
@@ -98,7 +108,9 @@ typedef enum SettingType
 	SETTING_ROW_RATE,			/* a string such as "3000 per 5 min" */
 	SETTING_BYTE_RATE,			/* a string such as "20MB per second" */
 	SETTING_KEY,				/* a scalar or an array of scalars */
+	SETTING_COLUMN,				/* a string, the name of a column */
 	SETTING_COLUMNS,			/* a string or an array of strings */
+	SETTING_WEIGHTS,			/* an object of numbers above 0 */
 	SETTING_WINDOWS,			/* an array of objects; see window.c */
 	SETTING_PARAMETERS,			/* an object of server parameters; see serverparams.c */
 	SETTING_SQL					/* a string that is one SQL statement */

@@ -160,6 +160,12 @@ static const Setting settings[] = {
 	{"set", SETTING_PARAMETERS, MEMBER(set), 0, 0, 0,
 		NULL, SETTING_NONE,
 	"server parameters for the statement, such as {\"work_mem\": \"256MB\"}, set with the owner's rights"},
+	{"share_by", SETTING_COLUMN, MEMBER(share_by), 0, 0, 0,
+		NULL, SETTING_FIXED | SETTING_NONE,
+	"first column of the key among whose values batches are handed out in turn, so that many rows of one do not hold up few of another"},
+	{"share_rate_limit", SETTING_ROW_RATE, MEMBER(share_rate_limit), 0, 0, 0,
+		NULL, SETTING_NONE,
+	"most rows of each value of share_by that are processed in any window of a length, such as \"100 per min\""},
 	{"share_target", SETTING_BOOL, MEMBER(share_target), 0, 0, 0,
 		NULL, 0,
 	"whether the run may be active beside another run on the same table"},
@@ -187,6 +193,9 @@ static const Setting settings[] = {
 	{"wal_rate_limit", SETTING_BYTE_RATE, MEMBER(wal_rate_limit), 0, 0, 0,
 		NULL, SETTING_PACE | SETTING_NONE,
 	"WAL that the run writes in a window of a length, such as \"20MB per second\""},
+	{"weights", SETTING_WEIGHTS, MEMBER(weights), 0, 0, 0,
+		NULL, SETTING_NONE,
+	"weights of values of share_by, such as {\"acme\": 2}: it has twice the rows of one that is not named"},
 	{"windows", SETTING_WINDOWS, MEMBER(windows), 0, 0, 0,
 		NULL, SETTING_NONE,
 	"times of the day and week at which other settings apply, or the run is held; the first that matches counts"},
@@ -402,12 +411,33 @@ settings_check_together(Jsonb *object, const char *scope)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("backfill setting \"repair\" needs the setting \"on_error\": \"skip\""),
 				 errdetail("Otherwise the first row that fails fails the run, and nothing is repaired.")));
+	if (resolved.share_by == NULL && (resolved.weights != NIL || resolved.share_rate_limit.amount > 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("backfill setting \"%s\" needs the setting \"share_by\"",
+						resolved.weights != NIL ? "weights" : "share_rate_limit")));
 	if (resolved.verify && scope == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("backfill setting \"verify\" needs a scope"),
 				 errdetail("Without a scope every row is in scope, however often it was processed."),
 				 errhint("Give the condition that a row fulfils until it is processed as the \"scope\" of the definition.")));
+}
+
+/* The weight of a value of share_by: 1 if none is given. */
+double
+settings_weight(const RunSettings *resolved, const char *value)
+{
+	ListCell   *lc;
+
+	foreach(lc, resolved->weights)
+	{
+		const Weight *weight = lfirst(lc);
+
+		if (strcmp(weight->value, value) == 0)
+			return weight->weight;
+	}
+	return 1;
 }
 
 /*

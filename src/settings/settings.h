@@ -18,6 +18,7 @@ extern const Setting *settings_all(int *n);
 extern void settings_check(Jsonb *object);
 extern void settings_check_alterable(Jsonb *object);
 extern void settings_check_together(Jsonb *object, const char *scope);
+extern double settings_weight(const RunSettings *resolved, const char *value);
 extern Jsonb *settings_merge(Jsonb *base, Jsonb *over);
 extern bool settings_gives(Jsonb *object, const char *name);
 extern char *settings_text(Jsonb *object, const char *name);

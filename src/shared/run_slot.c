@@ -169,6 +169,29 @@ run_slot_set_pending(Oid database, int64 run_id, TimestampTz due)
 }
 
 /*
+ * The caller has cut batches, which are pending: workers may take them.  It has looked for
+ * pending ones when "known" were the changes; returns what is to be known now, so that it
+ * does not look for its own.
+ */
+int
+run_slot_note_cut(Oid database, int64 run_id, int known)
+{
+	RunSlot    *run;
+
+	segment_lock(LW_EXCLUSIVE);
+	run = segment_find_run(database, run_id);
+	if (run)
+	{
+		if (run->pending_changes++ == known)
+			known = run->pending_changes;
+		run->pending = true;
+		run->pending_due = DT_NOBEGIN;
+	}
+	segment_unlock();
+	return known;
+}
+
+/*
  * Whether there may be pending batches, and from when on.  *changes is what has
  * to be given to run_slot_clear_pending after looking in vain.
  */

@@ -16,6 +16,7 @@ extern void run_slot_open(Oid database, int64 run_id, const Pace *pace,
 extern void run_slot_close_idle(Oid database);
 extern int64 run_slot_ready(Oid database, int64 run_id);
 extern void run_slot_sample(Oid database);
+extern int	run_slot_note_cut(Oid database, int64 run_id, int known);
 extern void run_slot_set_pending(Oid database, int64 run_id, TimestampTz due);
 extern bool run_slot_has_pending(Oid database, int64 run_id, int *changes,
 								 TimestampTz *due);

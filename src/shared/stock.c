@@ -280,6 +280,20 @@ stock_end(bool ended)
 	segment_unlock();
 }
 
+/* Whether that is so, and no batch is there to be claimed. */
+bool
+stock_has_ended(void)
+{
+	Stock	   *stock;
+	bool		ended;
+
+	segment_lock(LW_SHARED);
+	stock = my_stock();
+	ended = stock && stock->ended;
+	segment_unlock();
+	return ended;
+}
+
 /*
  * How many batches are to be added: none as long as half of what there should be is
  * there.  It should be more when clients have found nothing.
@@ -304,18 +318,43 @@ stock_missing(void)
 	return missing;
 }
 
-/* Whether the batch is in the ring. */
-static bool
-is_there(const Stock *stock, const StockEntry *entry)
+/* The entry so far behind the first one. */
+static StockEntry *
+entry_at(Stock *stock, int i)
+{
+	return &stock->ring[(stock->first + i) % STOCK_SIZE];
+}
+
+/* Where the batch is in the ring, or -1. */
+static int
+find(Stock *stock, int64 number, int part)
 {
 	for (int i = 0; i < stock->n; i++)
 	{
-		const StockEntry *e = &stock->ring[(stock->first + i) % STOCK_SIZE];
-
-		if (e->number == entry->number && e->part == entry->part)
-			return true;
+		if (entry_at(stock, i)->number == number && entry_at(stock, i)->part == part)
+			return i;
 	}
-	return false;
+	return -1;
+}
+
+/* This worker has taken the batch itself; mostly it is the first. */
+void
+stock_remove(int64 number, int part)
+{
+	Stock	   *stock;
+	int			i;
+
+	segment_lock(LW_EXCLUSIVE);
+	stock = my_stock();
+	i = stock ? find(stock, number, part) : -1;
+	if (i >= 0)
+	{
+		for (; i > 0; i--)
+			*entry_at(stock, i) = *entry_at(stock, i - 1);
+		stock->first = (stock->first + 1) % STOCK_SIZE;
+		stock->n--;
+	}
+	segment_unlock();
 }
 
 /* Batches that are pending: what is not in the ring already is added, as far as there is room. */
@@ -328,9 +367,9 @@ stock_add(const StockEntry *entries, int n)
 	stock = my_stock();
 	for (int i = 0; stock && i < n && stock->n < STOCK_SIZE; i++)
 	{
-		if (is_there(stock, &entries[i]))
+		if (find(stock, entries[i].number, entries[i].part) >= 0)
 			continue;
-		stock->ring[(stock->first + stock->n) % STOCK_SIZE] = entries[i];
+		*entry_at(stock, stock->n) = entries[i];
 		stock->n++;
 	}
 	segment_unlock();

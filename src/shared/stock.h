@@ -41,8 +41,10 @@ extern void stock_settle(Oid database, int64 run_id, int64 reserved, int64 rows_
 extern void stock_keep(Oid database, int64 run_id, int64 rows);
 extern void stock_open(int64 max_out);
 extern void stock_end(bool ended);
+extern bool stock_has_ended(void);
 extern int	stock_missing(void);
 extern int64 stock_out(Oid database, int64 run_id);
+extern void stock_remove(int64 number, int part);
 extern void stock_add(const StockEntry *entries, int n);
 extern void stock_wake(Oid database, int64 run_id);
 

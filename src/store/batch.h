@@ -39,6 +39,7 @@ typedef struct BatchInfo
 	int64		rows_scanned;
 	int64		rows_in_scope;	/* at most, as far as is known; kept only if cut for clients */
 	ArrayType  *keys;			/* of those, with a ledger; or NULL */
+	int			share;			/* number of the value of share_by, or 0 */
 } BatchInfo;
 
 /* A batch that brought its worker down so often fails the run. */

@@ -99,6 +99,11 @@ static Sql sql_prune_batches = {
 	1, {TIMESTAMPTZOID}
 };
 
+static Sql sql_prune_shares = {
+	OLD_RUNS "DELETE FROM backfill.share s USING old WHERE s.run_id = old.id",
+	1, {TIMESTAMPTZOID}
+};
+
 static Sql sql_prune_ledger = {
 	OLD_RUNS "DELETE FROM backfill.ledger l USING old WHERE l.run_id = old.id",
 	1, {TIMESTAMPTZOID}
@@ -117,6 +122,7 @@ store_prune(StoreSession *session, TimestampTz before)
 	store_sql(&sql_prune_events, args, NULL);
 	store_sql(&sql_prune_errors, args, NULL);
 	store_sql(&sql_prune_ledger, args, NULL);
+	store_sql(&sql_prune_shares, args, NULL);
 	store_sql(&sql_prune_batches, args, NULL);
 }
 

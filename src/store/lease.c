@@ -65,10 +65,12 @@ store_lease_run(StoreSession *session, int64 id)
 
 static Sql sql_stock_batch = {
 	"INSERT INTO backfill.batch (run_id, number, start_key, end_key, start_inclusive, "
-	"       status, rows_scanned, rows_in_scope, rows_affected, attempt, finished_at, keys) "
+	"       status, rows_scanned, rows_in_scope, rows_affected, attempt, finished_at, keys, "
+	"       share) "
 	"VALUES ($1, $2, $3, $4, $5, CASE WHEN $7 = 0 THEN 'completed' ELSE 'pending' END, $6, $7, "
-	"        CASE WHEN $7 = 0 THEN 0 END, 0, CASE WHEN $7 = 0 THEN clock_timestamp() END, $8)",
-	8, {INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID, BOOLOID, INT8OID, INT8OID, TEXTARRAYOID}
+	"        CASE WHEN $7 = 0 THEN 0 END, 0, CASE WHEN $7 = 0 THEN clock_timestamp() END, $8, "
+	"        nullif($9, 0))",
+	9, {INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID, BOOLOID, INT8OID, INT8OID, TEXTARRAYOID, INT4OID}
 };
 
 /*
@@ -78,7 +80,7 @@ static Sql sql_stock_batch = {
 void
 store_stock_batch(StoreSession *session, int64 run_id, const BatchInfo *batch)
 {
-	char		nulls[] = "        ";
+	char		nulls[] = "         ";
 	Datum		args[] = {
 		Int64GetDatum(run_id),
 		Int64GetDatum(batch->number),
@@ -87,7 +89,8 @@ store_stock_batch(StoreSession *session, int64 run_id, const BatchInfo *batch)
 		BoolGetDatum(batch->start_inclusive),
 		Int64GetDatum(batch->rows_scanned),
 		Int64GetDatum(batch->rows_in_scope),
-		PointerGetDatum(batch->keys)
+		PointerGetDatum(batch->keys),
+		Int32GetDatum(batch->share)
 	};
 
 	if (batch->keys == NULL)

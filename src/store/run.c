@@ -20,6 +20,7 @@
 #include "store/definition.h"
 #include "store/ledger.h"
 #include "store/run.h"
+#include "store/share.h"
 #include "store/status.h"
 #include "store/store.h"
 
@@ -31,8 +32,8 @@
 	"started_at, since, requested_by, request_reason, error, sqlstate, " \
 	"rollup_number, followers IS NOT NULL, \"after\", batch_size, throttled_by, closings, " \
 	"pass_after, key, generic, resumed_number, resumed_at, prepare IS NOT NULL, prepare_step, " \
-	"dormant, statement IS NULL"
-#define RUN_HEAD_COLUMNS 36
+	"dormant, statement IS NULL, settings ? 'share_by'"
+#define RUN_HEAD_COLUMNS 37
 
 /* The owner's texts and values, which only who runs or changes them needs. */
 #define RUN_TEXTS \
@@ -153,6 +154,7 @@ read_head(StoreSession *session, int row)
 	run->stages[STAGE_PREPARE].step = DatumGetInt32(store_column(row, 34, NULL));
 	run->is_dormant = DatumGetBool(store_column(row, 35, NULL));
 	run->by_clients = DatumGetBool(store_column(row, 36, NULL));
+	run->has_shares = DatumGetBool(store_column(row, 37, NULL));
 	return run;
 }
 
@@ -326,6 +328,7 @@ store_delete_run(StoreSession *session, int64 id)
 	Datum		args[] = {Int64GetDatum(id)};
 
 	ledger_delete(id);
+	share_delete(id);
 	store_sql(&sql_delete_errors, args, NULL);
 	store_sql(&sql_delete_batches, args, NULL);
 	store_sql(&sql_delete_run, args, NULL);

@@ -66,6 +66,7 @@ typedef struct RunInfo
 	int64		resumed_number; /* of the last batch when it was last resumed, or 0 */
 	TimestampTz resumed_at;		/* DT_NOBEGIN if null */
 	bool		is_dormant;		/* was started paused, and not resumed since */
+	bool		has_shares;		/* each value of share_by is a walk of its own */
 	bool		by_clients;		/* there is no statement: clients do the work */
 
 	char	   *statement;		/* NULL if clients do the work */
