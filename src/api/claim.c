@@ -271,6 +271,19 @@ claim_one(Claim *claim, StockAnswer *answer, TimestampTz *until, TimestampTz *re
 
 	while ((*answer = stock_take(MyDatabaseId, claim->run_id, &taken, retry_at)) == STOCK_TAKEN)
 	{
+		LeaseKey	key = lease_key(claim->run_id, taken.entry.number, taken.entry.part);
+
+		/*
+		 * A worker that has looked into the table may have put down a batch that was
+		 * claimed by then in a transaction which has not ended: not to wait for it, since
+		 * it puts the batch back if it is rolled back.
+		 */
+		if (lease_is_open(&key))
+		{
+			stock_drop(MyDatabaseId, claim->run_id, taken.reserved);
+			continue;
+		}
+
 		/* nobody guesses it, and it is of no use to another role */
 		if (!pg_strong_random(&claim->lease.token.secret, UUID_LEN))
 		{

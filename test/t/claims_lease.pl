@@ -169,6 +169,31 @@ is(sql("SELECT status || ' ' || rows_affected FROM backfill_batches WHERE run_id
 	'completed 10', 'and the batch completed');
 is(out_of($id), 'client:3,inner:1', 'nothing of it is out');
 
+# --- a claim that is not committed holds up nobody ---
+
+create_target($node, 'many', 300);
+define_claims('many', '{"batch_size": 10}');
+my $many = start_claims('many');
+ask($first, 'BEGIN');
+my @open = claim_batch($first, $many, batches => 3, worker => 'open');
+is(scalar @open, 3, 'three batches in an open transaction');
+my $lapsed = lost_batch($second, $many, 'lapsing');
+ask($second, "SET lock_timeout = '3 s'");
+my @rest;
+while (@rest < 27)
+{
+	my @rows = claim_batch($second, $many, batches => 5, timeout => 10, worker => 'beside');
+	push @rest, map { $_->{number} } @rows;
+}
+is(join(' ', sort { $a <=> $b } @rest), join(' ', grep { my $n = $_; !grep { $_->{number} == $n } @open } 1 .. 30),
+	'another claims all others, one that came back among them');
+is((claim($second, $many))[0]{reason}, 'nothing is pending, but others are at work', 'and is told that there are no more');
+ask($first, 'ROLLBACK');
+is(join(' ', sort { $a <=> $b } map { (claim_batch($second, $many, worker => 'beside'))[0]{number} } 1 .. 3),
+	join(' ', map { $_->{number} } @open), 'until the transaction is rolled back');
+ask($second, 'RESET lock_timeout');
+sql("SELECT backfill_stop($many, immediate => true)");
+
 # --- PREPARE TRANSACTION ---
 
 ask($first, 'BEGIN');
