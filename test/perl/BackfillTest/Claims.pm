@@ -32,8 +32,11 @@ sub client
 sub ask
 {
 	my ($session, $sql) = @_;
-	my $out = $session->query($sql);
+	my $out;
 
+	# the bytes that came from the server, as they came
+	utf8::downgrade($sql);
+	$out = $session->query($sql);
 	$out =~ s/^psql:<stdin>:\d+: //mg;
 	chomp $out;
 	return $out;
