@@ -331,7 +331,9 @@ refusal_reason(const Claim *claim, StockAnswer answer)
 		case STOCK_TAKEN:
 			return "as many batches are out as \"backfill.max_leases\" allows";
 		case STOCK_CLOSED:
-			return claim->run->wait_reason ? claim->run->wait_reason : "a worker of the run is to come and cut ranges";
+			return claim->run->wait_reason ? claim->run->wait_reason :
+				claim->run->throttled_by ? claim->run->throttled_by :
+				"a worker of the run is to come and cut ranges";
 		case STOCK_EMPTY:
 			return "ranges are being cut";
 		case STOCK_ENDED:
@@ -364,7 +366,8 @@ claim_batches(Claim *claim)
 			answer_batch(claim, batch, until);
 		else if (i == 0)
 			answer_nothing(claim, false,
-						   answer == STOCK_TAKEN ? ASK_LATER_MS :
+						   answer == STOCK_TAKEN ||
+						   (answer == STOCK_CLOSED && claim->run->throttled_by) ? ASK_LATER_MS :
 						   TimestampDifferenceMilliseconds(GetCurrentTimestamp(), retry_at),
 						   refusal_reason(claim, answer));
 		if (batch == NULL)
@@ -431,7 +434,7 @@ do_claim(FunctionCallInfo fcinfo, bool with_rows)
 					   psprintf("%s: %s", status_name(claim.run->status), claim.run->error) :
 					   status_name(claim.run->status));
 	else if (claim.run->requested)
-		answer_nothing(&claim, false, ASK_LATER_MS, psprintf("%s requested", claim.run->requested));
+		answer_nothing(&claim, false, ASK_LATER_MS, psprintf("the run is to be %s", claim.run->requested));
 	else if (claim.run->status != RUN_RUNNING)
 		answer_nothing(&claim, false, claim.run->status == RUN_ENQUEUED ? ASK_SOON_MS : ASK_LATER_MS,
 					   claim.run->wait_reason ?
