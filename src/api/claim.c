@@ -329,6 +329,19 @@ claim_one(Claim *claim, StockAnswer *answer, TimestampTz *until, TimestampTz *re
 
 	while ((*answer = take(claim, &taken, retry_at)) == STOCK_TAKEN)
 	{
+		LeaseKey	key = lease_key(claim->run_id, taken.entry.number, taken.entry.part);
+
+		/*
+		 * A worker that has looked into the table may have put down a batch that was
+		 * claimed by then in a transaction which has not ended: not to wait for it, since
+		 * it puts the batch back if it is rolled back.
+		 */
+		if (lease_is_open(&key))
+		{
+			stock_drop(MyDatabaseId, claim->run_id, taken.reserved);
+			continue;
+		}
+
 		/* nobody guesses it, and it is of no use to another role */
 		if (!pg_strong_random(&claim->lease.token.secret, UUID_LEN))
 		{
@@ -375,7 +388,9 @@ refusal_reason(const Claim *claim, StockAnswer answer)
 		case STOCK_TAKEN:
 			return "as many batches are out as \"backfill.max_leases\" allows";
 		case STOCK_CLOSED:
-			return claim->run->wait_reason ? claim->run->wait_reason : "a worker of the run is to come and cut ranges";
+			return claim->run->wait_reason ? claim->run->wait_reason :
+				claim->run->throttled_by ? claim->run->throttled_by :
+				"a worker of the run is to come and cut ranges";
 		case STOCK_EMPTY:
 			return "ranges are being cut";
 		case STOCK_ENDED:
@@ -411,7 +426,8 @@ claim_batches(Claim *claim)
 		}
 		else if (i == 0)
 			answer_nothing(claim, false,
-						   answer == STOCK_TAKEN ? ASK_LATER_MS :
+						   answer == STOCK_TAKEN ||
+						   (answer == STOCK_CLOSED && claim->run->throttled_by) ? ASK_LATER_MS :
 						   TimestampDifferenceMilliseconds(GetCurrentTimestamp(), retry_at),
 						   refusal_reason(claim, answer));
 		if (batch == NULL)
@@ -478,7 +494,7 @@ do_claim(FunctionCallInfo fcinfo, bool with_rows)
 					   psprintf("%s: %s", status_name(claim.run->status), claim.run->error) :
 					   status_name(claim.run->status));
 	else if (claim.run->requested)
-		answer_nothing(&claim, false, ASK_LATER_MS, psprintf("%s requested", claim.run->requested));
+		answer_nothing(&claim, false, ASK_LATER_MS, psprintf("the run is to be %s", claim.run->requested));
 	else if (claim.run->status != RUN_RUNNING)
 		answer_nothing(&claim, false, claim.run->status == RUN_ENQUEUED ? ASK_SOON_MS : ASK_LATER_MS,
 					   claim.run->wait_reason ?

@@ -211,6 +211,20 @@ lease_is_known(const LeaseKey *key)
 	return known;
 }
 
+/* Whether a transaction has claimed the batch that has not ended so far. */
+bool
+lease_is_open(const LeaseKey *key)
+{
+	Lease	   *lease;
+	bool		open;
+
+	LWLockAcquire(head->lock, LW_SHARED);
+	lease = hash_search(leases, key, HASH_FIND, NULL);
+	open = lease && !lease->committed;
+	LWLockRelease(head->lock);
+	return open;
+}
+
 /* ---- all of them ---- */
 
 /* Whether the lease is one of the run. */

@@ -58,6 +58,7 @@ extern LeaseState lease_check(const LeaseKey *key, int64 token, const pg_uuid_t 
 							  Lease *copy);
 extern bool lease_extend(const LeaseKey *key, int64 token, int64 length, TimestampTz *until);
 extern bool lease_is_known(const LeaseKey *key);
+extern bool lease_is_open(const LeaseKey *key);
 extern List *lease_lapsed(int64 run_id, bool all);
 extern void lease_count(Oid database, int64 run_id, int64 *n, int64 *rows);
 extern void lease_end_session(void);

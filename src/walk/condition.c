@@ -25,6 +25,7 @@
 #include "utils/lsyscache.h"
 #include "utils/ruleutils.h"
 
+#include "base/pin.h"
 #include "walk/condition.h"
 #include "walk/statement.h"
 #include "walk/walk.h"
@@ -94,7 +95,10 @@ next_place(const char *p)
 	return NULL;
 }
 
-/* Say of which type each bound is: as a literal it would be of none. */
+/*
+ * Say of which type each bound is: as a literal it would be of none.  Without a length:
+ * "character" alone would be one of 1.
+ */
 static char *
 add_types(Walk *walk, const char *text)
 {
@@ -109,7 +113,7 @@ add_types(Walk *walk, const char *text)
 		Oid			type = walk->columns[(number - 1) % walk->nkeys].argtype;
 
 		appendBinaryStringInfo(&buf, text, end - text);
-		appendStringInfo(&buf, "::%s", format_type_extended(type, -1, FORMAT_TYPE_FORCE_QUALIFY));
+		appendStringInfo(&buf, "::%s", format_type_extended(type, -1, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
 		text = end;
 	}
 	appendStringInfoString(&buf, text);
@@ -127,9 +131,10 @@ make_template(Walk *walk, RangeShape shape, const char *scope, const Parameters 
 	Node	   *condition = fill_parameters(query->jointree->quals,
 											run_parameters(walk, parameters));
 	char	   *text;
-	int			nest = NewGUCNestLevel();
+	int			nest = pin_begin(true);
 
-	(void) set_config_option("search_path", "pg_catalog", PGC_USERSET, PGC_S_SESSION,
+	/* a text that the client reads under its own settings */
+	(void) set_config_option("standard_conforming_strings", "on", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 	text = deparse_expression(condition, deparse_context_for(RELATION, walk->target), true, false);
 	text = add_types(walk, text);

@@ -143,6 +143,7 @@ transform_scope(Graft *graft, ParseState *pstate, ParseNamespaceItem *nsitem)
 	ErrorContextCallback callback;
 	ParseState	saved = *pstate;
 	ParseNamespaceItem *item = palloc(sizeof(ParseNamespaceItem));
+	char	   *alias = nsitem->p_names->aliasname;
 	Node	   *result;
 
 	callback.callback = position_error_callback;
@@ -150,8 +151,12 @@ transform_scope(Graft *graft, ParseState *pstate, ParseNamespaceItem *nsitem)
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 
+	/*
+	 * Renamed, and not given other names: the parser makes a row of the target's type out of
+	 * "batch" only where the names are those of the relation itself.
+	 */
 	*item = *nsitem;
-	item->p_names = makeAlias(BATCH, nsitem->p_names->colnames);
+	item->p_names->aliasname = pstrdup(BATCH);
 	item->p_rel_visible = item->p_cols_visible = true;
 	item->p_lateral_only = false;
 	item->p_lateral_ok = true;
@@ -167,6 +172,7 @@ transform_scope(Graft *graft, ParseState *pstate, ParseNamespaceItem *nsitem)
 	result = coerce_to_boolean(pstate, result, "the scope of a backfill");
 	forget_locations(result, NULL);
 
+	item->p_names->aliasname = alias;
 	pstate->p_namespace = saved.p_namespace;
 	pstate->p_ctenamespace = saved.p_ctenamespace;
 	pstate->p_future_ctes = saved.p_future_ctes;
