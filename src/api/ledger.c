@@ -33,13 +33,13 @@
 PG_FUNCTION_INFO_V1(backfill_confirm);
 PG_FUNCTION_INFO_V1(backfill_settle);
 
-/* The run, which has a ledger and may be controlled by the caller. */
+/* The run, which has a ledger and may be controlled by the caller of the function. */
 static LeaseRun *
-find_run(StoreSession *store, int64 run_id)
+find_run(StoreSession *store, int64 run_id, Oid caller)
 {
 	LeaseRun   *run = store_lease_run(store, run_id);
 
-	access_check_run(run_id, run ? run->owner : InvalidOid, GetUserId());
+	access_check_run(run_id, run ? run->owner : InvalidOid, caller);
 	if (!run->has_ledger || run->nkeys == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -81,6 +81,7 @@ backfill_confirm(PG_FUNCTION_ARGS)
 	LeaseToken	token;
 	LeaseRun   *run;
 	LeaseKey	key;
+	Oid			caller = GetUserId();
 	int64		n;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
@@ -98,8 +99,8 @@ backfill_confirm(PG_FUNCTION_ARGS)
 				 errdetail("If it were rolled back, nobody would know that they were handed out."),
 				 errhint("Commit the claim before anything is done with its rows.")));
 	store_begin(&store);
-	run = find_run(&store, key.run_id);
-	n = ledger_confirm(&store, key.run_id, &token, GetUserId(), run->nkeys,
+	run = find_run(&store, key.run_id, caller);
+	n = ledger_confirm(&store, key.run_id, &token, caller, run->nkeys,
 					   keys_arg(fcinfo, 2, run));
 	store_end(&store);
 	if (n < 0)
@@ -122,7 +123,7 @@ backfill_settle(PG_FUNCTION_ARGS)
 
 	PreventCommandDuringRecovery("backfill_settle()");
 	store_begin(&store);
-	run = find_run(&store, run_id);
+	run = find_run(&store, run_id, caller);
 	n = ledger_settle(&store, run_id, run->nkeys, keys_arg(fcinfo, 1, run), done,
 					  GetUserNameFromId(caller, false));
 	store_end(&store);

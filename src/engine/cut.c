@@ -32,6 +32,7 @@
 #include "shared/worker_slot.h"
 #include "store/batch.h"
 #include "store/lease.h"
+#include "store/ledger.h"
 #include "walk/condition.h"
 #include "walk/key.h"
 
@@ -493,22 +494,34 @@ cut_serve(Worker *worker)
 	return more;
 }
 
-/* Whether every batch that was cut is completed. */
-typedef struct Openness
+/* The batches that are not completed. */
+typedef struct OpenBatches
 {
-	int64		open;
-} Openness;
+	int64		n;
+	int64		unconfirmed;	/* of them */
+} OpenBatches;
 
+/* In a transaction of its own: count them, and say if a person is waited for. */
 static void
 count_open(Session *session, void *arg)
 {
+	OpenBatches *open = (OpenBatches *) arg;
+	const char *reason = NULL;
+	const char *before = session->run->wait_reason;
 	StoreSession store;
 
 	session_begin(session);
+	MemoryContextSwitchTo(session->loop_context);
 	store_begin(&store);
-	((Openness *) arg)->open = store_open_batches(&store, session->run->id, NULL);
+	open->n = store_open_batches(&store, session->run->id, NULL);
+	open->unconfirmed = session->settings.ledger ? ledger_unconfirmed(&store, session->run->id) : 0;
+	if (open->unconfirmed > 0 && open->unconfirmed == open->n)
+		reason = "waits until somebody says of rows that were not confirmed whether they are done; see backfill_unconfirmed";
+	if ((reason == NULL) != (before == NULL))
+		store_set_wait_reason(&store, session->run->id, reason);
 	store_end(&store);
 	session_commit(session);
+	session->run->wait_reason = reason ? MemoryContextStrdup(session->run_context, reason) : NULL;
 }
 
 /*
@@ -518,10 +531,10 @@ count_open(Session *session, void *arg)
 void
 cut_wait(Worker *worker, bool ended)
 {
-	Openness	openness = {1};
+	OpenBatches open = {1};
 
 	worker_slot_show(WORKER_WAITING, 0, 0);
-	if (ended && session_try(&worker->session, count_open, &openness) == NULL && openness.open == 0)
+	if (ended && session_try(&worker->session, count_open, &open) == NULL && open.n == 0)
 		failure_leave(worker, NULL);
 
 	/* a value that has reached its limit may go on at any time */

@@ -233,6 +233,21 @@ ledger_fail_batch(StoreSession *session, int64 run_id, int64 number, int part,
 	return true;
 }
 
+static Sql sql_unconfirmed = {
+	"SELECT count(*) FROM backfill.batch WHERE " STORE_OPEN_BATCHES " AND status = 'unconfirmed'",
+	1, {INT8OID}
+};
+
+/* How many batches of the run are unconfirmed. */
+int64
+ledger_unconfirmed(StoreSession *session, int64 run_id)
+{
+	Datum		args[] = {Int64GetDatum(run_id)};
+
+	store_sql(&sql_unconfirmed, args, NULL);
+	return DatumGetInt64(store_column(0, 1, NULL));
+}
+
 static Sql sql_delete = {
 	"DELETE FROM backfill.ledger WHERE run_id = $1",
 	1, {INT8OID}

@@ -24,6 +24,7 @@ extern void ledger_close_batch(StoreSession *session, int64 run_id, int64 number
 							   const char *status);
 extern bool ledger_fail_batch(StoreSession *session, int64 run_id, int64 number, int part,
 							  const LeaseToken *token, Oid role, const char *message);
+extern int64 ledger_unconfirmed(StoreSession *session, int64 run_id);
 extern void ledger_delete(int64 run_id);
 
 #endif							/* BACKFILL_STORE_LEDGER_H */

@@ -138,7 +138,7 @@ make_template(Walk *walk, RangeShape shape, const char *scope, const Parameters 
 							 GUC_ACTION_SAVE, true, 0, false);
 	text = deparse_expression(condition, deparse_context_for(RELATION, walk->target), true, false);
 	text = add_types(walk, text);
-	AtEOXact_GUC(false, nest);
+	pin_end(nest);
 	statement_drop(statement);
 	return text;
 }
