@@ -10,7 +10,7 @@
 #
 #   BENCH_ROWS=4000000    rows of the table
 #   BENCH_PAIRS=5         pairs
-#   BENCH="update loop batch memory hidden errors hooks explain size governor space collapse indexes grown walks foreground"   which figures; "random" has to be asked for
+#   BENCH="update loop batch memory hidden errors hooks explain size governor space collapse indexes grown walks foreground"   which figures; "random" and "claims" have to be asked for
 
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/../scripts/lib.sh"
@@ -324,6 +324,8 @@ bench_explain()
 . "$(dirname "$0")/foreground.sh"
 # shellcheck source=bench/walks.sh
 . "$(dirname "$0")/walks.sh"
+# shellcheck source=bench/claims.sh
+. "$(dirname "$0")/claims.sh"
 
 # A wide table, with four indexes besides the key, on what is changed as well.
 fresh_wide()
@@ -441,6 +443,8 @@ checkpoint_timeout = 1h
 autovacuum = off
 jit = off
 max_worker_processes = 16
+max_connections = 150
+backfill.max_leases = 20000
 log_line_prefix = '%m [%p] %b '
 CONF
 cluster_start
@@ -452,7 +456,7 @@ sql "CREATE TABLE template AS
 say "$("$bin/postgres" --version), $(nproc) cores, $memory MB of memory," \
 	"$(sql "SELECT pg_table_size('template') / $rows") bytes a row"
 
-for b in update loop batch memory hidden errors hooks explain size governor space collapse indexes grown walks random foreground; do
+for b in update loop batch memory hidden errors hooks explain size governor space collapse indexes grown walks random claims foreground; do
 	if wanted "$b"; then
 		say
 		"bench_$b"
