@@ -222,5 +222,6 @@ is(sql("SELECT string_agg(rows_affected::text, ',' ORDER BY number) FROM backfil
 	'a client says how many rows it were, or all are counted');
 
 $client->quit;
+quiet_log();
 $node->stop;
 done_testing();

@@ -68,5 +68,6 @@ sql("SELECT backfill_resume($id)");
 finish_run($id, 'stopped', 'resumed, every row once');
 
 $_->quit foreach $client, $open;
+quiet_log();
 $node->stop;
 done_testing();

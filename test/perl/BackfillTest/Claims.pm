@@ -11,12 +11,13 @@ use Exporter 'import';
 use BackfillTest;
 use BackfillTest::OneNode;
 use JSON::PP ();
+use PostgreSQL::Test::Utils ();
 use Test::More;
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
   client ask claim claim_batch claim_number batch_of complete change complete_all change_all
-  define_claims start_claims new_run status_of finish_run out_of
+  define_claims start_claims new_run status_of finish_run out_of quiet_log
 );
 
 # A psql that stays, whose errors are SQLSTATEs.  Options: role.
@@ -195,6 +196,15 @@ sub finish_run
 	change_all($client, $id, $table, batches => 4);
 	$client->quit;
 	return check_exactly_once($node, $id, $table, 300, $name);
+}
+
+# No process of ours has warned of anything.
+sub quiet_log
+{
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile);
+
+	return is(join("\n", $log =~ /^.* backfill \w+ .*WARNING: .*$/mg), '', 'no warnings in the log');
 }
 
 1;
