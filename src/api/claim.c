@@ -494,7 +494,9 @@ do_claim(FunctionCallInfo fcinfo, bool with_rows)
 					   psprintf("%s: %s", status_name(claim.run->status), claim.run->error) :
 					   status_name(claim.run->status));
 	else if (claim.run->requested)
-		answer_nothing(&claim, false, ASK_LATER_MS, psprintf("the run is to be %s", claim.run->requested));
+		answer_nothing(&claim, false, ASK_LATER_MS, psprintf("the run is to be %s%s%s", claim.run->requested,
+																	claim.run->error ? ": " : "",
+																	claim.run->error ? claim.run->error : ""));
 	else if (claim.run->status != RUN_RUNNING)
 		answer_nothing(&claim, false, claim.run->status == RUN_ENQUEUED ? ASK_SOON_MS : ASK_LATER_MS,
 					   claim.run->wait_reason ?

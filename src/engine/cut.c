@@ -88,6 +88,7 @@ typedef struct Cutting
 	Worker	   *worker;
 	int			missing;		/* batches to be cut */
 	int			n;				/* that there are */
+	TimestampTz due;			/* when the first of those is that have to wait */
 	bool		ended;			/* there is no range any more, or none may be claimed */
 	StockEntry	entries[STOCK_SIZE];
 } Cutting;
@@ -284,6 +285,7 @@ look_for_pending(Session *session, void *arg)
 	MemoryContextSwitchTo(session->loop_context);
 	store_begin(&store);
 	batches = store_stocked_batches(&store, session->run->id, STOCK_SIZE);
+	cutting->due = store_stocked_due(&store, session->run->id);
 	store_end(&store);
 	foreach(lc, batches)
 	{
@@ -305,14 +307,16 @@ fill_stock(Worker *worker)
 	ErrorData  *error = NULL;
 
 	cutting->worker = worker;
-	if (run_slot_has_pending(MyDatabaseId, session->run->id, &changes, &due) &&
-		changes != worker->pending_changes && due <= GetCurrentTimestamp())
+	if ((run_slot_has_pending(MyDatabaseId, session->run->id, &changes, &due) &&
+		 changes != worker->pending_changes && due <= GetCurrentTimestamp()) ||
+		worker->pending_due <= GetCurrentTimestamp())
 	{
 		error = session_try(session, look_for_pending, cutting);
 		if (error == NULL)
 		{
 			stock_add(cutting->entries, cutting->n);
 			worker->pending_changes = cutting->n < STOCK_SIZE ? changes : -1;
+			worker->pending_due = cutting->due;
 		}
 	}
 	cutting->missing = stock_missing();
@@ -532,12 +536,16 @@ void
 cut_wait(Worker *worker, bool ended)
 {
 	OpenBatches open = {1};
+	int64		ms;
 
 	worker_slot_show(WORKER_WAITING, 0, 0);
 	if (ended && session_try(&worker->session, count_open, &open) == NULL && open.n == 0)
 		failure_leave(worker, NULL);
 
 	/* a value that has reached its limit may go on at any time */
-	session_doze(!ended && worker->session.settings.share_rate_limit.amount > 0 ?
-				 LIMIT_POLL_MS : DONE_POLL_MS);
+	ms = !ended && worker->session.settings.share_rate_limit.amount > 0 ?
+		LIMIT_POLL_MS : DONE_POLL_MS;
+	if (worker->pending_due != DT_NOEND && !pace_is_held())
+		ms = Min(ms, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), worker->pending_due));
+	session_doze(Max(ms, 1));
 }

@@ -252,5 +252,6 @@ ok(wait_for_status($node, $inside, 'completed'), 'a scope about the row as a who
 is(sql('SELECT count(*) FROM mine.called WHERE n = 2 AND id < 20'), '19', 'holds for the rows that it is true of');
 
 $client->quit;
+quiet_log();
 $node->stop;
 done_testing();

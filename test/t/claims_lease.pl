@@ -311,5 +311,6 @@ is($all->{last}{reason}, 'completed', 'a run is completed');
 check_exactly_once($node, $id, 't', 1000, 'every row once');
 
 $_->quit for $first, $second;
+quiet_log();
 $node->stop;
 done_testing();

@@ -83,7 +83,7 @@ comes_to(qr/./, $id, 'the other one has an answer');
 sql("SELECT backfill_stop($id)");
 wait_for_status($node, $id, 'stopped');
 
-$id = start_claims('t');
+$id = start_claims('t', q{settings => '{"max_claims": 3}'});
 sql("SELECT backfill_pause($id)");
 comes_to(qr/^later paused/, $id, 'one that is paused');
 sql("SELECT backfill_resume($id)");
@@ -97,7 +97,6 @@ sql(qq{SELECT backfill_alter($id, '{"windows": null}')});
 comes_to(qr/^batch 2$/, $id, 'and goes on behind it');
 
 # as many out as may be
-sql(qq{SELECT backfill_alter($id, '{"max_claims": 3}')});
 
 my @got = map { $_->{number} // $_->{reason} } map { claim_batch($client, $id, batches => 5) } 1;
 is("@got", '3', 'a claim of five is given one, since three may be out');
@@ -222,5 +221,6 @@ is(sql("SELECT string_agg(rows_affected::text, ',' ORDER BY number) FROM backfil
 	'a client says how many rows it were, or all are counted');
 
 $client->quit;
+quiet_log();
 $node->stop;
 done_testing();

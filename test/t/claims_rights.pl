@@ -182,5 +182,6 @@ ok(wait_for($node, "SELECT status = 'pending' OR client <> 'passing' FROM backfi
 is(sql("SELECT count(*) > 0 FROM backfill_batches WHERE run_id = $id"), 't', 'and the views stand it');
 
 $_->quit foreach values %client;
+quiet_log();
 $node->stop;
 done_testing();

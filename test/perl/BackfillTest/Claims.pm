@@ -11,12 +11,13 @@ use Exporter 'import';
 use BackfillTest;
 use BackfillTest::OneNode;
 use JSON::PP ();
+use PostgreSQL::Test::Utils ();
 use Test::More;
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
   client ask claim claim_batch claim_number batch_of complete change complete_all change_all
-  define_claims start_claims out_of
+  define_claims start_claims new_run status_of finish_run out_of quiet_log
 );
 
 # A psql that stays, whose errors are SQLSTATEs.  Options: role.
@@ -165,6 +166,45 @@ sub out_of
 
 	return sql("SELECT string_agg(client || ':' || batches_out, ',' ORDER BY client)
 		FROM backfill_workers WHERE run_id = $id AND client IS NOT NULL");
+}
+
+# A run that clients work on, over a new table of that name with 300 rows.
+sub new_run
+{
+	my ($table, $settings) = @_;
+
+	create_target($node, $table, 300);
+	define_claims($table, $settings || '{"batch_size": 10}');
+	return start_claims($table);
+}
+
+sub status_of
+{
+	my ($batch) = @_;
+
+	return sql("SELECT status FROM backfill_batches WHERE run_id = $batch->{run} AND number = $batch->{number} AND part = $batch->{part}");
+}
+
+# Everything that is left is claimed and done once; batches that were done
+# already are in the count.
+sub finish_run
+{
+	my ($id, $table, $name) = @_;
+	my $client = client();
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	change_all($client, $id, $table, batches => 4);
+	$client->quit;
+	return check_exactly_once($node, $id, $table, 300, $name);
+}
+
+# No process of ours has warned of anything.
+sub quiet_log
+{
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile);
+
+	return is(join("\n", $log =~ /^.* backfill \w+ .*WARNING: .*$/mg), '', 'no warnings in the log');
 }
 
 1;
