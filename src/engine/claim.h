@@ -50,6 +50,7 @@ typedef struct Worker
 	/* for clients */
 	int64		stride;			/* rows of a range to be cut */
 	int			pending_changes;	/* as of the last look for pending batches; -1 for none */
+	TimestampTz pending_due;	/* what had to wait then is due, or DT_NOEND */
 } Worker;
 
 /* Who claims a batch, as it is written into the row of the batch. */

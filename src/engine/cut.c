@@ -20,6 +20,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/rowerror.h"
 #include "engine/claim.h"
 #include "engine/cut.h"
@@ -224,6 +225,7 @@ look_for_pending(Session *session, void *arg)
 	MemoryContextSwitchTo(session->loop_context);
 	store_begin(&store);
 	batches = store_stocked_batches(&store, session->run->id, STOCK_SIZE);
+	cutting->worker->pending_due = store_put_aside_until(&store, session->run->id);
 	store_end(&store);
 	foreach(lc, batches)
 	{
@@ -234,19 +236,34 @@ look_for_pending(Session *session, void *arg)
 	session_commit(session);
 }
 
+/*
+ * Whether batches may be pending that the last look has not seen: some have come, or what
+ * had to wait need not any more.
+ */
+static bool
+is_to_look(const Worker *worker, int *changes)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz due;
+
+	return run_slot_has_pending(MyDatabaseId, worker->session.run->id, changes, &due) &&
+		!clock_is_ahead(due, now, STORE_RETRY_MAX_MS) &&
+		(*changes != worker->pending_changes ||
+		 (worker->pending_due != DT_NOEND &&
+		  !clock_is_ahead(worker->pending_due, now, STORE_RETRY_MAX_MS)));
+}
+
 /* Put what is pending into the stock, and cut what is missing.  Returns whether ranges are left. */
 static bool
 fill_stock(Worker *worker)
 {
 	Session    *session = &worker->session;
 	Cutting	   *cutting = MemoryContextAllocZero(session->loop_context, sizeof(Cutting));
-	TimestampTz due;
 	int			changes;
 	ErrorData  *error = NULL;
 
 	cutting->worker = worker;
-	if (run_slot_has_pending(MyDatabaseId, session->run->id, &changes, &due) &&
-		changes != worker->pending_changes && due <= GetCurrentTimestamp())
+	if (is_to_look(worker, &changes))
 	{
 		error = session_try(session, look_for_pending, cutting);
 		if (error == NULL)
@@ -439,9 +456,12 @@ void
 cut_wait(Worker *worker, bool ended)
 {
 	Openness	openness = {1};
+	TimestampTz now;
 
 	worker_slot_show(WORKER_WAITING, 0, 0);
 	if (ended && session_try(&worker->session, count_open, &openness) == NULL && openness.open == 0)
 		failure_leave(worker, NULL);
-	session_doze(DONE_POLL_MS);
+	now = GetCurrentTimestamp();
+	session_doze(clock_is_ahead(worker->pending_due, now, DONE_POLL_MS) ?
+				 TimestampDifferenceMilliseconds(now, worker->pending_due) : DONE_POLL_MS);
 }

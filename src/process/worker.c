@@ -438,6 +438,7 @@ work(Worker *worker)
 	if (key_is_empty(worker->session.run->end_key))
 		proc_exit(0);
 	worker->pending_changes = -1;
+	worker->pending_due = DT_NOEND;
 	if (is_outside(&worker->session))
 		cut_begin(worker);
 	for (;;)

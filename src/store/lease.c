@@ -128,6 +128,25 @@ store_stocked_batches(StoreSession *session, int64 run_id, int most)
 	return result;
 }
 
+static Sql sql_put_aside_until = {
+	"SELECT min(retry_at) FROM backfill.batch "
+	" WHERE " STORE_OPEN_BATCHES " AND status = 'pending' AND NOT " STORE_DUE_AT("$2"),
+	2, {INT8OID, TIMESTAMPTZOID}
+};
+
+/* When the first pending batch is due that has to wait, or DT_NOEND. */
+TimestampTz
+store_put_aside_until(StoreSession *session, int64 run_id)
+{
+	Datum		args[] = {Int64GetDatum(run_id), TimestampTzGetDatum(GetCurrentTimestamp())};
+	bool		isnull;
+	Datum		until;
+
+	store_sql(&sql_put_aside_until, args, NULL);
+	until = store_column(0, 1, &isnull);
+	return isnull ? DT_NOEND : DatumGetTimestampTz(until);
+}
+
 /* ---- claimed ---- */
 
 static Sql sql_lease_batch = {
