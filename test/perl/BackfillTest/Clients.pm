@@ -115,12 +115,12 @@ sub exit_code
 	return $? & 127 ? 128 + ($? & 127) : $? >> 8;
 }
 
-# A signal to all processes of the client, and wait for its end.
+# A signal to the client, one that kills to all its processes, and wait for its end.
 sub end_client
 {
 	my ($client, $signal) = @_;
 
-	kill($signal, -$client->{pid});
+	kill($signal, $signal eq 'KILL' ? -$client->{pid} : $client->{pid});
 	return exit_code($client);
 }
 
