@@ -26,6 +26,7 @@ import threading
 import time
 
 import psycopg2
+from psycopg2.extensions import TRANSACTION_STATUS_INERROR as IN_ERROR
 
 CLAIM = """SELECT number, part, start_key, end_key, condition, rows, token,
                   extract(epoch FROM retry_after)::float8, reason, done
@@ -101,7 +102,10 @@ class Link:
             self.conn = self.reach()
         try:
             with self.conn:
-                return work(self.conn)
+                result = work(self.conn)
+                if self.conn.get_transaction_status() == IN_ERROR:
+                    raise RuntimeError("an error was caught: the transaction is rolled back")
+                return result
         except BaseException as error:
             if self.conn.closed or getattr(error, "pgcode", None) == READ_ONLY:
                 self.close()

@@ -80,9 +80,14 @@ class BackfillClient
     end
 
     # What the block returns, when it is committed.
-    def transaction(&work)
+    def transaction
       @conn ||= reach
-      @client.transaction.call(@conn, &work)
+      @client.transaction.call(@conn) do |conn|
+        result = yield conn
+        raise "an error was caught: the transaction is rolled back" if conn.transaction_status == PG::PQTRANS_INERROR
+
+        result
+      end
     rescue StandardError => e
       close if @conn && (@conn.finished? || @conn.status != PG::CONNECTION_OK ||
                          BackfillClient.sqlstate(e) == READ_ONLY)

@@ -25,15 +25,7 @@ my $command = sub {
 	return ('/usr/bin/node', $program, $opts{name}, $opts{workers}, $opts{lease}, $opts{apart} || 0, $opts{sql});
 };
 
-check_killed($node, $command);
-check_killed($node, $command, apart => 1);
-check_frozen($node, $command);
-check_frozen($node, $command, apart => 1);
-check_heartbeat($node, $command);
-check_term($node, $command, signals => ['INT']);
-check_bad_rows($node, $command);
-check_retry($node, $command);
-check_no_run($node, $command);
+check_all($node, $command, signals => ['INT']);
 
 $node->stop;
 done_testing();

@@ -15,15 +15,7 @@ my $command = sub {
 		'--lease', $opts{lease}, ($opts{apart} ? '--apart' : ()), '--sql', $opts{sql});
 };
 
-check_killed($node, $command);
-check_killed($node, $command, apart => 1);
-check_frozen($node, $command);
-check_frozen($node, $command, apart => 1);
-check_heartbeat($node, $command);
-check_term($node, $command);
-check_bad_rows($node, $command);
-check_retry($node, $command);
-check_no_run($node, $command);
+check_all($node, $command);
 
 $node->stop;
 done_testing();

@@ -21,8 +21,8 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
-  make_client_node need start_client end_client exit_code out_of hits page_blocks write_program run_page
-  check_killed check_frozen check_heartbeat check_term check_bad_rows check_retry check_no_run
+  make_client_node need start_client end_client exit_code out_of start_hits hits page_blocks write_program run_page
+  check_all
 );
 
 # A node that counts calls of functions.
@@ -195,7 +195,7 @@ sub check_killed
 
 	seed_random();
 	claimed($node, $id) or die "no client claims:\n" . join('', map { out_of($_) } @clients);
-	foreach my $turn (1 .. 7)
+	foreach my $turn (1 .. ($opts{apart} ? 4 : 6))
 	{
 		usleep(100_000 + rand(250_000));
 		if ($turn == $crash)
@@ -239,37 +239,51 @@ sub check_killed
 # Its change stands only if it is not one with the completion.
 sub check_frozen
 {
-	my ($node, $command, %opts) = @_;
-	my $mode = $opts{apart} ? 'apart' : 'once';
-	my $name = "frozen_$mode";
-	my $id = start_hits($node, $name, 20, '{"batch_size": 10}');
-	my @command = $command->(name => $name, sql => add_after($name, 0.5), workers => 1, lease => 0.5, apart => $opts{apart});
-	my $frozen = start_client($node, @command);
+	my ($node, $command) = @_;
+	my @modes;
 
-	claimed($node, $id);
-	kill('STOP', -$frozen->{pid});
-	ok(wait_for($node, "SELECT count(*) > 0 FROM backfill_events WHERE run_id = $id AND kind = 'takeover'"),
-		"$mode: the lease of a frozen client runs out");
-	my $other = start_client($node, @command);
-	claimed($node, $id);
-	kill('CONT', -$frozen->{pid});
-	ok(wait_for_status($node, $id, 'completed', timeout => 60), "$mode: the run completes");
-	is(exit_code($frozen) . exit_code($other), '00', "$mode: both go on to the end") or diag(out_of($frozen), out_of($other));
-	is(hits($node, $name), $opts{apart} ? '1:10 2:10' : '1:20', "$mode: what was done twice");
+	foreach my $mode ('once', 'apart')
+	{
+		my $name = "frozen_$mode";
+		my $id = start_hits($node, $name, 20, '{"batch_size": 10}');
+		my @command = $command->(name => $name, sql => add_after($name, 0.5), workers => 1, lease => 0.5, apart => $mode eq 'apart');
+		my $frozen = start_client($node, @command);
+
+		claimed($node, $id);
+		kill('STOP', -$frozen->{pid});
+		push @modes, { mode => $mode, name => $name, id => $id, command => \@command, frozen => $frozen };
+	}
+	foreach my $m (@modes)
+	{
+		ok(wait_for($node, "SELECT count(*) > 0 FROM backfill_events WHERE run_id = $m->{id} AND kind = 'takeover'"),
+			"$m->{mode}: the lease of a frozen client runs out");
+		$m->{other} = start_client($node, @{ $m->{command} });
+		claimed($node, $m->{id});
+		kill('CONT', -$m->{frozen}{pid});
+	}
+	foreach my $m (@modes)
+	{
+		ok(wait_for_status($node, $m->{id}, 'completed', timeout => 60), "$m->{mode}: the run completes");
+		is(exit_code($m->{frozen}) . exit_code($m->{other}), '00', "$m->{mode}: both go on to the end")
+		  or diag(out_of($m->{frozen}), out_of($m->{other}));
+		is(hits($node, $m->{name}), $m->{mode} eq 'apart' ? '1:10 2:10' : '1:20', "$m->{mode}: what was done twice");
+	}
 	return;
 }
 
-# A batch that takes longer than the lease.
-sub check_heartbeat
+# A batch that takes longer than the lease: what is returned is to be called when the
+# client has had the time.
+sub begin_heartbeat
 {
 	my ($node, $command) = @_;
 	my $id = start_hits($node, 'heart', 10, '{"batch_size": 10}');
 	my $client = start_client($node, $command->(name => 'heart', sql => add_after('heart', 3), workers => 1, lease => 1));
 
-	is(exit_code($client), 0, 'a batch may take longer than its lease') or diag(out_of($client));
-	is(hits($node, 'heart'), '1:10', 'it is done once');
-	is(takeovers($node, $id), '0', 'and stays in the hands of its client');
-	return;
+	return sub {
+		is(exit_code($client), 0, 'a batch may take longer than its lease') or diag(out_of($client));
+		is(hits($node, 'heart'), '1:10', 'it is done once');
+		is(takeovers($node, $id), '0', 'and stays in the hands of its client');
+	};
 }
 
 # Asked to end in the middle of a batch, and while there is nothing to do.
@@ -351,6 +365,23 @@ sub check_no_run
 	my $client = start_client($node, $command->(name => 'nobody', workers => 1, lease => 10, sql => 'SELECT 1'));
 
 	is(exit_code($client, 60), 2, 'without a run the exit code is 2') or diag(out_of($client));
+	return;
+}
+
+# All of that.
+sub check_all
+{
+	my ($node, $command, %opts) = @_;
+
+	check_killed($node, $command);
+	check_killed($node, $command, apart => 1);
+	my $heart = begin_heartbeat($node, $command);
+	check_frozen($node, $command);
+	check_bad_rows($node, $command);
+	$heart->();
+	check_term($node, $command, %opts);
+	check_retry($node, $command);
+	check_no_run($node, $command);
 	return;
 }
 
