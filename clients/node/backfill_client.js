@@ -6,9 +6,9 @@
 //     const status = await client.run(async (db, batch) =>
 //       (await db.query(`UPDATE contact AS batch SET n = n + 1 WHERE ${batch.condition}`)).rowCount);
 //
-// The function does the rows of a batch, and returns how many it did, or nothing.  Its
-// transaction completes the batch, too, which makes "exactly once"; with apart: true it is
-// committed before, which makes "at least once".  See doc/clients/node.md.
+// The function does the rows of a batch, and returns how many it did, or nothing.  It is
+// called in a transaction that completes the batch, too, which makes "exactly once"; with
+// apart: true in none, which makes "at least once".  See doc/clients/node.md.
 
 'use strict';
 
@@ -91,18 +91,17 @@ class Link {
     Object.assign(this, { client, ended, db: null });
   }
 
-  // What work(db) returns, when it is committed.
-  async transaction(work) {
+  // What work(db) returns: in a transaction when it is committed, otherwise each statement is.
+  async use(work, transaction = false) {
     this.db = this.db || await this.reach();
     const db = this.db;
     try {
-      await db.query('BEGIN');
+      if (transaction) await db.query('BEGIN');
       const result = await work(db);
-      // A transaction in which an error was caught ends like this without another one.
-      if ((await db.query('COMMIT')).command !== 'COMMIT') throw new Error('an error was caught: the transaction is rolled back');
+      if (transaction) await db.query('COMMIT');
       return result;
     } catch (error) {
-      if (!db.lost) await db.query('ROLLBACK').catch(() => {});
+      if (transaction && !db.lost) await db.query('ROLLBACK').catch(() => {});
       if (db.lost || sqlstate(error) === READ_ONLY) {
         error.lost = true;
         await this.close();
@@ -112,7 +111,7 @@ class Link {
   }
 
   async query(sql, values) {
-    return this.transaction(async (db) => (await db.query(sql, values)).rows[0]);
+    return this.use(async (db) => (await db.query(sql, values)).rows[0]);
   }
 
   async reach() {
@@ -235,7 +234,7 @@ class BackfillClient {
     let rows;
     this.inHand.add(batch);
     try {
-      rows = await link.transaction((db) => this.handle(db, batch));
+      rows = await link.use((db) => this.handle(db, batch), !this.apart);
     } catch (error) {
       this.inHand.delete(batch);
       await this.failed(link, batch, error);

@@ -5,11 +5,12 @@
 
 handle(conn, batch) is a coroutine that does the rows of a batch, and returns how many it
 did, or None: calls of a service, many at a time, are what this is for.  As in
-backfill_client.py its transaction completes the batch, too ("exactly once"), unless
-apart=True, which commits it before ("at least once").  See doc/clients/python.md.
+backfill_client.py it is called in a transaction that completes the batch, too ("exactly
+once"), and with apart=True in none ("at least once").  See doc/clients/python.md.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -18,7 +19,6 @@ import socket
 import time
 
 import psycopg
-from psycopg.pq import TransactionStatus
 
 CLAIM = """SELECT number, part, start_key, end_key, condition, rows, token,
                   extract(epoch FROM retry_after)::float8, reason, done
@@ -90,17 +90,14 @@ class Link:
         self.dsn, self.ended, self.give_up = dsn, ended, give_up
         self.conn = None
 
-    async def transaction(self, work):
-        """What work(conn) returns, when it is committed."""
+    async def use(self, work, transaction=False):
+        """What work(conn) returns: in a transaction when it is committed, otherwise each statement is."""
         if self.conn is None:
             self.conn = await self.reach()
         conn = self.conn
         try:
-            async with conn.transaction():
-                result = await work(conn)
-                if conn.info.transaction_status == TransactionStatus.INERROR:
-                    raise RuntimeError("an error was caught: the transaction is rolled back")
-                return result
+            async with conn.transaction() if transaction else contextlib.nullcontext():
+                return await work(conn)
         except BaseException as error:
             if conn.closed or getattr(error, "sqlstate", None) == READ_ONLY:
                 await self.close()
@@ -109,7 +106,7 @@ class Link:
     async def query(self, sql, arguments):
         async def work(conn):
             return await (await conn.execute(sql, arguments)).fetchone()
-        return await self.transaction(work)
+        return await self.use(work)
 
     async def reach(self):
         until, pause = time.monotonic() + self.give_up, 0.1
@@ -214,7 +211,7 @@ class Client:
         """Do a batch, and say what became of it."""
         self.in_hand.append(batch)
         try:
-            rows = await link.transaction(lambda conn: self.handle(conn, batch))
+            rows = await link.use(lambda conn: self.handle(conn, batch), transaction=not self.apart)
         except Exception as error:
             self.in_hand.remove(batch)
             await self.failed(link, batch, error)

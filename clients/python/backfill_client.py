@@ -9,12 +9,13 @@ or, in a program:
 
     status = backfill_client.Client("dbname=app", handle, name="mail", workers=4).run()
 
-handle(conn, batch) does the rows of a batch, and returns how many it did, or None.  Its
-transaction completes the batch, too, which makes "exactly once"; with apart=True it is
-committed before, which makes "at least once".  See doc/clients/python.md.
+handle(conn, batch) does the rows of a batch, and returns how many it did, or None.  It is
+called in a transaction that completes the batch, too, which makes "exactly once"; with
+apart=True in none, which makes "at least once".  See doc/clients/python.md.
 """
 
 import argparse
+import contextlib
 import importlib
 import logging
 import os
@@ -26,7 +27,6 @@ import threading
 import time
 
 import psycopg2
-from psycopg2.extensions import TRANSACTION_STATUS_INERROR as IN_ERROR
 
 CLAIM = """SELECT number, part, start_key, end_key, condition, rows, token,
                   extract(epoch FROM retry_after)::float8, reason, done
@@ -96,23 +96,21 @@ class Link:
         self.connect, self.ended, self.give_up = connect, ended, give_up
         self.conn = None
 
-    def transaction(self, work):
-        """What work(conn) returns, when it is committed."""
+    def use(self, work, transaction=False):
+        """What work(conn) returns: in a transaction when it is committed, otherwise each statement is."""
         if self.conn is None:
             self.conn = self.reach()
+            self.conn.autocommit = True
         try:
-            with self.conn:
-                result = work(self.conn)
-                if self.conn.get_transaction_status() == IN_ERROR:
-                    raise RuntimeError("an error was caught: the transaction is rolled back")
-                return result
+            with self.conn if transaction else contextlib.nullcontext():
+                return work(self.conn)
         except BaseException as error:
             if self.conn.closed or getattr(error, "pgcode", None) == READ_ONLY:
                 self.close()
             raise
 
     def query(self, sql, arguments):
-        return self.transaction(lambda conn: one_row(conn, sql, arguments))
+        return self.use(lambda conn: one_row(conn, sql, arguments))
 
     def reach(self):
         until, pause = time.monotonic() + self.give_up, 0.1
@@ -223,7 +221,7 @@ class Client:
         """Do a batch, and say what became of it."""
         self.in_hand.append(batch)
         try:
-            rows = link.transaction(lambda conn: self.handle(conn, batch))
+            rows = link.use(lambda conn: self.handle(conn, batch), transaction=not self.apart)
         except Exception as error:
             self.in_hand.remove(batch)
             self.failed(link, batch, error)
@@ -300,7 +298,7 @@ def main():
     parser.add_argument("--workers", type=int, default=1, help="batches at the same time (1)")
     parser.add_argument("--lease", default=60, help='in seconds (60), or "session"',
                         type=lambda text: text if text == "session" else float(text))
-    parser.add_argument("--apart", action="store_true", help="commit before the batch is completed: at least once")
+    parser.add_argument("--apart", action="store_true", help="no transaction around it all: at least once")
     parser.add_argument("--worker", help="the name under which batches are claimed (host:pid)")
     parser.add_argument("--give-up", type=float, default=300, help="seconds for which the server may be away (300)")
     options = parser.parse_args()

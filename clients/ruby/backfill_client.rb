@@ -7,9 +7,9 @@
 #       conn.exec("UPDATE contact AS batch SET n = n + 1 WHERE #{batch.condition}").cmd_tuples
 #     end
 #
-# The block does the rows of a batch, and returns how many it did, or anything else.  Its
-# transaction completes the batch, too, which makes "exactly once"; with apart: true it is
-# committed before, which makes "at least once".  See doc/clients/ruby.md.
+# The block does the rows of a batch, and returns how many it did, or anything else.  It is
+# called in a transaction that completes the batch, too, which makes "exactly once"; with
+# apart: true in none, which makes "at least once".  See doc/clients/ruby.md.
 
 require "pg"
 require "socket"
@@ -79,15 +79,10 @@ class BackfillClient
       @client, @ended = client, ended
     end
 
-    # What the block returns, when it is committed.
-    def transaction
+    # What the block returns: in a transaction when it is committed, otherwise each statement is.
+    def use(transaction: false, &work)
       @conn ||= reach
-      @client.transaction.call(@conn) do |conn|
-        result = yield conn
-        raise "an error was caught: the transaction is rolled back" if conn.transaction_status == PG::PQTRANS_INERROR
-
-        result
-      end
+      transaction ? @client.transaction.call(@conn, &work) : work.call(@conn)
     rescue StandardError => e
       close if @conn && (@conn.finished? || @conn.status != PG::CONNECTION_OK ||
                          BackfillClient.sqlstate(e) == READ_ONLY)
@@ -95,7 +90,7 @@ class BackfillClient
     end
 
     def query(sql, arguments)
-      transaction { |conn| conn.exec_params(sql, arguments).first }
+      use { |conn| conn.exec_params(sql, arguments).first }
     end
 
     def close
@@ -248,7 +243,7 @@ class BackfillClient
   def attempt(link, batch)
     @in_hand << batch
     begin
-      rows = link.transaction { |conn| handle(conn, batch) }
+      rows = link.use(transaction: !@apart) { |conn| handle(conn, batch) }
     rescue StandardError => e
       @in_hand.delete(batch)
       failed(link, batch, e)

@@ -178,6 +178,14 @@ sub claimed
 	return wait_for($node, "SELECT count(*) > 0 FROM backfill_workers WHERE run_id = $id AND batches_out > 0");
 }
 
+# Wait until the client has claimed a batch, or there is none left for it.
+sub at_work
+{
+	my ($node, $id, $client) = @_;
+	return wait_for($node, "SELECT status <> 'running' OR EXISTS (SELECT FROM backfill_batches
+		WHERE run_id = $id AND client LIKE '%:$client->{pid}/%') FROM backfill_runs WHERE id = $id");
+}
+
 # --- What has to hold ----------------------------------------------------------
 
 # Clients are killed at random, one is asked to end, and the server crashes once.
@@ -200,6 +208,7 @@ sub check_killed
 		usleep(100_000 + rand(250_000));
 		if ($turn == $crash)
 		{
+			at_work($node, $id, $_) foreach @clients;
 			kill_server($node);
 			$node->start;
 			next;
@@ -210,6 +219,7 @@ sub check_killed
 		claimed($node, $id);
 		if ($turn == 3)
 		{
+			at_work($node, $id, $client);
 			is(end_client($client, 'TERM'), 0, "$mode: a client that is to end does so without an error")
 			  or diag(out_of($client));
 		}
