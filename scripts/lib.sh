@@ -122,6 +122,26 @@ missing_packages()
 	fi
 }
 
+# Packages that tests of $1 would like to have: drivers for the clients, each of which is
+# tested where its language can be had, and skipped otherwise.
+optional_packages()
+{
+	kind_wanted "$1" tap && [[ ${PROVE_TESTS:-clients} == *clients* ]] || return 0
+	/usr/bin/python3 -c 'import psycopg2' 2>/dev/null || echo python3-psycopg2
+	/usr/bin/python3 -c 'import psycopg' 2>/dev/null || echo python3-psycopg
+	/usr/bin/ruby -e 'require "pg"' 2>/dev/null || echo ruby-pg
+	/usr/bin/node -e 'require("pg")' 2>/dev/null || echo node-pg
+}
+
+# Those of them that apt can install here: with a language from elsewhere it may not.
+installable_packages()
+{
+	local p
+	for p in $(optional_packages "$1"); do
+		! apt-get -s -qq --no-install-recommends install "$p" >/dev/null 2>&1 || echo "$p"
+	done
+}
+
 # The same on one line.
 missing_line() { missing_packages "$1" | paste -sd ' ' -; }
 
@@ -135,11 +155,12 @@ get()							# ARGUMENT ...
 # Install what is missing, or say what it is and give up.
 need_packages()
 {
-	local missing
+	local missing optional='' p
 
 	find_pg_config
 	missing=$(missing_line "$1")
-	if [ -n "$missing" ] && have apt-get; then
+	! have apt-get || optional=$(installable_packages "$1" | paste -sd ' ' -)
+	if [ -n "$missing$optional" ] && have apt-get; then
 		if [ "$(id -u)" != 0 ]; then
 			if have sudo && sudo -n true 2>/dev/null; then
 				root=(sudo -n)
@@ -148,7 +169,8 @@ need_packages()
 			fi
 		fi
 		if "${root[@]}" true; then
-			say "Installing: $missing (these packages stay)"
+			p=$missing${missing:+${optional:+ }}$optional
+			say "Installing: $p (these packages stay)"
 			# A package may make its default cluster; nothing may start it.
 			if [ ! -e /usr/sbin/policy-rc.d ]; then
 				made_policy=true
@@ -158,9 +180,18 @@ need_packages()
 			fi
 			patiently get update && lists_read=true
 			# The lists may be new: ask again which version is meant.
-			# shellcheck disable=SC2046
-			patiently get install -y --no-install-recommends $(missing_packages "$1") ||
-				tail -n 20 "$work/apt.log" >&2
+			if [ -n "$missing" ]; then
+				# shellcheck disable=SC2046
+				patiently get install -y --no-install-recommends $(missing_packages "$1") ||
+					tail -n 20 "$work/apt.log" >&2
+			fi
+			# And what there is besides.
+			optional=$(installable_packages "$1")
+			if [ -n "$optional" ]; then
+				# shellcheck disable=SC2086
+				patiently get install -y --no-install-recommends $optional ||
+					tail -n 20 "$work/apt.log" >&2
+			fi
 			remove_policy
 			hash -r
 			find_pg_config
@@ -359,4 +390,6 @@ if [ "${BASH_SOURCE[0]}" = "$0" ]; then
 	[ "${1:-}" = missing ] || die "usage: lib.sh missing build|test"
 	missing=$(missing_line "${2:-build}")
 	[ -z "$missing" ] || say "Missing packages: $missing"
+	missing=$(optional_packages "${2:-build}" | paste -sd ' ' -)
+	[ -z "$missing" ] || say "Missing, for tests that are skipped without: $missing"
 fi
