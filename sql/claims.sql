@@ -37,7 +37,7 @@ DECLARE
 	c record;
 BEGIN
 	LOOP
-		SELECT * INTO c FROM backfill_claim(run, 'a client');
+		SELECT * INTO c FROM backfill_claim(run, 'a client', '100 ms');
 		result := format('number %s, done %s, later %s, %s', c.number, c.done, c.retry_after > '0'::interval, c.reason);
 		COMMIT;
 		EXIT WHEN c.reason ~ expected OR clock_timestamp() > deadline;
@@ -224,6 +224,7 @@ GRANT CREATE ON SCHEMA claims TO regress_claims;
 SET ROLE regress_claims;
 SELECT backfill_define('theirs', 'contact', NULL);
 RESET ROLE;
+CALL reason(:run, '^completed');
 SELECT backfill_start('theirs', paused => true) AS theirs \gset
 SELECT refused(format($$SELECT * FROM backfill_claim_rows(%s, 'a client')$$, :theirs));
 SELECT backfill_stop(:theirs) ~ 'stopped';
@@ -231,7 +232,6 @@ SELECT backfill_stop(:theirs) ~ 'stopped';
 --
 -- Instead of a batch
 --
-CALL reason(:run, '^completed');
 SELECT backfill_start('mail', paused => true) AS run \gset
 CALL reason(:run, '.');
 SELECT refused(format($$SELECT backfill_alter(%s, '{"repair": "DELETE FROM batch"}')$$, :run));
