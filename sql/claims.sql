@@ -244,15 +244,27 @@ CALL reason(:run, 'max_claims');
 SELECT backfill_fail(run, number, part, token, 'the service is gone', retryable => false) FROM mine;
 CALL reason(:run, '^failed:');
 SELECT status, sqlstate, error FROM backfill_runs WHERE id = :run;
--- a run of workers alone is none of clients; one with a statement may be one of both
+-- a run of workers alone is none of clients; one with a statement may be one of both, and is done
+-- though no client comes
 SELECT backfill_define('workers', 'contact', $$UPDATE batch SET state = 'by a worker'$$);
 SELECT backfill_start('workers', paused => true) AS run \gset
 SELECT refused(format($$SELECT * FROM backfill_claim(%s, 'a client')$$, :run));
 SELECT refused(format($$SELECT backfill_alter(%s, '{"outside": true}')$$, :run));
 SELECT backfill_stop(:run) ~ 'stopped';
-SELECT backfill_start('workers', settings => '{"outside": true}', paused => true) AS run \gset
+CREATE PROCEDURE settle(run bigint) LANGUAGE plpgsql AS $$
+DECLARE
+	deadline timestamptz := clock_timestamp() + '1 min';
+BEGIN
+	WHILE EXISTS (SELECT FROM backfill_runs WHERE id = run AND status <> 'completed') AND clock_timestamp() < deadline LOOP
+		COMMIT;
+		PERFORM pg_sleep(0.05);
+	END LOOP;
+END $$;
+SELECT backfill_start('workers', settings => '{"outside": true, "batch_size": 2, "target_batch_time": 0}', paused => true) AS run \gset
 CALL reason(:run, '.');
-SELECT backfill_stop(:run) ~ 'stopped';
+SELECT backfill_resume(:run) ~ 'goes on';
+CALL settle(:run);
+SELECT status, rows_affected FROM backfill_runs WHERE id = :run;
 
 SELECT count(*) FROM (SELECT backfill_delete(id) FROM backfill_runs WHERE target = 'contact'::regclass) d;
 SELECT count(*) FROM (SELECT backfill_drop(name) FROM backfill_definitions WHERE target = 'contact'::regclass) d;
