@@ -140,6 +140,8 @@ check_walk(const DefinitionInfo *def, Jsonb *given)
 	settings_resolve(given, &settings);
 	settings_check_together(given, def->scope);
 	walk = walk_open(def->target, def->key, &settings);
+	if (def->statement)
+		walk_check_is_here(walk);
 	key_check_bounds(walk, settings.from, settings.to);
 	return walk;
 }
