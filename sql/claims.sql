@@ -161,6 +161,21 @@ COMMIT;
 -- the row with that key comes again, alone; all others of the batch are for the next client
 SELECT rows FROM mine WHERE number = :number;
 SELECT start_key[1]::int + 4 AS bad FROM mine WHERE number = :number \gset
+-- (another batch is put aside before that; it is not forgotten over the parts of this one)
+CREATE PROCEDURE put_aside(run bigint) LANGUAGE plpgsql AS $$
+DECLARE
+	c record;
+	deadline timestamptz := clock_timestamp() + '1 min';
+BEGIN
+	SELECT * INTO STRICT c FROM backfill_claim(run, 'a client') WHERE backfill_claim.number IS NOT NULL;
+	PERFORM backfill_fail(run, c.number, c.part, c.token, 'try again', retryable => true);
+	COMMIT;
+	WHILE NOT EXISTS (SELECT FROM backfill_batches b WHERE b.run_id = run AND b.number = c.number AND b.retry_at > b.claimed_at) AND clock_timestamp() < deadline LOOP
+		COMMIT;
+		PERFORM pg_sleep(0.01);
+	END LOOP;
+END $$;
+CALL put_aside(:run);
 SELECT backfill_fail(:run, :number, :part, :'token', 'no such address', 'P0001', false, ARRAY[:'bad']);
 BEGIN;
 SELECT left(refused(format($$SELECT backfill_complete(%s, %s, %s, %L)$$, :run, :number, :part, :'token')), 5);

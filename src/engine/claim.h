@@ -52,6 +52,7 @@ typedef struct Worker
 	bool		shares_found;	/* all values are in the table */
 	int64		stride;			/* rows of a range to be cut */
 	int			pending_changes;	/* as of the last look for pending batches; -1 for none */
+	TimestampTz pending_at;		/* when to look again, though nothing has changed */
 } Worker;
 
 /* Who claims a batch, as it is written into the row of the batch. */

@@ -284,6 +284,7 @@ look_for_pending(Session *session, void *arg)
 	MemoryContextSwitchTo(session->loop_context);
 	store_begin(&store);
 	batches = store_stocked_batches(&store, session->run->id, STOCK_SIZE);
+	cutting->worker->pending_at = store_stocked_at(&store, session->run->id);
 	store_end(&store);
 	foreach(lc, batches)
 	{
@@ -302,11 +303,15 @@ fill_stock(Worker *worker)
 	Cutting	   *cutting = MemoryContextAllocZero(session->loop_context, sizeof(Cutting));
 	TimestampTz due;
 	int			changes;
+	bool		pending;
 	ErrorData  *error = NULL;
 
 	cutting->worker = worker;
-	if (run_slot_has_pending(MyDatabaseId, session->run->id, &changes, &due) &&
-		changes != worker->pending_changes && due <= GetCurrentTimestamp())
+	pending = run_slot_has_pending(MyDatabaseId, session->run->id, &changes, &due) &&
+		changes != worker->pending_changes && due <= GetCurrentTimestamp();
+
+	/* those that had to wait when it was last looked for others, change nothing when they are due */
+	if (pending || worker->pending_at <= GetCurrentTimestamp())
 	{
 		error = session_try(session, look_for_pending, cutting);
 		if (error == NULL)

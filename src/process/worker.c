@@ -454,6 +454,7 @@ work(Worker *worker)
 	if (key_is_empty(worker->session.run->end_key))
 		proc_exit(0);
 	worker->pending_changes = -1;
+	worker->pending_at = DT_NOEND;
 	if (is_cut_ahead(&worker->session))
 		cut_begin(worker);
 	for (;;)

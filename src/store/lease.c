@@ -131,6 +131,25 @@ store_stocked_batches(StoreSession *session, int64 run_id, int most)
 	return result;
 }
 
+static Sql sql_stocked_at = {
+	"SELECT min(retry_at) FROM backfill.batch "
+	" WHERE " STORE_OPEN_BATCHES " AND status = 'pending' AND NOT (" STORE_DUE_AT("$2") ")",
+	2, {INT8OID, TIMESTAMPTZOID}
+};
+
+/* When the first of those is due that have to wait; DT_NOEND if there is none. */
+TimestampTz
+store_stocked_at(StoreSession *session, int64 run_id)
+{
+	Datum		args[] = {Int64GetDatum(run_id), TimestampTzGetDatum(GetCurrentTimestamp())};
+	bool		isnull;
+	Datum		at;
+
+	store_sql(&sql_stocked_at, args, NULL);
+	at = store_column(0, 1, &isnull);
+	return isnull ? DT_NOEND : DatumGetTimestampTz(at);
+}
+
 /* ---- claimed ---- */
 
 static Sql sql_lease_batch = {
