@@ -167,8 +167,9 @@ SELECT backfill_define('wrong', NULL, 'UPDATE batch SET a = 1', key => '{a}', pa
 SELECT backfill_define('wrong', NULL, 'UPDATE batch SET a = 1', parameters => '{"target": "name"}', generic => true);
 SELECT backfill_define('wrong', NULL, 'UPDATE batch SET a = 1', parameters => jsonb_build_object('a', jsonb_build_object('type', 'name', 'default', repeat('x', 64))), generic => true);
 SELECT backfill_define('wrong', NULL, 'UPDATE batch SET a = 1', settings => '{"verify": true}', generic => true);
-SELECT backfill_define('wrong', NULL, NULL, generic => true);
 SELECT backfill_define('wrong', NULL, 'UPDATE batch SET a = 1');
+SELECT backfill_define('wrong', NULL, NULL);
+SELECT backfill_define('wrong', NULL, NULL, settings => '{"outside": false}', generic => true);
 SELECT backfill_define('wrong', 't1', 'UPDATE batch SET a = 1', generic => true);
 SELECT backfill_define('wrong', 't1', 'UPDATE batch SET {a} = 1', parameters => '{"a": "name"}');
 -- where a value is expected, it is one; and what is no statement about batch is refused with the target

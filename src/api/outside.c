@@ -214,11 +214,17 @@ outside_failed(const LeaseKey *key, int64 token, int64 rows)
 	note(EFFECT_FAIL, key, token)->rows_affected = rows;
 }
 
-/* The batch is not the caller's: an error, and the transaction cannot commit. */
+/*
+ * The batch is not the caller's: an error, and the transaction cannot commit.  We have to hear
+ * of the commit before those who then commit elsewhere, as postgres_fdw does: who has
+ * registered last is told first.
+ */
 compat_noreturn void
 outside_refuse(const LeaseKey *key, const char *detail, const char *hint)
 {
 	listen();
+	UnregisterXactCallback(transaction_ends, NULL);
+	RegisterXactCallback(transaction_ends, NULL);
 	is_refused = true;
 	ereport(ERROR,
 			(errcode(ERRCODE_LEASE_LOST),

@@ -140,6 +140,8 @@ check_walk(const DefinitionInfo *def, Jsonb *given)
 	settings_resolve(given, &settings);
 	settings_check_together(given, def->scope);
 	walk = walk_open(def->target, def->key, &settings);
+	if (def->statement)
+		walk_check_is_here(walk);
 	key_check_bounds(walk, settings.from, settings.to);
 	return walk;
 }
@@ -236,18 +238,18 @@ check_statement(void *arg)
 
 /* Settings that say something of a statement, where there is none, or the other way round. */
 static void
-check_without_statement(const DefinitionInfo *def, Jsonb *given)
+check_without_statement(const char *statement, Jsonb *given)
 {
 	RunSettings settings;
 
 	settings_resolve(given, &settings);
-	if (def->statement && settings.ledger)
+	if (statement && settings.ledger)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the setting \"ledger\" cannot be on with a statement"),
 				 errdetail("A ledger is for what clients do outside of the server; a statement and its record are one transaction."),
 				 errhint("Define the backfill with the statement null.")));
-	if (def->statement)
+	if (statement)
 		return;
 	if (settings_gives(given, "outside") && !settings.outside)
 		ereport(ERROR,
@@ -313,7 +315,7 @@ check_texts(const DefinitionInfo *def, Jsonb *settings)
 	bool		prepared;
 	int			nest;
 
-	check_without_statement(def, settings);
+	check_without_statement(def->statement, settings);
 	check_ledger(candidate.walk, settings);
 	check_shares(candidate.walk, settings);
 	parameters_check(def->parameters);
@@ -340,6 +342,7 @@ check_all(void *arg)
 	if (def->generic)
 	{
 		settings_check_together(def->settings, def->scope);
+		check_without_statement(def->statement, def->settings);
 		parameters_check(def->parameters);
 		names_check(def);
 		AtEOXact_GUC(false, enter_parameters(def->settings));
@@ -425,6 +428,7 @@ check_repair_change(void *arg)
 	Walk	   *walk;
 	int			nest = enter_parameters(given);
 
+	check_without_statement(run->statement, given);
 	settings_resolve(given, &settings);
 	walk = walk_open(run->target, run->key, &settings);
 	check_repair(given, walk, run->scope, parameters_load(run->parameter_types, NULL, NULL),
@@ -500,7 +504,7 @@ bind_parameters(void *arg)
 
 	int			nest;
 
-	check_without_statement(def, binding->settings);
+	check_without_statement(def->statement, binding->settings);
 	if (!def->generic)
 	{
 		Walk	   *walk = check_walk(def, binding->settings);

@@ -91,6 +91,8 @@ work_prepare(Session *session, Work *work)
 	work->set = serverparams_copy(session->settings.set);
 	nest = session_enter_statement(session);
 	work->walk = walk_open(run->target, run->key, &session->settings);
+	if (run->statement)
+		walk_check_is_here(work->walk);
 	if (run->key_types)
 		walk_check_key_types(work->walk, run->key_types);
 	work->parameters = parameters_load(run->parameter_types, run->parameters, &facts);

@@ -194,7 +194,9 @@ is_cut_ahead(const Session *session)
 
 /*
  * Others have batches out, which may come back: cut what is to be cut, and wait a while; one
- * worker is enough for that.
+ * worker is enough for that.  Unless there is something soon, the claim that was refused has
+ * said that there is no range any more: the stock may be full of batches that workers have
+ * done, and then nothing is cut that would say so.
  */
 static void
 nap_for_others(Worker *worker, bool soon)
@@ -206,7 +208,7 @@ nap_for_others(Worker *worker, bool soon)
 	if (more && soon)
 		session_doze(SOON_MS);
 	else
-		cut_wait(worker, !more);
+		cut_wait(worker, !more || !soon);
 	if (worker_slot_noticed() && !session_reload(&worker->session))
 		failure_leave(worker, NULL);
 }

@@ -120,7 +120,7 @@ lease_enter(const Lease *lease)
 	return entry != NULL;
 }
 
-/* The claim is committed: the lease begins now. */
+/* The claim is committed: from now on it is seen, and can be taken back. */
 void
 lease_commit(const LeaseKey *key, int64 token)
 {

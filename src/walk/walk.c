@@ -123,6 +123,30 @@ check_children(Walk *walk, Relation rel)
 	}
 }
 
+/*
+ * Raises an error if a partition is on another server: what a worker changes there, and its
+ * record here, are not one transaction.  Clients may walk over such partitions, along an index
+ * that is not unique, which is all that the server allows there.
+ */
+void
+walk_check_is_here(const Walk *walk)
+{
+	ListCell   *lc;
+
+	if (!walk->has_children)
+		return;
+	foreach(lc, find_all_inheritors(walk->target, AccessShareLock, NULL))
+	{
+		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_FOREIGN_TABLE)
+			ereport(ERROR,
+					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+					 errmsg("cannot backfill \"%s\"", get_rel_name(walk->target)),
+					 errdetail("Its partition \"%s\" is a foreign table: a change there and its record here cannot be one transaction.",
+							   get_rel_name(lfirst_oid(lc))),
+					 errhint("Run the backfill in the database where the partition is, or leave out the statement and have clients do the work.")));
+	}
+}
+
 /* Whether the text of a value of the type is the same under any parameters. */
 static bool
 text_is_fixed(Oid type)

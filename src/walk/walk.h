@@ -90,6 +90,7 @@ typedef enum RangeShape
 /* How many of them the ranges of the walk may have. */
 #define WALK_SHAPES(walk) ((walk)->has_nulls ? RANGE_SHAPES : RANGE_NULLS)
 
+extern void walk_check_is_here(const Walk *walk);
 extern Walk *walk_open(Oid target, const char *key, const RunSettings *settings);
 extern ArrayType *walk_key_types(Walk *walk);
 extern void walk_check_key_types(Walk *walk, ArrayType *types);

@@ -9,10 +9,10 @@ CREATE TABLE keyless (id int);
 
 -- settings
 SELECT results_eq('SELECT name, "default" FROM backfill_settings ORDER BY name',
-	$$VALUES ('batch_size', '1000'), ('direction', 'asc'), ('distinct', 'false'), ('from', NULL), ('group_by', NULL), ('limit', NULL), ('lock_timeout', '2s'), ('max_active_sessions', NULL), ('max_archive_backlog', NULL), ('max_attempts', '5'), ('max_batch_size', '100000'), ('max_batch_time', NULL), ('max_batches', NULL), ('max_dead_rows', NULL), ('max_duration', NULL),
-			 ('max_error_rate', '0.25'), ('max_errors', NULL), ('max_growth', NULL), ('max_replica_lag', NULL), ('max_replica_lag_bytes', NULL), ('max_slot_retained', NULL), ('max_workers', '4'), ('max_xmin_age', NULL), ('min_batch_size', '10'), ('nice', '0'), ('on_error', 'fail'),
-			 ('pause_for_maintenance', 'false'), ('preset', 'balanced'), ('probe', NULL), ('probe_timeout', '1s'), ('rate_limit', NULL), ('repair', NULL), ('retry_delay', '1s'), ('reuse_space', 'true'), ('scale_interval', '15s'), ('set', NULL), ('share_target', 'false'), ('sleep', '10ms'), ('soft_limit', '0.7'), ('statement_timeout', '0'),
-			 ('synchronous_commit', 'off'), ('target_batch_time', '250ms'), ('to', NULL), ('verify', 'false'), ('wal_rate_limit', NULL), ('windows', NULL), ('workers', '1'), ('yield_after', '100ms')$$, 'the settings and their defaults');
+	$$VALUES ('batch_size', '1000'), ('direction', 'asc'), ('distinct', 'false'), ('from', NULL), ('group_by', NULL), ('ledger', 'false'), ('limit', NULL), ('lock_timeout', '2s'), ('max_active_sessions', NULL), ('max_archive_backlog', NULL), ('max_attempts', '5'), ('max_batch_size', '100000'), ('max_batch_time', NULL), ('max_batches', NULL), ('max_claims', NULL), ('max_dead_rows', NULL), ('max_duration', NULL),
+			 ('max_error_rate', '0.25'), ('max_errors', NULL), ('max_growth', NULL), ('max_replica_lag', NULL), ('max_replica_lag_bytes', NULL), ('max_slot_retained', NULL), ('max_workers', '4'), ('max_xmin_age', NULL), ('min_batch_size', '10'), ('nice', '0'), ('on_error', 'fail'), ('outside', 'false'),
+			 ('pause_for_maintenance', 'false'), ('preset', 'balanced'), ('probe', NULL), ('probe_timeout', '1s'), ('rate_limit', NULL), ('repair', NULL), ('retry_delay', '1s'), ('reuse_space', 'true'), ('scale_interval', '15s'), ('set', NULL), ('share_by', NULL), ('share_rate_limit', NULL), ('share_target', 'false'), ('sleep', '10ms'), ('soft_limit', '0.7'), ('statement_timeout', '0'),
+			 ('synchronous_commit', 'off'), ('target_batch_time', '250ms'), ('to', NULL), ('verify', 'false'), ('wal_rate_limit', NULL), ('weights', NULL), ('windows', NULL), ('workers', '1'), ('yield_after', '100ms')$$, 'the settings and their defaults');
 SELECT is_empty($$SELECT name FROM backfill_settings WHERE description IS NULL OR description = ''$$, 'every setting is described');
 
 -- definitions
