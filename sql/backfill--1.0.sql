@@ -1154,6 +1154,8 @@ BEGIN
 					   ('backfill_active', 'backfill.run'::pg_catalog.regclass),
 					   ('backfill_batches', 'backfill.batch'::pg_catalog.regclass),
 					   ('backfill_errors', 'backfill.error'::pg_catalog.regclass),
+					   ('backfill_unconfirmed', 'backfill.ledger'::pg_catalog.regclass),
+					   ('backfill_shares', 'backfill.share'::pg_catalog.regclass),
 					   ('backfill_events', 'backfill.event'::pg_catalog.regclass),
 					   ('backfill_hooks', 'backfill.hook'::pg_catalog.regclass))
 			   AS v(view, relation)
@@ -1172,6 +1174,9 @@ BEGIN
 END
 $$;
 
+COMMENT ON COLUMN @extschema@.backfill_unconfirmed.name IS 'name of the definition';
+COMMENT ON COLUMN @extschema@.backfill_shares.name IS 'name of the definition';
+COMMENT ON COLUMN @extschema@.backfill_shares.cut IS 'whether all of its rows are cut into batches';
 COMMENT ON COLUMN @extschema@.backfill_runs.rows_scanned IS 'rows in the key ranges of the completed batches';
 COMMENT ON COLUMN @extschema@.backfill_runs.rows_affected IS 'rows the statement processed in the completed batches';
 COMMENT ON COLUMN @extschema@.backfill_runs.batches IS 'completed batches';
