@@ -1199,24 +1199,6 @@ COMMENT ON COLUMN @extschema@.backfill_active.held_by IS 'what holds the run, sl
 COMMENT ON COLUMN @extschema@.backfill_batches.key_range IS 'the range in the order of the walk; "(" where the start does not belong to it';
 COMMENT ON COLUMN @extschema@.backfill_batches.lease_until IS 'until when it is in the hands of a client; null if in nobody''s, or as long as the session of the client';
 COMMENT ON COLUMN @extschema@.backfill_hooks.hook IS 'function that is called, by its qualified name; whether or not it is there';
-COMMENT ON COLUMN @extschema@.backfill_unconfirmed.run_id IS 'run that handed the row out';
-COMMENT ON COLUMN @extschema@.backfill_unconfirmed.name IS 'name of its definition';
-COMMENT ON COLUMN @extschema@.backfill_unconfirmed.key IS 'key of the row: its columns as text';
-COMMENT ON COLUMN @extschema@.backfill_unconfirmed.number IS 'batch in which the row was';
-COMMENT ON COLUMN @extschema@.backfill_unconfirmed.part IS 'part of that batch';
-COMMENT ON COLUMN @extschema@.backfill_unconfirmed.client IS 'name of the client that had the row';
-COMMENT ON COLUMN @extschema@.backfill_unconfirmed.claimed_by IS 'role of that client';
-COMMENT ON COLUMN @extschema@.backfill_unconfirmed.claimed_at IS 'when it was handed out';
-
-COMMENT ON COLUMN @extschema@.backfill_shares.run_id IS 'run the value belongs to';
-COMMENT ON COLUMN @extschema@.backfill_shares.name IS 'name of its definition';
-COMMENT ON COLUMN @extschema@.backfill_shares.value IS 'value of share_by, as text';
-COMMENT ON COLUMN @extschema@.backfill_shares.rows IS 'rows in scope of the batches that are cut of it';
-COMMENT ON COLUMN @extschema@.backfill_shares.cut IS 'whether all of it is cut into batches';
-COMMENT ON COLUMN @extschema@.backfill_shares.start_key IS 'its first key when the run began';
-COMMENT ON COLUMN @extschema@.backfill_shares.end_key IS 'its last key then';
-COMMENT ON COLUMN @extschema@.backfill_shares.last_key IS 'where its last batch ends, or null if there is none';
-
 COMMENT ON COLUMN @extschema@.backfill_workers.worker IS 'number of the slot in shared memory, or null for a client';
 COMMENT ON COLUMN @extschema@.backfill_workers.pid IS 'process id, or null while the process starts; of a client, the session that has claimed, or null if there are several or after a restart';
 COMMENT ON COLUMN @extschema@.backfill_workers.run_id IS 'run the worker belongs to';
