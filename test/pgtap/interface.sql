@@ -18,6 +18,8 @@ SELECT has_function('public', name, args, name || ' takes ' || array_to_string(a
 	('backfill_retry', ARRAY['text']), ('backfill_delete', ARRAY['text']), ('backfill_verify', ARRAY['text']), ('backfill_explain', ARRAY['text', 'jsonb', 'boolean', 'text', 'regclass']), ('backfill_preview', ARRAY['text', 'jsonb', 'integer', 'regclass']),
 	('backfill_on', ARRAY['text', 'regproc', 'text']), ('backfill_off', ARRAY['text', 'regproc', 'text']), ('backfill_off', ARRAY['text', 'text', 'text']), ('backfill_yield', ARRAY[]::name[]),
 	('backfill_window', ARRAY['jsonb', 'timestamptz']),
+	('backfill_claim', ARRAY['bigint', 'text', 'interval', 'integer']), ('backfill_claim', ARRAY['bigint', 'text', 'text', 'integer']), ('backfill_claim_rows', ARRAY['bigint', 'text', 'text', 'integer']),
+	('backfill_extend', ARRAY['bigint', 'bigint', 'integer', 'text', 'interval']), ('backfill_complete', ARRAY['bigint', 'bigint', 'integer', 'text', 'bigint']), ('backfill_fail', ARRAY['bigint', 'bigint', 'integer', 'text', 'text', 'text', 'boolean', 'text[]']),
 	('backfill_schedule', ARRAY['text', 'text', 'jsonb', 'jsonb', 'regclass']), ('backfill_unschedule', ARRAY['text', 'text']), ('backfill_start_scheduled', ARRAY['text', 'jsonb', 'jsonb', 'text', 'regclass'])) v(name, args);
 SELECT function_returns('public', 'backfill_' || f, ARRAY[t]::name[] || more, CASE f WHEN 'verify' THEN 'bigint' ELSE 'text' END, format('backfill_%s of a %s returns what it says', f, t))
   FROM (VALUES ('pause', '{}'::name[]), ('resume', '{}'), ('stop', '{boolean}'), ('alter', '{jsonb,text}'), ('retry', '{}'), ('replace', '{}'), ('delete', '{}'), ('verify', '{}')) v(f, more), (VALUES ('bigint'), ('text')) u(t);
@@ -25,7 +27,8 @@ SELECT function_returns('public', name, type, name || ' returns ' || type)
   FROM (VALUES ('backfill_define'::name, 'void'), ('backfill_drop', 'text'), ('backfill_start', 'bigint'),
 	('backfill_stop_all', 'setof text'), ('backfill_explain', 'setof text'), ('backfill_preview', 'setof record'),
 	('backfill_on', 'void'), ('backfill_off', 'void'), ('backfill_yield', 'void'), ('backfill_window', 'setof record'),
-	('backfill_schedule', 'bigint'), ('backfill_unschedule', 'boolean'), ('backfill_start_scheduled', 'bigint')) v(name, type);
+	('backfill_schedule', 'bigint'), ('backfill_unschedule', 'boolean'), ('backfill_start_scheduled', 'bigint'),
+	('backfill_claim', 'setof record'), ('backfill_claim_rows', 'setof record'), ('backfill_extend', 'timestamp with time zone'), ('backfill_complete', 'void'), ('backfill_fail', 'void')) v(name, type);
 SELECT is_procedure('public', 'backfill_wait', args::name[], 'backfill_wait is a procedure') FROM (VALUES (ARRAY['bigint', 'interval', 'interval']), (ARRAY['text', 'interval', 'interval']), (ARRAY['interval', 'interval'])) v(args);
 SELECT is(pg_get_function_arguments(p::regprocedure), arguments, format('arguments and defaults of %s', p))
   FROM (VALUES
@@ -46,6 +49,9 @@ SELECT is(pg_get_function_arguments(p::regprocedure), arguments, format('argumen
 	('backfill_off(text,regproc,text)', 'event text, hook regproc, name text DEFAULT NULL::text'),
 	('backfill_off(text,text,text)', 'event text, hook text, name text DEFAULT NULL::text'),
 	('backfill_yield()', ''),
+	('backfill_extend(bigint,bigint,integer,text,interval)', 'run_id bigint, number bigint, part integer, token text, lease interval DEFAULT NULL::interval'),
+	('backfill_complete(bigint,bigint,integer,text,bigint)', 'run_id bigint, number bigint, part integer, token text, rows bigint DEFAULT NULL::bigint'),
+	('backfill_fail(bigint,bigint,integer,text,text,text,boolean,text[])', 'run_id bigint, number bigint, part integer, token text, message text, sqlstate text DEFAULT NULL::text, retryable boolean DEFAULT NULL::boolean, key text[] DEFAULT NULL::text[]'),
 	('backfill_window(jsonb,timestamptz)', 'windows jsonb, at timestamp with time zone DEFAULT now()'),
 	('backfill_schedule(text,text,jsonb,jsonb,regclass)', 'name text, cron text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb, target regclass DEFAULT NULL::regclass'),
 	('backfill_unschedule(text,text)', 'name text, target text DEFAULT NULL::text'),
@@ -57,6 +63,11 @@ SELECT is(replace(pg_get_function_arguments('backfill_require(text,jsonb,boolean
 SELECT is(replace(pg_get_function_arguments(format('backfill_wait(%sinterval,interval)', types)::regprocedure), 'IN ', ''),
 	names || $$timeout interval DEFAULT NULL::interval, every interval DEFAULT '00:00:01'::interval$$, format('arguments and defaults of backfill_wait(%s...)', types))
   FROM (VALUES ('bigint,', 'id bigint, '), ('text,', 'name text, '), ('', '')) v(types, names);
+SELECT is(split_part(pg_get_function_arguments(p::regprocedure), ', OUT ', 1), arguments, format('arguments and defaults of %s', p))
+  FROM (VALUES
+	('backfill_claim(bigint,text,interval,integer)', 'run_id bigint, worker text, lease interval DEFAULT ''00:01:00''::interval, batches integer DEFAULT 1'),
+	('backfill_claim(bigint,text,text,integer)', 'run_id bigint, worker text, lease text, batches integer DEFAULT 1'),
+	('backfill_claim_rows(bigint,text,text,integer)', 'run_id bigint, worker text, lease text DEFAULT ''1 min''::text, batches integer DEFAULT 1')) v(p, arguments);
 SELECT is(provolatile::text, CASE proname WHEN 'backfill_window' THEN 's' ELSE 'v' END, proname || ' is volatile, if it does more than compute') FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND proname LIKE 'backfill\_%' AND prokind = 'f' ORDER BY proname;
 SELECT is(prosecdef, false, proname || ' is no security definer') FROM pg_proc JOIN pg_depend ON objid = pg_proc.oid AND classid = 'pg_proc'::regclass AND deptype = 'e'
  WHERE refobjid = (SELECT oid FROM pg_extension WHERE extname = 'backfill') ORDER BY proname;
@@ -71,7 +82,7 @@ SELECT has_column('public', view, "column"::name, format('%s has %s', view, "col
 	('backfill_active', ARRAY['id', 'name', 'target', 'status', 'progress', 'rate', 'eta', 'held_by']),
 	('backfill_events', ARRAY['id', 'at', 'run_id', 'name', 'kind', 'previous_status', 'status', 'number', 'part', 'role', 'sqlstate', 'reason']),
 	('backfill_hooks', ARRAY['phase', 'object', 'status', 'hook', 'name', 'created_by', 'created_at']),
-	('backfill_batches', ARRAY['run_id', 'number', 'part', 'key_range', 'status', 'skipped', 'attempt', 'crashes', 'retry_at', 'error', 'rows_scanned', 'rows_affected', 'duration', 'wal_bytes', 'worker']),
+	('backfill_batches', ARRAY['run_id', 'number', 'part', 'key_range', 'status', 'skipped', 'attempt', 'crashes', 'retry_at', 'error', 'rows_scanned', 'rows_affected', 'duration', 'wal_bytes', 'worker', 'client', 'claimed_by', 'claimed_at', 'lease_until']),
 	('backfill_errors', ARRAY['run_id', 'number', 'part', 'key', 'sqlstate', 'message', 'attempts', 'resolved_at']),
 	('backfill_workers', ARRAY['pid', 'run_id', 'owner', 'state', 'batch', 'client', 'role', 'application_name', 'client_addr', 'batches_out', 'lease_until']),
 	('backfill_unconfirmed', ARRAY['run_id', 'name', 'key', 'number', 'part', 'client', 'claimed_by', 'claimed_at']),
