@@ -162,7 +162,9 @@ stock_put_back(Oid database, int64 run_id, const StockTaken *taken)
 		run->stock.ring[run->stock.first] = taken->entry;
 		run->stock.n++;
 	}
-	else if (run)
+
+	/* workers may have looked for it, and passed it over */
+	if (run)
 	{
 		run->pending = true;
 		run->pending_due = DT_NOBEGIN;
