@@ -136,8 +136,8 @@ lapse_done(List *over)
 		Lease		removed;
 
 		if (lease_remove(&lease->key, lease->token, &removed))
-			stock_settle(lease->key.database, lease->key.run_id, removed.rows, 0, removed.rows,
-						 0, false);
+			stock_settle(lease->key.database, lease->key.run_id, true, removed.rows, 0,
+						 removed.rows, 0, false);
 	}
 	return over != NIL;
 }
