@@ -60,6 +60,7 @@ confirm(const Effect *effect)
 	Oid			database = effect->key.database;
 	int64		run_id = effect->key.run_id;
 	Lease		removed;
+	bool		known;
 
 	if (effect->kind == EFFECT_CLAIM)
 	{
@@ -69,9 +70,9 @@ confirm(const Effect *effect)
 
 	/* one that nobody knows of since a restart has nothing reserved */
 	removed.rows = 0;
-	(void) lease_remove(&effect->key, effect->token, &removed);
-	stock_settle(database, run_id, removed.rows, effect->rows_scanned, effect->rows_affected,
-				 effect->wal_bytes, effect->kind == EFFECT_COMPLETE);
+	known = lease_remove(&effect->key, effect->token, &removed);
+	stock_settle(database, run_id, known, removed.rows, effect->rows_scanned,
+				 effect->rows_affected, effect->wal_bytes, effect->kind == EFFECT_COMPLETE);
 }
 
 /* Rolled back. */

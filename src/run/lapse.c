@@ -87,6 +87,48 @@ take_back(StoreSession *session, const RunInfo *run, const Lease *lease)
 	return result != LAPSE_BUSY;
 }
 
+/* Whether one of the batches is out with the lease. */
+static bool
+is_backed(const Lease *lease, List *batches)
+{
+	ListCell   *lc;
+
+	foreach(lc, batches)
+	{
+		const LeasedBatch *batch = lfirst(lc);
+
+		if (batch->number == lease->key.number && batch->part == lease->key.part)
+			return batch->token == lease->token;
+	}
+	return false;
+}
+
+/*
+ * Make shared memory agree with the rows: leases of which only the rows know are entered,
+ * and those that no row has are left over from a run with the same id, of an extension
+ * that was dropped.
+ */
+static void
+take_stock(StoreSession *session, int64 run_id)
+{
+	Lease	   *copies;
+	int			n = lease_copy(MyDatabaseId, &copies);	/* before the rows are read */
+	List	   *batches = store_leased_batches(session, run_id);
+	ListCell   *lc;
+
+	for (int i = 0; i < n; i++)
+	{
+		Lease		removed;
+
+		if (copies[i].key.run_id == run_id && !is_backed(&copies[i], batches) &&
+			lease_remove(&copies[i].key, copies[i].token, &removed))
+			stock_settle(MyDatabaseId, run_id, true, removed.rows, 0, 0, 0, false);
+	}
+	pfree(copies);
+	foreach(lc, batches)
+		(void) lapse_restore(run_id, lfirst(lc));
+}
+
 /*
  * Take back what the leases that are over were about; all of the run, if it is to stop at
  * once.  The first look after a start finds those of which only the rows know.  Returns
@@ -101,10 +143,7 @@ lapse_review(StoreSession *session, const RunInfo *run, bool first)
 	MemoryContext old;
 
 	if (first)
-	{
-		foreach(lc, store_leased_batches(session, run->id))
-			(void) lapse_restore(run->id, lfirst(lc));
-	}
+		take_stock(session, run->id);
 	old = MemoryContextSwitchTo(session->caller);
 	lapsed = lease_lapsed(run->id, run->is_requested && run->immediate);
 	MemoryContextSwitchTo(old);
@@ -136,8 +175,8 @@ lapse_done(List *over)
 		Lease		removed;
 
 		if (lease_remove(&lease->key, lease->token, &removed))
-			stock_settle(lease->key.database, lease->key.run_id, removed.rows, 0, removed.rows,
-						 0, false);
+			stock_settle(lease->key.database, lease->key.run_id, true, removed.rows, 0,
+						 removed.rows, 0, false);
 	}
 	return over != NIL;
 }

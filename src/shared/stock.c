@@ -162,7 +162,9 @@ stock_put_back(Oid database, int64 run_id, const StockTaken *taken)
 		run->stock.ring[run->stock.first] = taken->entry;
 		run->stock.n++;
 	}
-	else if (run)
+
+	/* workers may have looked for it, and passed it over */
+	if (run)
 	{
 		run->pending = true;
 		run->pending_due = DT_NOBEGIN;
@@ -202,10 +204,11 @@ stock_keep(Oid database, int64 run_id, int64 rows)
 
 /*
  * A client is through with its batch: it has used so many rows and has written so much
- * WAL.  The batch is done, or else it is for a worker to say what comes of it.
+ * WAL.  The batch is done, or else it is for a worker to say what comes of it.  It counts as
+ * out, unless nobody knew of it since a restart, or its lease was taken away a moment ago.
  */
 void
-stock_settle(Oid database, int64 run_id, int64 reserved, int64 rows_scanned,
+stock_settle(Oid database, int64 run_id, bool counted, int64 reserved, int64 rows_scanned,
 			 int64 rows_affected, int64 wal_bytes, bool done)
 {
 	RunSlot    *run;
@@ -213,7 +216,8 @@ stock_settle(Oid database, int64 run_id, int64 reserved, int64 rows_scanned,
 	segment_lock(LW_EXCLUSIVE);
 	run = segment_find_run(database, run_id);
 	allowance_use(run, reserved, rows_affected, wal_bytes);
-	count_out(run, -1);
+	if (counted)
+		count_out(run, -1);
 	if (run && done)
 		run->rows_scanned += rows_scanned;
 	else if (run)

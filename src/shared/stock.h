@@ -36,8 +36,8 @@ extern bool stock_wait(long ms);
 extern void stock_end_wait(void);
 extern void stock_put_back(Oid database, int64 run_id, const StockTaken *taken);
 extern void stock_drop(Oid database, int64 run_id, int64 reserved);
-extern void stock_settle(Oid database, int64 run_id, int64 reserved, int64 rows_scanned,
-						 int64 rows_affected, int64 wal_bytes, bool done);
+extern void stock_settle(Oid database, int64 run_id, bool counted, int64 reserved,
+						 int64 rows_scanned, int64 rows_affected, int64 wal_bytes, bool done);
 extern void stock_keep(Oid database, int64 run_id, int64 rows);
 extern void stock_open(int64 max_out);
 extern void stock_end(bool ended);

@@ -68,6 +68,10 @@ store_insert_batch(StoreSession *session, int64 run_id, const BatchInfo *batch,
 	store_sql(&sql_insert_batch, args, NULL);
 }
 
+/*
+ * A client may have claimed it in a transaction that has not ended: neither is that waited
+ * for, nor what comes of it overwritten.
+ */
 static Sql sql_take_pending = {
 	"UPDATE backfill.batch SET status = 'running', attempt = attempt + 1, "
 	"       token = $2, worker = $5, pid = $3, retry_at = NULL "
@@ -75,7 +79,8 @@ static Sql sql_take_pending = {
 	"   SELECT number, part FROM backfill.batch "
 	"    WHERE " STORE_OPEN_BATCHES " AND status = 'pending' AND crashes < $4 "
 	"      AND " STORE_DUE_AT("$6") " "
-	"    ORDER BY number, CASE WHEN error IS NULL THEN -part ELSE part END LIMIT 1) "
+	"    ORDER BY number, CASE WHEN error IS NULL THEN -part ELSE part END LIMIT 1 "
+	"      FOR UPDATE SKIP LOCKED) "
 	"RETURNING number, start_key, end_key, start_inclusive, attempt, crashes, "
 	"          rows_scanned, part, error IS NOT NULL, tries",
 	6, {INT8OID, INT8OID, INT4OID, INT4OID, INT4OID, TIMESTAMPTZOID}

@@ -98,6 +98,24 @@ is(ask($client, 'BEGIN;' . change($batch, 'early') . ';' . complete($batch) . ';
 is(out_of($id), '', 'no lease of it is left behind');
 finish_run($id, 'early', 'every row once');
 
+# --- max_claims holds across a restart ---
+
+$id = new_run('counted', '{"batch_size": 10, "max_claims": 3}');
+my @three = claim_batch($client, $id, batches => 3);
+is(scalar @three, 3, 'as many as max_claims allows');
+sql('CHECKPOINT');
+kill_server($node);
+forget($client);
+restart();
+$client = client();
+is(ask($client, 'BEGIN;' . change($three[0], 'counted') . ';' . complete($three[0]) . ';COMMIT'), '', 'after a restart one is completed');
+ok(wait_for($node, "SELECT count(lease_until) = 2 FROM backfill_batches WHERE run_id = $id"), 'two are out');
+claim_batch($client, $id, worker => 'third');
+is((claim($client, $id))[0]{reason}, 'as many batches are out as the setting "max_claims" allows', 'with one more, all that may be');
+is(out_of($id) =~ s/.*third:1.*/third/r, 'third', 'which is out');
+sql("SELECT backfill_stop($id, immediate => true)");
+wait_for_status($node, $id, 'stopped');
+
 # --- fast shutdown ---
 
 $id = new_run('shut');

@@ -67,6 +67,22 @@ is(status_of($completing), 'completed', 'that batch is completed');
 sql("SELECT backfill_resume($id)");
 finish_run($id, 'stopped', 'resumed, every row once');
 
+# --- the extension is dropped, and made again ---
+
+$id = new_run('dropped');
+my @gone = claim_batch($client, $id, batches => 5, lease => "'7 days'");
+is(scalar @gone, 5, 'batches are out for long');
+sql('DROP EXTENSION backfill CASCADE; CREATE EXTENSION backfill');
+define_claims('dropped', '{"batch_size": 10}');
+sql(q{SELECT setval(pg_get_serial_sequence('backfill.run', 'id'), } . ($id - 1) . ')') if $id > 1;
+is(start_claims('dropped'), $id, 'another run has the id of one that is gone');
+is(out_of($id), '', 'but nothing that was out then');
+is(ask($client, complete($gone[0])), 'ERROR:  UB006', 'whose tokens are worth nothing');
+sql("SELECT backfill_pause($id)");
+ok(wait_for_status($node, $id, 'paused', timeout => 30), 'it can be paused, since nothing is out');
+sql("SELECT backfill_resume($id)");
+finish_run($id, 'dropped', 'every row once');
+
 $_->quit foreach $client, $open;
 quiet_log();
 $node->stop;
