@@ -130,6 +130,7 @@ optional_packages()
 	/usr/bin/python3 -c 'import psycopg2' 2>/dev/null || echo python3-psycopg2
 	/usr/bin/python3 -c 'import psycopg' 2>/dev/null || echo python3-psycopg
 	/usr/bin/ruby -e 'require "pg"' 2>/dev/null || echo ruby-pg
+	/usr/bin/ruby -e 'require "active_record"' 2>/dev/null || echo ruby-activerecord
 	/usr/bin/node -e 'require("pg")' 2>/dev/null || echo node-pg
 }
 

@@ -139,11 +139,11 @@ class BackfillClient {
   // seconds the server may be away.
   constructor(where, options) {
     Object.assign(this, {
-      where, run_id: null, name: null, workers: 1, lease: 60, apart: false, giveUp: 300,
+      where, runId: null, name: null, workers: 1, lease: 60, apart: false, giveUp: 300,
       worker: `${os.hostname().slice(0, 40)}:${process.pid}`,
       log: (message) => console.error(`${new Date().toISOString()} ${message}`),
     }, options);
-    if ((this.run_id === null) === (this.name === null)) throw new Error('either run_id or name must be given');
+    if ((this.runId === null) === (this.name === null)) throw new Error('either runId or name must be given');
     this.stopping = new Event();
     this.finished = new Event();
     this.inHand = new Set();
@@ -174,9 +174,9 @@ class BackfillClient {
     process.once('SIGTERM', onSignal).once('SIGINT', onSignal); // a second one ends the process
     try {
       const db = await this.connect(); // what is wrong with this one, is wrong for good
-      if (this.run_id === null) this.run_id = (await db.query(NEWEST, [this.name])).rows[0].id;
+      if (this.runId === null) this.runId = (await db.query(NEWEST, [this.name])).rows[0].id;
       await db.end();
-      if (this.run_id === null) throw new Error(`no run of "${this.name}" is to be seen`);
+      if (this.runId === null) throw new Error(`no run of "${this.name}" is to be seen`);
       const hands = [...Array(this.workers).keys()].map((n) => this.loop(this.stopping, (link) => this.work(link, `${this.worker}/${n + 1}`)));
       const heart = this.loop(this.finished, (link) => this.beat(link));
       await Promise.all(hands);
@@ -210,7 +210,7 @@ class BackfillClient {
     while (!this.stopping.isSet) {
       let row;
       try {
-        row = await link.query(CLAIM, [this.run_id, worker, lease]);
+        row = await link.query(CLAIM, [this.runId, worker, lease]);
       } catch (error) {
         if (!mayPass(error)) throw error;
         this.log(`cannot claim, trying again: ${error.message}`);
@@ -224,7 +224,7 @@ class BackfillClient {
       if (row.wait !== null) {
         await this.stopping.wait(Math.min(row.wait, MOST_WAIT));
       } else {
-        await this.attempt(link, { ...row, who: [this.run_id, row.number, row.part, row.token], lost: false });
+        await this.attempt(link, { ...row, who: [this.runId, row.number, row.part, row.token], lost: false });
       }
     }
   }

@@ -6,7 +6,7 @@
 handle(conn, batch) is a coroutine that does the rows of a batch, and returns how many it
 did, or None: calls of a service, many at a time, are what this is for.  As in
 backfill_client.py it is called in a transaction that completes the batch, too ("exactly
-once"), and with apart=True in none ("at least once").  See doc/clients/python.md.
+once"), and with apart=True in none ("at least once").  See doc/clients/asyncio.md.
 """
 
 import asyncio

@@ -68,7 +68,9 @@ class BackfillClient
   # Whether an error is none of our call: the connection, a shutdown, a deadlock.
   def self.may_pass?(error)
     state = sqlstate(error)
-    state ? MAY_PASS.match?(state) : error.is_a?(PG::ConnectionBad) || error.is_a?(PG::UnableToSend)
+    return MAY_PASS.match?(state) if state
+
+    [error, error.cause].any? { |e| e.is_a?(PG::ConnectionBad) || e.is_a?(PG::UnableToSend) }
   end
 
   # A connection that is made when it is needed, and again when it was lost.
@@ -106,8 +108,8 @@ class BackfillClient
       pause = 0.1
       begin
         @client.connect.call
-      rescue PG::ConnectionBad => e
-        raise if now > give_up
+      rescue StandardError => e
+        raise if now > give_up || !BackfillClient.may_pass?(e)
 
         @client.log("cannot connect, trying again: #{e.message.strip}")
         raise Stopped if @ended.wait(pause * rand(0.5..1.0))
@@ -177,11 +179,7 @@ class BackfillClient
         stop
       end
     end
-    conn = @connect.call # what is wrong with this one, is wrong for good
-    @run ||= conn.exec_params(NEWEST, [@name]).first["id"]
-    raise ArgumentError, "no run of \"#{@name}\" is to be seen" if @run.nil?
-
-    conn.close
+    @run ||= newest
     hands = (1..@workers).map { |n| thread(@stopping) { |link| work(link, "#{@worker}/#{n}") } }
     heart = thread(@finished) { |link| beat(link) }
     hands.each(&:join)
@@ -193,6 +191,18 @@ class BackfillClient
   end
 
   private
+
+  # The run; what is wrong with this connection, is wrong for good.
+  def newest
+    look = Thread.new do
+      conn = @connect.call
+      conn.exec_params(NEWEST, [@name]).first["id"]
+    ensure
+      conn&.close
+    end
+    look.report_on_exception = false
+    look.value or raise ArgumentError, "no run of \"#{@name}\" is to be seen"
+  end
 
   # A thread with a connection of its own: an error in it ends all of them.
   def thread(ended)

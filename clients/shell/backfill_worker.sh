@@ -127,8 +127,8 @@ do_batch()
 	if [ -n "$command" ]; then
 		(
 			exec {heart}>&-
-			export BACKFILL_RUN=$run BACKFILL_NUMBER=$number BACKFILL_ROWS=$rows BACKFILL_CONDITION=$condition \
-				BACKFILL_START_KEY=$start_key BACKFILL_END_KEY=$end_key BACKFILL_BAD_KEY=$out.key
+			export BACKFILL_RUN=$run BACKFILL_NUMBER=$number BACKFILL_PART=$part BACKFILL_ROWS=$rows \
+				BACKFILL_CONDITION=$condition BACKFILL_START_KEY=$start_key BACKFILL_END_KEY=$end_key BACKFILL_BAD_KEY=$out.key
 			exec bash -c "$command"
 		) || rc=$?
 		[ "$rc" = 0 ] && return 0

@@ -10,6 +10,7 @@ use Test::More;
 
 need('/usr/bin/node with pg', '/usr/bin/node', '-e', 'require("pg")');
 
+$ENV{PATH} = "/usr/bin:$ENV{PATH}";
 my $node = make_client_node();
 my $program = write_program($node, 'worker.js', <<"JS");
 const { BackfillClient } = require('$tree/clients/node/backfill_client');
@@ -26,6 +27,11 @@ my $command = sub {
 };
 
 check_all($node, $command, signals => ['INT']);
+
+run_page($node, 'doc/clients/node.md', ['clients/node/backfill_client.js'], js => ['title.js']);
+is(query_ok($node, q{SELECT count(*), min(title) FROM page WHERE title IS NOT NULL}), '998|Page 1', 'the titles are there');
+is(query_ok($node, q{SELECT e.key, message FROM backfill_errors e JOIN backfill_runs r ON r.id = run_id WHERE name = 'title' ORDER BY 1}),
+	"{400}|page 400 has no title\n{800}|page 800 has no title", 'and the two that have none');
 
 $node->stop;
 done_testing();

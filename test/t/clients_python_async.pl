@@ -9,6 +9,7 @@ use BackfillTest::Clients;
 use Test::More;
 
 need('/usr/bin/python3 with psycopg', '/usr/bin/python3', '-c', 'import psycopg');
+$ENV{PATH} = "/usr/bin:$ENV{PATH}";
 $ENV{PYTHONPATH} = "$tree/clients/python";
 $ENV{PYTHONDONTWRITEBYTECODE} = 1;
 
@@ -40,6 +41,9 @@ my $command = sub {
 };
 
 check_all($node, $command, signals => ['INT']);
+
+run_page($node, 'doc/clients/asyncio.md', ['clients/python/backfill_async.py'], python => ['welcome.py']);
+is(query_ok($node, 'SELECT count(*) FROM welcome WHERE sent_at IS NOT NULL'), '500', 'all letters are sent');
 
 $node->stop;
 done_testing();

@@ -15,6 +15,7 @@ use warnings;
 use BackfillDoc;
 use BackfillTest;
 use Exporter 'import';
+use File::Basename qw(basename);
 use POSIX qw(:sys_wait_h setsid);
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -140,12 +141,13 @@ END
 # A table with that many rows, keys 1, 2, 3, ..., and a run over it for clients.
 sub start_hits
 {
-	my ($node, $name, $rows, $settings) = @_;
+	my ($node, $name, $rows, $settings, %opts) = @_;
+	my $scope = $opts{scope} ? "\$\$$opts{scope}\$\$" : 'NULL';
 
 	query_ok($node, qq{
 		CREATE TABLE $name (id bigint PRIMARY KEY, hits int NOT NULL DEFAULT 0);
 		INSERT INTO $name SELECT i FROM generate_series(1, $rows) i;
-		SELECT backfill_define('$name', '$name', NULL, settings => '$settings')});
+		SELECT backfill_define('$name', '$name', NULL, scope => $scope, settings => '$settings')});
 	query_ok($node, "VACUUM ANALYZE $name");
 	return start_run($node, $name);
 }
@@ -395,17 +397,30 @@ sub check_all
 	return;
 }
 
-# The example of a page: its SQL, and its program, which is to end by itself with 0.
-# Returns what the program has printed.
+# The examples of a page: its SQL, its programs by name and language, and then what it has
+# the shell do.  Files are those that the page has copied.
 sub run_page
 {
-	my ($node, $page, $language, $program, @command) = @_;
+	my ($node, $page, $files, %programs) = @_;
 
 	query_ok($node, $_) foreach page_blocks($page, 'sql');
-	write_program($node, $program, join("\n", page_blocks($page, $language)));
-	my $client = start_client($node, @command);
-	is(exit_code($client, 60), 0, "the example of $page works") or diag(out_of($client));
-	return out_of($client);
+	write_program($node, basename($_), slurp_file("$tree/$_")) foreach @$files;
+	foreach my $language (sort { $a cmp $b } keys %programs)
+	{
+		my @blocks = page_blocks($page, $language);
+		my @names = @{ $programs{$language} };
+
+		is(scalar @blocks, scalar @names, "$page has its programs");
+		write_program($node, $names[$_], $blocks[$_]) foreach 0 .. $#blocks;
+	}
+	foreach my $block (page_blocks($page, 'sh'))
+	{
+		my $client = start_client($node, 'bash', '-euc', $block);
+		my ($what) = $block =~ /(.*)/;
+
+		is(exit_code($client, 60), 0, "$page: $what") or diag(out_of($client));
+	}
+	return;
 }
 
 1;
