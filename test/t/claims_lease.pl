@@ -194,6 +194,36 @@ is(join(' ', sort { $a <=> $b } map { (claim_batch($second, $many, worker => 'be
 ask($second, 'RESET lock_timeout');
 sql("SELECT backfill_stop($many, immediate => true)");
 
+# --- stricter transactions ---
+
+create_target($node, 'strict', 100);
+define_claims('strict', '{"batch_size": 10}');
+my $strict = start_claims('strict');
+foreach my $level ('REPEATABLE READ', 'SERIALIZABLE')
+{
+	# the snapshot is older than the claim of another, and than what it frees
+	ask($first, "BEGIN ISOLATION LEVEL $level; SELECT count(*) FROM strict");
+	my ($before) = claim_batch($second, $strict, worker => 'before', lease => "'session'");
+	my ($batch) = claim_batch($first, $strict);
+	isnt($batch->{number}, $before->{number}, "$level: a batch of its own");
+	ask($first, change($batch, 'strict'));
+	is(ask($first, complete($batch) . ';COMMIT; SELECT 1'), "\n1", 'is completed in one transaction');
+	($batch) = claim_batch($first, $strict);
+	ask($first, "BEGIN ISOLATION LEVEL $level; SELECT count(*) FROM strict");
+	ask($second, 'BEGIN;' . change($before, 'strict') . ';' . complete($before) . ';COMMIT');
+	ask($first, change($batch, 'strict') . ';' . complete($batch));
+	is(ask($first, 'COMMIT; SELECT status FROM backfill.batch WHERE run_id = ' . "$strict AND number = $batch->{number}"), 'completed', 'or in two');
+
+	# the lease runs out when the snapshot has been taken
+	($batch) = claim_batch($first, $strict, lease => "'100 ms'", worker => "strict $level");
+	ask($first, "BEGIN ISOLATION LEVEL $level; SELECT count(*) FROM strict");
+	ok(wait_for($node, "SELECT status = 'pending' FROM backfill.batch WHERE run_id = $strict AND number = $batch->{number}"), 'a lease runs out');
+	ask($first, change($batch, 'strict'));
+	is(ask($first, 'SAVEPOINT s;' . complete($batch) . '; ROLLBACK TO s; COMMIT'), "ERROR:  UB006\nERROR:  UB006", 'and nothing is committed');
+}
+change_all($second, $strict, 'strict');
+check_exactly_once($node, $strict, 'strict', 100, 'every row once');
+
 # --- PREPARE TRANSACTION ---
 
 ask($first, 'BEGIN');

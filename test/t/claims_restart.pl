@@ -64,7 +64,7 @@ foreach my $how (qw(postmaster server))
 	$client = client();
 	is(ask($client, 'BEGIN;' . change($kept, $table) . ';' . complete($kept) . ';COMMIT'), '',
 		'a batch is completed after the restart, with the token from before');
-	is(status_of($kept), 'completed', 'it is');
+	is(batch_status($kept), 'completed', 'it is');
 	is(ask($client, complete($done)), 'ERROR:  UB006', 'one that was completed before it is not completed again');
 	is(ask($client, complete($session)), 'ERROR:  UB006', 'nor that of a session which is gone');
 	is(ask($client, complete($uncommitted)), 'ERROR:  UB006', 'nor one whose claim was not committed');

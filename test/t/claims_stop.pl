@@ -25,7 +25,7 @@ is(sql("SELECT status FROM backfill_runs WHERE id = $id"), 'running', 'but batch
 is(ask($client, 'SELECT backfill_extend(' . batch_of($batch) . ') IS NOT NULL'), 't', 'a lease can be extended');
 is(ask($client, 'BEGIN;' . change($batch, 'paused') . ';' . complete($batch) . ';COMMIT'), '', 'and its batch completed');
 ok(wait_for_status($node, $id, 'paused'), 'when the last lease is over the run is paused');
-is(status_of($second), 'pending', 'what was out is pending');
+is(batch_status($second), 'pending', 'what was out is pending');
 is(ask($client, complete($second)), 'ERROR:  UB006', 'and cannot be completed any more');
 is((claim($client, $id))[0]{reason} =~ /^paused/, 1, 'nothing is handed out');
 sql("SELECT backfill_resume($id)");
@@ -49,7 +49,7 @@ sql("SELECT backfill_stop($id)");
 is((claim($client, $id))[0]{reason}, 'the run is to be stopped', 'nothing is handed out from the moment of a stop');
 is(ask($client, 'BEGIN;' . change($batch, 'stopped') . ';' . complete($batch) . ';COMMIT'), '', 'what is out may be completed');
 ok(wait_for_status($node, $id, 'stopped'), 'then the run is stopped');
-is(status_of($batch), 'completed', 'with the batch completed');
+is(batch_status($batch), 'completed', 'with the batch completed');
 sql("SELECT backfill_resume($id)");
 ($batch) = claim_batch($client, $id, lease => "'1 min'");
 my ($completing) = claim_batch($client, $id, lease => "'1 min'");
@@ -63,7 +63,7 @@ is(ask($client, 'COMMIT; SELECT 1'), '1', 'nor its change committed');
 is(sql("SELECT sum(n) FROM stopped AS batch WHERE $batch->{condition}"), '0', 'it is not there');
 is(ask($open, 'COMMIT; SELECT 1'), '1', 'who has completed, and not committed yet, may do so');
 ok(wait_for_status($node, $id, 'stopped'), 'then the run is stopped');
-is(status_of($completing), 'completed', 'that batch is completed');
+is(batch_status($completing), 'completed', 'that batch is completed');
 sql("SELECT backfill_resume($id)");
 finish_run($id, 'stopped', 'resumed, every row once');
 

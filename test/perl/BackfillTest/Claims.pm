@@ -17,7 +17,7 @@ use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
   client ask claim claim_batch claim_number batch_of complete change complete_all change_all
-  define_claims start_claims new_run status_of finish_run out_of quiet_log
+  define_claims start_claims new_run batch_status finish_run out_of quiet_log
 );
 
 # A psql that stays, whose errors are SQLSTATEs.  Options: role.
@@ -178,7 +178,7 @@ sub new_run
 	return start_claims($table);
 }
 
-sub status_of
+sub batch_status
 {
 	my ($batch) = @_;
 
