@@ -155,11 +155,18 @@ store_stocked_due(StoreSession *session, int64 run_id)
 
 /* ---- claimed ---- */
 
+/*
+ * A worker may just be taking the batch.  To wait for it would not only take time: the row
+ * would stay locked until the client's transaction ends, and the worker could not complete.
+ */
 static Sql sql_lease_batch = {
 	"UPDATE backfill.batch SET status = 'running', attempt = attempt + 1, "
 	"       token = nextval('backfill.claim_seq'), secret = $4, client = $5, claimed_by = $6, "
 	"       claimed_at = clock_timestamp(), lease = $7, retry_at = NULL, worker = NULL, pid = NULL "
-	" WHERE run_id = $1 AND number = $2 AND part = $3 AND status = 'pending' "
+	" WHERE run_id = $1 AND (number, part) = ("
+	"   SELECT number, part FROM backfill.batch "
+	"    WHERE run_id = $1 AND number = $2 AND part = $3 AND status = 'pending' "
+	"      FOR UPDATE SKIP LOCKED) "
 	"RETURNING start_key, end_key, start_inclusive, coalesce(rows_in_scope, rows_scanned), token",
 	7, {INT8OID, INT8OID, INT4OID, UUIDOID, TEXTOID, OIDOID, INTERVALOID}
 };
