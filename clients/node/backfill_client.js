@@ -130,7 +130,9 @@ class Link {
   async close() {
     const db = this.db;
     this.db = null;
-    if (db) await db.end().catch(() => {});
+    if (!db) return;
+    const end = db.end().catch(() => {});
+    if (!db.lost) await end; // pg waits for ever for the end of a connection that has ended
   }
 }
 
