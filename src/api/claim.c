@@ -172,14 +172,14 @@ answer_nothing(Claim *claim, bool done, int64 ms, const char *reason)
 	put(claim, values, nulls);
 }
 
-/* The rows of the batch, as an array of objects, in the order of the table. */
+/* The rows of the batch, as an array of objects, in the order of the key. */
 static Datum
 read_rows(const Claim *claim, const char *condition)
 {
 	char	   *target = quote_qualified_identifier(get_namespace_name(get_rel_namespace(claim->run->target)),
 													get_rel_name(claim->run->target));
-	char	   *query = psprintf("SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(batch)), '[]') FROM %s AS batch WHERE %s",
-								 target, condition);
+	char	   *query = psprintf("SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(batch) ORDER BY %s), '[]') FROM %s AS batch WHERE %s",
+								 condition_order(claim->run->conditions), target, condition);
 	MemoryContext old = CurrentMemoryContext;
 	Datum		rows;
 	bool		isnull;

@@ -242,3 +242,14 @@ condition_for_keys(ArrayType *templates, const char *condition, List *keys)
 	appendStringInfoString(&buf, "))");
 	return buf.data;
 }
+
+/* The columns of the key, to be put behind ORDER BY. */
+char *
+condition_order(ArrayType *templates)
+{
+	Datum	   *texts;
+	int			n;
+
+	deconstruct_array(templates, TEXTOID, -1, false, TYPALIGN_INT, &texts, NULL, &n);
+	return TextDatumGetCString(texts[RANGE_SHAPES]);
+}

@@ -18,6 +18,7 @@ extern ArrayType *condition_templates(Walk *walk, const char *scope,
 									  const Parameters *parameters);
 extern char *condition_fill(ArrayType *templates, RangeShape shape, ArrayType *start_key,
 							ArrayType *end_key);
+extern char *condition_order(ArrayType *templates);
 extern char *condition_for_keys(ArrayType *templates, const char *condition, List *keys);
 
 #endif							/* BACKFILL_WALK_CONDITION_H */
