@@ -62,7 +62,8 @@ project_size(const Rehearsal *rehearsal, const Measurement *m)
 	double		row = row_ms(m);
 	double		size;
 
-	if (settings->target_batch_time == 0 || row <= 0)
+	/* clients take the time that they take */
+	if (settings->target_batch_time == 0 || row <= 0 || rehearsal->def->statement == NULL)
 		return settings->batch_size;
 	size = fixedcost_rows_time(settings->target_batch_time * 1000.0, fixed * 1000) / 1000 / row;
 	if (settings->max_batch_time > 0)
