@@ -239,7 +239,7 @@ backfill_setting_list(PG_FUNCTION_ARGS)
 		[SETTING_ROW_RATE] = "rate",
 		[SETTING_BYTE_RATE] = "rate",
 		[SETTING_KEY] = "key",
-		[SETTING_COLUMN] = "column",
+		[SETTING_EXPRESSION] = "expression",
 		[SETTING_COLUMNS] = "columns",
 		[SETTING_WEIGHTS] = "weights",
 		[SETTING_WINDOWS] = "windows",

@@ -21,6 +21,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 
 #include "base/compat.h"
 #include "base/owner.h"
@@ -288,11 +289,11 @@ check_shares(const Walk *walk, Jsonb *given)
 	settings_resolve(given, &settings);
 	if (settings.share_by == NULL)
 		return;
-	if (!walk->by_page && !walk->distinct && !walk->has_nulls &&
-		strcmp(walk->columns[0].name, settings.share_by) == 0)
+	if (walk->is_shared && !walk->distinct)
 		return;
 	initStringInfo(&columns);
-	appendStringInfoString(&columns, quote_identifier(settings.share_by));
+	appendStringInfoString(&columns, get_attnum(walk->target, settings.share_by) == InvalidAttrNumber ?
+						   psprintf("(%s)", settings.share_by) : quote_identifier(settings.share_by));
 	for (int i = 0; i < walk->nkeys && !walk->by_page; i++)
 	{
 		if (strcmp(walk->columns[i].name, settings.share_by) != 0)
@@ -300,8 +301,7 @@ check_shares(const Walk *walk, Jsonb *given)
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("the setting \"share_by\" needs a key that begins with column \"%s\", and is not null",
-					settings.share_by),
+			 errmsg("the setting \"share_by\" needs a key that begins with %s", settings.share_by),
 			 errhint("CREATE UNIQUE INDEX CONCURRENTLY ON %s (%s), and name that index in \"key\".",
 					 walk->target_name, columns.data)));
 }

@@ -106,7 +106,9 @@ find_some(Session *session, void *arg)
 			/* the last row of the walk has been deleted meanwhile: what is left is empty */
 			share.start_key = run->end_key;
 		}
-		next = values_next_key(values, share.start_key, run->end_key, GetActiveSnapshot());
+		/* where there are but nulls, they are one value */
+		next = ARR_HASNULL(share.start_key) ? NULL :
+			values_next_key(values, share.start_key, run->end_key, GetActiveSnapshot());
 		share.end_key = next ? values_last_key(values, share.start_key, GetActiveSnapshot()) : run->end_key;
 		if (share.end_key == NULL)
 			share.end_key = share.start_key;

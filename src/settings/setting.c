@@ -75,7 +75,7 @@ static const char *const allowed_of_type[] = {
 	[SETTING_PARAMETERS] = "The value must be an object of server parameters, such as {\"work_mem\": \"256MB\"}.",
 	[SETTING_SQL] = "The value must be a string that holds one SQL statement.",
 	[SETTING_KEY] = "The value must be a string, a number, or an array of them, one for each of the first key columns.",
-	[SETTING_COLUMN] = "The value must be a string, the name of the first column of the key.",
+	[SETTING_EXPRESSION] = "The value must be a string: the first column of the key, or an expression.",
 	[SETTING_WEIGHTS] = "The value must be an object of numbers above zero and up to 1000000, one for each value, such as {\"acme\": 2}.",
 	[SETTING_COLUMNS] = "The value must be the name of a column, or an array of names: the first columns of the key."
 };
@@ -432,7 +432,7 @@ setting_set_default(const Setting *setting, RunSettings *result)
 		case SETTING_WEIGHTS:
 			*(List **) member = NIL;
 			break;
-		case SETTING_COLUMN:
+		case SETTING_EXPRESSION:
 		case SETTING_SQL:
 			*(char **) member = NULL;
 			break;
@@ -485,7 +485,7 @@ setting_apply(const Setting *setting, JsonbValue *value, RunSettings *result)
 		case SETTING_KEY:
 			*(List **) member = key_value(setting, value);
 			break;
-		case SETTING_COLUMN:
+		case SETTING_EXPRESSION:
 			if (value->type != jbvString)
 				bad_value(setting, value);
 			*(char **) member = scalar_text(value);

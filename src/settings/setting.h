@@ -37,7 +37,7 @@ typedef struct RunSettings
 	int64		ledger;			/* boolean */
 	int64		outside;		/* boolean; a run without a statement is, whatever it says */
 	int64		max_claims;		/* 0 is none */
-	char	   *share_by;		/* first column of the key, or NULL */
+	char	   *share_by;		/* first column of the key, or an expression, or NULL */
 	RateLimit	share_rate_limit;	/* of each of its values */
 	List	   *weights;		/* Weight *, of its values */
 	int64		share_target;	/* boolean */
@@ -108,7 +108,7 @@ typedef enum SettingType
 	SETTING_ROW_RATE,			/* a string such as "3000 per 5 min" */
 	SETTING_BYTE_RATE,			/* a string such as "20MB per second" */
 	SETTING_KEY,				/* a scalar or an array of scalars */
-	SETTING_COLUMN,				/* a string, the name of a column */
+	SETTING_EXPRESSION,				/* a string, a column or an expression */
 	SETTING_COLUMNS,			/* a string or an array of strings */
 	SETTING_WEIGHTS,			/* an object of numbers above 0 */
 	SETTING_WINDOWS,			/* an array of objects; see window.c */

@@ -27,6 +27,7 @@
 
 #include "base/pin.h"
 #include "walk/condition.h"
+#include "walk/order.h"
 #include "walk/statement.h"
 #include "walk/walk.h"
 
@@ -155,9 +156,7 @@ condition_templates(Walk *walk, const char *scope, const Parameters *parameters)
 	StringInfoData columns;
 
 	initStringInfo(&columns);
-	for (int i = 0; i < walk->nkeys; i++)
-		appendStringInfo(&columns, "%s" RELATION ".%s", i == 0 ? "" : ", ",
-						 quote_identifier(walk->columns[i].name));
+	order_append_keys(&columns, walk, RELATION);
 	texts[RANGE_SHAPES] = CStringGetTextDatum(columns.data);
 	for (int shape = 0; shape < RANGE_SHAPES; shape++)
 		texts[shape] = CStringGetTextDatum(shape < WALK_SHAPES(walk) ?

@@ -32,6 +32,7 @@
  */
 #include "postgres.h"
 
+#include "access/sysattr.h"
 #include "access/xact.h"
 #include "executor/executor.h"
 #include "mb/pg_wchar.h"
@@ -707,7 +708,9 @@ check_new_values(List *targetlist, Walk *walk)
 
 		for (int i = 0; i < walk->nkeys && !entry->resjunk; i++)
 		{
-			if (entry->resno == walk->columns[i].attno)
+			if (entry->resno == walk->columns[i].attno ||
+				bms_is_member(entry->resno - FirstLowInvalidHeapAttributeNumber,
+							  walk->columns[i].attnos))
 				ereport(ERROR,
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						 errmsg("the statement of a backfill cannot change the key column \"%s\"",

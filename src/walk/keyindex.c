@@ -19,10 +19,17 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
 #include "lib/stringinfo.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/parse_collate.h"
+#include "parser/parse_expr.h"
+#include "parser/parse_relation.h"
+#include "parser/parser.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
 #include "base/compat.h"
+#include "base/position.h"
 #include "walk/keyindex.h"
 
 /* Names in a hint; a table may have hundreds of indexes. */
@@ -58,9 +65,12 @@ group_columns(Relation rel, Relation index, List *group_by)
 	return n > 0 ? n : form->indnkeyatts;
 }
 
-/* Why no walk can follow the first n columns of the index, or NULL if one can. */
+/*
+ * Why no walk can follow the first n columns of the index, or NULL if one can; the first may
+ * be an expression on demand.
+ */
 static const char *
-find_defect(Relation index, int n)
+find_defect(Relation index, int n, bool expression_first)
 {
 	Form_pg_index form = index->rd_index;
 
@@ -70,7 +80,7 @@ find_defect(Relation index, int n)
 		return "It is not valid.";
 	for (int i = 0; i < n; i++)
 	{
-		if (form->indkey.values[i] <= 0)
+		if (form->indkey.values[i] <= 0 && (i > 0 || !expression_first))
 			return "It is on an expression.";
 		if (((index->rd_indoption[i] ^ index->rd_indoption[0]) & INDOPTION_DESC) != 0)
 			return "Some of its columns are ascending and others descending.";
@@ -91,7 +101,7 @@ judge(Relation rel, Relation index)
 {
 	Form_pg_index form = index->rd_index;
 
-	if (find_defect(index, form->indnkeyatts) != NULL)
+	if (find_defect(index, form->indnkeyatts, false) != NULL)
 		return FIT_NOT;
 	if (!form->indisunique || RelationGetIndexPredicate(index) != NIL)
 		return FIT_WELL;
@@ -191,10 +201,10 @@ keyindex_refuse_name(Relation rel, const char *key)
  * is such a walk along the index.
  */
 int
-keyindex_columns(Relation rel, Relation index, List *group_by)
+keyindex_columns(Relation rel, Relation index, const RunSettings *settings)
 {
-	int			n = group_columns(rel, index, group_by);
-	const char *defect = find_defect(index, n);
+	int			n = group_columns(rel, index, settings->group_by);
+	const char *defect = find_defect(index, n, settings->share_by != NULL);
 
 	if (defect)
 		ereport(ERROR,
@@ -203,4 +213,55 @@ keyindex_columns(Relation rel, Relation index, List *group_by)
 				 errdetail_internal("%s", defect),
 				 errhint("Name a valid btree index on columns of the table in \"key\", all of which are ascending or all descending.")));
 	return n;
+}
+
+/* The expression, analysed, about the columns of the table as the relation 1. */
+static Node *
+analyse(Relation rel, const char *text)
+{
+	PositionText context = {"share_by", text};
+	ErrorContextCallback callback;
+	ParseState *pstate = make_parsestate(NULL);
+	ParseNamespaceItem *nsitem;
+	SelectStmt *select;
+	Node	   *expr;
+
+	callback.callback = position_error_callback;
+	callback.arg = &context;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	select = castNode(SelectStmt,
+					  linitial_node(RawStmt, raw_parser(text, RAW_PARSE_PLPGSQL_EXPR))->stmt);
+	if (list_length(select->targetList) != 1 || select->fromClause || select->whereClause ||
+		select->sortClause || select->limitCount)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("backfill setting \"share_by\" must be one expression")));
+	pstate->p_sourcetext = text;
+	nsitem = addRangeTableEntryForRelation(pstate, rel, AccessShareLock, NULL, false, true);
+	addNSItemToQuery(pstate, nsitem, true, true, true);
+	expr = transformExpr(pstate, linitial_node(ResTarget, select->targetList)->val,
+						 EXPR_KIND_INDEX_EXPRESSION);
+	assign_expr_collations(pstate, expr);
+	expr = eval_const_expressions(NULL, expr);
+	error_context_stack = callback.previous;
+	return expr;
+}
+
+/*
+ * Whether the first column of the index is that column of the table, by its name, or that
+ * expression.
+ */
+bool
+keyindex_begins_with(Relation rel, Relation index, const char *text)
+{
+	AttrNumber	first = index->rd_index->indkey.values[0];
+	Node	   *expr;
+
+	if (get_attnum(RelationGetRelid(rel), text) != InvalidAttrNumber)
+		return first == get_attnum(RelationGetRelid(rel), text);
+	expr = analyse(rel, text);
+	if (IsA(expr, Var))
+		return first == ((Var *) expr)->varattno;
+	return first == 0 && equal(expr, linitial(RelationGetIndexExpressions(index)));
 }

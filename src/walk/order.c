@@ -20,13 +20,29 @@
 
 #include "walk/order.h"
 
-/* Append the columns of the key, comma-separated, as "relation.name". */
+/* Append a column of the key as "relation.name", or the expression about the relation. */
+static void
+append_name(StringInfo buf, const Walk *walk, int i, const char *relation)
+{
+	const WalkColumn *column = &walk->columns[i];
+
+	if (column->expr)
+		appendStringInfo(buf, "(%s)", deparse_expression(column->expr,
+														 deparse_context_for(relation, walk->target),
+														 true, false));
+	else
+		appendStringInfo(buf, "%s.%s", relation, quote_identifier(column->name));
+}
+
+/* Append the columns of the key, comma-separated, as above. */
 void
 order_append_keys(StringInfo buf, Walk *walk, const char *relation)
 {
 	for (int i = 0; i < walk->nkeys; i++)
-		appendStringInfo(buf, "%s%s.%s", i > 0 ? ", " : "", relation,
-						 quote_identifier(walk->columns[i].name));
+	{
+		appendStringInfoString(buf, i > 0 ? ", " : "");
+		append_name(buf, walk, i, relation);
+	}
 }
 
 /* The operator that stands for "comes before", or behind, in an ascending order. */
@@ -52,9 +68,11 @@ operator_name(const WalkColumn *column, bool descending)
 
 /* Append a column, under the collation of the index. */
 static void
-append_column(StringInfo buf, const WalkColumn *column, const char *relation)
+append_column(StringInfo buf, const Walk *walk, int i, const char *relation)
 {
-	appendStringInfo(buf, "%s.%s", relation, quote_identifier(column->name));
+	const WalkColumn *column = &walk->columns[i];
+
+	append_name(buf, walk, i, relation);
 	if (OidIsValid(column->collation) && column->collation != column->column_collation)
 		appendStringInfo(buf, " COLLATE %s", generate_collation_name(column->collation));
 }
@@ -71,7 +89,7 @@ order_append(StringInfo buf, Walk *walk, const char *relation, bool descending)
 		WalkColumn *column = &walk->columns[i];
 
 		appendStringInfoString(buf, i > 0 ? ", " : " ORDER BY ");
-		append_column(buf, column, relation);
+		append_column(buf, walk, i, relation);
 		appendStringInfo(buf, " USING %s NULLS %s", operator_name(column, descending),
 						 column->nulls_first != descending ? "FIRST" : "LAST");
 	}
@@ -84,6 +102,6 @@ order_append_collated(StringInfo buf, Walk *walk, const char *relation)
 	for (int i = 0; i < walk->nkeys; i++)
 	{
 		appendStringInfoString(buf, i > 0 ? ", " : "");
-		append_column(buf, &walk->columns[i], relation);
+		append_column(buf, walk, i, relation);
 	}
 }

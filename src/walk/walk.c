@@ -40,6 +40,7 @@
 #include "commands/extension.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
 #include "parser/parse_coerce.h"
 #include "parser/parse_relation.h"
 #include "rewrite/rewriteManip.h"
@@ -116,7 +117,7 @@ check_children(Walk *walk, Relation rel)
 		{
 			AttrNumber	attno = get_attnum(RelationGetRelid(child), walk->columns[i].name);
 
-			if (!compat_is_not_null(RelationGetDescr(child), attno))
+			if (walk->columns[i].expr == NULL && !compat_is_not_null(RelationGetDescr(child), attno))
 				walk->columns[i].nullable = true;
 		}
 		table_close(child, NoLock);
@@ -188,23 +189,42 @@ open_type(Walk *walk, WalkColumn *column)
 		walk->pin = true;
 }
 
+/* The first column of the index, which is an expression: it may be null. */
+static void
+open_expression(WalkColumn *column, Relation rel, Relation index)
+{
+	column->expr = copyObject(linitial(RelationGetIndexExpressions(index)));
+	column->name = deparse_expression(column->expr,
+									  deparse_context_for(RelationGetRelationName(rel),
+														  RelationGetRelid(rel)), false, false);
+	column->type = exprType(column->expr);
+	column->column_collation = exprCollation(column->expr);
+	pull_varattnos(column->expr, 1, &column->attnos);
+}
+
 static void
 open_column(Walk *walk, WalkColumn *column, Relation rel, Relation index, int i)
 {
-	Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel),
-										  index->rd_index->indkey.values[i] - 1);
 	int16		option = index->rd_indoption[i];
 
-	column->name = pstrdup(NameStr(att->attname));
-	column->attno = att->attnum;
-	column->type = att->atttypid;
-	column->column_collation = att->attcollation;
+	column->attno = index->rd_index->indkey.values[i];
+	if (column->attno == 0)
+		open_expression(column, rel, index);
+	else
+	{
+		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), column->attno - 1);
+
+		column->name = pstrdup(NameStr(att->attname));
+		column->type = att->atttypid;
+		column->column_collation = att->attcollation;
+	}
 	column->collation = index->rd_indcollation[i];
 	column->opfamily = index->rd_opfamily[i];
 	column->opcintype = index->rd_opcintype[i];
 	column->argtype = IsPolymorphicType(column->opcintype) || column->opcintype == RECORDOID ?
-		getBaseType(att->atttypid) : column->opcintype;
-	column->nullable = !compat_is_not_null(RelationGetDescr(rel), att->attnum);
+		getBaseType(column->type) : column->opcintype;
+	column->nullable = column->attno == 0 ||
+		!compat_is_not_null(RelationGetDescr(rel), column->attno);
 
 	/* an ascending scan runs backward over a descending index */
 	column->nulls_first = ((option & INDOPTION_NULLS_FIRST) != 0) !=
@@ -222,7 +242,8 @@ open_index(Walk *walk, Relation rel, Oid index_oid, const RunSettings *settings)
 	Form_pg_index form = index->rd_index;
 
 	walk->index = index_oid;
-	walk->nkeys = keyindex_columns(rel, index, settings->group_by);
+	walk->nkeys = keyindex_columns(rel, index, settings);
+	walk->is_shared = settings->share_by && keyindex_begins_with(rel, index, settings->share_by);
 	for (int i = 0; i < walk->nkeys; i++)
 		open_column(walk, &walk->columns[i], rel, index, i);
 	walk->predicate = copyObject(RelationGetIndexPredicate(index));
@@ -315,7 +336,8 @@ column_text(WalkColumn *column)
 	Oid			opclass = GetDefaultOpClass(column->argtype, BTREE_AM_OID);
 	bool		usual = OidIsValid(opclass) && get_opclass_family(opclass) == column->opfamily;
 
-	return psprintf("column %d %s%s%s", column->attno,
+	return psprintf("%s %s%s%s", column->expr ? psprintf("expression %s", column->name) :
+					psprintf("column %d", column->attno),
 					format_type_be_qualified(column->argtype),
 					OidIsValid(column->collation) ?
 					psprintf(" collation %u", column->collation) : "",
@@ -409,12 +431,28 @@ walk_number_param(Walk *walk)
 	return (Node *) walk_param(2 * walk->nkeys + 1, INT8OID, -1);
 }
 
+/* The expression that the column of the index is, of a relation so many queries up. */
+static Node *
+expression_of(const WalkColumn *column, ParseState *pstate, ParseNamespaceItem *nsitem, int levels_up)
+{
+	Node	   *expr = copyObject(column->expr);
+	ListCell   *lc;
+
+	ChangeVarNodes(expr, 1, nsitem->p_rtindex, 0);
+	if (levels_up > 0)
+		IncrementVarSublevelsUp(expr, levels_up, 0);
+	foreach(lc, pull_var_clause(expr, 0))
+		markVarForSelectPriv(pstate, lfirst_node(Var, lc));
+	return expr;
+}
+
 /* The column, of a relation so many queries up, as the operators of the index take it. */
 static Node *
 column_var(Walk *walk, int i, ParseState *pstate, ParseNamespaceItem *nsitem, int levels_up)
 {
 	WalkColumn *column = &walk->columns[i];
-	Node	   *var = scanNSItemForColumn(pstate, nsitem, levels_up, column->name, -1);
+	Node	   *var = column->expr ? expression_of(column, pstate, nsitem, levels_up) :
+		scanNSItemForColumn(pstate, nsitem, levels_up, column->name, -1);
 
 	if (var == NULL)
 		ereport(ERROR,

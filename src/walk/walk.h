@@ -8,6 +8,7 @@
 #ifndef BACKFILL_WALK_WALK_H
 #define BACKFILL_WALK_WALK_H
 
+#include "nodes/bitmapset.h"
 #include "nodes/params.h"
 #include "parser/parse_node.h"
 #include "utils/array.h"
@@ -26,8 +27,10 @@
 /* One column of the key. */
 typedef struct WalkColumn
 {
-	char	   *name;
-	AttrNumber	attno;
+	char	   *name;			/* or the text of the expression */
+	AttrNumber	attno;			/* 0 for an expression */
+	Node	   *expr;			/* which is about the relation 1; NULL for a column */
+	Bitmapset  *attnos;			/* of the columns in it */
 	Oid			type;			/* of the column */
 	Oid			argtype;		/* that the operators of the index take */
 	Oid			collation;		/* of the index, or InvalidOid */
@@ -53,6 +56,7 @@ typedef struct Walk
 	bool		has_children;	/* partitions or inheritance children */
 	bool		may_repeat;		/* several rows may have the same key */
 	bool		has_nulls;		/* columns of the key may be null */
+	bool		is_shared;		/* the first column of the key is what the setting share_by names */
 	bool		distinct;		/* batch is one row for each value */
 	bool		by_page;
 	bool		comes_again;	/* until nothing is in scope; by pages, without bounds */

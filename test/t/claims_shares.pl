@@ -30,7 +30,7 @@ sub define_shares
 # --- what is refused ---
 sql('CREATE TABLE plain (id int PRIMARY KEY, tenant text)');
 like(refusal(q{SELECT backfill_define('p', 'plain', NULL, settings => '{"share_by": "tenant"}')}),
-	qr/22023: the setting "share_by" needs a key that begins with column "tenant", and is not null\nHINT:  CREATE UNIQUE INDEX CONCURRENTLY ON public\.plain \(tenant, id\), and name that index in "key"/,
+	qr/22023: the setting "share_by" needs a key that begins with tenant\nHINT:  CREATE UNIQUE INDEX CONCURRENTLY ON public\.plain \(tenant, id\), and name that index in "key"/,
 	'without an index it says which to create');
 like(refusal(q{SELECT backfill_define('p', 'plain', NULL, settings => '{"weights": {"a": 2}}')}), qr/22023: backfill setting "weights" needs the setting "share_by"/, 'weights of what');
 like(refusal(q{SELECT backfill_define('p', 'plain', NULL, settings => '{"share_by": "tenant", "weights": {"a": 0}}')}), qr/22023: invalid value for backfill setting "weights"/, 'a weight is above zero');
@@ -95,6 +95,37 @@ $all = change_all($client, $run, 'b');
 cmp_ok(scalar @{ $all->{claimed} }, '>', 0, 'clients have had some');
 ok(wait_for_status($node, $run, 'completed'), 'it completes');
 is(sql('SELECT count(*), min(n), max(n) FROM b'), '2046|1|1', 'every row is done once');
+
+# --- an expression, which may be null; inside and outside ---
+sql("CREATE TABLE e (id int PRIMARY KEY, tag jsonb, n int NOT NULL DEFAULT 0);
+	INSERT INTO e SELECT i, CASE WHEN i % 10 < 8 THEN jsonb_build_object('owner', (ARRAY['Ann', 'BOB', 'cleo'])[1 + i % 3]) END FROM generate_series(1, 600) i;
+	ANALYZE e");
+like(refusal(q{SELECT backfill_define('e', 'e', NULL, settings => '{"share_by": "lower(tag ->> ''owner'')"}')}),
+	qr/22023: the setting "share_by" needs a key that begins with lower\(tag ->> 'owner'\)\nHINT:  CREATE UNIQUE INDEX CONCURRENTLY ON public\.e \(\(lower\(tag ->> 'owner'\)\), id\), and name that index in "key"/, 'an expression needs an index, too');
+like(refusal(q{SELECT backfill_define('e', 'e', NULL, settings => '{"share_by": "lower(tag"}')}), qr/42601: syntax error/, 'nonsense is a syntax error');
+like(refusal(q{SELECT backfill_define('e', 'e', NULL, settings => '{"share_by": "owner"}')}), qr/42703: column "owner" does not exist/, 'and a column has to be there');
+sql("CREATE UNIQUE INDEX e_owner ON e (lower(tag ->> 'owner'), id)");
+foreach my $statement ('NULL', q{'UPDATE batch SET n = n + 1'})
+{
+	sql("UPDATE e SET n = 0");
+	sql(qq{SELECT backfill_define('e', 'e', $statement, key => 'e_owner', settings => '{"share_by": "lower(tag ->> ''owner'')", "batch_size": 7, "target_batch_time": 0, "sleep": 0}')});
+	$run = sql("SELECT backfill_start('e')");
+	if ($statement eq 'NULL')
+	{
+		wait_for($node, "SELECT conditions IS NOT NULL FROM backfill.run WHERE id = $run");
+		change_all($client, $run, 'e');
+	}
+	ok(wait_for_status($node, $run, 'completed'), "shared by an expression: $statement");
+	is(sql('SELECT count(*), min(n), max(n) FROM e'), '600|1|1', 'every row is done once');
+	is(sql("SELECT string_agg(value, ' ' ORDER BY value) FROM backfill_shares WHERE run_id = $run"), 'ann bob cleo', 'by its values, those without one come last');
+}
+like(refusal(q{SELECT backfill_define('e', 'e', 'UPDATE batch SET tag = NULL', key => 'e_owner', settings => '{"share_by": "lower(tag ->> ''owner'')"}')}),
+	qr/0A000: the statement of a backfill cannot change the key column/, 'what the expression is about cannot be changed');
+sql("UPDATE e SET n = 0, tag = NULL");
+sql(q{SELECT backfill_define('e', 'e', NULL, key => 'e_owner', settings => '{"share_by": "lower(tag ->> ''owner'')", "batch_size": 100}')});
+$run = start_claims('e');
+change_all($client, $run, 'e');
+is(sql('SELECT count(*), min(n), max(n) FROM e'), '600|1|1', 'all without a value');
 
 # --- descending, one tenant, none ---
 sql("CREATE TABLE one (tenant text, id int, n int NOT NULL DEFAULT 0, PRIMARY KEY (tenant, id)); INSERT INTO one SELECT 'only', i FROM generate_series(1, 55) i");
