@@ -58,6 +58,7 @@ export PGAPPNAME=${PGAPPNAME:-backfill client}
 tmp=$(mktemp -d) || exit 2
 trap 'rm -rf "$tmp"' EXIT
 stopping=0 state='' message=''
+third=$(awk "BEGIN { print $lease / 3 }") || exit 2
 
 # --- psql -----------------------------------------------------------------------
 
@@ -109,9 +110,8 @@ rest()
 # Extend the lease while the worker lives, of whose pipe this reads nothing.
 beat()
 {
-	local out=$out.beat third
+	local out=$out.beat
 	trap '' TERM
-	third=$(awk "BEGIN { print $lease / 3 }")
 	while read -rt "$third" _; [ $? -gt 128 ]; do
 		psql_once "${batch[@]}" <<<"SELECT backfill_extend(:run, :number, :part, :'token');" ||
 			[ "$state" != UB006 ] || break
