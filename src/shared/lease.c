@@ -100,16 +100,28 @@ find(const LeaseKey *key, int64 token)
 	return lease && lease->token == token ? lease : NULL;
 }
 
-/* Enter a lease, in the place of any other of the batch.  Returns false if the table is full. */
+/*
+ * Enter a lease.  Another one of the batch, which is over, but not taken out so far, goes to
+ * *replaced, for the caller to settle; its token is 0 if there is none.  If replaced is NULL,
+ * nothing is entered in the place of another.  Returns false if that is so, or the table full.
+ */
 bool
-lease_enter(const Lease *lease)
+lease_enter(const Lease *lease, Lease *replaced)
 {
-	Lease	   *entry = NULL;
+	Lease	   *entry;
 	bool		found;
 
+	if (replaced)
+		replaced->token = 0;
 	LWLockAcquire(head->lock, LW_EXCLUSIVE);
-	if (head->n < guc_max_leases || hash_search(leases, &lease->key, HASH_FIND, NULL))
-		entry = hash_search(leases, &lease->key, HASH_ENTER_NULL, &found);
+	entry = hash_search(leases, &lease->key, HASH_FIND, NULL);
+	found = entry != NULL;
+	if (found && replaced)
+		*replaced = *entry;
+	else if (found)
+		entry = NULL;
+	else if (head->n < guc_max_leases)
+		entry = hash_search(leases, &lease->key, HASH_ENTER_NULL, NULL);
 	if (entry)
 	{
 		if (!found)
@@ -197,18 +209,6 @@ lease_extend(const LeaseKey *key, int64 token, int64 length, TimestampTz *until)
 	}
 	LWLockRelease(head->lock);
 	return good;
-}
-
-/* Whether there is a lease of the batch. */
-bool
-lease_is_known(const LeaseKey *key)
-{
-	bool		known;
-
-	LWLockAcquire(head->lock, LW_SHARED);
-	known = hash_search(leases, key, HASH_FIND, NULL) != NULL;
-	LWLockRelease(head->lock);
-	return known;
 }
 
 /* Whether a transaction has claimed the batch that has not ended so far. */
