@@ -176,14 +176,22 @@ answer_nothing(Claim *claim, bool done, int64 ms, const char *reason)
 static Datum
 read_rows(const Claim *claim, const char *condition)
 {
-	char	   *target = quote_qualified_identifier(get_namespace_name(get_rel_namespace(claim->run->target)),
-													get_rel_name(claim->run->target));
-	char	   *query = psprintf("SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(batch)), '[]') FROM %s AS batch WHERE %s",
-								 target, condition);
+	char	   *name = get_rel_name(claim->run->target);
+	char	   *query;
 	MemoryContext old = CurrentMemoryContext;
 	Datum		rows;
 	bool		isnull;
 
+	if (name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("the target of backfill run " INT64_FORMAT " does not exist any more",
+						claim->run_id)));
+
+	/* the row, also where a column has the name "batch" */
+	query = psprintf("SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(batch.*)), '[]') FROM %s AS batch WHERE %s",
+					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(claim->run->target)), name),
+					 condition);
 	SPI_connect();
 	if (SPI_execute(query, false, 0) != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "could not read the rows of a batch");
