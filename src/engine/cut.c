@@ -42,8 +42,9 @@
 #define LOOK_MS				20
 /* A range has at most so many times the rows of a batch. */
 #define STRIDE_MOST			4096
-/* How many batches a rate limit is divided into at least. */
+/* How many batches a rate limit is divided into at least, and that of a value. */
 #define LIMIT_PARTS			32
+#define SHARE_LIMIT_PARTS	4
 /* With a ledger a batch has at most so many rows: their keys stand in its condition. */
 #define LEDGER_MOST			1000
 /* How often to look whether everything is done. */
@@ -103,6 +104,8 @@ wanted_rows(const Session *session)
 
 	if (pace->rows.amount > 0)
 		size = Min(size, Max(pace->rows.amount / LIMIT_PARTS, 1));
+	if (session->settings.share_rate_limit.amount > 0)
+		size = Min(size, Max(session->settings.share_rate_limit.amount / SHARE_LIMIT_PARTS, 1));
 	if (session->settings.ledger)
 		size = Min(size, LEDGER_MOST);
 	return Max(size, 1);
