@@ -234,6 +234,14 @@ is_of_run(const Lease *lease, Oid database, int64 run_id)
 	return lease->key.database == database && lease->key.run_id == run_id;
 }
 
+/* Whether the lease, of the run, has run out, or is to be taken back as all are. */
+static bool
+is_lapsed(const Lease *lease, int64 run_id, bool all, TimestampTz now)
+{
+	return is_of_run(lease, MyDatabaseId, run_id) && lease->committed &&
+		(all || lease->until <= now);
+}
+
 /*
  * Copies of the run's leases that have run out, or of all; claims that are not
  * committed yet are left alone.  From then on none of them is good any more.
@@ -249,9 +257,14 @@ lease_lapsed(int64 run_id, bool all)
 	HASH_SEQ_STATUS status;
 	Lease	   *lease;
 
-	/* not more than there are now; what does not fit is for the next round */
+	/* mostly there is none; not more than there are now: what does not fit is for the next round */
 	LWLockAcquire(head->lock, LW_SHARED);
-	room = (int) head->n;
+	if (head->n > 0)
+	{
+		hash_seq_init(&status, leases);
+		while ((lease = hash_seq_search(&status)) != NULL)
+			room += is_lapsed(lease, run_id, all, now) ? 1 : 0;
+	}
 	LWLockRelease(head->lock);
 	if (room == 0)
 		return NIL;
@@ -265,8 +278,7 @@ lease_lapsed(int64 run_id, bool all)
 			hash_seq_term(&status);
 			break;
 		}
-		if (!is_of_run(lease, MyDatabaseId, run_id) || !lease->committed ||
-			(!all && lease->until > now))
+		if (!is_lapsed(lease, run_id, all, now))
 			continue;
 		lease->until = Min(lease->until, now);
 		copies[n++] = *lease;
