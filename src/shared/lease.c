@@ -312,6 +312,34 @@ lease_count(Oid database, int64 run_id, int64 *n, int64 *rows)
 	LWLockRelease(head->lock);
 }
 
+/*
+ * Forget the leases of the run, or, if that is 0, of all runs of the database.  *n is how many
+ * those were, and *rows how many rows they reserved.
+ */
+void
+lease_forget(Oid database, int64 run_id, int64 *n, int64 *rows)
+{
+	HASH_SEQ_STATUS status;
+	Lease	   *lease;
+
+	*n = *rows = 0;
+	LWLockAcquire(head->lock, LW_EXCLUSIVE);
+	if (head->n > 0)
+	{
+		hash_seq_init(&status, leases);
+		while ((lease = hash_seq_search(&status)) != NULL)
+		{
+			if (lease->key.database != database || (run_id != 0 && lease->key.run_id != run_id))
+				continue;
+			(*n)++;
+			*rows += lease->rows;
+			(void) hash_search(leases, &lease->key, HASH_REMOVE, NULL);
+			head->n--;
+		}
+	}
+	LWLockRelease(head->lock);
+}
+
 /* This session ends, and with it the leases that were to last as long. */
 void
 lease_end_session(void)

@@ -60,6 +60,7 @@ extern bool lease_extend(const LeaseKey *key, int64 token, int64 length, Timesta
 extern bool lease_is_open(const LeaseKey *key);
 extern List *lease_lapsed(int64 run_id, bool all);
 extern void lease_count(Oid database, int64 run_id, int64 *n, int64 *rows);
+extern void lease_forget(Oid database, int64 run_id, int64 *n, int64 *rows);
 extern void lease_end_session(void);
 extern int	lease_copy(Oid database, Lease **copies);
 

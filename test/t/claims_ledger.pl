@@ -117,6 +117,17 @@ is(as('stranger', 'SELECT count(*) FROM backfill_unconfirmed'), 0, 'and sees not
 sql("SELECT backfill_stop($run, true)");
 settles($run, 'stopped');
 
+# a run that fails while a client has a batch, and no worker can come
+letters(10);
+sql('CREATE ROLE sender LOGIN; GRANT ALL ON letter TO sender; GRANT CREATE ON SCHEMA public TO sender');
+as('sender', q{SELECT backfill_define('sent', 'letter', NULL, settings => '{"ledger": true, "batch_size": 10}')});
+$run = start_claims('sent');
+($batch) = claim_batch($client, $run, lease => "'2 s'");
+sql('ALTER ROLE sender NOLOGIN');
+sql("SELECT pg_terminate_backend(pid) FROM backfill_workers WHERE run_id = $run AND worker IS NOT NULL");
+ok(wait_for_status($node, $run, 'failed'), 'without its owner the run fails');
+is(sql("SELECT count(*) FROM backfill_unconfirmed WHERE run_id = $run"), 10, 'not before what is out is back: it is listed');
+
 # --- clients die between effect and confirmation, and the server once ---
 letters(400);
 sql(q{SELECT backfill_define('letter', 'letter', NULL, scope => 'NOT sent', settings => '{"ledger": true, "batch_size": 20}')});

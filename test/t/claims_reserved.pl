@@ -48,5 +48,13 @@ ask($client, complete($first));
 my ($second) = claim_batch($client, $run, timeout => 10);
 is($second->{rows}, 10, 'then the second one has all of its rows');
 
+# --- nor does a lease outlive the extension ---
+sql("SELECT backfill_delete(1)");
+sql('DROP EXTENSION backfill CASCADE');
+sql('CREATE EXTENSION backfill');
+define_claims('l', '{"batch_size": 10}');
+$run = start_claims('l');
+is((claim_batch($client, $run, timeout => 10))[0]{rows}, 10, 'a lease of an extension that was dropped takes no room');
+
 $node->stop;
 done_testing();
