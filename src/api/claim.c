@@ -176,14 +176,23 @@ answer_nothing(Claim *claim, bool done, int64 ms, const char *reason)
 static Datum
 read_rows(const Claim *claim, const char *condition)
 {
-	char	   *target = quote_qualified_identifier(get_namespace_name(get_rel_namespace(claim->run->target)),
-													get_rel_name(claim->run->target));
-	char	   *query = psprintf("SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(batch) ORDER BY %s), '[]') FROM %s AS batch WHERE %s",
-								 condition_order(claim->run->conditions), target, condition);
+	char	   *name = get_rel_name(claim->run->target);
+	char	   *query;
 	MemoryContext old = CurrentMemoryContext;
 	Datum		rows;
 	bool		isnull;
 
+	if (name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("the target of backfill run " INT64_FORMAT " does not exist any more",
+						claim->run_id)));
+
+	/* the row, also where a column has the name "batch" */
+	query = psprintf("SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(batch.*) ORDER BY %s), '[]') FROM %s AS batch WHERE %s",
+					 condition_order(claim->run->conditions),
+					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(claim->run->target)), name),
+					 condition);
 	SPI_connect();
 	if (SPI_execute(query, false, 0) != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "could not read the rows of a batch");
@@ -252,17 +261,22 @@ enter_lease(const Claim *claim, const BatchInfo *batch, const StockTaken *taken,
 		.since = GetCurrentTimestamp(),
 		.pid = MyProcPid
 	};
+	Lease		replaced;
 
 	lease.until = claim->length == 0 ? DT_NOEND :
 		TimestampTzPlusMilliseconds(lease.since, claim->length);
 	*until = lease.until;
 	strlcpy(lease.client, claim->lease.client, LEASE_NAME_SIZE);
 	describe_client(&lease);
-	if (!lease_enter(&lease))
+	if (!lease_enter(&lease, &replaced))
 		return false;
+	outside_claimed(lease.token);
 	if (claim->length == 0)
 		outside_watch_session();
-	outside_claimed(&lease.key, lease.token, taken);
+
+	/* who was to take that one out will not find it any more; its rows may have been done */
+	if (replaced.token != 0)
+		stock_settle(MyDatabaseId, claim->run_id, true, replaced.rows, 0, replaced.rows, 0, true);
 	return true;
 }
 
@@ -293,27 +307,53 @@ take(const Claim *claim, StockTaken *taken, TimestampTz *retry_at)
 	return answer;
 }
 
-/*
- * Put the batch into the caller's hands; NULL if it is not there to be had any more.  With
- * a ledger it has the rows that nobody has had, and is closed if there is none of them.
- */
-static BatchInfo *
-lease_batch(StoreSession *store, Claim *claim, const StockEntry *entry)
+/* How it went with a batch that was taken. */
+typedef enum Outcome
 {
-	BatchInfo  *batch = store_lease_batch(store, claim->run_id, entry->number, entry->part,
-										  &claim->lease);
+	LEASED,
+	NOT_THERE,					/* to be had any more */
+	NO_ROOM						/* for its lease */
+} Outcome;
 
-	if (batch == NULL || !claim->run->has_ledger)
-		return batch;
-	claim->keys = ledger_claim(store, claim->run_id, entry->number, entry->part,
-							   claim->run->nkeys, &claim->lease);
+/*
+ * Put the batch into the caller's hands.  With a ledger it has the rows that nobody has had,
+ * and is closed if there is none of them.  The lease is entered before those are put down:
+ * without room for it nothing must be handed out.
+ */
+static Outcome
+lease_batch(StoreSession *store, Claim *claim, const StockTaken *taken, BatchInfo **batch,
+			TimestampTz *until)
+{
+	int64		number = taken->entry.number;
+	int			part = taken->entry.part;
+	LeaseKey	key = lease_key(claim->run_id, number, part);
+
+	*batch = store_lease_batch(store, claim->run_id, number, part, &claim->lease);
+	if (*batch == NULL)
+	{
+		stock_drop(MyDatabaseId, claim->run_id, taken->reserved);
+		outside_dropped();
+		return NOT_THERE;
+	}
+	if (!enter_lease(claim, *batch, taken, until))
+	{
+		store_return_batch(store, claim->run_id, number, part, claim->lease.token.number);
+		stock_put_back(MyDatabaseId, claim->run_id, taken);
+		outside_dropped();
+		return NO_ROOM;
+	}
+	if (!claim->run->has_ledger)
+		return LEASED;
+	claim->keys = ledger_claim(store, claim->run_id, number, part, claim->run->nkeys,
+							   &claim->lease);
 
 	/* before anything is done with the rows, it must be known for good who has them */
 	ForceSyncCommit();
 	if (claim->keys != NIL)
-		return batch;
-	ledger_close_batch(store, claim->run_id, entry->number, entry->part, "running");
-	return NULL;
+		return LEASED;
+	ledger_close_batch(store, claim->run_id, number, part, "running");
+	outside_failed(&key, claim->lease.token.number, 0);
+	return NOT_THERE;
 }
 
 /*
@@ -330,6 +370,9 @@ claim_one(Claim *claim, StockAnswer *answer, TimestampTz *until, TimestampTz *re
 	while ((*answer = take(claim, &taken, retry_at)) == STOCK_TAKEN)
 	{
 		LeaseKey	key = lease_key(claim->run_id, taken.entry.number, taken.entry.part);
+		Outcome		outcome;
+
+		outside_taken(&key, &taken);
 
 		/*
 		 * A worker that has looked into the table may have put down a batch that was
@@ -339,42 +382,22 @@ claim_one(Claim *claim, StockAnswer *answer, TimestampTz *until, TimestampTz *re
 		if (lease_is_open(&key))
 		{
 			stock_drop(MyDatabaseId, claim->run_id, taken.reserved);
+			outside_dropped();
 			continue;
 		}
 
 		/* nobody guesses it, and it is of no use to another role */
 		if (!pg_strong_random(&claim->lease.token.secret, UUID_LEN))
-		{
-			stock_put_back(MyDatabaseId, claim->run_id, &taken);
 			ereport(ERROR,
 					(errcode(ERRCODE_INTERNAL_ERROR),
 					 errmsg("could not generate a random number")));
-		}
-		PG_TRY();
-		{
-			store_begin(&store);
-			batch = lease_batch(&store, claim, &taken.entry);
-			store_end(&store);
-		}
-		PG_CATCH();
-		{
-			stock_put_back(MyDatabaseId, claim->run_id, &taken);
-			PG_RE_THROW();
-		}
-		PG_END_TRY();
-		if (batch == NULL)
-		{
-			stock_drop(MyDatabaseId, claim->run_id, taken.reserved);
-			continue;
-		}
-		if (enter_lease(claim, batch, &taken, until))
-			return batch;
 		store_begin(&store);
-		store_return_batch(&store, claim->run_id, batch->number, batch->part,
-						   claim->lease.token.number);
+		outcome = lease_batch(&store, claim, &taken, &batch, until);
 		store_end(&store);
-		stock_put_back(MyDatabaseId, claim->run_id, &taken);
-		break;
+		if (outcome == LEASED)
+			return batch;
+		if (outcome == NO_ROOM)
+			break;
 	}
 	return NULL;
 }

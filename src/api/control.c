@@ -48,6 +48,7 @@
 #include "run/transition.h"
 #include "settings/settings.h"
 #include "shared/segment.h"
+#include "shared/stock.h"
 #include "shared/wake.h"
 #include "shared/worker_slot.h"
 #include "store/batch.h"
@@ -540,6 +541,8 @@ backfill_delete(PG_FUNCTION_ARGS)
 						run->id, dependent),
 				 errhint("Stop that run first: SELECT backfill_stop(" INT64_FORMAT ").", dependent)));
 	store_delete_run(&session, run->id);
+	if (segment_available())
+		stock_forget(MyDatabaseId, run->id);
 	store_add_event(&session, run, &event);
 	store_end(&session);
 	return answer(run, " is deleted");

@@ -172,10 +172,11 @@ backfill_complete(PG_FUNCTION_ARGS)
 	LeaseSize	size;
 	bool		completed;
 
-	if (!PG_ARGISNULL(4) && rows < 0)
+	/* budgets and sums of many batches have to hold it */
+	if (!PG_ARGISNULL(4) && (rows < 0 || rows > PG_INT32_MAX))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the number of rows cannot be negative")));
+				 errmsg("the number of rows must be between 0 and %d", PG_INT32_MAX)));
 	read_call(fcinfo, "backfill_complete()", &call);
 	store_begin(&store);
 	completed = store_complete_lease(&store, call.key.run_id, call.key.number, call.key.part,

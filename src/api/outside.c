@@ -29,6 +29,7 @@
 
 typedef enum EffectKind
 {
+	EFFECT_TAKE,				/* of a batch that is being claimed */
 	EFFECT_CLAIM,
 	EFFECT_COMPLETE,
 	EFFECT_FAIL
@@ -41,7 +42,7 @@ typedef struct Effect
 	SubTransactionId subid;
 	LeaseKey	key;
 	int64		token;
-	StockTaken	taken;			/* of a claim */
+	StockTaken	taken;			/* to be claimed, or of a claim */
 	int64		rows_scanned;
 	int64		rows_affected;
 	int64		wal_bytes;
@@ -81,7 +82,8 @@ take_back(const Effect *effect)
 {
 	Lease		removed;
 
-	if (effect->kind == EFFECT_CLAIM && lease_remove(&effect->key, effect->token, &removed))
+	if (effect->kind == EFFECT_TAKE ||
+		(effect->kind == EFFECT_CLAIM && lease_remove(&effect->key, effect->token, &removed)))
 		stock_put_back(effect->key.database, effect->key.run_id, &effect->taken);
 }
 
@@ -187,13 +189,35 @@ note(EffectKind kind, const LeaseKey *key, int64 token)
 }
 
 /*
- * The batch has been taken and its lease entered: it is the client's if the transaction
- * commits.
+ * The batch has been taken from the stock: it is put back if anything goes wrong, be it that
+ * the session is terminated, which no PG_CATCH would see.
  */
 void
-outside_claimed(const LeaseKey *key, int64 token, const StockTaken *taken)
+outside_taken(const LeaseKey *key, const StockTaken *taken)
 {
-	note(EFFECT_CLAIM, key, token)->taken = *taken;
+	note(EFFECT_TAKE, key, 0)->taken = *taken;
+}
+
+/*
+ * The batch that was taken last has a lease, which is entered: it is the client's if the
+ * transaction commits.
+ */
+void
+outside_claimed(int64 token)
+{
+	Effect	   *effect = llast(effects);
+
+	Assert(effect->kind == EFFECT_TAKE);
+	effect->kind = EFFECT_CLAIM;
+	effect->token = token;
+}
+
+/* The batch that was taken last is not to be had; the caller has said so to the stock. */
+void
+outside_dropped(void)
+{
+	Assert(((Effect *) llast(effects))->kind == EFFECT_TAKE);
+	effects = list_delete_last(effects);
 }
 
 /* The batch is completed, if the transaction commits. */

@@ -15,7 +15,9 @@
 /* The batch is not the caller's, or not any more. */
 #define ERRCODE_LEASE_LOST	MAKE_SQLSTATE('U', 'B', '0', '0', '6')
 
-extern void outside_claimed(const LeaseKey *key, int64 token, const StockTaken *taken);
+extern void outside_taken(const LeaseKey *key, const StockTaken *taken);
+extern void outside_claimed(int64 token);
+extern void outside_dropped(void);
 extern void outside_completed(const LeaseKey *key, int64 token, int64 rows_scanned,
 							  int64 rows_affected, int64 wal_bytes);
 extern void outside_failed(const LeaseKey *key, int64 token, int64 rows);

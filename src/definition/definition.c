@@ -509,6 +509,9 @@ bind_parameters(void *arg)
 	{
 		Walk	   *walk = check_walk(def, binding->settings);
 
+		check_ledger(walk, binding->settings);
+		check_shares(walk, binding->settings);
+
 		/* the definition's, too: a right may have been revoked since */
 		nest = enter_parameters(binding->settings);
 		check_repair(binding->settings, walk, def->scope,

@@ -52,6 +52,7 @@ typedef struct Worker
 	bool		shares_found;	/* all values are in the table */
 	int64		stride;			/* rows of a range to be cut */
 	int			pending_changes;	/* as of the last look for pending batches; -1 for none */
+	int			reported_changes;	/* the same for those with which clients have failed */
 	TimestampTz pending_due;	/* when one is due that was not then; DT_NOEND if there was none */
 } Worker;
 

@@ -42,8 +42,9 @@
 #define LOOK_MS				20
 /* A range has at most so many times the rows of a batch. */
 #define STRIDE_MOST			4096
-/* How many batches a rate limit is divided into at least. */
+/* How many batches a rate limit is divided into at least, and that of a value. */
 #define LIMIT_PARTS			32
+#define SHARE_LIMIT_PARTS	4
 /* With a ledger a batch has at most so many rows: their keys stand in its condition. */
 #define LEDGER_MOST			1000
 /* How often to look whether everything is done. */
@@ -103,6 +104,8 @@ wanted_rows(const Session *session)
 
 	if (pace->rows.amount > 0)
 		size = Min(size, Max(pace->rows.amount / LIMIT_PARTS, 1));
+	if (session->settings.share_rate_limit.amount > 0)
+		size = Min(size, Max(session->settings.share_rate_limit.amount / SHARE_LIMIT_PARTS, 1));
 	if (session->settings.ledger)
 		size = Min(size, LEDGER_MOST);
 	return Max(size, 1);
@@ -296,6 +299,17 @@ look_for_pending(Session *session, void *arg)
 	session_commit(session);
 }
 
+/* Workers may take what has been cut; there is nothing in that for us to look for. */
+static void
+note_cut(Worker *worker)
+{
+	int			before = worker->pending_changes;
+
+	worker->pending_changes = run_slot_note_cut(MyDatabaseId, worker->session.run->id, before);
+	if (worker->reported_changes == before)
+		worker->reported_changes = worker->pending_changes;
+}
+
 /* Put what is pending into the stock, and cut what is missing.  Returns whether ranges are left. */
 static bool
 fill_stock(Worker *worker)
@@ -326,8 +340,7 @@ fill_stock(Worker *worker)
 		if (error == NULL)
 			stock_add(cutting->entries, cutting->n);
 		if (error == NULL && cutting->n > 0 && !session->run->by_clients)
-			worker->pending_changes = run_slot_note_cut(MyDatabaseId, session->run->id,
-														worker->pending_changes);
+			note_cut(worker);
 	}
 	if (error && !failure_prepare_again(worker, error))
 	{
@@ -422,9 +435,12 @@ reported_error(const LeaseReport *report)
 	return error;
 }
 
-/* Judge one batch with which a client has failed.  Returns whether there was one. */
+/*
+ * Judge one batch with which a client has failed.  Returns whether there was one; if not, that
+ * is so as of those changes.
+ */
 static bool
-judge_reported(Worker *worker)
+judge_reported(Worker *worker, int changes)
 {
 	Session    *session = &worker->session;
 	Judgement	judgement = {worker};
@@ -438,7 +454,10 @@ judge_reported(Worker *worker)
 		return false;
 	}
 	if (judgement.batch == NULL)
+	{
+		worker->reported_changes = changes;
 		return false;
+	}
 	claim_take_in_hand(worker, judgement.batch);
 	hand->processed = -1;
 	if (judgement.report.key)
@@ -456,16 +475,16 @@ judge_reported(Worker *worker)
 
 /*
  * Whether a client may have reported something since the last look: that is not looked for
- * in vain, among all batches that are open.
+ * in vain, among all batches that are open.  *changes is read before the look, as for pending
+ * batches, but apart from those: what is reported between the two looks is not to be missed.
  */
 static bool
-is_reported(Worker *worker)
+is_reported(Worker *worker, int *changes)
 {
 	TimestampTz due;
-	int			changes;
 
-	(void) run_slot_has_pending(MyDatabaseId, worker->session.run->id, &changes, &due);
-	return changes != worker->pending_changes;
+	(void) run_slot_has_pending(MyDatabaseId, worker->session.run->id, changes, &due);
+	return *changes != worker->reported_changes;
 }
 
 /* ---- a turn ---- */
@@ -478,10 +497,11 @@ bool
 cut_serve(Worker *worker)
 {
 	Session    *session = &worker->session;
+	int			changes;
 	bool		more;
 
 	stock_open(session->settings.max_claims);
-	while (is_reported(worker) && judge_reported(worker))
+	while (is_reported(worker, &changes) && judge_reported(worker, changes))
 	{
 		if (worker_slot_noticed() && !session_reload(session))
 			failure_leave(worker, NULL);

@@ -55,6 +55,7 @@ watch_begin(Scheduler *scheduler)
 	{
 		AbortCurrentTransaction();
 		run_slot_forget_database(MyDatabaseId);
+		stock_forget(MyDatabaseId, 0);
 		(void) scheduler_slot_finish(DT_NOEND);
 		proc_exit(0);
 	}
@@ -112,7 +113,8 @@ watch_get(Scheduler *scheduler, int64 run_id)
 
 /*
  * Fail a run from here: nobody is at work on it, or there are workers living, or
- * to come, which will see the request.
+ * to come, which will see the request.  What clients have out may be completed, and is
+ * taken back when it is not: of a run that has failed nobody would.
  */
 void
 watch_fail_run(StoreSession *session, RunInfo *run, Watch *watch, int living, int sqlstate,
@@ -129,7 +131,7 @@ watch_fail_run(StoreSession *session, RunInfo *run, Watch *watch, int living, in
 	store_set_error(session, run->id, &error);
 	run->error = pstrdup(message);
 	run->sqlstate = pstrdup(error.sqlstate);
-	if (living > 0)
+	if (living > 0 || stock_out(MyDatabaseId, run->id) > 0)
 		transition_request(session, run, RUN_FAILED, false, NULL, message);
 	else
 		transition_make(session, run, RUN_FAILED, NULL, message);
@@ -397,7 +399,7 @@ look_after(Scheduler *scheduler, Watch *watch)
 	if (living < watch->living)
 		watch->settles_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SETTLE_MS);
 	watch->living = living;
-	if (run && run->is_local && run->status == RUN_RUNNING)
+	if (run && run->is_local && (run->status == RUN_RUNNING || run->is_requested))
 		over = lapse_review(&session, run, !watch->leases_known);
 	goes_on = run && is_to_be_advanced(&session, run, watch, tokens, living);
 	store_end(&session);

@@ -453,7 +453,7 @@ work(Worker *worker)
 	set_up(worker);
 	if (key_is_empty(worker->session.run->end_key))
 		proc_exit(0);
-	worker->pending_changes = -1;
+	worker->pending_changes = worker->reported_changes = -1;
 	worker->pending_due = DT_NOEND;
 	if (is_cut_ahead(&worker->session))
 		cut_begin(worker);

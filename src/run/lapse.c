@@ -60,7 +60,7 @@ lapse_restore(int64 run_id, const LeasedBatch *batch)
 
 	lease.until = lease.length == 0 ? now : TimestampTzPlusMilliseconds(now, lease.length);
 	strlcpy(lease.client, batch->client ? batch->client : "", LEASE_NAME_SIZE);
-	if (!lease_is_known(&lease.key) && lease_enter(&lease))
+	if (lease_enter(&lease, NULL))
 		stock_keep(MyDatabaseId, run_id, lease.rows);
 	return lease.length;
 }

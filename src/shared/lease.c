@@ -100,16 +100,28 @@ find(const LeaseKey *key, int64 token)
 	return lease && lease->token == token ? lease : NULL;
 }
 
-/* Enter a lease, in the place of any other of the batch.  Returns false if the table is full. */
+/*
+ * Enter a lease.  Another one of the batch, which is over, but not taken out so far, goes to
+ * *replaced, for the caller to settle; its token is 0 if there is none.  If replaced is NULL,
+ * nothing is entered in the place of another.  Returns false if that is so, or the table full.
+ */
 bool
-lease_enter(const Lease *lease)
+lease_enter(const Lease *lease, Lease *replaced)
 {
-	Lease	   *entry = NULL;
+	Lease	   *entry;
 	bool		found;
 
+	if (replaced)
+		replaced->token = 0;
 	LWLockAcquire(head->lock, LW_EXCLUSIVE);
-	if (head->n < guc_max_leases || hash_search(leases, &lease->key, HASH_FIND, NULL))
-		entry = hash_search(leases, &lease->key, HASH_ENTER_NULL, &found);
+	entry = hash_search(leases, &lease->key, HASH_FIND, NULL);
+	found = entry != NULL;
+	if (found && replaced)
+		*replaced = *entry;
+	else if (found)
+		entry = NULL;
+	else if (head->n < guc_max_leases)
+		entry = hash_search(leases, &lease->key, HASH_ENTER_NULL, NULL);
 	if (entry)
 	{
 		if (!found)
@@ -199,18 +211,6 @@ lease_extend(const LeaseKey *key, int64 token, int64 length, TimestampTz *until)
 	return good;
 }
 
-/* Whether there is a lease of the batch. */
-bool
-lease_is_known(const LeaseKey *key)
-{
-	bool		known;
-
-	LWLockAcquire(head->lock, LW_SHARED);
-	known = hash_search(leases, key, HASH_FIND, NULL) != NULL;
-	LWLockRelease(head->lock);
-	return known;
-}
-
 /* Whether a transaction has claimed the batch that has not ended so far. */
 bool
 lease_is_open(const LeaseKey *key)
@@ -234,6 +234,14 @@ is_of_run(const Lease *lease, Oid database, int64 run_id)
 	return lease->key.database == database && lease->key.run_id == run_id;
 }
 
+/* Whether the lease, of the run, has run out, or is to be taken back as all are. */
+static bool
+is_lapsed(const Lease *lease, int64 run_id, bool all, TimestampTz now)
+{
+	return is_of_run(lease, MyDatabaseId, run_id) && lease->committed &&
+		(all || lease->until <= now);
+}
+
 /*
  * Copies of the run's leases that have run out, or of all; claims that are not
  * committed yet are left alone.  From then on none of them is good any more.
@@ -249,9 +257,14 @@ lease_lapsed(int64 run_id, bool all)
 	HASH_SEQ_STATUS status;
 	Lease	   *lease;
 
-	/* not more than there are now; what does not fit is for the next round */
+	/* mostly there is none; not more than there are now: what does not fit is for the next round */
 	LWLockAcquire(head->lock, LW_SHARED);
-	room = (int) head->n;
+	if (head->n > 0)
+	{
+		hash_seq_init(&status, leases);
+		while ((lease = hash_seq_search(&status)) != NULL)
+			room += is_lapsed(lease, run_id, all, now) ? 1 : 0;
+	}
 	LWLockRelease(head->lock);
 	if (room == 0)
 		return NIL;
@@ -265,8 +278,7 @@ lease_lapsed(int64 run_id, bool all)
 			hash_seq_term(&status);
 			break;
 		}
-		if (!is_of_run(lease, MyDatabaseId, run_id) || !lease->committed ||
-			(!all && lease->until > now))
+		if (!is_lapsed(lease, run_id, all, now))
 			continue;
 		lease->until = Min(lease->until, now);
 		copies[n++] = *lease;
@@ -295,6 +307,34 @@ lease_count(Oid database, int64 run_id, int64 *n, int64 *rows)
 				continue;
 			(*n)++;
 			*rows += lease->rows;
+		}
+	}
+	LWLockRelease(head->lock);
+}
+
+/*
+ * Forget the leases of the run, or, if that is 0, of all runs of the database.  *n is how many
+ * those were, and *rows how many rows they reserved.
+ */
+void
+lease_forget(Oid database, int64 run_id, int64 *n, int64 *rows)
+{
+	HASH_SEQ_STATUS status;
+	Lease	   *lease;
+
+	*n = *rows = 0;
+	LWLockAcquire(head->lock, LW_EXCLUSIVE);
+	if (head->n > 0)
+	{
+		hash_seq_init(&status, leases);
+		while ((lease = hash_seq_search(&status)) != NULL)
+		{
+			if (lease->key.database != database || (run_id != 0 && lease->key.run_id != run_id))
+				continue;
+			(*n)++;
+			*rows += lease->rows;
+			(void) hash_search(leases, &lease->key, HASH_REMOVE, NULL);
+			head->n--;
 		}
 	}
 	LWLockRelease(head->lock);

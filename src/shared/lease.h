@@ -51,16 +51,16 @@ typedef enum LeaseState
 
 extern void lease_init(void);
 extern LeaseKey lease_key(int64 run_id, int64 number, int part);
-extern bool lease_enter(const Lease *lease);
+extern bool lease_enter(const Lease *lease, Lease *replaced);
 extern void lease_commit(const LeaseKey *key, int64 token);
 extern bool lease_remove(const LeaseKey *key, int64 token, Lease *removed);
 extern LeaseState lease_check(const LeaseKey *key, int64 token, const pg_uuid_t *secret, Oid role,
 							  Lease *copy);
 extern bool lease_extend(const LeaseKey *key, int64 token, int64 length, TimestampTz *until);
-extern bool lease_is_known(const LeaseKey *key);
 extern bool lease_is_open(const LeaseKey *key);
 extern List *lease_lapsed(int64 run_id, bool all);
 extern void lease_count(Oid database, int64 run_id, int64 *n, int64 *rows);
+extern void lease_forget(Oid database, int64 run_id, int64 *n, int64 *rows);
 extern void lease_end_session(void);
 extern int	lease_copy(Oid database, Lease **copies);
 

@@ -231,6 +231,28 @@ stock_settle(Oid database, int64 run_id, bool counted, int64 reserved, int64 row
 	segment_unlock();
 }
 
+/*
+ * The run, or, if that is 0, every run of the database, is gone: so are the leases of clients,
+ * which nobody would take out any more.
+ */
+void
+stock_forget(Oid database, int64 run_id)
+{
+	RunSlot    *run;
+	int64		n;
+	int64		rows;
+
+	lease_forget(database, run_id, &n, &rows);
+	if (n == 0)
+		return;
+	segment_lock(LW_EXCLUSIVE);
+	run = run_id == 0 ? NULL : segment_find_run(database, run_id);
+	allowance_return(run, rows);
+	if (run)
+		run->stock.out = Max(run->stock.out - n, 0);
+	segment_unlock();
+}
+
 /* How many batches of the run are out. */
 int64
 stock_out(Oid database, int64 run_id)

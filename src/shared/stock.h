@@ -43,6 +43,7 @@ extern void stock_open(int64 max_out);
 extern void stock_end(bool ended);
 extern bool stock_has_ended(void);
 extern int	stock_missing(void);
+extern void stock_forget(Oid database, int64 run_id);
 extern int64 stock_out(Oid database, int64 run_id);
 extern void stock_remove(int64 number, int part);
 extern void stock_add(const StockEntry *entries, int n);

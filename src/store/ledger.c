@@ -72,6 +72,30 @@ ledger_claim(StoreSession *session, int64 run_id, int64 number, int part, int nk
 	return keys;
 }
 
+static Sql sql_lock = {
+	"SELECT FROM backfill.batch b WHERE b.run_id = $1 AND (b.number, b.part) IN ("
+	"   SELECT l.number, l.part FROM (" KEYS_OF("$2", "$3") ") k "
+	"     JOIN backfill.ledger l ON l.run_id = $1 AND l.key = k.key) "
+	" ORDER BY b.number, b.part FOR NO KEY UPDATE OF b",
+	3, {INT8OID, TEXTARRAYOID, INT4OID}
+};
+
+/*
+ * Wait for whoever changes the batches with these keys, or rows of them: of two who did so
+ * at one time, neither would see that all rows are done, and the batch stayed unconfirmed.
+ */
+static void
+lock_batches(StoreSession *session, int64 run_id, ArrayType *keys, int nkeys)
+{
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		PointerGetDatum(keys),
+		Int32GetDatum(nkeys)
+	};
+
+	store_sql(&sql_lock, args, NULL);
+}
+
 static Sql sql_find_keys = {
 	"SELECT count(*), count(l.key) FROM (" KEYS_OF("$5", "$6") ") k "
 	"  LEFT JOIN (backfill.ledger l JOIN backfill.batch b ON b.run_id = l.run_id "
@@ -83,16 +107,18 @@ static Sql sql_find_keys = {
 };
 
 static Sql sql_confirm = {
-	"UPDATE backfill.ledger l SET status = 'confirmed', ended_at = clock_timestamp() "
+	"UPDATE backfill.ledger l SET status = 'confirmed', ended_at = clock_timestamp(), settled_by = NULL "
 	"  FROM (" KEYS_OF("$3", "$4") ") k "
-	" WHERE l.run_id = $1 AND l.key = k.key AND l.token = $2 AND l.status = 'claimed' "
+	" WHERE l.run_id = $1 AND l.key = k.key AND l.token = $2 AND l.status IN ('claimed', 'released') "
 	"RETURNING l.number, l.part",
 	4, {INT8OID, INT8OID, TEXTARRAYOID, INT4OID}
 };
 
 /*
  * Confirm the rows with these keys, which are out with the token; those that are confirmed
- * already stay so.  Returns how many are confirmed by that, or -1 if any is not out with it.
+ * already stay so.  Who has done the row knows better than who has said that it was not, as
+ * long as nobody else has it.  Returns how many are confirmed by that, or -1 if any is not
+ * out with it.
  * Closes the batch if it is nobody's.
  */
 int64
@@ -115,6 +141,7 @@ ledger_confirm(StoreSession *session, int64 run_id, const LeaseToken *token, Oid
 	};
 	int64		n;
 
+	lock_batches(session, run_id, keys, nkeys);
 	store_sql(&sql_find_keys, find, NULL);
 	if (DatumGetInt64(store_column(0, 1, NULL)) != DatumGetInt64(store_column(0, 2, NULL)))
 		return -1;
@@ -149,10 +176,14 @@ ledger_settle(StoreSession *session, int64 run_id, int nkeys, ArrayType *keys, b
 		BoolGetDatum(done),
 		CStringGetTextDatum(role)
 	};
-	uint64		n = store_sql(&sql_settle, args, NULL);
-	int64	   *numbers = palloc(sizeof(int64) * Max(n, 1));
-	int		   *parts = palloc(sizeof(int) * Max(n, 1));
+	uint64		n;
+	int64	   *numbers;
+	int		   *parts;
 
+	lock_batches(session, run_id, keys, nkeys);
+	n = store_sql(&sql_settle, args, NULL);
+	numbers = palloc(sizeof(int64) * Max(n, 1));
+	parts = palloc(sizeof(int) * Max(n, 1));
 	for (uint64 i = 0; i < n; i++)
 	{
 		numbers[i] = DatumGetInt64(store_column(i, 1, NULL));

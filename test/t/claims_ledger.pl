@@ -30,6 +30,10 @@ sql('CREATE TABLE double (id int, v int); CREATE INDEX double_v ON double (v)');
 like(refusal(q{SELECT backfill_define('l', 'double', NULL, key => 'double_v', settings => '{"ledger": true}')}),
 	qr/22023: the setting "ledger" needs a key that is unique and not null/, 'a ledger knows rows by their keys');
 
+sql(q{SELECT backfill_define('l', 'double', NULL, key => 'double_v')});
+like(refusal(q{SELECT backfill_start('l', settings => '{"ledger": true}')}),
+	qr/22023: the setting "ledger" needs a key that is unique and not null/, 'also where the run is given the setting');
+
 # --- by hand ---
 letters(20);
 sql(q{SELECT backfill_define('letter', 'letter', NULL, scope => 'NOT sent', settings => '{"ledger": true, "batch_size": 10}')});
@@ -70,6 +74,32 @@ is(sql("SELECT backfill_settle($run, " . array(11 .. 20) . ', true)'), 10, 'all 
 ok(wait_for_status($node, $run, 'completed'), 'the run completes');
 is(sql("SELECT string_agg(DISTINCT status, ' ') FROM backfill.ledger WHERE run_id = $run"), 'confirmed done', 'the ledger knows what became of each row');
 
+# two who say at one time what became of the last rows of a batch
+letters(2);
+$run = start_claims('letter');
+($batch) = claim_batch($client, $run, lease => "'100 ms'");
+ok(wait_for($node, "SELECT count(*) = 2 FROM backfill_unconfirmed WHERE run_id = $run"), 'a lease runs out');
+my $second = client();
+my $pid = ask($second, 'SELECT pg_backend_pid()');
+is(ask($client, "BEGIN; SELECT backfill_confirm($run, '$batch->{token}', " . array(1) . ')'), 1, 'one row is confirmed');
+$second->send("SELECT backfill_confirm($run, '$batch->{token}', " . array(2) . ')');
+ok(wait_for($node, "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $pid"), 'the other one by another session');
+ask($client, 'COMMIT');
+ok(wait_for($node, "SELECT count(*) = 0 FROM backfill_unconfirmed WHERE run_id = $run"), 'both are');
+is(status_of($run, 1), 'completed', 'and the batch is completed');
+ok(wait_for_status($node, $run, 'completed'), 'the run completes');
+$second->quit;
+
+# who has done a row is believed, be it that a person has said that it was not done
+letters(2);
+$run = start_claims('letter');
+($batch) = claim_batch($client, $run, lease => "'1 min'");
+is(sql("SELECT backfill_settle($run, " . array(1) . ', false)'), 1, 'a row is released while it is out');
+is(ask($client, "SELECT backfill_confirm($run, '$batch->{token}', " . array(1, 2) . ')'), 2, 'the client has done it');
+ask($client, complete($batch));
+is(status_of($run, 1), 'completed', 'it is not handed out again');
+ok(wait_for_status($node, $run, 'completed'), 'and the run completes');
+
 # a claim that is not committed is none
 letters(10);
 $run = start_claims('letter');
@@ -86,6 +116,17 @@ is(state_of('stranger', "SELECT backfill_confirm($run, '1-0000000000000000000000
 is(as('stranger', 'SELECT count(*) FROM backfill_unconfirmed'), 0, 'and sees nothing');
 sql("SELECT backfill_stop($run, true)");
 settles($run, 'stopped');
+
+# a run that fails while a client has a batch, and no worker can come
+letters(10);
+sql('CREATE ROLE sender LOGIN; GRANT ALL ON letter TO sender; GRANT CREATE ON SCHEMA public TO sender');
+as('sender', q{SELECT backfill_define('sent', 'letter', NULL, settings => '{"ledger": true, "batch_size": 10}')});
+$run = start_claims('sent');
+($batch) = claim_batch($client, $run, lease => "'2 s'");
+sql('ALTER ROLE sender NOLOGIN');
+sql("SELECT pg_terminate_backend(pid) FROM backfill_workers WHERE run_id = $run AND worker IS NOT NULL");
+ok(wait_for_status($node, $run, 'failed'), 'without its owner the run fails');
+is(sql("SELECT count(*) FROM backfill_unconfirmed WHERE run_id = $run"), 10, 'not before what is out is back: it is listed');
 
 # --- clients die between effect and confirmation, and the server once ---
 letters(400);

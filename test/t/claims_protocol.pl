@@ -153,6 +153,7 @@ sql("SELECT backfill_stop($id, immediate => true)");
 $id = start_claims('t');
 my ($batch) = claim_batch($client, $id);
 ask($client, 'SELECT backfill_fail(' . batch_of($batch) . ", 'it is broken', '22012')");
+ok(wait_for_status($node, $id, 'failed'), 'a client has failed, and the run');
 comes_to(qr/^done failed: .*it is broken/, $id, 'one that has failed says with what');
 
 # --- to the end ---
@@ -222,5 +223,17 @@ is(sql("SELECT string_agg(rows_affected::text, ',' ORDER BY number) FROM backfil
 
 $client->quit;
 quiet_log();
+# a column that has the name of the relation; rows without number; a table that is gone
+sql('CREATE TABLE b (id int PRIMARY KEY, batch text); INSERT INTO b SELECT i, i FROM generate_series(1, 30) i; ANALYZE b');
+define_claims('b', '{"batch_size": 10}');
+$id = start_claims('b');
+my ($rows) = claim_batch($client, $id, function => 'backfill_claim_rows');
+is(join(' ', sort keys %{ $rows->{batch}[0] }), 'batch id', 'rows are whole, also where a column is called batch');
+is(ask($client, 'SELECT backfill_complete(' . batch_of($rows) . ', 9223372036854775807)'), 'ERROR:  22023', 'no budget holds so many rows');
+sql('DROP TABLE b');
+like(ask($client, "SELECT * FROM backfill_claim_rows($id, 'w')"), qr/^ERROR:  42P01|done|\|/, 'the target is gone, and the server is not');
+is(sql('SELECT 1'), 1, 'which answers');
+sql("SELECT backfill_stop($id, true)");
+
 $node->stop;
 done_testing();

@@ -74,6 +74,14 @@ is(sql("SELECT count(*) FROM (SELECT sum(rows_affected) OVER (PARTITION BY share
 cmp_ok(sql("SELECT count(DISTINCT share) FROM backfill.batch WHERE run_id = $run AND finished_at < (SELECT min(claimed_at) FROM backfill.batch WHERE run_id = $run) + interval '1 s'"),
 	'>=', 7, 'and none of them held up the others');
 
+# a batch is no larger than the limit
+tenants('m', 5);
+define_shares('m', '"batch_size": 1000, "share_rate_limit": "8 per s"');
+$run = start_claims('m');
+my ($small) = claim_batch($client, $run);
+cmp_ok($small->{rows}, '<=', 8, 'a batch has no more rows than its value may have in a window');
+sql("SELECT backfill_stop($run, true)");
+
 # --- inside, with several workers, and a crash in between ---
 tenants('i', 11);
 define_shares('i', '"batch_size": 20, "target_batch_time": 0, "sleep": "5 ms", "workers": 3', 'UPDATE batch SET n = n + 1');
