@@ -18,7 +18,7 @@
 extern void outside_claimed(const LeaseKey *key, int64 token, const StockTaken *taken);
 extern void outside_completed(const LeaseKey *key, int64 token, int64 rows_scanned,
 							  int64 rows_affected, int64 wal_bytes);
-extern void outside_failed(const LeaseKey *key, int64 token, int64 rows);
+extern void outside_failed(const LeaseKey *key, int64 token);
 compat_noreturn extern void outside_refuse(const LeaseKey *key, const char *detail,
 										   const char *hint);
 extern bool outside_claims(int64 token);
