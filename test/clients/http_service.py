@@ -5,7 +5,8 @@
 
 POST /KEY answers 200 after 11 ms, or 503 in 2 % of the cases.  What is more than so many
 calls in any window of that many seconds is answered with 429.  Every call counts, also those
-that fail.  POST /begin forgets all calls, GET /report tells what was called, as JSON.
+that fail.  POST /begin forgets all calls, GET /calls tells how many there were, and GET /report?N what is
+to be known of them, as JSON.
 """
 
 import argparse
@@ -83,7 +84,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(self.server.call(self.path[1:]))
 
     def do_GET(self):
-        self.answer(200, json.dumps(self.server.report(int(self.path.partition("?")[2] or 1))))
+        path, _, windows = self.path.partition("?")
+        self.answer(200, json.dumps(self.server.report(int(windows)) if path == "/report" else len(self.server.times)))
 
     def handle(self):
         try:

@@ -24,16 +24,20 @@ $ENV{PYTHONPATH} = "$tree/clients/python:$tree/test/clients";
 
 # What the service allows, and how many windows a stretch has in which the use is measured.
 my $calls = full_length() ? 3000 : 600;
-my $window = full_length() ? 6 : 2;
-my $windows = full_length() ? 5 : 2;
-my %rows = full_length() ? (once => 300_000, apart => 60_000) : (once => 2700, apart => 1200);
+my $window = 2;
+my $windows = full_length() ? 10 : 2;
+my %rows = full_length() ? (once => 1_000_000, apart => 50_000) : (once => 2700, apart => 1200);
 
 # Before such a part of the rows is done, nobody disturbs the clients.
-my %at_rest = full_length() ? (once => 0.2, apart => 0.3) : (once => 0.6, apart => 0.1);
+my %at_rest = full_length() ? (once => 0.1, apart => 0.7) : (once => 0.6, apart => 0.1);
 my $clients = 8;
-my $threads = full_length() ? 2 : 1;
+my $threads = full_length() ? 5 : 1;
+my $batch = full_length() ? 4 : 3;
 
-my $node = make_client_node();
+# A client that is short of processor time must not lose its leases: it would go on calling.
+my $lease = full_length() ? 10 : 2;
+
+my $node = make_node('main', conf => "max_connections = 100\n");
 my $port_file = $node->basedir . '/port';
 my $service = start_client($node, '/usr/bin/python3', "$tree/test/clients/http_service.py",
 	'--port-file', $port_file, '--calls', $calls, '--window', $window);
@@ -45,11 +49,12 @@ my $url = "http://127.0.0.1:$ENV{SERVICE_PORT}";
 query_ok($node, 'CREATE TABLE changes (target text, number bigint, at timestamptz)');
 seed_random();
 
-sub report
+sub ask_service
 {
-	my $answer = HTTP::Tiny->new->get("$url/report?$windows");
+	my ($what) = @_;
+	my $answer = HTTP::Tiny->new->get("$url/$what");
 	die "the service says: $answer->{content}" unless $answer->{success};
-	return JSON::PP->new->decode($answer->{content});
+	return JSON::PP->new->allow_nonref->decode($answer->{content});
 }
 
 # Wait until the service has been called so often, or the run is over.
@@ -58,10 +63,10 @@ sub called
 	my ($id, $n) = @_;
 	my $until = time + $BackfillTest::timeout + $n / 50;
 
-	until (report()->{calls} >= $n)
+	until (ask_service('calls') >= $n)
 	{
 		die "run $id does not come so far as to $n calls" if time > $until || run_value($node, $id, 'status') eq 'completed';
-		usleep(20_000);
+		usleep(full_length() ? 1_000_000 : 50_000);
 	}
 	return;
 }
@@ -73,13 +78,13 @@ sub run_clients
 	my $table = "http_$mode";
 	my $rows = $rows{$mode};
 	my @command = ('/usr/bin/python3', "$tree/clients/python/backfill_client.py", '--name', $table,
-		'--lease', 1, '--workers', $threads, $mode eq 'apart' ? '--apart' : (), 'http_handler:work');
+		'--lease', $lease, '--workers', $threads, $mode eq 'apart' ? '--apart' : (), 'http_handler:work');
 	my $start = sub {
 		local $ENV{TARGET} = $table;
 		local $ENV{DIE_IN} = $_[0] || 0;
 		return start_client($node, @command);
 	};
-	my $id = start_hits($node, $table, $rows, qq({"batch_size": 3, "rate_limit": "$calls per $window s",
+	my $id = start_hits($node, $table, $rows, qq({"batch_size": $batch, "rate_limit": "$calls per $window s",
 		"retry_delay": "100ms", "max_attempts": 1000}));
 
 	HTTP::Tiny->new->post("$url/begin");
@@ -92,7 +97,7 @@ sub run_clients
 	  or diag(out_of($dies));
 
 	# and then anyone anywhere, and once the server
-	my $kills = full_length() ? int($rows / $calls) : 4;
+	my $kills = full_length() ? int($rows / 10_000) + 3 : 4;
 	my $crash = int($kills / 2);
 	my $crashed = '-infinity';
 	foreach my $kill (1 .. $kills)
@@ -114,7 +119,7 @@ sub run_clients
 	is(join(' ', map { exit_code($_) } @clients), join(' ', (0) x $clients), "$mode: and the clients that are left end")
 	  or diag(map { out_of($_) } @clients);
 
-	my $report = report();
+	my $report = ask_service("report?$windows");
 	note join(', ', "$mode: " . hits($node, $table), map { "$_ " . ($report->{$_} // '') } sort keys %$report);
 	is($report->{keys}, $rows, "$mode: the service was called for each row");
 	cmp_ok($report->{failed}, '>', 0, "$mode: and has failed at times");
@@ -150,7 +155,7 @@ sub run_clients
 		WHERE NOT EXISTS (SELECT FROM backfill_events e WHERE e.run_id = $id AND e.number = c.number AND kind = 'takeover')
 		  AND NOT first BETWEEN timestamptz '$crashed' - interval '1 s' AND timestamptz '$crashed' + interval '1 s'"), '',
 		'apart: and nothing else was done twice');
-	is(query_ok($node, "SELECT sum(hits) FROM $table"), query_ok($node, "SELECT sum(least(3, $rows{apart} - (number - 1) * 3)) FROM changes WHERE target = '$table'"),
+	is(query_ok($node, "SELECT sum(hits) FROM $table"), query_ok($node, "SELECT sum(least($batch, $rows{apart} - (number - 1) * $batch)) FROM changes WHERE target = '$table'"),
 		'apart: each change is one of a batch');
 }
 

@@ -13,7 +13,7 @@ use Time::HiRes qw(time);
 one_node('main');
 
 # The seconds in which the limit allows 40 rows, which makes batches of one row.
-my $window = 4;
+my $window = 5;
 
 sub claim_all
 {
