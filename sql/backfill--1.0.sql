@@ -237,6 +237,8 @@ CREATE TABLE backfill.batch (
 	reported	jsonb,
 	keys		text[],
 	share		integer,
+	failed_at	timestamptz,
+	failed_rows	bigint,
 	PRIMARY KEY (run_id, number, part)
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE backfill.batch IS 'one row for each batch: a key range of a run, processed in one transaction together with the change of this row';
@@ -275,6 +277,9 @@ COMMENT ON COLUMN backfill.batch.reported IS 'error that the client has reported
 COMMENT ON COLUMN backfill.batch.keys IS 'with a ledger: the keys of the rows in scope when its range was cut, column by column and row by row';
 
 COMMENT ON COLUMN backfill.batch.share IS 'number of the value of share_by whose rows it has, or null';
+
+COMMENT ON COLUMN backfill.batch.failed_at IS 'when a client failed with the batch, or lost it, the last time';
+COMMENT ON COLUMN backfill.batch.failed_rows IS 'rows that were in the hands of clients then, all times together: they count for the rate limit';
 
 -- Each value of share_by is a walk of its own: batches are handed out in turn among them.
 CREATE TABLE backfill.share (

@@ -244,7 +244,6 @@ backfill_fail(PG_FUNCTION_ARGS)
 	store_end(&store);
 	if (!reported)
 		refuse_by_row(&call);
-	outside_failed(&call.key, call.token.number,
-				   call.state == LEASE_GOOD ? call.lease.rows : 0);
+	outside_failed(&call.key, call.token.number);
 	PG_RETURN_VOID();
 }

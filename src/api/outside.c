@@ -69,11 +69,16 @@ confirm(const Effect *effect)
 		return;
 	}
 
-	/* one that nobody knows of since a restart has nothing reserved */
+	/*
+	 * One that nobody knows of since a restart has nothing reserved.  With what a client has
+	 * failed counts as used, since some of it may be done; what is not known here, is read
+	 * from the row.
+	 */
 	removed.rows = 0;
 	known = lease_remove(&effect->key, effect->token, &removed);
 	stock_settle(database, run_id, known, removed.rows, effect->rows_scanned,
-				 effect->rows_affected, effect->wal_bytes, effect->kind == EFFECT_COMPLETE);
+				 effect->kind == EFFECT_FAIL ? removed.rows : effect->rows_affected,
+				 effect->wal_bytes, effect->kind == EFFECT_COMPLETE);
 }
 
 /* Rolled back. */
@@ -232,11 +237,11 @@ outside_completed(const LeaseKey *key, int64 token, int64 rows_scanned, int64 ro
 	effect->wal_bytes = wal_bytes;
 }
 
-/* The client has failed with the batch: its rows count as used, since some may be. */
+/* The client has failed with the batch. */
 void
-outside_failed(const LeaseKey *key, int64 token, int64 rows)
+outside_failed(const LeaseKey *key, int64 token)
 {
-	note(EFFECT_FAIL, key, token)->rows_affected = rows;
+	note(EFFECT_FAIL, key, token);
 }
 
 /*

@@ -20,7 +20,7 @@ extern void outside_claimed(int64 token);
 extern void outside_dropped(void);
 extern void outside_completed(const LeaseKey *key, int64 token, int64 rows_scanned,
 							  int64 rows_affected, int64 wal_bytes);
-extern void outside_failed(const LeaseKey *key, int64 token, int64 rows);
+extern void outside_failed(const LeaseKey *key, int64 token);
 compat_noreturn extern void outside_refuse(const LeaseKey *key, const char *detail,
 										   const char *hint);
 extern bool outside_claims(int64 token);

@@ -279,7 +279,7 @@ store_complete_lease(StoreSession *session, int64 run_id, int64 number, int part
 }
 
 static Sql sql_report_lease = {
-	"UPDATE backfill.batch SET token = NULL, secret = NULL, error = $7, "
+	"UPDATE backfill.batch SET token = NULL, secret = NULL, error = $7, " STORE_COUNT_FAILED ", "
 	"       reported = jsonb_build_object('message', $7, 'sqlstate', $8, 'retryable', $9, "
 	"                                     'key', to_jsonb($10))" IS_MINE,
 	10, {INT8OID, INT8OID, INT4OID, INT8OID, UUIDOID, OIDOID, TEXTOID, TEXTOID, BOOLOID, TEXTARRAYOID}
@@ -448,7 +448,7 @@ store_find_lease(StoreSession *session, int64 run_id, int64 number, int part,
 static Sql sql_lapse_batch = {
 	"UPDATE backfill.batch SET status = CASE WHEN keys IS NULL THEN 'pending' ELSE 'unconfirmed' END, "
 	"       secret = CASE WHEN keys IS NOT NULL THEN secret END, "
-	"       token = CASE WHEN keys IS NOT NULL THEN token END "
+	"       token = CASE WHEN keys IS NOT NULL THEN token END, " STORE_COUNT_FAILED " "
 	" WHERE run_id = $1 AND (number, part) = ("
 	"   SELECT number, part FROM backfill.batch "
 	"    WHERE run_id = $1 AND number = $2 AND part = $3 AND status = 'running' "

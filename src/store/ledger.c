@@ -233,7 +233,7 @@ ledger_close_batch(StoreSession *session, int64 run_id, int64 number, int part,
 }
 
 static Sql sql_fail = {
-	"UPDATE backfill.batch SET status = 'unconfirmed', error = $7 "
+	"UPDATE backfill.batch SET status = 'unconfirmed', error = $7, " STORE_COUNT_FAILED " "
 	" WHERE run_id = $1 AND number = $2 AND part = $3 AND status = 'running' "
 	"   AND token = $4 AND secret = $5 AND claimed_by = $6 AND keys IS NOT NULL",
 	7, {INT8OID, INT8OID, INT4OID, INT8OID, UUIDOID, OIDOID, TEXTOID}

@@ -76,15 +76,16 @@ store_note_yield(StoreSession *session, int64 id)
 }
 
 static Sql sql_recent_batches = {
-	"SELECT finished_at, rows_affected, wal_bytes FROM backfill.batch "
-	" WHERE (run_id = $1 OR $1 = 0) AND status = 'completed' "
-	"   AND finished_at > $2 AND finished_at <= $3",
+	"SELECT u.at, u.rows, u.wal_bytes FROM backfill.batch b CROSS JOIN LATERAL (VALUES "
+	"       (CASE WHEN status = 'completed' THEN finished_at END, rows_affected, b.wal_bytes), "
+	"       (failed_at, failed_rows, 0)) u (at, rows, wal_bytes) "
+	" WHERE (run_id = $1 OR $1 = 0) AND u.at > $2 AND u.at <= $3",
 	3, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 };
 
 /*
  * What the run, or every run if it is 0, completed after the one time and up to
- * the other.  Returns the number of batches.
+ * the other, and what clients failed with, or lost.  Returns the number of those.
  */
 int
 store_recent_batches(StoreSession *session, int64 id, TimestampTz since,

@@ -31,6 +31,14 @@ typedef struct Sql
 #define STORE_OPEN_BATCHES \
 	"run_id = $1 AND number > (SELECT rollup_number FROM backfill.run WHERE id = $1)"
 
+/*
+ * A client lets go of a batch, and nobody knows what it has done: all of it counts for the
+ * rate limit, also when shared memory has forgotten.
+ */
+#define STORE_COUNT_FAILED \
+	"failed_at = clock_timestamp(), " \
+	"failed_rows = coalesce(failed_rows, 0) + coalesce(rows_in_scope, rows_scanned)"
+
 /* Between store_begin and store_end we are the extension's owner. */
 typedef struct StoreSession
 {

@@ -22,7 +22,7 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
-  make_client_node need start_client end_client exit_code out_of start_hits hits page_blocks write_program run_page
+  make_client_node need start_client end_client exit_code out_of at_work start_hits hits page_blocks write_program run_page
   check_all
 );
 
