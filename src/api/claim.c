@@ -352,7 +352,7 @@ lease_batch(StoreSession *store, Claim *claim, const StockTaken *taken, BatchInf
 	if (claim->keys != NIL)
 		return LEASED;
 	ledger_close_batch(store, claim->run_id, number, part, "running");
-	outside_failed(&key, claim->lease.token.number, 0);
+	outside_failed(&key, claim->lease.token.number);
 	return NOT_THERE;
 }
 
