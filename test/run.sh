@@ -6,7 +6,7 @@
 #   PG_CONFIG=...       the server to test with
 #   TESTS="regress isolation tap pgtap"   which kinds of tests, all by default
 #   PROVE_TESTS="..."   which TAP and pgTAP files (names or patterns)
-#   PROVE_JOBS=3        TAP files at the same time; by default one more than there
+#   PROVE_JOBS=4        TAP files at the same time; by default two more than there
 #                       are processors, since most of them wait most of the time
 #   PROVE_FLAGS=-v      further flags for prove
 #   OLD_BINDIR=...      programs of another, older server, such as
@@ -186,7 +186,7 @@ if wanted tap && [ ${#tap_files[@]} -gt 0 ]; then
 		TEMP_CONFIG=$work/tap/extra.conf
 		PATH=$bin:$PATH
 		export BACKFILL_NEGATIVE_BIN BACKFILL_OLD_BIN PG_REGRESS TESTDIR TESTDATADIR TESTLOGDIR TEMP_CONFIG PATH
-		run_prove tap -j "${PROVE_JOBS:-$(($(nproc) + 1))}" -I "$pgxs/src/test/perl" -I test/perl -- "${tap_files[@]}"
+		run_prove tap -j "${PROVE_JOBS:-$(($(nproc) + 2))}" -I "$pgxs/src/test/perl" -I test/perl -- "${tap_files[@]}"
 		say "$passed $failed $skipped $prove_failed" >"$work/tap.count"
 	)
 	read -r passed failed skipped prove_failed <"$work/tap.count"
