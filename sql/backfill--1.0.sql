@@ -281,6 +281,18 @@ COMMENT ON COLUMN backfill.batch.share IS 'number of the value of share_by whose
 COMMENT ON COLUMN backfill.batch.failed_at IS 'when a client failed with the batch, or lost it, the last time';
 COMMENT ON COLUMN backfill.batch.failed_rows IS 'rows that were in the hands of clients then, all times together: they count for the rate limit';
 
+-- Hooks are called by a worker, in the owner's session, a moment after a client's commit.
+CREATE TABLE backfill.hooked (
+	run_id		bigint NOT NULL,
+	number		bigint NOT NULL,
+	part		integer NOT NULL,
+	PRIMARY KEY (run_id, number, part)
+);
+COMMENT ON TABLE backfill.hooked IS 'batches that clients have completed, and of which the hooks behind that have not been told yet';
+COMMENT ON COLUMN backfill.hooked.run_id IS 'run the batch belongs to';
+COMMENT ON COLUMN backfill.hooked.number IS 'number of the batch';
+COMMENT ON COLUMN backfill.hooked.part IS 'part of the batch';
+
 -- Each value of share_by is a walk of its own: batches are handed out in turn among them.
 CREATE TABLE backfill.share (
 	run_id		bigint NOT NULL,

@@ -187,7 +187,7 @@ backfill_complete(PG_FUNCTION_ARGS)
 	if (!completed)
 		refuse_by_row(&call);
 	outside_completed(&call.key, call.token.number, size.rows_scanned,
-					  rows < 0 ? size.rows : rows, wal);
+					  rows < 0 ? size.rows : rows, wal, size.is_hooked);
 	(void) outside_wal();
 	PG_RETURN_VOID();
 }

@@ -46,6 +46,7 @@ typedef struct Effect
 	int64		rows_scanned;
 	int64		rows_affected;
 	int64		wal_bytes;
+	bool		is_hooked;		/* hooks are to be told */
 } Effect;
 
 static List *effects = NIL;		/* in the context of the transaction */
@@ -79,6 +80,8 @@ confirm(const Effect *effect)
 	stock_settle(database, run_id, known, removed.rows, effect->rows_scanned,
 				 effect->kind == EFFECT_FAIL ? removed.rows : effect->rows_affected,
 				 effect->wal_bytes, effect->kind == EFFECT_COMPLETE);
+	if (effect->is_hooked)
+		stock_tell(database, run_id);
 }
 
 /* Rolled back. */
@@ -228,9 +231,11 @@ outside_dropped(void)
 /* The batch is completed, if the transaction commits. */
 void
 outside_completed(const LeaseKey *key, int64 token, int64 rows_scanned, int64 rows_affected,
-				  int64 wal_bytes)
+				  int64 wal_bytes, bool is_hooked)
 {
 	Effect	   *effect = note(EFFECT_COMPLETE, key, token);
+
+	effect->is_hooked = is_hooked;
 
 	effect->rows_scanned = rows_scanned;
 	effect->rows_affected = rows_affected;

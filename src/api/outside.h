@@ -19,7 +19,7 @@ extern void outside_taken(const LeaseKey *key, const StockTaken *taken);
 extern void outside_claimed(int64 token);
 extern void outside_dropped(void);
 extern void outside_completed(const LeaseKey *key, int64 token, int64 rows_scanned,
-							  int64 rows_affected, int64 wal_bytes);
+							  int64 rows_affected, int64 wal_bytes, bool is_hooked);
 extern void outside_failed(const LeaseKey *key, int64 token);
 compat_noreturn extern void outside_refuse(const LeaseKey *key, const char *detail,
 										   const char *hint);

@@ -24,6 +24,7 @@
 #include "engine/claim.h"
 #include "engine/cut.h"
 #include "engine/failure.h"
+#include "engine/hook.h"
 #include "engine/share.h"
 #include "run/bound.h"
 #include "shared/pace.h"
@@ -487,6 +488,43 @@ is_reported(Worker *worker, int *changes)
 	return *changes != worker->reported_changes;
 }
 
+/* A batch that a client has completed, for session_try. */
+typedef struct Completed
+{
+	BatchInfo  *batch;			/* NULL if there is none */
+	int64		rows;
+} Completed;
+
+static void
+take_hooked(Session *session, void *arg)
+{
+	Completed  *completed = (Completed *) arg;
+	StoreSession store;
+
+	session_begin(session);
+	MemoryContextSwitchTo(session->loop_context);
+	store_begin(&store);
+	completed->batch = store_take_hooked(&store, session->run->id, &completed->rows);
+	store_end(&store);
+	session_commit(session);
+}
+
+/* Tell hooks of one batch that a client has completed.  Returns whether there was one. */
+static bool
+tell_hooks(Worker *worker)
+{
+	Session    *session = &worker->session;
+	Completed	completed = {NULL};
+	HookEvent	event = {.object = "batch", .status = "completed", .previous_status = "running"};
+
+	if (session_try(session, take_hooked, &completed) != NULL || completed.batch == NULL)
+		return false;
+	event.batch = completed.batch;
+	event.rows = completed.rows;
+	hook_after(session, &event);
+	return true;
+}
+
 /* ---- a turn ---- */
 
 /*
@@ -498,11 +536,20 @@ cut_serve(Worker *worker)
 {
 	Session    *session = &worker->session;
 	int			changes;
+	bool		told;
 	bool		more;
 
 	stock_open(session->settings.max_claims);
+	told = is_reported(worker, &changes);
 	while (is_reported(worker, &changes) && judge_reported(worker, changes))
 	{
+		if (worker_slot_noticed() && !session_reload(session))
+			failure_leave(worker, NULL);
+		MemoryContextReset(session->loop_context);
+	}
+	while (told)
+	{
+		told = tell_hooks(worker);
 		if (worker_slot_noticed() && !session_reload(session))
 			failure_leave(worker, NULL);
 		MemoryContextReset(session->loop_context);
@@ -537,7 +584,8 @@ count_open(Session *session, void *arg)
 	session_begin(session);
 	MemoryContextSwitchTo(session->loop_context);
 	store_begin(&store);
-	open->n = store_open_batches(&store, session->run->id, NULL);
+	open->n = store_open_batches(&store, session->run->id, NULL) +
+		(store_is_hooked(&store, session->run->id) ? 1 : 0);
 	open->unconfirmed = session->settings.ledger ? ledger_unconfirmed(&store, session->run->id) : 0;
 	if (open->unconfirmed > 0 && open->unconfirmed == open->n)
 		reason = "waits until somebody says of rows that were not confirmed whether they are done; see backfill_unconfirmed";

@@ -50,6 +50,24 @@ stock_wake(Oid database, int64 run_id)
 	segment_unlock();
 }
 
+/* The same, and they have to look into the tables. */
+void
+stock_tell(Oid database, int64 run_id)
+{
+	RunSlot    *run;
+
+	segment_lock(LW_EXCLUSIVE);
+	run = segment_find_run(database, run_id);
+	if (run)
+	{
+		run->pending = true;
+		run->pending_due = DT_NOBEGIN;
+		run->pending_changes++;
+		wake_workers_of(database, run_id);
+	}
+	segment_unlock();
+}
+
 /* ---- the client's side ---- */
 
 /* The first of the ring is to be had, if nothing speaks against it.  The caller holds the lock. */

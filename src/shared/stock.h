@@ -47,6 +47,7 @@ extern void stock_forget(Oid database, int64 run_id);
 extern int64 stock_out(Oid database, int64 run_id);
 extern void stock_remove(int64 number, int part);
 extern void stock_add(const StockEntry *entries, int n);
+extern void stock_tell(Oid database, int64 run_id);
 extern void stock_wake(Oid database, int64 run_id);
 
 #endif							/* BACKFILL_SHARED_STOCK_H */

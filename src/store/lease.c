@@ -230,12 +230,20 @@ store_return_batch(StoreSession *session, int64 run_id, int64 number, int part, 
 	"   AND token = $4 AND secret = $5 AND claimed_by = $6 "
 
 static Sql sql_complete_lease = {
+	"WITH completed AS ("
 	"UPDATE backfill.batch SET status = 'completed', secret = CASE WHEN keys IS NOT NULL THEN secret END, "
 	"       rows_affected = coalesce($7, rows_in_scope, rows_scanned), "
 	"       started_at = claimed_at, finished_at = clock_timestamp(), "
 	"       duration = clock_timestamp() - claimed_at, wal_bytes = $8" IS_MINE
-	"RETURNING error IS NOT NULL, coalesce(rows_in_scope, rows_scanned), rows_scanned, "
-	"          keys IS NOT NULL",
+	"RETURNING error IS NOT NULL AS had_error, coalesce(rows_in_scope, rows_scanned) AS rows, "
+	"          rows_scanned, keys IS NOT NULL AS has_ledger), "
+	"hooked AS ("
+	"INSERT INTO backfill.hooked (run_id, number, part) SELECT $1, $2, $3 FROM completed "
+	" WHERE NOT has_ledger AND EXISTS (SELECT FROM backfill.hook h JOIN backfill.run r ON r.id = $1 "
+	"          WHERE h.phase = 'after' AND h.object = 'batch' AND h.status = 'completed' "
+	"            AND (h.name IS NULL OR h.name = r.name)) "
+	"ON CONFLICT DO NOTHING RETURNING run_id) "
+	"SELECT had_error, rows, rows_scanned, has_ledger, EXISTS (SELECT FROM hooked) FROM completed",
 	8, {INT8OID, INT8OID, INT4OID, INT8OID, UUIDOID, OIDOID, INT8OID, INT8OID}
 };
 
@@ -273,6 +281,7 @@ store_complete_lease(StoreSession *session, int64 run_id, int64 number, int part
 	size->rows = DatumGetInt64(store_column(0, 2, NULL));
 	size->rows_scanned = DatumGetInt64(store_column(0, 3, NULL));
 	size->has_ledger = DatumGetBool(store_column(0, 4, NULL));
+	size->is_hooked = DatumGetBool(store_column(0, 5, NULL));
 	if (DatumGetBool(store_column(0, 1, NULL)))
 		store_sql(&sql_resolve_leased, args, NULL);
 	return true;
@@ -315,6 +324,54 @@ store_report_lease(StoreSession *session, int64 run_id, int64 number, int part,
 }
 
 /* ---- what workers and the scheduler do ---- */
+
+static Sql sql_take_hooked = {
+	"WITH first AS (DELETE FROM backfill.hooked h WHERE run_id = $1 AND (number, part) = ("
+	"   SELECT number, part FROM backfill.hooked WHERE run_id = $1 ORDER BY number, part LIMIT 1) "
+	"RETURNING number, part) "
+	"SELECT b.number, b.part, start_key, end_key, start_inclusive, attempt, rows_scanned, "
+	"       coalesce(rows_affected, 0) "
+	"  FROM first f JOIN backfill.batch b ON b.run_id = $1 AND b.number = f.number AND b.part = f.part",
+	1, {INT8OID}
+};
+
+/*
+ * A batch that a client has completed, with the rows that it has processed: hooks are to be
+ * told of it, and whoever took it does so, or nobody.  NULL if there is none.
+ */
+BatchInfo *
+store_take_hooked(StoreSession *session, int64 run_id, int64 *rows)
+{
+	Datum		args[] = {Int64GetDatum(run_id)};
+	BatchInfo  *batch;
+
+	if (store_sql(&sql_take_hooked, args, NULL) == 0)
+		return NULL;
+	batch = MemoryContextAllocZero(session->caller, sizeof(BatchInfo));
+	batch->number = DatumGetInt64(store_column(0, 1, NULL));
+	batch->part = DatumGetInt32(store_column(0, 2, NULL));
+	batch->start_key = store_varlena(session, 0, 3);
+	batch->end_key = store_varlena(session, 0, 4);
+	batch->start_inclusive = DatumGetBool(store_column(0, 5, NULL));
+	batch->attempt = DatumGetInt32(store_column(0, 6, NULL));
+	batch->rows_scanned = DatumGetInt64(store_column(0, 7, NULL));
+	*rows = DatumGetInt64(store_column(0, 8, NULL));
+	return batch;
+}
+
+static Sql sql_is_hooked = {
+	"SELECT FROM backfill.hooked WHERE run_id = $1 LIMIT 1",
+	1, {INT8OID}
+};
+
+/* Whether hooks are to be told of any batch. */
+bool
+store_is_hooked(StoreSession *session, int64 run_id)
+{
+	Datum		args[] = {Int64GetDatum(run_id)};
+
+	return store_sql(&sql_is_hooked, args, NULL) > 0;
+}
 
 static Sql sql_take_reported = {
 	"WITH found AS ("

@@ -70,6 +70,7 @@ typedef struct LeaseSize
 	int64		rows;			/* in scope */
 	int64		rows_scanned;
 	bool		has_ledger;
+	bool		is_hooked;		/* hooks are to be told that it is completed */
 } LeaseSize;
 
 /* What taking a batch back from a client comes to. */
@@ -107,6 +108,8 @@ extern bool store_report_lease(StoreSession *session, int64 run_id, int64 number
 							   const LeaseToken *token, Oid role, const LeaseReport *report);
 extern BatchInfo *store_take_reported(StoreSession *session, int64 run_id, int64 token,
 									  int worker, LeaseReport *report);
+extern BatchInfo *store_take_hooked(StoreSession *session, int64 run_id, int64 *rows);
+extern bool store_is_hooked(StoreSession *session, int64 run_id);
 extern List *store_leased_batches(StoreSession *session, int64 run_id);
 extern LapseResult store_lapse_batch(StoreSession *session, int64 run_id, int64 number, int part,
 							  int64 token);

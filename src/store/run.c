@@ -311,6 +311,11 @@ static Sql sql_delete_errors = {
 	1, {INT8OID}
 };
 
+static Sql sql_delete_hooked = {
+	"DELETE FROM backfill.hooked WHERE run_id = $1",
+	1, {INT8OID}
+};
+
 static Sql sql_delete_batches = {
 	"DELETE FROM backfill.batch WHERE run_id = $1",
 	1, {INT8OID}
@@ -329,6 +334,7 @@ store_delete_run(StoreSession *session, int64 id)
 
 	ledger_delete(id);
 	share_delete(id);
+	store_sql(&sql_delete_hooked, args, NULL);
 	store_sql(&sql_delete_errors, args, NULL);
 	store_sql(&sql_delete_batches, args, NULL);
 	store_sql(&sql_delete_run, args, NULL);
