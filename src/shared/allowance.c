@@ -598,6 +598,21 @@ allowance_settle(int64 rows_affected)
 /* ---- clients ---- */
 
 /*
+ * When a client is to ask again that finds too little for so many rows: in its turn, and
+ * else as everybody else.
+ */
+static TimestampTz
+turn_of(RunPace *p, int64 rows, TimestampTz otherwise)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz turn = ledger_promise(&p->rows, rows, ledger_left(&p->rows, p->pace.rows.amount, now), now);
+
+	if (turn == DT_NOEND)
+		return otherwise;
+	return Min(turn, TimestampTzPlusMilliseconds(now, LOOK_AGAIN_MS));
+}
+
+/*
  * Reserve so many rows for a client, which are not divided any more: they need no more
  * than a whole window.  *reserved is how many that are; or returns false, and *retry_at
  * is when to ask again.  The caller holds the lock, here and below.
@@ -613,7 +628,8 @@ allowance_grant(RunSlot *run, int64 rows, int64 *reserved, TimestampTz *retry_at
 	if (a.rows < *reserved && !(a.rows > 0 && (a.limit == PACE_WAL || a.limit == PACE_ALL_WAL)))
 	{
 		note_limited(p, &a);
-		*retry_at = a.retry_at;
+		*retry_at = a.limit == PACE_ROWS && p->rows.window > 0 && p->rows_known ?
+			turn_of(p, *reserved, a.retry_at) : a.retry_at;
 		return false;
 	}
 	reserve(p, *reserved);

@@ -39,6 +39,15 @@ ledger_open(RateLedger *ledger, const RateLimit *limit)
 	ledger->width = Max(ledger->window / (LEDGER_BUCKETS - 2), 1);
 }
 
+/* What is in the bucket no longer counts. */
+static void
+drop(RateLedger *ledger, int64 *bucket)
+{
+	ledger->used -= *bucket;
+	ledger->expired += *bucket;
+	*bucket = 0;
+}
+
 /* Forget what no longer counts. */
 static void
 expire(RateLedger *ledger, TimestampTz now)
@@ -55,6 +64,7 @@ expire(RateLedger *ledger, TimestampTz now)
 	if (newest - ledger->newest >= LEDGER_BUCKETS)
 	{
 		memset(ledger->buckets, 0, sizeof(ledger->buckets));
+		ledger->expired += ledger->used;
 		ledger->used = 0;
 		ledger->newest = newest;
 	}
@@ -64,19 +74,13 @@ expire(RateLedger *ledger, TimestampTz now)
 
 		ledger->newest++;
 		bucket = &ledger->buckets[ledger->newest % LEDGER_BUCKETS];
-		ledger->used -= *bucket;
-		*bucket = 0;
+		drop(ledger, bucket);
 	}
 
 	/* the oldest may be older than the ring makes it */
 	for (int64 old = ledger->newest - LEDGER_BUCKETS + 1;
 		 (old + 1) * ledger->width + ledger->window <= now; old++)
-	{
-		int64	   *bucket = &ledger->buckets[old % LEDGER_BUCKETS];
-
-		ledger->used -= *bucket;
-		*bucket = 0;
-	}
+		drop(ledger, &ledger->buckets[old % LEDGER_BUCKETS]);
 }
 
 /* So much was used up at that time, which may be in the past. */
@@ -131,6 +135,31 @@ ledger_next_expiry(RateLedger *ledger, TimestampTz now)
 	{
 		if (ledger->buckets[old % LEDGER_BUCKETS] != 0)
 			return (old + 1) * ledger->width + ledger->window;
+	}
+	return DT_NOEND;
+}
+
+/*
+ * When one who needs so much, and finds less left, is to ask again: each part of what expires
+ * is promised to one of those who wait, so that they do not all come for the same.  A promise
+ * binds nobody; who comes first has it.  DT_NOEND if so much is not in the buckets.
+ */
+TimestampTz
+ledger_promise(RateLedger *ledger, int64 amount, int64 left, TimestampTz now)
+{
+	int64		sum;
+	int64		upto;
+
+	expire(ledger, now);
+	sum = ledger->expired;
+	upto = ledger->promised > sum ? ledger->promised + amount : sum + amount - Max(left, 0);
+	for (int64 old = Max(ledger->newest - LEDGER_BUCKETS + 1, 0); old <= ledger->newest; old++)
+	{
+		sum += ledger->buckets[old % LEDGER_BUCKETS];
+		if (sum < upto)
+			continue;
+		ledger->promised = upto;
+		return (old + 1) * ledger->width + ledger->window;
 	}
 	return DT_NOEND;
 }

@@ -22,6 +22,8 @@ typedef struct RateLedger
 	int64		newest;			/* number of the newest bucket */
 	int64		used;			/* sum of the buckets */
 	int64		reserved;		/* by batches that have not ended */
+	int64		expired;		/* sum of what no longer counts */
+	int64		promised;		/* up to where that sum is promised to those who wait */
 	int64		buckets[LEDGER_BUCKETS];
 } RateLedger;
 
@@ -31,5 +33,7 @@ extern void ledger_add(RateLedger *ledger, TimestampTz at, int64 amount,
 extern void ledger_refit(RateLedger *ledger, const RateLimit *limit, TimestampTz now);
 extern int64 ledger_left(RateLedger *ledger, int64 amount, TimestampTz now);
 extern TimestampTz ledger_next_expiry(RateLedger *ledger, TimestampTz now);
+extern TimestampTz ledger_promise(RateLedger *ledger, int64 amount, int64 left,
+								  TimestampTz now);
 
 #endif							/* BACKFILL_SHARED_LEDGER_H */

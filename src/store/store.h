@@ -27,9 +27,14 @@ typedef struct Sql
 	"to_jsonb(round(coalesce((throttle_times ->> split_part(throttled_by, ':', 1))::numeric, 0) " \
 	"+ extract(epoch FROM " then " - throttled_since), 3)))"
 
-/* Batches that may not have ended are those after the ones added up. */
+/*
+ * Batches that may not have ended are those after the ones added up.  The upper bound tells
+ * the planner that these are few: of all that is above something unknown it expects a third,
+ * and would read the whole table.
+ */
 #define STORE_OPEN_BATCHES \
-	"run_id = $1 AND number > (SELECT rollup_number FROM backfill.run WHERE id = $1)"
+	"run_id = $1 AND number > (SELECT rollup_number FROM backfill.run WHERE id = $1) " \
+	"AND number < 9223372036854775807"
 
 /*
  * A client lets go of a batch, and nobody knows what it has done: all of it counts for the

@@ -1,12 +1,11 @@
 """Handlers for backfill_client.py that call http_service.py for each row of a batch.
 
 Each row counts how often it was changed ("hits"), and "changes" has a row for each change of
-a batch.  In the environment: SERVICE_PORT; TARGET, the table; DIE_IN, the batch of this process
-in which it kills itself when the change is made and the batch not completed.
+a batch.  In the environment: SERVICE_PORT; TARGET, the table; DIE, whether this process kills
+itself when it has made the change of a batch, which is not completed then.
 """
 
 import http.client
-import itertools
 import os
 import signal
 import threading
@@ -14,8 +13,7 @@ import threading
 import backfill_client
 
 local = threading.local()
-target, port, die_in = os.environ["TARGET"], int(os.environ["SERVICE_PORT"]), int(os.environ.get("DIE_IN", 0))
-batches = itertools.count(1)
+target, port, die = os.environ["TARGET"], int(os.environ["SERVICE_PORT"]), os.environ["DIE"] == "1"
 
 
 def call(key):
@@ -29,7 +27,6 @@ def call(key):
 
 
 def work(conn, batch):
-    n = next(batches)
     with conn.cursor() as cursor:
         batch.execute(cursor, "SELECT id FROM %s AS batch WHERE {condition}" % target)
         # all of them, as a program does that has sent them at the same time
@@ -41,6 +38,6 @@ def work(conn, batch):
             WITH change AS (UPDATE %s AS batch SET hits = hits + 1 WHERE {condition} RETURNING 1),
                  note AS (INSERT INTO changes SELECT '%s', %d, clock_timestamp() RETURNING 1)
             SELECT FROM change""" % (target, target, batch.number))
-    if n == die_in:
+    if die:
         os.kill(os.getpid(), signal.SIGKILL)
     return rows

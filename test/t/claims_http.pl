@@ -37,7 +37,7 @@ my $batch = full_length() ? 4 : 3;
 # A client that is short of processor time must not lose its leases: it would go on calling.
 my $lease = full_length() ? 10 : 2;
 
-my $node = make_node('main', conf => "max_connections = 100\n");
+my $node = make_node('main', conf => "max_connections = 100\ntrack_functions = all\n");
 my $port_file = $node->basedir . '/port';
 my $service = start_client($node, '/usr/bin/python3', "$tree/test/clients/http_service.py",
 	'--port-file', $port_file, '--calls', $calls, '--window', $window);
@@ -81,7 +81,7 @@ sub run_clients
 		'--lease', $lease, '--workers', $threads, $mode eq 'apart' ? '--apart' : (), 'http_handler:work');
 	my $start = sub {
 		local $ENV{TARGET} = $table;
-		local $ENV{DIE_IN} = $_[0] || 0;
+		local $ENV{DIE} = $_[0] || 0;
 		return start_client($node, @command);
 	};
 	my $id = start_hits($node, $table, $rows, qq({"batch_size": $batch, "rate_limit": "$calls per $window s",
@@ -92,7 +92,10 @@ sub run_clients
 
 	# at first nobody disturbs them, then one dies where it hurts
 	called($id, $at_rest{$mode} * $rows);
-	my $dies = $start->(2);
+	cmp_ok(query_ok($node, q{SELECT coalesce(sum(calls), 0) FROM pg_stat_user_functions WHERE funcname = 'backfill_claim'}), '<',
+		2 * query_ok($node, "SELECT sum(attempt) FROM backfill_batches WHERE run_id = $id"),
+		"$mode: nobody asks for batches again and again") if $mode eq 'once';
+	my $dies = $start->(1);
 	is(exit_code($dies), 128 + 9, "$mode: a client dies between change and completion")
 	  or diag(out_of($dies));
 
