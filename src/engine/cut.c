@@ -91,6 +91,7 @@ typedef struct Cutting
 	int			n;				/* that there are */
 	TimestampTz due;			/* when the first of those is that have to wait */
 	bool		ended;			/* there is no range any more, or none may be claimed */
+	bool		is_bound;		/* the latter, by "max_batches" */
 	StockEntry	entries[STOCK_SIZE];
 } Cutting;
 
@@ -234,8 +235,10 @@ cut(Session *session, void *arg)
 		bool		in_turn = session->run->has_shares;
 
 		CHECK_FOR_INTERRUPTS();
-		cutting->ended = !(in_turn ? step_in_turn(worker, &batch, size, &last_key) : step(worker, &batch)) ||
+		cutting->ended = !(in_turn ? step_in_turn(worker, &batch, size, &last_key) : step(worker, &batch));
+		cutting->is_bound = !cutting->ended &&
 			!bound_allows_batch(session->run, &session->settings, batch.number);
+		cutting->ended |= cutting->is_bound;
 		if (cutting->ended)
 			break;
 		batch.number++;
@@ -269,7 +272,7 @@ cut_in_turn(Cutting *cutting)
 		share_end_turn(worker);
 
 		/* those that have reached their limit will go on */
-		cutting->ended = cutting->ended && !share_is_any_left(worker);
+		cutting->ended = cutting->ended && (cutting->is_bound || !share_is_any_left(worker));
 	}
 	return error;
 }
