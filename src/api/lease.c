@@ -89,6 +89,13 @@ typedef struct LeaseCall
 
 #define TOKEN_HINT "The token is that of the claim, and of use to the role that claimed only."
 
+/* Nothing more is said: who has no rights on the run does not learn what is out. */
+compat_noreturn static void
+refuse_token(const LeaseCall *call)
+{
+	outside_refuse(&call->key, "No batch is out with this token.", TOKEN_HINT);
+}
+
 /* Read the first four arguments, and refuse what is known to be in other hands. */
 static void
 read_call(FunctionCallInfo fcinfo, const char *function, LeaseCall *call)
@@ -111,17 +118,10 @@ read_call(FunctionCallInfo fcinfo, const char *function, LeaseCall *call)
 	if (call->state == LEASE_OVER)
 		outside_refuse(&call->key, "The lease ran out, or the run was stopped at once.", NULL);
 	if (call->state == LEASE_OTHER)
-		outside_refuse(&call->key, "The token is not that of the lease.", TOKEN_HINT);
+		refuse_token(call);
 	if (call->state == LEASE_GOOD && call->lease.length == 0 && call->lease.pid != MyProcPid)
 		outside_refuse(&call->key, "The lease is that of another session.",
 					   "Behind a pooler that changes sessions between transactions, claim with the length of the lease.");
-}
-
-/* The row does not say that the batch is the caller's. */
-compat_noreturn static void
-refuse_by_row(const LeaseCall *call)
-{
-	outside_refuse(&call->key, "No batch is out with this token.", TOKEN_HINT);
 }
 
 /* ---- the functions ---- */
@@ -138,7 +138,7 @@ enter_again(LeaseCall *call)
 							 &call->token, call->role);
 	store_end(&store);
 	if (batch == NULL || batch->length == NULL)
-		refuse_by_row(call);
+		refuse_token(call);
 	call->lease.length = lapse_restore(call->key.run_id, batch);
 }
 
@@ -185,7 +185,7 @@ backfill_complete(PG_FUNCTION_ARGS)
 		ledger_close_batch(&store, call.key.run_id, call.key.number, call.key.part, "completed");
 	store_end(&store);
 	if (!completed)
-		refuse_by_row(&call);
+		refuse_token(&call);
 	outside_completed(&call.key, call.token.number, size.rows_scanned,
 					  rows < 0 ? size.rows : rows, wal, size.is_hooked);
 	(void) outside_wal();
@@ -243,7 +243,7 @@ backfill_fail(PG_FUNCTION_ARGS)
 						   &call.token, call.role, &report);
 	store_end(&store);
 	if (!reported)
-		refuse_by_row(&call);
+		refuse_token(&call);
 	outside_failed(&call.key, call.token.number);
 	PG_RETURN_VOID();
 }

@@ -48,9 +48,10 @@
 #define SHARE_LIMIT_PARTS	4
 /* With a ledger a batch has at most so many rows: their keys stand in its condition. */
 #define LEDGER_MOST			1000
-/* How often to look whether everything is done. */
+/* How often to look whether everything is done, and, the window in this, whether a value may go on. */
 #define DONE_POLL_MS		1000
 #define LIMIT_POLL_MS		50
+#define LIMIT_POLL_PARTS	100
 
 /* ---- the conditions ---- */
 
@@ -92,6 +93,7 @@ typedef struct Cutting
 	int			n;				/* that there are */
 	TimestampTz due;			/* when the first of those is that have to wait */
 	bool		ended;			/* there is no range any more, or none may be claimed */
+	bool		is_bound;		/* the latter, by "max_batches" */
 	StockEntry	entries[STOCK_SIZE];
 } Cutting;
 
@@ -235,8 +237,10 @@ cut(Session *session, void *arg)
 		bool		in_turn = session->run->has_shares;
 
 		CHECK_FOR_INTERRUPTS();
-		cutting->ended = !(in_turn ? step_in_turn(worker, &batch, size, &last_key) : step(worker, &batch)) ||
+		cutting->ended = !(in_turn ? step_in_turn(worker, &batch, size, &last_key) : step(worker, &batch));
+		cutting->is_bound = !cutting->ended &&
 			!bound_allows_batch(session->run, &session->settings, batch.number);
+		cutting->ended |= cutting->is_bound;
 		if (cutting->ended)
 			break;
 		batch.number++;
@@ -270,7 +274,7 @@ cut_in_turn(Cutting *cutting)
 		share_end_turn(worker);
 
 		/* those that have reached their limit will go on */
-		cutting->ended = cutting->ended && !share_is_any_left(worker);
+		cutting->ended = cutting->ended && (cutting->is_bound || !share_is_any_left(worker));
 	}
 	return error;
 }
@@ -343,6 +347,10 @@ fill_stock(Worker *worker)
 		if (error == NULL && cutting->n > 0 && !session->run->by_clients)
 			note_cut(worker);
 	}
+
+	/* there is no batch in hand whose completion would say so */
+	if (error == NULL && session->run->by_clients)
+		worker->hand.prepared_again = 0;
 	if (error && !failure_prepare_again(worker, error))
 	{
 		if (!rowerror_is_retryable(error))
@@ -611,8 +619,10 @@ cut_wait(Worker *worker, bool ended)
 		failure_leave(worker, NULL);
 
 	/* a value that has reached its limit may go on at any time */
-	ms = !ended && worker->session.settings.share_rate_limit.amount > 0 ?
-		LIMIT_POLL_MS : DONE_POLL_MS;
+	ms = DONE_POLL_MS;
+	if (!ended && worker->session.settings.share_rate_limit.amount > 0)
+		ms = Min(Max(worker->session.settings.share_rate_limit.window / LIMIT_POLL_PARTS,
+					 LIMIT_POLL_MS), DONE_POLL_MS);
 	if (worker->pending_due != DT_NOEND && !pace_is_held())
 		ms = Min(ms, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), worker->pending_due));
 	session_doze(Max(ms, 1));

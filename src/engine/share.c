@@ -169,7 +169,7 @@ static void
 load(Session *session, void *arg)
 {
 	Worker	   *worker = (Worker *) arg;
-	MemoryContext context = AllocSetContextCreate(session->context, "backfill shares",
+	MemoryContext context = AllocSetContextCreate(session->loop_context, "backfill shares",
 												  ALLOCSET_DEFAULT_SIZES);
 	struct Shares *shares;
 	StoreSession store;
@@ -202,6 +202,9 @@ load(Session *session, void *arg)
 	binaryheap_build(shares->heap);
 	MemoryContextSwitchTo(old);
 	session_commit(session);
+
+	/* without an error it is kept */
+	MemoryContextSetParent(context, session->context);
 	worker->shares = shares;
 }
 

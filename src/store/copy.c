@@ -82,6 +82,7 @@ static Sql sql_replace_copy = {
 	"UPDATE backfill.run SET statement = $2, scope = $3, search_path = $4, "
 	"       parameters = $5, parameter_types = $6, followers = $7, finish = $8, "
 	"       finish_step = CASE WHEN finish IS NOT DISTINCT FROM $8 THEN finish_step ELSE 0 END, "
+	"       conditions = NULL, "
 	"       prepare = CASE WHEN end_key IS NULL THEN $9 ELSE prepare END, "
 	"       prepare_step = CASE WHEN end_key IS NOT NULL OR prepare IS NOT DISTINCT FROM $9 "
 	"                      THEN prepare_step ELSE 0 END, "

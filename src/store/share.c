@@ -118,7 +118,8 @@ share_advance(StoreSession *session, int64 run_id, const ShareInfo *share, Array
 
 static Sql sql_is_left = {
 	"SELECT FROM backfill.run r WHERE r.id = $1 AND ("
-	"   NOT EXISTS (SELECT FROM backfill.share s WHERE s.run_id = $1 AND s.end_key = r.end_key) "
+	"   (SELECT s.end_key FROM backfill.share s WHERE s.run_id = $1 ORDER BY s.id DESC LIMIT 1) "
+	"   IS DISTINCT FROM r.end_key "
 	"   OR EXISTS (SELECT FROM backfill.share s WHERE s.run_id = $1 "
 	"                 AND s.last_key IS DISTINCT FROM s.end_key))",
 	1, {INT8OID}

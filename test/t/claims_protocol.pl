@@ -192,7 +192,7 @@ sql('UPDATE t SET n = 0');
 $id = start_claims('t');
 my @with = claim_batch($client, $id, function => 'backfill_claim_rows', batches => 2);
 is(join(',', map { scalar @{ $_->{batch} } } @with), '100,100', 'claims with their rows');
-is(join(' ', map { $_->{id} } @{ $with[1]{batch} }), join(' ', map { $_ * 10 } 101 .. 200), 'the right ones');
+is(join(' ', sort { $a <=> $b } map { $_->{id} } @{ $with[1]{batch} }), join(' ', map { $_ * 10 } 101 .. 200), 'the right ones');
 is(join(',', sort keys %{ $with[0]{batch}[0] }), 'f,foreground,id,n,pad', 'with all columns');
 ask($client, complete($_)) foreach @with;
 sql("SELECT backfill_stop($id, immediate => true)");
@@ -223,6 +223,29 @@ is(sql("SELECT string_agg(rows_affected::text, ',' ORDER BY number) FROM backfil
 
 $client->quit;
 quiet_log();
+# the target may be renamed as often as one likes
+create_target($node, 'r0', 2000);
+define_claims('r', '{"batch_size": 10}', target => 'r0');
+$id = start_claims('r');
+foreach my $i (1 .. 5)
+{
+	sql("ALTER TABLE r@{[$i - 1]} RENAME TO r$i");
+
+	# more than were cut before that
+	for (my $done = 0; $done < 35;)
+	{
+		foreach my $row (claim_batch($client, $id, batches => 10))
+		{
+			die "batch lost: $row->{reason}" unless defined $row->{number};
+			ask($client, 'BEGIN;' . change($row, "r$i") . ';' . complete($row) . ';COMMIT');
+			$done++;
+		}
+	}
+}
+change_all($client, $id, 'r5');
+ok(wait_for_status($node, $id, 'completed'), 'a target that is renamed again and again');
+is(sql('SELECT count(*), min(n), max(n) FROM r5'), '2000|1|1', 'every row once');
+
 # a column that has the name of the relation; rows without number; a table that is gone
 sql('CREATE TABLE b (id int PRIMARY KEY, batch text); INSERT INTO b SELECT i, i FROM generate_series(1, 30) i; ANALYZE b');
 define_claims('b', '{"batch_size": 10}');

@@ -82,6 +82,20 @@ my ($small) = claim_batch($client, $run);
 cmp_ok($small->{rows}, '<=', 8, 'a batch has no more rows than its value may have in a window');
 sql("SELECT backfill_stop($run, true)");
 
+# --- a bound ---
+tenants('x', 5);
+define_shares('x', '"batch_size": 10, "max_batches": 3');
+$run = start_claims('x');
+foreach (1 .. 3)
+{
+	my ($batch) = claim_batch($client, $run);
+	ask($client, 'BEGIN;' . change($batch, 'x') . ';' . complete($batch) . ';COMMIT');
+}
+ok(wait_for_status($node, $run, 'paused'), 'after max_batches it pauses itself, though values have rows left');
+sql("SELECT backfill_alter($run, '{\"max_batches\": null}'); SELECT backfill_resume($run)");
+change_all($client, $run, 'x');
+is(sql('SELECT count(*), min(n), max(n) FROM x'), '62|1|1', 'and every row is done once');
+
 # --- inside, with several workers, and a crash in between ---
 tenants('i', 11);
 define_shares('i', '"batch_size": 20, "target_batch_time": 0, "sleep": "5 ms", "workers": 3', 'UPDATE batch SET n = n + 1');
