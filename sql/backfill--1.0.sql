@@ -239,6 +239,7 @@ CREATE TABLE backfill.batch (
 	share		integer,
 	failed_at	timestamptz,
 	failed_rows	bigint,
+	lease_until	timestamptz,
 	PRIMARY KEY (run_id, number, part)
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE backfill.batch IS 'one row for each batch: a key range of a run, processed in one transaction together with the change of this row';
@@ -277,6 +278,7 @@ COMMENT ON COLUMN backfill.batch.reported IS 'error that the client has reported
 COMMENT ON COLUMN backfill.batch.keys IS 'with a ledger: the keys of the rows in scope when its range was cut, column by column and row by row';
 
 COMMENT ON COLUMN backfill.batch.share IS 'number of the value of share_by whose rows it has, or null';
+COMMENT ON COLUMN backfill.batch.lease_until IS 'until when it is that of its client, on a server where the library is not preloaded; null elsewhere, where shared memory says so';
 
 COMMENT ON COLUMN backfill.batch.failed_at IS 'when a client failed with the batch, or lost it, the last time';
 COMMENT ON COLUMN backfill.batch.failed_rows IS 'rows that were in the hands of clients then, all times together: they count for the rate limit';
@@ -561,6 +563,7 @@ SELECT r.id, r.name, r.status, p.progress,
 			 AND r.status OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'enqueued', 'running', 'paused'])
 			THEN 'belongs to another database or server: backfill_resume would adopt it'
 			WHEN coalesce(l.workers, 0) OPERATOR(pg_catalog.=) 0 AND m.reason IS NOT NULL
+			 AND (r.statement IS NOT NULL OR NOT m.unloaded)
 			 AND (r.status OPERATOR(pg_catalog.=) ANY (ARRAY['enqueued', 'running'])
 				  OR r.requested IS NOT NULL
 				  OR r.status OPERATOR(pg_catalog.=) 'pending' AND r.wait_reason IS NULL
@@ -604,7 +607,8 @@ SELECT r.id, r.name, r.status, p.progress,
 	   r.key, r.scope, r.statement, r.prepare, r.finish, r.parameters, r.settings
   FROM backfill.run r
   LEFT JOIN backfill.live_runs() l ON l.run_id OPERATOR(pg_catalog.=) r.id
-  CROSS JOIN (SELECT backfill.missing_scheduler() AS reason) m
+  CROSS JOIN (SELECT m.reason, m.reason OPERATOR(pg_catalog.~~) '%shared_preload_libraries%' AS unloaded
+				FROM backfill.missing_scheduler() m(reason)) m
   CROSS JOIN LATERAL (SELECT pg_catalog.split_part(r.throttled_by, ':', 1) AS what) t
   LEFT JOIN LATERAL (
 	   SELECT pg_catalog.count(*) AS batches,

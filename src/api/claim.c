@@ -6,7 +6,8 @@
  * A claim takes a batch from the stock of the run, puts it into the caller's hands in its
  * row, and enters its lease.  Nothing of the owner's runs here: ranges are cut by a worker
  * in the owner's session, and the condition is text.  Only backfill_claim_rows reads the
- * target, and so is for a session of the owner's.
+ * target, and so is for a session of the owner's.  Without shared memory there is no stock,
+ * and no worker either: unloaded.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,6 +31,7 @@
 
 #include "api/lease.h"
 #include "api/outside.h"
+#include "api/unloaded.h"
 #include "base/compat.h"
 #include "run/access.h"
 #include "run/lapse.h"
@@ -356,6 +358,16 @@ lease_batch(StoreSession *store, Claim *claim, const StockTaken *taken, BatchInf
 	return NOT_THERE;
 }
 
+/* Make the token one that nobody guesses; it is of no use to another role either. */
+static void
+make_secret(Claim *claim)
+{
+	if (!pg_strong_random(&claim->lease.token.secret, UUID_LEN))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate a random number")));
+}
+
 /*
  * Claim one batch.  Returns NULL with what the stock has answered, or STOCK_TAKEN if there
  * is no room for its lease.
@@ -386,11 +398,7 @@ claim_one(Claim *claim, StockAnswer *answer, TimestampTz *until, TimestampTz *re
 			continue;
 		}
 
-		/* nobody guesses it, and it is of no use to another role */
-		if (!pg_strong_random(&claim->lease.token.secret, UUID_LEN))
-			ereport(ERROR,
-					(errcode(ERRCODE_INTERNAL_ERROR),
-					 errmsg("could not generate a random number")));
+		make_secret(claim);
 		store_begin(&store);
 		outcome = lease_batch(&store, claim, &taken, &batch, until);
 		store_end(&store);
@@ -459,6 +467,41 @@ claim_batches(Claim *claim)
 	(void) outside_wal();
 }
 
+/* Claim batches without shared memory: unloaded.c finds them, the row has the lease. */
+static void
+claim_unloaded(Claim *claim)
+{
+	Unloaded	turn;
+	ListCell   *lc;
+
+	if (claim->length == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a lease cannot last as long as the session on a server without backfill in \"shared_preload_libraries\""),
+				 errhint("Claim with the length of the lease, and extend it.")));
+	unloaded_look(claim->run_id, claim->batches, claim->lease.client, &turn);
+	claim->run->conditions = turn.run->conditions;
+	claim->lease.in_row = true;
+	foreach(lc, turn.batches)
+	{
+		const LeasedBatch *pending = lfirst(lc);
+		StoreSession store;
+		BatchInfo  *batch;
+
+		make_secret(claim);
+		store_begin(&store);
+		batch = store_lease_batch(&store, claim->run_id, pending->number, pending->part, &claim->lease);
+		store_end(&store);
+		if (batch == NULL)
+			continue;
+		answer_batch(claim, batch, claim->lease.until);
+		claim->claimed++;
+	}
+	if (claim->claimed == 0)
+		answer_nothing(claim, turn.done, turn.ms, turn.reason);
+	(void) outside_wal();
+}
+
 /* A run that clients cannot work on says why. */
 static void
 check_run(const Claim *claim)
@@ -483,6 +526,12 @@ check_run(const Claim *claim)
 				 errdetail("What the scope calls runs with the rights of the session's role, which has to be the owner of the run."),
 				 errhint("Connect as role \"%s\", or use backfill_claim and read the rows by their condition.",
 						 access_role_name(run->owner))));
+	if (!segment_available() && (GetUserId() != run->owner || GetSessionUserId() != run->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to claim from backfill run " INT64_FORMAT, run->id),
+				 errdetail("Without backfill in \"shared_preload_libraries\" a claim runs what the scope calls with the rights of the session's role, which has to be the owner of the run."),
+				 errhint("Connect as role \"%s\".", access_role_name(run->owner))));
 }
 
 /* The run as it is, or an error. */
@@ -508,11 +557,12 @@ do_claim(FunctionCallInfo fcinfo, bool with_rows)
 	InitMaterializedSRF(fcinfo, 0);
 	PreventCommandDuringRecovery("backfill_claim()");
 	PreventCommandIfReadOnly("backfill_claim()");
-	segment_require();
 	read_arguments(fcinfo, &claim);
 	claim.run = load_run(claim.run_id);
 	check_run(&claim);
-	if (status_has_ended(claim.run->status))
+	if (!segment_available())
+		claim_unloaded(&claim);
+	else if (status_has_ended(claim.run->status))
 		answer_nothing(&claim, true, 0, claim.run->error ?
 					   psprintf("%s: %s", status_name(claim.run->status), claim.run->error) :
 					   status_name(claim.run->status));

@@ -38,11 +38,13 @@
 
 #include "api/control.h"
 #include "api/started.h"
+#include "api/unloaded.h"
 #include "base/compat.h"
 #include "base/localcommit.h"
 #include "definition/definition.h"
 #include "run/access.h"
 #include "run/find.h"
+#include "run/lapse.h"
 #include "run/start.h"
 #include "run/title.h"
 #include "run/transition.h"
@@ -79,6 +81,17 @@ answer(const RunInfo *run, const char *what)
 	return CStringGetTextDatum(psprintf("%s%s", title_run(run->id, run->name, run->target), what));
 }
 
+/* Without shared memory only clients can work on a run: raises an error unless they can on this one. */
+static void
+check_unloaded(int64 id)
+{
+	StoreSession session;
+
+	store_begin(&session);
+	unloaded_check(&session, store_load_run(&session, id, false));
+	store_end(&session);
+}
+
 /* backfill_start(name, parameters, settings, start_at, after, target, paused) */
 Datum
 backfill_start(PG_FUNCTION_ARGS)
@@ -92,7 +105,8 @@ backfill_start(PG_FUNCTION_ARGS)
 	int64		id;
 
 	PreventCommandDuringRecovery("backfill_start()");
-	segment_require();
+	if (!segment_available())
+		unloaded_check_definition(name);
 	if (options.start_at == DT_NOEND)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -102,6 +116,8 @@ backfill_start(PG_FUNCTION_ARGS)
 				   PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
 				   &options,
 				   options.paused ? "backfill_start, paused" : "backfill_start", NULL);
+	if (!segment_available())
+		check_unloaded(id);
 	started_note(id);
 	PG_RETURN_INT64(id);
 }
@@ -171,6 +187,8 @@ halt_run(StoreSession *session, RunInfo *run, RunStatus status, bool immediate,
 		what = change_run(session, run, status, immediate, caller, reason) ?
 			psprintf(" is %s", status_name(status)) :
 			psprintf(" is %s when its hooks have been called", status_name(status));
+	if (immediate && !segment_available())
+		lapse_rows(session, run, true);
 	wake_at_commit((WakeTarget) {run->owner, run->id});
 	return MemoryContextStrdup(session->caller, what);
 }
@@ -465,9 +483,10 @@ backfill_resume(PG_FUNCTION_ARGS)
 	const char *what;
 
 	PreventCommandDuringRecovery("backfill_resume()");
-	segment_require();
 	store_begin(&session);
 	run = find_run(&session, &key, FIND_TO_RESUME, caller, true);
+	if (!segment_available())
+		unloaded_check(&session, run);
 	what = control_resume(&session, run, caller, "backfill_resume");
 	store_end(&session);
 	return answer(run, what);

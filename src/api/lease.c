@@ -20,6 +20,7 @@
 
 #include "api/lease.h"
 #include "api/outside.h"
+#include "api/unloaded.h"
 #include "base/limit.h"
 #include "run/lapse.h"
 #include "shared/lease.h"
@@ -27,6 +28,7 @@
 #include "shared/stock.h"
 #include "store/lease.h"
 #include "store/ledger.h"
+#include "store/rowlease.h"
 #include "store/store.h"
 
 PG_FUNCTION_INFO_V1(backfill_extend);
@@ -93,7 +95,8 @@ typedef struct LeaseCall
 compat_noreturn static void
 refuse_token(const LeaseCall *call)
 {
-	outside_refuse(&call->key, "No batch is out with this token.", TOKEN_HINT);
+	outside_refuse(&call->key, segment_available() ? "No batch is out with this token." :
+				   "The lease ran out, or no batch is out with this token.", TOKEN_HINT);
 }
 
 /* Read the first four arguments, and refuse what is known to be in other hands. */
@@ -108,11 +111,16 @@ read_call(FunctionCallInfo fcinfo, const char *function, LeaseCall *call)
 					 errmsg("run, batch, part and token cannot be null")));
 	}
 	PreventCommandDuringRecovery(function);
-	segment_require();
 	call->key = lease_key(PG_GETARG_INT64(0), PG_GETARG_INT64(1), PG_GETARG_INT32(2));
 	call->role = GetUserId();
 	if (!lease_parse_token(text_to_cstring(PG_GETARG_TEXT_PP(3)), &call->token))
 		outside_refuse(&call->key, "What was given is no token.", TOKEN_HINT);
+	if (!segment_available())
+	{
+		/* the row says */
+		call->state = LEASE_UNKNOWN;
+		return;
+	}
 	call->state = lease_check(&call->key, call->token.number, &call->token.secret, call->role,
 							  &call->lease);
 	if (call->state == LEASE_OVER)
@@ -142,6 +150,25 @@ enter_again(LeaseCall *call)
 	call->lease.length = lapse_restore(call->key.run_id, batch);
 }
 
+/* The lease lasts longer, where the row says until when. */
+static TimestampTz
+extend_row(LeaseCall *call, Interval *length)
+{
+	StoreSession store;
+	TimestampTz until;
+	bool		extended;
+
+	if (length)
+		(void) lapse_milliseconds(length);
+	store_begin(&store);
+	extended = rowlease_extend(&store, call->key.run_id, call->key.number, call->key.part,
+							   &call->token, call->role, length, &until);
+	store_end(&store);
+	if (!extended)
+		refuse_token(call);
+	return until;
+}
+
 /* backfill_extend(run_id, number, part, token, lease) */
 Datum
 backfill_extend(PG_FUNCTION_ARGS)
@@ -151,6 +178,8 @@ backfill_extend(PG_FUNCTION_ARGS)
 	TimestampTz until;
 
 	read_call(fcinfo, "backfill_extend()", &call);
+	if (!segment_available())
+		PG_RETURN_TIMESTAMPTZ(extend_row(&call, PG_ARGISNULL(4) ? NULL : PG_GETARG_INTERVAL_P(4)));
 	if (call.state == LEASE_UNKNOWN)
 		enter_again(&call);
 	if (call.lease.length == 0)
@@ -171,6 +200,7 @@ backfill_complete(PG_FUNCTION_ARGS)
 	int64		wal = outside_wal();
 	LeaseSize	size;
 	bool		completed;
+	int			tries;
 
 	/* budgets and sums of many batches have to hold it */
 	if (!PG_ARGISNULL(4) && (rows < 0 || rows > PG_INT32_MAX))
@@ -179,15 +209,19 @@ backfill_complete(PG_FUNCTION_ARGS)
 				 errmsg("the number of rows must be between 0 and %d", PG_INT32_MAX)));
 	read_call(fcinfo, "backfill_complete()", &call);
 	store_begin(&store);
-	completed = store_complete_lease(&store, call.key.run_id, call.key.number, call.key.part,
+	completed = (segment_available() ||
+				 rowlease_hold(&store, call.key.run_id, call.key.number, call.key.part,
+							   &call.token, call.role, &tries)) &&
+		store_complete_lease(&store, call.key.run_id, call.key.number, call.key.part,
 									 &call.token, call.role, rows, wal, &size);
 	if (completed && size.has_ledger)
 		ledger_close_batch(&store, call.key.run_id, call.key.number, call.key.part, "completed");
 	store_end(&store);
 	if (!completed)
 		refuse_token(&call);
-	outside_completed(&call.key, call.token.number, size.rows_scanned,
-					  rows < 0 ? size.rows : rows, wal, size.is_hooked);
+	if (segment_available())
+		outside_completed(&call.key, call.token.number, size.rows_scanned,
+						  rows < 0 ? size.rows : rows, wal, size.is_hooked);
 	(void) outside_wal();
 	PG_RETURN_VOID();
 }
@@ -236,6 +270,12 @@ backfill_fail(PG_FUNCTION_ARGS)
 	if (report.key)
 		limit_check_bytes("the key", VARSIZE(report.key), LIMIT_NOTE);
 	read_call(fcinfo, "backfill_fail()", &call);
+	if (!segment_available())
+	{
+		if (!unloaded_fail(&call.key, &call.token, call.role, &report))
+			refuse_token(&call);
+		PG_RETURN_VOID();
+	}
 	store_begin(&store);
 	reported = ledger_fail_batch(&store, call.key.run_id, call.key.number, call.key.part,
 								 &call.token, call.role, report.message) ||

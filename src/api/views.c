@@ -47,6 +47,8 @@
 #include "shared/scheduler_slot.h"
 #include "shared/segment.h"
 #include "shared/worker_slot.h"
+#include "store/rowlease.h"
+#include "store/store.h"
 
 /* ---- live ---- */
 
@@ -123,7 +125,37 @@ backfill_live_workers(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* backfill.live_leases(): likewise. */
+/* The leases as the rows have them, where there is no shared memory. */
+static void
+put_row_leases(ReturnSetInfo *rsinfo)
+{
+	StoreSession store;
+	List	   *leases;
+	ListCell   *lc;
+
+	store_begin(&store);
+	leases = rowlease_list(&store);
+	store_end(&store);
+	foreach(lc, leases)
+	{
+		const RowLease *lease = lfirst(lc);
+		Datum		values[11] = {0};
+		bool		nulls[11] = {false};
+
+		values[0] = Int64GetDatum(lease->run_id);
+		values[1] = Int64GetDatum(lease->batch.number);
+		values[2] = Int32GetDatum(lease->batch.part);
+		values[3] = CStringGetTextDatum(lease->batch.client);
+		values[4] = ObjectIdGetDatum(lease->batch.role);
+		nulls[5] = nulls[6] = nulls[7] = true;
+		values[8] = Int64GetDatum(lease->batch.rows);
+		values[9] = TimestampTzGetDatum(lease->since);
+		values[10] = TimestampTzGetDatum(lease->until);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+}
+
+/* backfill.live_leases(): those of shared memory, or, if there is none, of the rows. */
 Datum
 backfill_live_leases(PG_FUNCTION_ARGS)
 {
@@ -133,7 +165,10 @@ backfill_live_leases(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (!segment_available())
+	{
+		put_row_leases(rsinfo);
 		return (Datum) 0;
+	}
 	n = lease_copy(MyDatabaseId, &copies);
 	for (int i = 0; i < n; i++)
 	{

@@ -11,6 +11,8 @@
  */
 #include "postgres.h"
 
+#include "common/pg_prng.h"
+
 #include "base/rowerror.h"
 
 /* Whether the error may be that of one row. */
@@ -45,4 +47,19 @@ rowerror_is_retryable(const ErrorData *error)
 		default:
 			return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES;
 	}
+}
+
+/*
+ * Milliseconds to wait after so many tries: the first time at most, twice as long each time,
+ * up to the last; with up to a quarter off, so that not all come at once.
+ */
+int64
+rowerror_retry_delay(int64 first, int tries, int64 most)
+{
+	double		delay = first;
+
+	for (int i = 1; i < tries && delay < most; i++)
+		delay *= 2;
+	delay = Min(delay, most);
+	return (int64) (delay * (1.0 - pg_prng_double(&pg_global_prng_state) / 4));
 }

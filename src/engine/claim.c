@@ -130,22 +130,12 @@ bool
 claim_find_start(const RunInfo *run, BatchInfo *batch)
 {
 	StoreSession store;
-	bool		goes_on = true;
+	bool		goes_on;
 
 	store_begin(&store);
-	if (store_last_batch(&store, run->id, run->pass_after, &batch->number, &batch->start_key))
-		goes_on = !key_is_last(batch->start_key, run->end_key);
-	else
-	{
-		/* or every row would be processed again */
-		if (run->rollup_number > run->pass_after)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("the batches of backfill run " INT64_FORMAT " are missing", run->id)));
-		batch->number = run->pass_after;
-		batch->start_key = run->start_key;
-		batch->start_inclusive = true;
-	}
+	batch->start_key = run->start_key;
+	goes_on = !store_find_start(&store, run->id, run->pass_after, run->rollup_number, batch) ||
+		!key_is_last(batch->start_key, run->end_key);
 	store_end(&store);
 	return goes_on;
 }

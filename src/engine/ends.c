@@ -12,15 +12,11 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_inherits.h"
-#include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
-#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
-#include "base/compat.h"
+#include "base/writers.h"
 #include "engine/ends.h"
 #include "engine/session.h"
 #include "engine/work.h"
@@ -30,85 +26,10 @@
 #include "store/run.h"
 #include "store/store.h"
 #include "walk/bounds.h"
-#include "walk/key.h"
 #include "walk/walk.h"
 
 /* How often to look whether the writers of the target have ended. */
 #define WRITERS_POLL_MS		100
-
-/* The transactions that hold a lock for writing on the target or a child. */
-static List *
-find_writers(Oid target)
-{
-	List	   *writers = NIL;
-	List	   *relations = find_all_inheritors(target, NoLock, NULL);
-	ListCell   *lc;
-
-	foreach(lc, relations)
-	{
-		LOCKTAG		tag;
-		VirtualTransactionId *vxids;
-		int			n;
-
-		SET_LOCKTAG_RELATION(tag, MyDatabaseId, lfirst_oid(lc));
-		vxids = GetLockConflicts(&tag, ShareLock, &n);
-		for (int i = 0; i < n; i++)
-		{
-			VirtualTransactionId *vxid;
-
-			/* a vacuum writes no rows, and may take hours */
-			if (compat_vxid_in_vacuum(vxids[i]))
-				continue;
-			vxid = palloc(sizeof(VirtualTransactionId));
-			*vxid = vxids[i];
-			writers = lappend(writers, vxid);
-		}
-	}
-	return writers;
-}
-
-/* Take those that have ended out of the list. */
-static List *
-still_writing(List *all)
-{
-	ListCell   *lc;
-
-	foreach(lc, all)
-	{
-		VirtualTransactionId *vxid = lfirst(lc);
-
-		if (!VirtualXactLock(*vxid, false))
-			continue;
-		all = foreach_delete_current(all, lc);
-		pfree(vxid);
-	}
-	return all;
-}
-
-static char *
-writers_reason(List *writers)
-{
-	StringInfoData buf;
-	int			shown = 0;
-	ListCell   *lc;
-
-	initStringInfo(&buf);
-	appendStringInfo(&buf, "waits for %d transaction%s that wrote to the table when the run began",
-					 list_length(writers), list_length(writers) == 1 ? "" : "s");
-	foreach(lc, writers)
-	{
-		int			pid = compat_vxid_pid(*(VirtualTransactionId *) lfirst(lc));
-
-		if (shown++ >= 5)
-			break;
-		appendStringInfoString(&buf, shown == 1 ? ": " : ", ");
-		if (pid != 0)
-			appendStringInfo(&buf, "process %d", pid);
-		else
-			appendStringInfoString(&buf, "a prepared transaction");
-	}
-	return buf.data;
-}
 
 /* Those that have been found, and whether the run says that it waits for them. */
 typedef struct Writers
@@ -128,9 +49,9 @@ look_at_writers(Session *session, void *arg)
 	session_begin(session);
 	old = MemoryContextSwitchTo(session->context);
 	if (!writers->looked)
-		writers->left = find_writers(session->run->target);
+		writers->left = writers_find(session->run->target);
 	writers->looked = true;
-	writers->left = still_writing(writers->left);
+	writers->left = writers_still(writers->left);
 	MemoryContextSwitchTo(old);
 	if (writers->left != NIL && !writers->said)
 	{
@@ -170,17 +91,6 @@ ends_wait_for_writers(Session *session)
 	}
 }
 
-/* The names of the key's columns, as an array of texts. */
-static ArrayType *
-key_names(const Walk *walk)
-{
-	Datum		names[INDEX_MAX_KEYS];
-
-	for (int i = 0; i < walk->nkeys; i++)
-		names[i] = CStringGetTextDatum(walk->columns[i].name);
-	return construct_array(names, walk->nkeys, TEXTOID, -1, false, TYPALIGN_INT);
-}
-
 /*
  * The first and the last key, as texts, and the estimate of the rows between.  In the current
  * transaction and memory context, with the server parameters of the statement in force.
@@ -188,23 +98,7 @@ key_names(const Walk *walk)
 void
 ends_of_walk(Session *session, Work *work, WalkTexts *texts)
 {
-	const RunSettings *settings = &session->settings;
-	WalkEnds	ends;
-
-	(void) bounds_find_ends(work->walk, settings->from, settings->to, settings->limit,
-							session->run->scope, work->parameters, &ends);
-	texts->rows = ends.rows;
-	texts->start = texts->end = construct_empty_array(TEXTOID);
-	if (ends.values)
-	{
-		texts->start = key_to_text(work->walk, ends.start);
-		texts->end = key_to_text(work->walk, ends.end);
-	}
-	if (ends.nulls)
-	{
-		texts->end = key_with_nulls(work->walk, ends.values ? texts->end : NULL);
-		texts->start = ends.values ? texts->start : texts->end;
-	}
+	bounds_find_texts(work->walk, &session->settings, session->run->scope, work->parameters, texts);
 }
 
 /*
@@ -224,7 +118,7 @@ ends_find(Session *session, Work *work)
 	AtEOXact_GUC(false, nest);
 
 	store_begin(&store);
-	store_set_ends(&store, session->run->id, key_names(work->walk), walk_key_types(work->walk),
+	store_set_ends(&store, session->run->id, walk_key_names(work->walk), walk_key_types(work->walk),
 				   texts.start, texts.end, texts.rows);
 	store_end(&store);
 	session_commit(session);

@@ -10,14 +10,7 @@
 
 #include "engine/session.h"
 #include "engine/work.h"
-
-/* The ends of a walk, as the row of the run keeps them. */
-typedef struct WalkTexts
-{
-	ArrayType  *start;
-	ArrayType  *end;
-	double		rows;			/* estimate */
-} WalkTexts;
+#include "walk/bounds.h"
 
 extern bool ends_wait_for_writers(Session *session);
 extern void ends_of_walk(Session *session, Work *work, WalkTexts *texts);

@@ -189,16 +189,11 @@ session_try_uncancelled(Session *session, SessionFunction function, void *arg)
 	return error;
 }
 
-/* Milliseconds to wait after so many tries, with up to a quarter off. */
+/* Milliseconds to wait after so many tries. */
 int64
 session_retry_delay(const Session *session, int tries)
 {
-	double		delay = session->settings.retry_delay;
-
-	for (int i = 1; i < tries && delay < STORE_RETRY_MAX_MS; i++)
-		delay *= 2;
-	delay = Min(delay, STORE_RETRY_MAX_MS);
-	return (int64) (delay * (1.0 - pg_prng_double(&pg_global_prng_state) / 4));
+	return rowerror_retry_delay(session->settings.retry_delay, tries, STORE_RETRY_MAX_MS);
 }
 
 /* ---- sleeping ---- */

@@ -21,6 +21,7 @@
 #include "store/event.h"
 #include "store/ledger.h"
 #include "store/lease.h"
+#include "store/rowlease.h"
 
 /* A lease lasts between these, in milliseconds. */
 #define LEASE_LEAST_MS		100
@@ -143,7 +144,10 @@ lapse_review(StoreSession *session, const RunInfo *run, bool first)
 	MemoryContext old;
 
 	if (first)
+	{
+		rowlease_forget(session, run->id);
 		take_stock(session, run->id);
+	}
 	old = MemoryContextSwitchTo(session->caller);
 	lapsed = lease_lapsed(run->id, run->is_requested && run->immediate);
 	MemoryContextSwitchTo(old);
@@ -179,4 +183,28 @@ lapse_done(List *over)
 						 removed.rows, 0, false);
 	}
 	return over != NIL;
+}
+
+/*
+ * Without shared memory: take back the batches whose leases are over, as the rows say, or all
+ * of the run, which is to stop at once.
+ */
+void
+lapse_rows(StoreSession *session, const RunInfo *run, bool all)
+{
+	ListCell   *lc;
+
+	foreach(lc, rowlease_take_back(session, run->id, all))
+	{
+		const LeasedBatch *leased = lfirst(lc);
+		BatchInfo	batch = {.number = leased->number, .part = leased->part};
+		EventInfo	event = {
+			.kind = "takeover",
+			.batch = &batch,
+			.reason = psprintf(all ? "taken from client \"%s\", because the run is to stop at once" :
+							   "the lease of client \"%s\" ran out", leased->client)
+		};
+
+		store_add_event(session, run, &event);
+	}
 }

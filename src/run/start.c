@@ -38,6 +38,7 @@
 #include "settings/setting.h"
 #include "settings/settings.h"
 #include "shared/room.h"
+#include "shared/segment.h"
 #include "shared/wake.h"
 #include "store/definition.h"
 #include "store/event.h"
@@ -287,7 +288,7 @@ start_run(const char *name, const char *owner, Oid target, Jsonb *parameters, Js
 	store_end(&session);
 	if (!options->paused)
 		wake_at_commit((WakeTarget) {def->owner, id});
-	if (rival == NULL && MyBgworkerEntry == NULL)
+	if (rival == NULL && MyBgworkerEntry == NULL && segment_available())
 		warn_of_room(settings);
 	return id;
 }

@@ -41,6 +41,29 @@ store_last_batch(StoreSession *session, int64 run_id, int64 after, int64 *number
 	return true;
 }
 
+/*
+ * Where the range behind the last one that was cut in this pass starts: into the batch go the
+ * number of that one, the start, and whether that belongs to the range.  The first range starts
+ * where the batch does.  Returns whether there was one before it.
+ */
+bool
+store_find_start(StoreSession *session, int64 run_id, int64 pass_after, int64 rollup_number,
+				 BatchInfo *batch)
+{
+	batch->start_inclusive = false;
+	if (store_last_batch(session, run_id, pass_after, &batch->number, &batch->start_key))
+		return true;
+
+	/* or every row would be processed again */
+	if (rollup_number > pass_after)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("the batches of backfill run " INT64_FORMAT " are missing", run_id)));
+	batch->number = pass_after;
+	batch->start_inclusive = true;
+	return false;
+}
+
 static Sql sql_insert_batch = {
 	"INSERT INTO backfill.batch (run_id, number, start_key, end_key, "
 	"       start_inclusive, status, rows_scanned, token, worker, pid) "

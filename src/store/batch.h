@@ -71,6 +71,8 @@ typedef struct BatchResult
 
 extern bool store_last_batch(StoreSession *session, int64 run_id, int64 after, int64 *number,
 							 ArrayType **end_key);
+extern bool store_find_start(StoreSession *session, int64 run_id, int64 pass_after,
+							 int64 rollup_number, BatchInfo *batch);
 extern void store_insert_batch(StoreSession *session, int64 run_id,
 							   const BatchInfo *batch, int64 token, int worker);
 extern BatchInfo *store_take_pending(StoreSession *session, int64 run_id, int64 token,

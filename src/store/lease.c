@@ -162,13 +162,15 @@ store_stocked_due(StoreSession *session, int64 run_id)
 static Sql sql_lease_batch = {
 	"UPDATE backfill.batch SET status = 'running', attempt = attempt + 1, "
 	"       token = nextval('backfill.claim_seq'), secret = $4, client = $5, claimed_by = $6, "
-	"       claimed_at = clock_timestamp(), lease = $7, retry_at = NULL, worker = NULL, pid = NULL "
+	"       claimed_at = clock_timestamp(), lease = $7, retry_at = NULL, worker = NULL, pid = NULL, "
+	"       lease_until = CASE WHEN $8 THEN clock_timestamp() + $7 END "
 	" WHERE run_id = $1 AND (number, part) = ("
 	"   SELECT number, part FROM backfill.batch "
 	"    WHERE run_id = $1 AND number = $2 AND part = $3 AND status = 'pending' "
 	"      FOR UPDATE SKIP LOCKED) "
-	"RETURNING start_key, end_key, start_inclusive, coalesce(rows_in_scope, rows_scanned), token",
-	7, {INT8OID, INT8OID, INT4OID, UUIDOID, TEXTOID, OIDOID, INTERVALOID}
+	"RETURNING start_key, end_key, start_inclusive, coalesce(rows_in_scope, rows_scanned), token, "
+	"          lease_until",
+	8, {INT8OID, INT8OID, INT4OID, UUIDOID, TEXTOID, OIDOID, INTERVALOID, BOOLOID}
 };
 
 /*
@@ -178,7 +180,9 @@ static Sql sql_lease_batch = {
 BatchInfo *
 store_lease_batch(StoreSession *session, int64 run_id, int64 number, int part, LeaseClaim *claim)
 {
-	char		nulls[] = "       ";
+	char		nulls[] = "        ";
+	bool		isnull;
+	Datum		until;
 	Datum		args[] = {
 		Int64GetDatum(run_id),
 		Int64GetDatum(number),
@@ -186,7 +190,8 @@ store_lease_batch(StoreSession *session, int64 run_id, int64 number, int part, L
 		UUIDPGetDatum(&claim->token.secret),
 		CStringGetTextDatum(claim->client),
 		ObjectIdGetDatum(claim->role),
-		IntervalPGetDatum(claim->length)
+		IntervalPGetDatum(claim->length),
+		BoolGetDatum(claim->in_row)
 	};
 	BatchInfo  *batch;
 
@@ -202,6 +207,8 @@ store_lease_batch(StoreSession *session, int64 run_id, int64 number, int part, L
 	batch->start_inclusive = DatumGetBool(store_column(0, 3, NULL));
 	batch->rows_in_scope = DatumGetInt64(store_column(0, 4, NULL));
 	claim->token.number = DatumGetInt64(store_column(0, 5, NULL));
+	until = store_column(0, 6, &isnull);
+	claim->until = isnull ? 0 : DatumGetTimestampTz(until);
 	return batch;
 }
 
@@ -233,7 +240,7 @@ static Sql sql_complete_lease = {
 	"WITH completed AS ("
 	"UPDATE backfill.batch SET status = 'completed', secret = CASE WHEN keys IS NOT NULL THEN secret END, "
 	"       rows_affected = coalesce($7, rows_in_scope, rows_scanned), "
-	"       started_at = claimed_at, finished_at = clock_timestamp(), "
+	"       started_at = claimed_at, finished_at = clock_timestamp(), lease_until = NULL, "
 	"       duration = clock_timestamp() - claimed_at, wal_bytes = $8" IS_MINE
 	"RETURNING error IS NOT NULL AS had_error, coalesce(rows_in_scope, rows_scanned) AS rows, "
 	"          rows_scanned, keys IS NOT NULL AS has_ledger), "

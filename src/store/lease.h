@@ -30,7 +30,9 @@ typedef struct LeaseClaim
 	const char *client;			/* name that it gave */
 	Oid			role;
 	Interval   *length;			/* NULL for the time of the session */
+	bool		in_row;			/* the row says until when; otherwise shared memory does */
 	LeaseToken	token;			/* the result; the secret is the caller's */
+	TimestampTz until;			/* likewise, if the row says so */
 } LeaseClaim;
 
 /* What a claim has to know of the run. */

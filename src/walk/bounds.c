@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "catalog/pg_type.h"
 #include "storage/bufmgr.h"
 #include "storage/itemptr.h"
 #include "utils/builtins.h"
@@ -236,6 +237,32 @@ bounds_find_ends(Walk *walk, List *from, List *to, int64 limit, const char *scop
 		ends->rows += estimate(walk, &range, params);
 	}
 	return true;
+}
+
+/*
+ * The same within what the settings say, as texts.  Under the server parameters of the
+ * statement, and in the current transaction and memory context.
+ */
+void
+bounds_find_texts(Walk *walk, const RunSettings *settings, const char *scope,
+				  const Parameters *parameters, WalkTexts *texts)
+{
+	WalkEnds	ends;
+
+	(void) bounds_find_ends(walk, settings->from, settings->to, settings->limit, scope,
+							parameters, &ends);
+	texts->rows = ends.rows;
+	texts->start = texts->end = construct_empty_array(TEXTOID);
+	if (ends.values)
+	{
+		texts->start = key_to_text(walk, ends.start);
+		texts->end = key_to_text(walk, ends.end);
+	}
+	if (ends.nulls)
+	{
+		texts->end = key_with_nulls(walk, ends.values ? texts->end : NULL);
+		texts->start = ends.values ? texts->start : texts->end;
+	}
 }
 
 /*

@@ -27,6 +27,14 @@ typedef struct WalkEnds
 	double		rows;			/* estimate */
 } WalkEnds;
 
+/* The ends of a walk, as the row of the run keeps them. */
+typedef struct WalkTexts
+{
+	ArrayType  *start;
+	ArrayType  *end;
+	double		rows;			/* estimate */
+} WalkTexts;
+
 extern Statement *bounds_prepare_query(Walk *walk, const WalkRange *range,
 									   const char *scope, const Parameters *parameters,
 									   const char *others, bool descending,
@@ -38,6 +46,8 @@ extern Statement *bounds_prepare_count(Walk *walk, RangeShape shape,
 extern bool bounds_find_ends(Walk *walk, List *from, List *to, int64 limit,
 							 const char *scope, const Parameters *parameters,
 							 WalkEnds *ends);
+extern void bounds_find_texts(Walk *walk, const RunSettings *settings, const char *scope,
+							  const Parameters *parameters, WalkTexts *texts);
 extern int64 bounds_count_whole(Walk *walk, const char *scope, const Parameters *parameters,
 								const char *places, Snapshot snapshot, int64 *elsewhere);
 extern bool bounds_is_written(Walk *walk, const char *scope, const Parameters *parameters,

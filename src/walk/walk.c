@@ -344,6 +344,17 @@ column_text(WalkColumn *column)
 					usual ? "" : psprintf(" order %u", column->opfamily));
 }
 
+/* The names of the key's columns, as an array of texts. */
+ArrayType *
+walk_key_names(const Walk *walk)
+{
+	Datum		names[INDEX_MAX_KEYS];
+
+	for (int i = 0; i < walk->nkeys; i++)
+		names[i] = CStringGetTextDatum(walk->columns[i].name);
+	return construct_array(names, walk->nkeys, TEXTOID, -1, false, TYPALIGN_INT);
+}
+
 /* What the key's columns are, as an array of texts, for later. */
 ArrayType *
 walk_key_types(Walk *walk)

@@ -96,6 +96,7 @@ typedef enum RangeShape
 
 extern void walk_check_is_here(const Walk *walk);
 extern Walk *walk_open(Oid target, const char *key, const RunSettings *settings);
+extern ArrayType *walk_key_names(const Walk *walk);
 extern ArrayType *walk_key_types(Walk *walk);
 extern void walk_check_key_types(Walk *walk, ArrayType *types);
 extern void walk_check_index(Walk *walk);

@@ -1,0 +1,106 @@
+/*-------------------------------------------------------------------------
+ *
+ * writers.c
+ *	  The transactions that write to a table.
+ *
+ * What they write is seen when they have ended.  Who is to see all that was being written
+ * at some moment finds them then, waits for them, as CREATE INDEX CONCURRENTLY does, and
+ * looks afterwards.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_inherits.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+
+#include "base/compat.h"
+#include "base/writers.h"
+
+/* The transactions that hold a lock for writing on the target or a child. */
+List *
+writers_find(Oid target)
+{
+	List	   *writers = NIL;
+	List	   *relations = find_all_inheritors(target, NoLock, NULL);
+	ListCell   *lc;
+
+	foreach(lc, relations)
+	{
+		LOCKTAG		tag;
+		VirtualTransactionId *vxids;
+		int			n;
+
+		SET_LOCKTAG_RELATION(tag, MyDatabaseId, lfirst_oid(lc));
+		vxids = GetLockConflicts(&tag, ShareLock, &n);
+		for (int i = 0; i < n; i++)
+		{
+			VirtualTransactionId *vxid;
+
+			/* a vacuum writes no rows, and may take hours */
+			if (compat_vxid_in_vacuum(vxids[i]))
+				continue;
+			vxid = palloc(sizeof(VirtualTransactionId));
+			*vxid = vxids[i];
+			writers = lappend(writers, vxid);
+		}
+	}
+	return writers;
+}
+
+/* Take those that have ended out of the list. */
+List *
+writers_still(List *all)
+{
+	ListCell   *lc;
+
+	foreach(lc, all)
+	{
+		VirtualTransactionId *vxid = lfirst(lc);
+
+		if (!VirtualXactLock(*vxid, false))
+			continue;
+		all = foreach_delete_current(all, lc);
+		pfree(vxid);
+	}
+	return all;
+}
+
+/* Wait until all of them have ended, as long as it takes.  Can be interrupted. */
+void
+writers_wait(List *all)
+{
+	ListCell   *lc;
+
+	foreach(lc, all)
+		(void) VirtualXactLock(*(VirtualTransactionId *) lfirst(lc), true);
+}
+
+/* What a run says that waits for them. */
+char *
+writers_reason(const List *writers)
+{
+	StringInfoData buf;
+	int			shown = 0;
+	ListCell   *lc;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "waits for %d transaction%s that wrote to the table when the run began",
+					 list_length(writers), list_length(writers) == 1 ? "" : "s");
+	foreach(lc, writers)
+	{
+		int			pid = compat_vxid_pid(*(VirtualTransactionId *) lfirst(lc));
+
+		if (shown++ >= 5)
+			break;
+		appendStringInfoString(&buf, shown == 1 ? ": " : ", ");
+		if (pid != 0)
+			appendStringInfo(&buf, "process %d", pid);
+		else
+			appendStringInfoString(&buf, "a prepared transaction");
+	}
+	return buf.data;
+}

@@ -1,0 +1,18 @@
+/*-------------------------------------------------------------------------
+ *
+ * writers.h
+ *	  The transactions that write to a table.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_BASE_WRITERS_H
+#define BACKFILL_BASE_WRITERS_H
+
+#include "nodes/pg_list.h"
+
+extern List *writers_find(Oid target);
+extern List *writers_still(List *all);
+extern void writers_wait(List *all);
+extern char *writers_reason(const List *writers);
+
+#endif							/* BACKFILL_BASE_WRITERS_H */
