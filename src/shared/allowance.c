@@ -145,22 +145,22 @@ allow_wal(Allowance *allowance, RateLedger *ledger, int64 amount, int64 left,
 }
 
 /*
- * The rows that are reserved and whose WAL is not in the ledgers, by workers of
- * the run, or of all if it is NULL.
+ * The rows that are reserved and whose WAL is not in the ledgers, by workers and clients
+ * of the run, or of all if it is NULL.
  */
 static int64
 unwritten(const RunSlot *run)
 {
-	int64		rows = 0;
+	int64		rows = run ? run->pace.rows.reserved : segment->budgets.used_rows.reserved;
 
 	for (int i = 0; i < segment->nworkers; i++)
 	{
 		const WorkerSlot *w = &segment_workers[i];
 
-		if (run ? segment_works_for(w, run->database, run->run_id) : w->in_use)
-			rows += (w->measured ? 0 : w->reserved) + w->reserved_next;
+		if (w->measured && (run ? segment_works_for(w, run->database, run->run_id) : w->in_use))
+			rows -= w->reserved;
 	}
-	return rows;
+	return Max(rows, 0);
 }
 
 /* How many of so many rows may be begun now.  The caller holds the lock. */

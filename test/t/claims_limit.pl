@@ -8,7 +8,7 @@ use BackfillTest;
 use BackfillTest::Claims;
 use BackfillTest::OneNode;
 use Test::More;
-use Time::HiRes qw(time);
+use Time::HiRes qw(time usleep);
 
 one_node('main');
 
@@ -79,6 +79,30 @@ foreach my $run (@runs)
 	cmp_ok($after, '<', $window + 30, "$run->{name}: and not much later");
 	$client->quit;
 }
+
+# --- what clients have out will write WAL ---
+create_target($node, 'w', 3000);
+define_claims('w', '{"batch_size": 50, "wal_rate_limit": "200kB per min"}');
+my $wal_run = start_claims('w');
+my $wal_client = client();
+foreach (1 .. 2)
+{
+	my ($batch) = claim_batch($wal_client, $wal_run);
+	ask($wal_client, 'BEGIN;' . change($batch, 'w') . ';' . complete($batch) . ';COMMIT');
+}
+my $per_batch = sql("SELECT min(wal_bytes) FROM backfill_batches WHERE run_id = $wal_run AND status = 'completed'");
+my $out = 0;
+for (my $until = time + 20; $out < 50 && time < $until; usleep(10_000))
+{
+	my ($row) = claim($wal_client, $wal_run);
+	$out++ if defined $row->{number};
+	last if ($row->{reason} // '') =~ /limit/;
+}
+
+# the last one may begin when any WAL may be written
+cmp_ok(($out - 1) * $per_batch, '<=', 200 * 1024, "$out batches are out, with $per_batch bytes for each: no more than the limit bears");
+cmp_ok($out, '>', 0, 'but some');
+sql("SELECT backfill_stop($wal_run, true)");
 
 $node->stop;
 done_testing();
