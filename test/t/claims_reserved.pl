@@ -51,6 +51,9 @@ is($second->{rows}, 10, 'then the second one has all of its rows');
 # --- nor does a lease outlive the extension ---
 sql("SELECT backfill_delete(1)");
 sql('DROP EXTENSION backfill CASCADE');
+
+# which its scheduler has to see
+ok(wait_for($node, "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'backfill scheduler'"), 'the extension is gone');
 sql('CREATE EXTENSION backfill');
 define_claims('l', '{"batch_size": 10}');
 $run = start_claims('l');
