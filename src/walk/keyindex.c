@@ -232,8 +232,10 @@ analyse(Relation rel, const char *text)
 	error_context_stack = &callback;
 	select = castNode(SelectStmt,
 					  linitial_node(RawStmt, raw_parser(text, RAW_PARSE_PLPGSQL_EXPR))->stmt);
-	if (list_length(select->targetList) != 1 || select->fromClause || select->whereClause ||
-		select->sortClause || select->limitCount)
+	if (list_length(select->targetList) != 1 || select->distinctClause || select->fromClause ||
+		select->whereClause || select->groupClause || select->havingClause ||
+		select->windowClause || select->sortClause || select->limitCount ||
+		select->limitOffset || select->lockingClause)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
 				 errmsg("backfill setting \"share_by\" must be one expression")));
