@@ -25,7 +25,7 @@ create_step($limits);
 lim("INSERT INTO behave VALUES (2500, 'gate')");
 
 # stopped in the middle of a batch of 5000 rows, which then is too large
-my $whole = begin_run($limits, 'whole', '{"batch_size": 5000, "sleep": 0, "workers": 2, "target_batch_time": 0}',
+my $whole = begin_run($limits, 'whole', '{"lock_timeout": "off", "batch_size": 5000, "sleep": 0, "workers": 2, "target_batch_time": 0}',
 	statement => 'UPDATE batch SET n = n + step(id)');
 
 my $steady = begin_run($limits, 'steady', '{"rate_limit": "300 per 3 s", "workers": 2, "batch_size": 50}');
