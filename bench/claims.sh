@@ -151,13 +151,13 @@ claims_late()					# TITLE
 # 1,000 tenants by Zipf's law: the largest has 1,000,000 rows, the smallest 1,000.
 claims_shares()
 {
-	local cost="" p q largest r
+	local cost="" largest="" p q r
 	sql "DROP TABLE IF EXISTS zipf"
 	sql "CREATE TABLE zipf AS SELECT t AS tenant, i AS id FROM generate_series(1, 1000) t,
 		LATERAL generate_series(1, greatest(1, (SELECT least($contacts / 10, 1000000) / t ^ 2)::int)) i"
 	sql "ALTER TABLE zipf ADD PRIMARY KEY (tenant, id)"
 	sql "VACUUM (FREEZE, ANALYZE) zipf"
-	note "$(sql "SELECT count(*) || ' rows, ' || count(*) FILTER (WHERE n <= 1000) || ' of ' || count(*) || ' tenants have up to 1,000' FROM (SELECT count(*) n FROM zipf GROUP BY tenant) s")"
+	note "$(sql "SELECT sum(n) || ' rows, ' || count(*) FILTER (WHERE n <= 1000) || ' of ' || count(*) || ' tenants have up to 1,000' FROM (SELECT count(*) n FROM zipf GROUP BY tenant) s")"
 	for _ in $(seq "$pairs"); do
 		for r in '' ', "share_by": "tenant"'; do
 			sql "SET client_min_messages = warning; SELECT backfill_define('zipf', 'zipf', NULL, settings => '{\"batch_size\": 100$r}')" >/dev/null
