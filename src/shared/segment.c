@@ -219,6 +219,15 @@ segment_my_pace(void)
 	return run ? &run->pace : NULL;
 }
 
+/* Batches of the run may be pending, to be looked for at once.  The caller holds the lock. */
+void
+segment_note_pending(RunSlot *run)
+{
+	run->pending = true;
+	run->pending_due = DT_NOBEGIN;
+	run->pending_changes++;
+}
+
 /* ---- waking ---- */
 
 /*

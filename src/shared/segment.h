@@ -296,6 +296,7 @@ extern WorkerSlot *segment_my_worker(void);
 extern bool segment_works_for(const WorkerSlot *w, Oid database, int64 run_id);
 extern RunSlot *segment_find_run(Oid database, int64 run_id);
 extern RunPace *segment_my_pace(void);
+extern void segment_note_pending(RunSlot *run);
 extern void segment_notify_workers(Oid database);
 extern void segment_notify_run(Oid database, int64 run_id);
 extern void segment_wake_schedulers(void);

@@ -60,9 +60,7 @@ stock_tell(Oid database, int64 run_id)
 	run = segment_find_run(database, run_id);
 	if (run)
 	{
-		run->pending = true;
-		run->pending_due = DT_NOBEGIN;
-		run->pending_changes++;
+		segment_note_pending(run);
 		wake_workers_of(database, run_id);
 	}
 	segment_unlock();
@@ -183,11 +181,7 @@ stock_put_back(Oid database, int64 run_id, const StockTaken *taken)
 
 	/* workers may have looked for it, and passed it over */
 	if (run)
-	{
-		run->pending = true;
-		run->pending_due = DT_NOBEGIN;
-		run->pending_changes++;
-	}
+		segment_note_pending(run);
 	segment_unlock();
 }
 
@@ -239,11 +233,7 @@ stock_settle(Oid database, int64 run_id, bool counted, int64 reserved, int64 row
 	if (run && done)
 		run->rows_scanned += rows_scanned;
 	else if (run)
-	{
-		run->pending = true;
-		run->pending_due = DT_NOBEGIN;
-		run->pending_changes++;
-	}
+		segment_note_pending(run);
 	if (run && (!done || (run->stock.n == 0 && run->stock.out == 0)))
 		wake_workers_of(database, run_id);
 	segment_unlock();

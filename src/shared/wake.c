@@ -116,9 +116,7 @@ wake_runs(Oid database, WakeTarget target)
 		if (!segment_runs[i].in_use || segment_runs[i].database != database ||
 			!is_target(&target, InvalidOid, segment_runs[i].run_id))
 			continue;
-		segment_runs[i].pending = true;
-		segment_runs[i].pending_due = DT_NOBEGIN;
-		segment_runs[i].pending_changes++;
+		segment_note_pending(&segment_runs[i]);
 	}
 	if (!set_scheduler_latch(database))
 		ask_launcher(database);
