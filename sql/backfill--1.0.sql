@@ -273,7 +273,7 @@ COMMENT ON COLUMN backfill.batch.claimed_by IS 'role of that client';
 COMMENT ON COLUMN backfill.batch.claimed_at IS 'when it did';
 COMMENT ON COLUMN backfill.batch.lease IS 'length of its lease, or null if that ends with the session';
 COMMENT ON COLUMN backfill.batch.secret IS 'what makes the token of the client unknown to others; null when the batch is not in its hands';
-COMMENT ON COLUMN backfill.batch.reported IS 'error that the client has reported, until a worker has judged it';
+COMMENT ON COLUMN backfill.batch.reported IS 'error that a client has reported last; judged when a worker has taken the batch since';
 
 COMMENT ON COLUMN backfill.batch.keys IS 'with a ledger: the keys of the rows in scope when its range was cut, column by column and row by row';
 

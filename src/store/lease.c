@@ -380,19 +380,23 @@ store_is_hooked(StoreSession *session, int64 run_id)
 	return store_sql(&sql_is_hooked, args, NULL) > 0;
 }
 
+/*
+ * What was reported stays in the row: the batch has no token until a worker takes it, and then
+ * one.  The search is a sub-select of its own, so that it is made once.
+ */
 static Sql sql_take_reported = {
-	"WITH found AS ("
-	"   SELECT number, part, reported FROM backfill.batch "
-	"    WHERE " STORE_OPEN_BATCHES " AND status = 'running' AND reported IS NOT NULL "
+	"UPDATE backfill.batch b SET token = $2, worker = $3, pid = pg_backend_pid() "
+	" WHERE run_id = $1 AND (number, part) = ("
+	"   SELECT number, part FROM backfill.batch "
+	"    WHERE " STORE_OPEN_BATCHES " AND status = 'running' AND token IS NULL "
+	"      AND reported IS NOT NULL "
 	"    ORDER BY number, part LIMIT 1) "
-	"UPDATE backfill.batch b SET token = $2, worker = $3, pid = pg_backend_pid(), reported = NULL "
-	"  FROM found f WHERE b.run_id = $1 AND b.number = f.number AND b.part = f.part "
 	"RETURNING b.number, b.part, start_key, end_key, start_inclusive, attempt, crashes, tries, "
-	"          rows_scanned, rows_in_scope, f.reported ->> 'message', f.reported ->> 'sqlstate', "
-	"          (f.reported ->> 'retryable')::boolean, "
+	"          rows_scanned, rows_in_scope, reported ->> 'message', reported ->> 'sqlstate', "
+	"          (reported ->> 'retryable')::boolean, "
 	"          (SELECT array_agg(k.value ORDER BY k.ordinality) "
-	"             FROM jsonb_array_elements_text(CASE WHEN jsonb_typeof(f.reported -> 'key') = 'array' "
-	"                                            THEN f.reported -> 'key' ELSE '[]' END) "
+	"             FROM jsonb_array_elements_text(CASE WHEN jsonb_typeof(reported -> 'key') = 'array' "
+	"                                            THEN reported -> 'key' ELSE '[]' END) "
 	"                  WITH ORDINALITY k), "
 	"          EXISTS (SELECT FROM backfill.error e WHERE e.run_id = $1 AND e.number = b.number "
 	"                     AND e.part = b.part)",
