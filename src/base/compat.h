@@ -255,6 +255,13 @@ typedef Instrumentation CompatNodeInstrumentation;
 #define compat_publications_of_all(root) ((void) (root), GetAllTablesPublications())
 #endif
 
+/* A hash table in shared memory, of a fixed number of entries: 19 asks for it once. */
+#if PG_VERSION_NUM >= 190000
+#define compat_shmem_hash(name, n, info, flags) ShmemInitHash(name, n, info, flags)
+#else
+#define compat_shmem_hash(name, n, info, flags) ShmemInitHash(name, n, n, info, flags)
+#endif
+
 /* CLUSTER and VACUUM FULL report where they are; 19 calls all of that REPACK. */
 #if PG_VERSION_NUM >= 190000
 #define COMPAT_REPACK_PROGRESS	"pg_stat_progress_repack"

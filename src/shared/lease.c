@@ -22,6 +22,7 @@
 #include "utils/hsearch.h"
 #include "utils/timestamp.h"
 
+#include "base/compat.h"
 #include "settings/guc.h"
 #include "shared/lease.h"
 
@@ -67,8 +68,8 @@ startup_hook(void)
 		head->lock = &(GetNamedLWLockTranche(TRANCHE))->lock;
 		head->n = 0;
 	}
-	leases = ShmemInitHash(TRANCHE, guc_max_leases, guc_max_leases, &info,
-						   HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
+	leases = compat_shmem_hash(TRANCHE, guc_max_leases, &info,
+							   HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
 	LWLockRelease(AddinShmemInitLock);
 }
 
