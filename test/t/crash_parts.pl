@@ -19,7 +19,7 @@ sql(qq{
 	CREATE FUNCTION alternates(key bigint) RETURNS int LANGUAGE plpgsql AS \$\$
 	BEGIN
 		IF key = 5000 THEN
-			COPY (SELECT 1) TO PROGRAM 'if mkdir $dir/turn; then kill -KILL \$PPID; sleep 60; else rmdir $dir/turn; fi';
+			COPY (SELECT 1) TO PROGRAM 'cat >/dev/null; if mkdir $dir/turn; then kill -KILL \$PPID; sleep 60; else rmdir $dir/turn; fi';
 			RAISE EXCEPTION 'not this time';
 		END IF;
 		RETURN 1;
