@@ -181,14 +181,12 @@ step(const Worker *worker, BatchInfo *batch)
 }
 
 /*
- * The same where values take turns; false if none has rows left, or none may have one now.
+ * The same where values take turns, for the one that has it; false if that is none.
  * *last_key becomes that of the value.
  */
 static bool
-step_in_turn(Worker *worker, BatchInfo *batch, int64 size, ArrayType **last_key)
+step_in_turn(Worker *worker, BatchInfo *batch, const ShareInfo *share, ArrayType **last_key)
 {
-	const ShareInfo *share = share_next(worker, size);
-
 	if (share == NULL)
 		return false;
 	if (batch->end_key == NULL)
@@ -235,9 +233,10 @@ cut(Session *session, void *arg)
 	{
 		ArrayType  *last_key = session->run->end_key;
 		bool		in_turn = session->run->has_shares;
+		const ShareInfo *share = in_turn ? share_next(worker, size) : NULL;
 
 		CHECK_FOR_INTERRUPTS();
-		cutting->ended = !(in_turn ? step_in_turn(worker, &batch, size, &last_key) : step(worker, &batch));
+		cutting->ended = !(in_turn ? step_in_turn(worker, &batch, share, &last_key) : step(worker, &batch));
 		cutting->is_bound = !cutting->ended &&
 			!bound_allows_batch(session->run, &session->settings, batch.number);
 		cutting->ended |= cutting->is_bound;
@@ -245,7 +244,7 @@ cut(Session *session, void *arg)
 			break;
 		batch.number++;
 		find_range(worker, &batch, last_key, size);
-		store_cut(worker, &batch, in_turn ? share_next(worker, size) : NULL);
+		store_cut(worker, &batch, share);
 		if (in_turn)
 			share_note_cut(worker, batch.end_key, batch.rows_in_scope);
 		if (batch.rows_in_scope > 0)

@@ -290,27 +290,41 @@ lease_lapsed(int64 run_id, bool all)
 	return result;
 }
 
-/* How many leases of the run there are, and how many rows they reserve. */
-void
-lease_count(Oid database, int64 run_id, int64 *n, int64 *rows)
+/*
+ * How many leases of the run there are, or, if that is 0, of all runs of the database, and how
+ * many rows they reserve.  On demand they are forgotten; otherwise a shared lock is enough.
+ */
+static void
+add_up(Oid database, int64 run_id, bool forget, int64 *n, int64 *rows)
 {
 	HASH_SEQ_STATUS status;
 	Lease	   *lease;
 
 	*n = *rows = 0;
-	LWLockAcquire(head->lock, LW_SHARED);
+	LWLockAcquire(head->lock, forget ? LW_EXCLUSIVE : LW_SHARED);
 	if (head->n > 0)
 	{
 		hash_seq_init(&status, leases);
 		while ((lease = hash_seq_search(&status)) != NULL)
 		{
-			if (!is_of_run(lease, database, run_id))
+			if (!is_of_run(lease, database, run_id == 0 ? lease->key.run_id : run_id))
 				continue;
 			(*n)++;
 			*rows += lease->rows;
+			if (!forget)
+				continue;
+			(void) hash_search(leases, &lease->key, HASH_REMOVE, NULL);
+			head->n--;
 		}
 	}
 	LWLockRelease(head->lock);
+}
+
+/* How many leases of the run there are, and how many rows they reserve. */
+void
+lease_count(Oid database, int64 run_id, int64 *n, int64 *rows)
+{
+	add_up(database, run_id, false, n, rows);
 }
 
 /*
@@ -320,25 +334,7 @@ lease_count(Oid database, int64 run_id, int64 *n, int64 *rows)
 void
 lease_forget(Oid database, int64 run_id, int64 *n, int64 *rows)
 {
-	HASH_SEQ_STATUS status;
-	Lease	   *lease;
-
-	*n = *rows = 0;
-	LWLockAcquire(head->lock, LW_EXCLUSIVE);
-	if (head->n > 0)
-	{
-		hash_seq_init(&status, leases);
-		while ((lease = hash_seq_search(&status)) != NULL)
-		{
-			if (lease->key.database != database || (run_id != 0 && lease->key.run_id != run_id))
-				continue;
-			(*n)++;
-			*rows += lease->rows;
-			(void) hash_search(leases, &lease->key, HASH_REMOVE, NULL);
-			head->n--;
-		}
-	}
-	LWLockRelease(head->lock);
+	add_up(database, run_id, true, n, rows);
 }
 
 /* This session ends, and with it the leases that were to last as long. */

@@ -41,16 +41,7 @@ wake_workers_of(Oid database, int64 run_id)
 	}
 }
 
-/* Wake the workers of the run. */
-void
-stock_wake(Oid database, int64 run_id)
-{
-	segment_lock(LW_SHARED);
-	wake_workers_of(database, run_id);
-	segment_unlock();
-}
-
-/* The same, and they have to look into the tables. */
+/* Wake the workers of the run, which have to look into the tables. */
 void
 stock_tell(Oid database, int64 run_id)
 {

@@ -48,6 +48,5 @@ extern int64 stock_out(Oid database, int64 run_id);
 extern void stock_remove(int64 number, int part);
 extern void stock_add(const StockEntry *entries, int n);
 extern void stock_tell(Oid database, int64 run_id);
-extern void stock_wake(Oid database, int64 run_id);
 
 #endif							/* BACKFILL_SHARED_STOCK_H */

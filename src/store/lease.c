@@ -232,16 +232,24 @@ store_return_batch(StoreSession *session, int64 run_id, int64 number, int part, 
 	store_sql(&sql_return_batch, args, NULL);
 }
 
-#define IS_MINE \
-	" WHERE run_id = $1 AND number = $2 AND part = $3 AND status = 'running' " \
-	"   AND token = $4 AND secret = $5 AND claimed_by = $6 "
+/* The first arguments of a text with STORE_LEASE_IS_MINE. */
+void
+store_lease_args(Datum *args, int64 run_id, int64 number, int part, const LeaseToken *token, Oid role)
+{
+	args[0] = Int64GetDatum(run_id);
+	args[1] = Int64GetDatum(number);
+	args[2] = Int32GetDatum(part);
+	args[3] = Int64GetDatum(token->number);
+	args[4] = UUIDPGetDatum(unconstify(pg_uuid_t *, &token->secret));
+	args[5] = ObjectIdGetDatum(role);
+}
 
 static Sql sql_complete_lease = {
 	"WITH completed AS ("
 	"UPDATE backfill.batch SET status = 'completed', secret = CASE WHEN keys IS NOT NULL THEN secret END, "
 	"       rows_affected = coalesce($7, rows_in_scope, rows_scanned), "
 	"       started_at = claimed_at, finished_at = clock_timestamp(), lease_until = NULL, "
-	"       duration = clock_timestamp() - claimed_at, wal_bytes = $8" IS_MINE
+	"       duration = clock_timestamp() - claimed_at, wal_bytes = $8" STORE_LEASE_IS_MINE
 	"RETURNING error IS NOT NULL AS had_error, coalesce(rows_in_scope, rows_scanned) AS rows, "
 	"          rows_scanned, keys IS NOT NULL AS has_ledger), "
 	"hooked AS ("
@@ -251,7 +259,7 @@ static Sql sql_complete_lease = {
 	"            AND (h.name IS NULL OR h.name = r.name)) "
 	"ON CONFLICT DO NOTHING RETURNING run_id) "
 	"SELECT had_error, rows, rows_scanned, has_ledger, EXISTS (SELECT FROM hooked) FROM completed",
-	8, {INT8OID, INT8OID, INT4OID, INT8OID, UUIDOID, OIDOID, INT8OID, INT8OID}
+	8, {STORE_LEASE_TYPES, INT8OID, INT8OID}
 };
 
 static Sql sql_resolve_leased = {
@@ -270,16 +278,11 @@ store_complete_lease(StoreSession *session, int64 run_id, int64 number, int part
 					 LeaseSize *size)
 {
 	char		nulls[] = "        ";
-	Datum		args[] = {
-		Int64GetDatum(run_id),
-		Int64GetDatum(number),
-		Int32GetDatum(part),
-		Int64GetDatum(token->number),
-		UUIDPGetDatum(unconstify(pg_uuid_t *, &token->secret)),
-		ObjectIdGetDatum(role),
-		Int64GetDatum(rows),
-		Int64GetDatum(wal_bytes)
-	};
+	Datum		args[STORE_LEASE_ARGS + 2];
+
+	store_lease_args(args, run_id, number, part, token, role);
+	args[STORE_LEASE_ARGS] = Int64GetDatum(rows);
+	args[STORE_LEASE_ARGS + 1] = Int64GetDatum(wal_bytes);
 
 	if (rows < 0)
 		nulls[6] = 'n';
@@ -297,8 +300,8 @@ store_complete_lease(StoreSession *session, int64 run_id, int64 number, int part
 static Sql sql_report_lease = {
 	"UPDATE backfill.batch SET token = NULL, secret = NULL, error = $7, " STORE_COUNT_FAILED ", "
 	"       reported = jsonb_build_object('message', $7, 'sqlstate', $8, 'retryable', $9, "
-	"                                     'key', to_jsonb($10))" IS_MINE,
-	10, {INT8OID, INT8OID, INT4OID, INT8OID, UUIDOID, OIDOID, TEXTOID, TEXTOID, BOOLOID, TEXTARRAYOID}
+	"                                     'key', to_jsonb($10))" STORE_LEASE_IS_MINE,
+	10, {STORE_LEASE_TYPES, TEXTOID, TEXTOID, BOOLOID, TEXTARRAYOID}
 };
 
 /*
@@ -310,18 +313,13 @@ store_report_lease(StoreSession *session, int64 run_id, int64 number, int part,
 				   const LeaseToken *token, Oid role, const LeaseReport *report)
 {
 	char		nulls[] = "          ";
-	Datum		args[] = {
-		Int64GetDatum(run_id),
-		Int64GetDatum(number),
-		Int32GetDatum(part),
-		Int64GetDatum(token->number),
-		UUIDPGetDatum(unconstify(pg_uuid_t *, &token->secret)),
-		ObjectIdGetDatum(role),
-		store_note_or_null(report->message, &nulls[6]),
-		store_text_or_null(report->sqlstate, &nulls[7]),
-		BoolGetDatum(report->retryable == 1),
-		PointerGetDatum(report->key)
-	};
+	Datum		args[STORE_LEASE_ARGS + 4];
+
+	store_lease_args(args, run_id, number, part, token, role);
+	args[STORE_LEASE_ARGS] = store_note_or_null(report->message, &nulls[6]);
+	args[STORE_LEASE_ARGS + 1] = store_text_or_null(report->sqlstate, &nulls[7]);
+	args[STORE_LEASE_ARGS + 2] = BoolGetDatum(report->retryable == 1);
+	args[STORE_LEASE_ARGS + 3] = PointerGetDatum(report->key);
 
 	if (report->retryable < 0)
 		nulls[8] = 'n';
@@ -492,8 +490,8 @@ store_leased_batches(StoreSession *session, int64 run_id)
 }
 
 static Sql sql_find_lease = {
-	LEASED IS_MINE,
-	6, {INT8OID, INT8OID, INT4OID, INT8OID, UUIDOID, OIDOID}
+	LEASED STORE_LEASE_IS_MINE,
+	6, {STORE_LEASE_TYPES}
 };
 
 /* The batch in the hands of who shows the token, or NULL. */
@@ -501,14 +499,9 @@ LeasedBatch *
 store_find_lease(StoreSession *session, int64 run_id, int64 number, int part,
 				 const LeaseToken *token, Oid role)
 {
-	Datum		args[] = {
-		Int64GetDatum(run_id),
-		Int64GetDatum(number),
-		Int32GetDatum(part),
-		Int64GetDatum(token->number),
-		UUIDPGetDatum(unconstify(pg_uuid_t *, &token->secret)),
-		ObjectIdGetDatum(role)
-	};
+	Datum		args[STORE_LEASE_ARGS];
+
+	store_lease_args(args, run_id, number, part, token, role);
 
 	return store_sql(&sql_find_lease, args, NULL) == 0 ? NULL : read_leased(session, 0);
 }

@@ -17,6 +17,16 @@
 #include "store/status.h"
 #include "store/store.h"
 
+/*
+ * That a batch is in the hands of the role that shows its token, with the arguments that
+ * store_lease_args gives.
+ */
+#define STORE_LEASE_IS_MINE \
+	" WHERE run_id = $1 AND number = $2 AND part = $3 AND status = 'running' " \
+	"   AND token = $4 AND secret = $5 AND claimed_by = $6 "
+#define STORE_LEASE_TYPES	INT8OID, INT8OID, INT4OID, INT8OID, UUIDOID, OIDOID
+#define STORE_LEASE_ARGS	6
+
 /* What a client shows to be let at its batch. */
 typedef struct LeaseToken
 {
@@ -100,6 +110,8 @@ extern BatchInfo *store_lease_batch(StoreSession *session, int64 run_id, int64 n
 									LeaseClaim *claim);
 extern void store_return_batch(StoreSession *session, int64 run_id, int64 number, int part,
 							   int64 token);
+extern void store_lease_args(Datum *args, int64 run_id, int64 number, int part,
+							 const LeaseToken *token, Oid role);
 extern LeaseRun *store_lease_run(StoreSession *session, int64 id);
 extern LeasedBatch *store_find_lease(StoreSession *session, int64 run_id, int64 number, int part,
 									 const LeaseToken *token, Oid role);

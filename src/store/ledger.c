@@ -234,9 +234,8 @@ ledger_close_batch(StoreSession *session, int64 run_id, int64 number, int part,
 
 static Sql sql_fail = {
 	"UPDATE backfill.batch SET status = 'unconfirmed', error = $7, " STORE_COUNT_FAILED " "
-	" WHERE run_id = $1 AND number = $2 AND part = $3 AND status = 'running' "
-	"   AND token = $4 AND secret = $5 AND claimed_by = $6 AND keys IS NOT NULL",
-	7, {INT8OID, INT8OID, INT4OID, INT8OID, UUIDOID, OIDOID, TEXTOID}
+	STORE_LEASE_IS_MINE "AND keys IS NOT NULL",
+	7, {STORE_LEASE_TYPES, TEXTOID}
 };
 
 /*
@@ -248,15 +247,10 @@ ledger_fail_batch(StoreSession *session, int64 run_id, int64 number, int part,
 				  const LeaseToken *token, Oid role, const char *message)
 {
 	char		nulls[] = "       ";
-	Datum		args[] = {
-		Int64GetDatum(run_id),
-		Int64GetDatum(number),
-		Int32GetDatum(part),
-		Int64GetDatum(token->number),
-		UUIDPGetDatum(unconstify(pg_uuid_t *, &token->secret)),
-		ObjectIdGetDatum(role),
-		store_note_or_null(message, &nulls[6])
-	};
+	Datum		args[STORE_LEASE_ARGS + 1];
+
+	store_lease_args(args, run_id, number, part, token, role);
+	args[STORE_LEASE_ARGS] = store_note_or_null(message, &nulls[6]);
 
 	if (store_sql(&sql_fail, args, nulls) == 0)
 		return false;

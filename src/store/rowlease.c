@@ -31,9 +31,7 @@
 
 /* The batch is the caller's, and in time. */
 #define IS_HELD \
-	" WHERE run_id = $1 AND number = $2 AND part = $3 AND status = 'running' " \
-	"   AND token = $4 AND secret = $5 AND claimed_by = $6 " \
-	"   AND NOT " IS_OVER
+	STORE_LEASE_IS_MINE "AND NOT " IS_OVER
 
 static Sql sql_look = {
 	"SELECT count(*) FILTER (WHERE status = 'running' AND NOT " IS_OVER "), "
@@ -141,7 +139,7 @@ rowlease_take_back(StoreSession *session, int64 run_id, bool all)
 
 static Sql sql_hold = {
 	"SELECT tries FROM backfill.batch " IS_HELD " FOR NO KEY UPDATE",
-	6, {INT8OID, INT8OID, INT4OID, INT8OID, UUIDOID, OIDOID}
+	6, {STORE_LEASE_TYPES}
 };
 
 /*
@@ -152,14 +150,9 @@ bool
 rowlease_hold(StoreSession *session, int64 run_id, int64 number, int part,
 			  const LeaseToken *token, Oid role, int *tries)
 {
-	Datum		args[] = {
-		Int64GetDatum(run_id),
-		Int64GetDatum(number),
-		Int32GetDatum(part),
-		Int64GetDatum(token->number),
-		UUIDPGetDatum(unconstify(pg_uuid_t *, &token->secret)),
-		ObjectIdGetDatum(role)
-	};
+	Datum		args[STORE_LEASE_ARGS];
+
+	store_lease_args(args, run_id, number, part, token, role);
 
 	if (store_sql(&sql_hold, args, NULL) == 0)
 		return false;
@@ -171,7 +164,7 @@ static Sql sql_extend = {
 	"UPDATE backfill.batch SET lease = coalesce($7, lease), "
 	"       lease_until = clock_timestamp() + coalesce($7, lease)" IS_HELD
 	"RETURNING lease_until",
-	7, {INT8OID, INT8OID, INT4OID, INT8OID, UUIDOID, OIDOID, INTERVALOID}
+	7, {STORE_LEASE_TYPES, INTERVALOID}
 };
 
 /*
@@ -182,15 +175,10 @@ bool
 rowlease_extend(StoreSession *session, int64 run_id, int64 number, int part,
 				const LeaseToken *token, Oid role, Interval *length, TimestampTz *until)
 {
-	Datum		args[] = {
-		Int64GetDatum(run_id),
-		Int64GetDatum(number),
-		Int32GetDatum(part),
-		Int64GetDatum(token->number),
-		UUIDPGetDatum(unconstify(pg_uuid_t *, &token->secret)),
-		ObjectIdGetDatum(role),
-		IntervalPGetDatum(length)
-	};
+	Datum		args[STORE_LEASE_ARGS + 1];
+
+	store_lease_args(args, run_id, number, part, token, role);
+	args[STORE_LEASE_ARGS] = IntervalPGetDatum(length);
 
 	if (store_sql(&sql_extend, args, length ? NULL : "      n") == 0)
 		return false;
