@@ -240,6 +240,11 @@ CREATE TABLE backfill.batch (
 	failed_at	timestamptz,
 	failed_rows	bigint,
 	lease_until	timestamptz,
+	lock_wait	interval,
+	blocks_read	bigint,
+	full_pages	bigint,
+	rows_updated bigint,
+	hot_updated	bigint,
 	PRIMARY KEY (run_id, number, part)
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE backfill.batch IS 'one row for each batch: a key range of a run, processed in one transaction together with the change of this row';
@@ -263,6 +268,11 @@ COMMENT ON COLUMN backfill.batch.duration IS 'time spent in the statement';
 COMMENT ON COLUMN backfill.batch.wal_bytes IS 'WAL that the statement wrote';
 COMMENT ON COLUMN backfill.batch.pages_pruned IS 'pages, left by earlier batches, on which its worker has made space since the batch before this one';
 COMMENT ON COLUMN backfill.batch.space_freed IS 'the space it made there, in bytes';
+COMMENT ON COLUMN backfill.batch.lock_wait IS 'time of that for which the statement waited for locks, good to an eighth; null if it did not';
+COMMENT ON COLUMN backfill.batch.blocks_read IS 'blocks that the statement did not find in shared buffers; null if there are none';
+COMMENT ON COLUMN backfill.batch.full_pages IS 'images of whole pages in its WAL, first changes after a checkpoint; null if there are none';
+COMMENT ON COLUMN backfill.batch.rows_updated IS 'rows of the target that were updated meanwhile, also by triggers; null if there are none, or they are not counted';
+COMMENT ON COLUMN backfill.batch.hot_updated IS 'of those the ones that needed no new index entries (HOT)';
 COMMENT ON COLUMN backfill.batch.token IS 'token of the worker that has or had the batch; never used twice';
 COMMENT ON COLUMN backfill.batch.worker IS 'number of that worker''s slot, as in backfill_workers';
 COMMENT ON COLUMN backfill.batch.pid IS 'process id of that worker';
@@ -677,7 +687,8 @@ SELECT b.run_id, b.number, b.part,
 		pg_catalog.array_to_string(b.end_key, ','), ']') AS key_range,
 	   b.start_key, b.end_key, b.start_inclusive,
 	   b.status, b.skipped, b.attempt, b.crashes, b.retry_at, b.rows_scanned, b.rows_affected,
-	   b.started_at, b.finished_at, b.duration, b.wal_bytes, b.pages_pruned, b.space_freed,
+	   b.started_at, b.finished_at, b.duration, b.lock_wait, b.wal_bytes, b.full_pages,
+	   b.blocks_read, b.rows_updated, b.hot_updated, b.pages_pruned, b.space_freed,
 	   b.worker, b.pid,
 	   b.error, b.client, b.claimed_by, b.claimed_at, l.lease_until
   FROM backfill.batch b

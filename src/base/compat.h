@@ -358,6 +358,20 @@ compat_file_blocks(Oid tablespace, Oid database, Oid file)
 	return blocks;
 }
 
+/*
+ * The counters of a table that a process has not reported yet, as find_tabstat_entry
+ * finds them: 16 renamed them, and returns a copy, with the current transaction in it.
+ */
+#if PG_VERSION_NUM >= 160000
+#define compat_updated(status)		((status)->counts.tuples_updated)
+#define compat_hot_updated(status)	((status)->counts.tuples_hot_updated)
+#define COMPAT_COUNTS_ARE_COPY	true
+#else
+#define compat_updated(status)		((status)->t_counts.t_tuples_updated)
+#define compat_hot_updated(status)	((status)->t_counts.t_tuples_hot_updated)
+#define COMPAT_COUNTS_ARE_COPY	false
+#endif
+
 /* 18 wants a name and a version in the magic block. */
 #if PG_VERSION_NUM >= 180000
 #define COMPAT_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "backfill", .version = BACKFILL_VERSION)

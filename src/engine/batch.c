@@ -41,6 +41,7 @@
 #include "engine/reclaim.h"
 #include "engine/repair.h"
 #include "engine/session.h"
+#include "engine/toll.h"
 #include "engine/waiters.h"
 #include "engine/work.h"
 #include "shared/allowance.h"
@@ -145,11 +146,15 @@ run_and_measure(Worker *worker)
 	uint64		wal = pgWalUsage.wal_bytes;
 	int64		rows_scanned = hand->batch->rows_scanned;
 	BatchCost	cost;
+	Toll		toll;
 
 	hand->wal_before = wal;
+	toll_begin(&toll, worker->work.tables);
 	result->started_at = GetCurrentTimestamp();
 	result->rows_affected = (int64) run_statement(worker);
 	result->finished_at = GetCurrentTimestamp();
+	result->lock_wait = hand->lock_wait;
+	toll_end(&toll, worker->work.tables, result);
 	result->wal_bytes = (int64) (pgWalUsage.wal_bytes - wal);
 	result->pages_pruned = worker->reclaim.pruned;
 	result->space_freed = worker->reclaim.freed;

@@ -20,6 +20,7 @@
 #include "utils/snapmgr.h"
 
 #include "engine/session.h"
+#include "engine/toll.h"
 #include "engine/work.h"
 #include "settings/parameters.h"
 #include "settings/serverparams.h"
@@ -57,6 +58,7 @@ unprepare(Work *work)
 		bounds_drop(work->bounds);
 	work->bounds = NULL;
 	work->set = NIL;
+	work->tables = NIL;
 	MemoryContextReset(work->context);
 }
 
@@ -107,6 +109,7 @@ work_prepare(Session *session, Work *work)
 	}
 	AtEOXact_GUC(false, nest);
 	work->bounds = bounds_prepare(work->walk);
+	work->tables = run->statement ? toll_tables(run->target) : NIL;
 	session_commit(session);
 }
 

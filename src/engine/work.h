@@ -34,6 +34,7 @@ typedef struct Work
 	bool		row_is_chosen;
 	int			rows_looked_at;
 	List	   *set;			/* ServerParameter *: what the plans are made under */
+	List	   *tables;			/* whose updates are counted, see toll.c */
 } Work;
 
 extern void work_prepare(Session *session, Work *work);

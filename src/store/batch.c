@@ -173,11 +173,22 @@ store_pending_due(StoreSession *session, int64 run_id, int crashes_below)
 static Sql sql_complete_batch = {
 	"UPDATE backfill.batch SET status = 'completed', rows_affected = $4, "
 	"       wal_bytes = $5, started_at = $6, finished_at = $7, "
-	"       duration = $7 - $6, attempt = $8, pages_pruned = $10, space_freed = $11 "
+	"       duration = $7 - $6, attempt = $8, pages_pruned = $10, space_freed = $11, "
+	"       lock_wait = $12, blocks_read = $13, full_pages = $14, "
+	"       rows_updated = $15, hot_updated = $16 "
 	" WHERE run_id = $1 AND number = $2 AND part = $9 "
 	"   AND status = 'running' AND token = $3",
-	11, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID, INT8OID, INT8OID}
+	16, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID,
+	INT8OID, INT8OID, INTERVALOID, INT8OID, INT8OID, INT8OID, INT8OID}
 };
+
+/* A number of something that most batches have none of: null takes no room in the row. */
+static Datum
+some_or_null(int64 number, char *null)
+{
+	*null = number > 0 ? ' ' : 'n';
+	return Int64GetDatum(number);
+}
 
 /*
  * Mark the batch completed.  Returns false when it is not this worker's any
@@ -187,6 +198,8 @@ bool
 store_complete_batch(StoreSession *session, int64 run_id, const BatchInfo *batch,
 					   int64 token, const BatchResult *result)
 {
+	char		nulls[] = "                ";
+	Interval	lock_wait = {.time = result->lock_wait};
 	Datum		args[] = {
 		Int64GetDatum(run_id),
 		Int64GetDatum(batch->number),
@@ -198,10 +211,17 @@ store_complete_batch(StoreSession *session, int64 run_id, const BatchInfo *batch
 		Int32GetDatum(batch->attempt),
 		Int32GetDatum(batch->part),
 		Int64GetDatum(result->pages_pruned),
-		Int64GetDatum(result->space_freed)
+		Int64GetDatum(result->space_freed),
+		IntervalPGetDatum(&lock_wait),
+		some_or_null(result->blocks_read, &nulls[12]),
+		some_or_null(result->full_pages, &nulls[13]),
+		some_or_null(result->updated, &nulls[14]),
+		result->updated > 0 ? Int64GetDatum(result->hot_updated) : (Datum) 0
 	};
 
-	return store_sql(&sql_complete_batch, args, NULL) == 1;
+	nulls[11] = result->lock_wait > 0 ? ' ' : 'n';
+	nulls[15] = nulls[14];
+	return store_sql(&sql_complete_batch, args, nulls) == 1;
 }
 
 static Sql sql_give_back_batch = {

@@ -67,6 +67,11 @@ typedef struct BatchResult
 	TimestampTz finished_at;
 	int64		pages_pruned;	/* by its worker, since the batch before it */
 	int64		space_freed;	/* bytes of them */
+	int64		lock_wait;		/* microseconds for which the statement waited for locks */
+	int64		blocks_read;	/* that were not in shared buffers */
+	int64		full_pages;		/* whole pages in its WAL */
+	int64		updated;		/* rows of the target, as the server's statistics have it */
+	int64		hot_updated;	/* of those without new index entries */
 } BatchResult;
 
 extern bool store_last_batch(StoreSession *session, int64 run_id, int64 after, int64 *number,
