@@ -116,6 +116,7 @@ CREATE TABLE backfill.run (
 	throttled_by text,
 	throttled_since timestamptz,
 	throttle_times jsonb NOT NULL DEFAULT '{}',
+	worker_times jsonb NOT NULL DEFAULT '{}',
 	yields		bigint NOT NULL DEFAULT 0,
 	sqlstate	text,
 	error		text,
@@ -190,6 +191,7 @@ COMMENT ON COLUMN backfill.run.batch_size IS 'rows of a batch, as target_batch_t
 COMMENT ON COLUMN backfill.run.throttled_by IS 'what slows the run down or holds it, and why, or null';
 COMMENT ON COLUMN backfill.run.throttled_since IS 'since when';
 COMMENT ON COLUMN backfill.run.throttle_times IS 'seconds for which the run was throttled, by what';
+COMMENT ON COLUMN backfill.run.worker_times IS 'seconds that its workers have spent, by their state as in backfill_workers; added up now and then';
 COMMENT ON COLUMN backfill.run.yields IS 'batches that were cancelled and divided because another session waited for their locks';
 COMMENT ON COLUMN backfill.run.sqlstate IS 'SQLSTATE of the error that failed the run';
 COMMENT ON COLUMN backfill.run.error IS 'message of the error that failed the run';
@@ -608,6 +610,7 @@ SELECT r.id, r.name, r.status, p.progress,
 					coalesce((r.throttle_times OPERATOR(pg_catalog.->>) t.what)::numeric, 0)
 					OPERATOR(pg_catalog.+) EXTRACT(epoch FROM (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) r.throttled_since)), 3)))
 	   END AS throttle_times,
+	   r.worker_times,
 	   r.wal_bytes OPERATOR(pg_catalog.+) coalesce(b.wal_bytes, 0) AS wal_bytes,
 	   r.table_size, r.table_growth, r.index_size, r.index_growth,
 	   r.pages_pruned OPERATOR(pg_catalog.+) coalesce(b.pages_pruned, 0) AS pages_pruned,

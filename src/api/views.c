@@ -56,37 +56,6 @@ PG_FUNCTION_INFO_V1(backfill_live_workers);
 PG_FUNCTION_INFO_V1(backfill_live_leases);
 PG_FUNCTION_INFO_V1(backfill_live_runs);
 
-static const char *
-worker_state_name(WorkerState state)
-{
-	switch (state)
-	{
-		case WORKER_STARTING:
-			return "starting";
-		case WORKER_PREPARING:
-			return "preparing";
-		case WORKER_WAITING:
-			return "waiting";
-		case WORKER_RUNNING:
-			return "running";
-		case WORKER_SLEEPING:
-			return "sleeping";
-		case WORKER_THROTTLED:
-			return "throttled";
-		case WORKER_RETRYING:
-			return "retrying";
-		case WORKER_CHANGING:
-			return "changing";
-		case WORKER_VERIFYING:
-			return "verifying";
-		case WORKER_FINISHING:
-			return "finishing";
-		case WORKER_LEAVING:
-			return "leaving";
-	}
-	return NULL;
-}
-
 /* backfill.live_workers(): empty when the library was not preloaded. */
 Datum
 backfill_live_workers(PG_FUNCTION_ARGS)
@@ -110,7 +79,7 @@ backfill_live_workers(PG_FUNCTION_ARGS)
 		nulls[1] = !w->attached;
 		values[2] = Int64GetDatum(w->run_id);
 		values[3] = ObjectIdGetDatum(w->owner);
-		values[4] = CStringGetTextDatum(worker_state_name(w->state));
+		values[4] = CStringGetTextDatum(worker_slot_state_name(w->state));
 		values[5] = TimestampTzGetDatum(w->state_since);
 		values[6] = Int64GetDatum(w->batch);
 		values[7] = Int32GetDatum(w->attempt);

@@ -37,6 +37,7 @@
 #include "engine/session.h"
 #include "engine/stage.h"
 #include "engine/work.h"
+#include "run/account.h"
 #include "run/follow.h"
 #include "run/transition.h"
 #include "settings/setting.h"
@@ -92,7 +93,7 @@ set_status(Session *session, void *arg)
 				 errmsg("backfill run " INT64_FORMAT " has changed in the meantime",
 						session->slot.run_id)));
 	if (change->to == RUN_COMPLETED)
-		store_rollup(&store, run->id);
+		account_roll_up(&store, run->id);
 	transition_carry_out(&store, run, change->to);
 	store_end(&store);
 	if (change->to == RUN_COMPLETED)

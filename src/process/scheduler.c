@@ -66,6 +66,7 @@ look_at_runs(Scheduler *scheduler, TimestampTz *next_due)
 	List	   *runs;
 	ListCell   *lc;
 	bool		needed = false;
+	TimestampTz began = GetCurrentTimestamp();
 
 	watch_begin(scheduler);
 	MemoryContextReset(scheduler->list_context);
@@ -104,7 +105,7 @@ look_at_runs(Scheduler *scheduler, TimestampTz *next_due)
 		/* the runs that it waits for bring us back */
 		needed = needed || !(watch->blocked || watch->closed);
 	}
-	run_slot_close_idle(MyDatabaseId);
+	run_slot_close_idle(MyDatabaseId, began);
 	foreach(lc, scheduler->watches)
 	{
 		Watch	   *watch = lfirst(lc);

@@ -24,6 +24,7 @@
 #include "process/staffing.h"
 #include "process/watch.h"
 #include "run/access.h"
+#include "run/account.h"
 #include "run/bound.h"
 #include "run/lapse.h"
 #include "run/transition.h"
@@ -195,7 +196,7 @@ carry_out(Scheduler *scheduler, StoreSession *session, RunInfo *run, Watch *watc
 		scheduler->round_soon = true;
 		return;
 	}
-	store_rollup(session, run->id);
+	account_roll_up(session, run->id);
 	governor_note_end(session, run, &watch->governor);
 	if (transition_needs_worker(session, run, run->requested))
 		watch->wanted = 1;
@@ -258,7 +259,7 @@ advance(Scheduler *scheduler, StoreSession *session, RunInfo *run, Watch *watch,
 		governor_set_pace(session, run, &watch->governor, living);
 		if (watch->governor.pace.hold)
 			return false;
-		store_rollup(session, run->id);
+		account_roll_up(session, run->id);
 		governor_note_end(session, run, &watch->governor);
 		change_run(session, run, watch, RUN_COMPLETED);
 		return false;
@@ -275,7 +276,7 @@ advance(Scheduler *scheduler, StoreSession *session, RunInfo *run, Watch *watch,
 	if (run->status == RUN_RUNNING &&
 		clock_has_passed(watch->rolled_up_at, now, ROLLUP_MS))
 	{
-		store_rollup(session, run->id);
+		account_roll_up(session, run->id);
 		governor_save_size(session, run);
 		watch->rolled_up_at = now;
 	}

@@ -577,6 +577,7 @@ allowance_settle(int64 rows_affected)
 	now = GetCurrentTimestamp();
 
 	/* nobody waits for this batch any more */
+	segment_count_time(w);
 	w->state = WORKER_WAITING;
 	w->state_since = now;
 	w->yield_to = 0;

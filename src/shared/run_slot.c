@@ -90,17 +90,56 @@ run_slot_open(Oid database, int64 run_id, const Pace *pace, int64 batch_size)
 	segment_unlock();
 }
 
-/* Free the slots of runs of the database that have no worker. */
+/*
+ * Free the slots of runs of the database that have no worker, and had none at that time:
+ * what the last one has left in the slot was to be seen since.
+ */
 void
-run_slot_close_idle(Oid database)
+run_slot_close_idle(Oid database, TimestampTz since)
 {
+	TimestampTz now = GetCurrentTimestamp();
+
 	segment_lock(LW_EXCLUSIVE);
 	for (int i = 0; i < segment->nruns; i++)
 	{
-		if (segment_runs[i].in_use && segment_runs[i].database == database && !run_is_at_work(&segment_runs[i]))
-			segment_runs[i].in_use = false;
+		RunSlot    *run = &segment_runs[i];
+
+		if (run->in_use && run->database == database && !run_is_at_work(run) &&
+			(run->left_at < since || run->left_at > now))
+			run->in_use = false;
 	}
 	segment_unlock();
+}
+
+/*
+ * What workers of the run have done with their time, in microseconds by state, since this
+ * was last asked.  Whoever asks stores it: it is forgotten here.  Returns false if there
+ * is nothing.
+ */
+bool
+run_slot_take_times(Oid database, int64 run_id, int64 *times)
+{
+	RunSlot    *run;
+	bool		any = false;
+
+	memset(times, 0, sizeof(int64) * WORKER_STATES);
+	if (!segment_available())
+		return false;
+	segment_lock(LW_EXCLUSIVE);
+	for (int i = 0; i < segment->nworkers; i++)
+	{
+		if (segment_works_for(&segment_workers[i], database, run_id))
+			segment_count_time(&segment_workers[i]);
+	}
+	run = segment_find_run(database, run_id);
+	for (int i = 0; run && i < WORKER_STATES; i++)
+	{
+		times[i] = run->spent[i];
+		run->spent[i] = 0;
+		any = any || times[i] > 0;
+	}
+	segment_unlock();
+	return any;
 }
 
 /* The token of the last worker of the run that got as far as claiming batches; 0 if none has lately. */

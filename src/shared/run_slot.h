@@ -13,7 +13,8 @@
 extern void run_slot_forget_database(Oid database);
 extern void run_slot_open(Oid database, int64 run_id, const Pace *pace,
 						  int64 batch_size);
-extern void run_slot_close_idle(Oid database);
+extern void run_slot_close_idle(Oid database, TimestampTz since);
+extern bool run_slot_take_times(Oid database, int64 run_id, int64 *times);
 extern int64 run_slot_ready(Oid database, int64 run_id);
 extern void run_slot_sample(Oid database);
 extern int	run_slot_note_cut(Oid database, int64 run_id, int known);

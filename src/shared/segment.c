@@ -28,6 +28,7 @@
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
+#include "utils/timestamp.h"
 
 #include "settings/guc.h"
 #include "shared/segment.h"
@@ -217,6 +218,22 @@ segment_my_pace(void)
 	RunSlot    *run = segment_find_run(w->database, w->run_id);
 
 	return run ? &run->pace : NULL;
+}
+
+/*
+ * Add the time that the worker has been in its state, as far as it is not counted yet, to
+ * what the slot of its run knows of it.  The caller holds the lock.
+ */
+void
+segment_count_time(WorkerSlot *w)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	RunSlot    *run = segment_find_run(w->database, w->run_id);
+
+	/* the clock may have been set back */
+	if (run)
+		run->spent[w->state] += Max(now - w->counted_to, 0);
+	w->counted_to = now;
 }
 
 /* Batches of the run may be pending, to be looked for at once.  The caller holds the lock. */

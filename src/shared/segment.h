@@ -33,6 +33,8 @@ typedef enum WorkerState
 	WORKER_LEAVING				/* lets go of its batch */
 } WorkerState;
 
+#define WORKER_STATES	(WORKER_LEAVING + 1)
+
 /*
  * One worker.  The lock of the shared state protects all of it.  The slot is
  * filled by the scheduler, attached by the worker, and freed by the worker
@@ -60,6 +62,7 @@ typedef struct WorkerSlot
 	/* for the views */
 	WorkerState state;
 	TimestampTz state_since;
+	TimestampTz counted_to;		/* the time in its states is in the run's slot up to then */
 	int64		batch;			/* number of the batch in hand, or 0 */
 	int			attempt;
 	int64		batches;
@@ -183,6 +186,8 @@ typedef struct RunSlot
 	int64		sampled_rows;
 	TimestampTz sampled_at;
 	int64		freed;			/* bytes that workers have made free since the slot was taken */
+	TimestampTz left_at;		/* when a worker left last, or 0 */
+	int64		spent[WORKER_STATES];	/* microseconds of workers by state, not stored yet */
 
 	RunPace		pace;
 	Stock		stock;
@@ -296,6 +301,7 @@ extern WorkerSlot *segment_my_worker(void);
 extern bool segment_works_for(const WorkerSlot *w, Oid database, int64 run_id);
 extern RunSlot *segment_find_run(Oid database, int64 run_id);
 extern RunPace *segment_my_pace(void);
+extern void segment_count_time(WorkerSlot *w);
 extern void segment_note_pending(RunSlot *run);
 extern void segment_notify_workers(Oid database);
 extern void segment_notify_run(Oid database, int64 run_id);

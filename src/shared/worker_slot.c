@@ -53,7 +53,7 @@ worker_slot_reserve(Oid database, Oid owner, int64 run_id)
 		w->owner = owner;
 		w->run_id = run_id;
 		w->token = segment->boot << 32 | token;
-		w->launched_at = w->state_since = GetCurrentTimestamp();
+		w->launched_at = w->state_since = w->counted_to = GetCurrentTimestamp();
 		w->state = WORKER_STARTING;
 		slot = i;
 		break;
@@ -212,12 +212,17 @@ static void
 worker_exit(int code, Datum arg)
 {
 	WorkerSlot *w;
+	RunSlot    *run;
 
 	w = segment_my_worker();
 	if (w == NULL)
 		return;
 	segment_lock(LW_EXCLUSIVE);
 	share_note_exit();
+	segment_count_time(w);
+	run = segment_find_run(w->database, w->run_id);
+	if (run)
+		run->left_at = GetCurrentTimestamp();
 	segment_set_my_worker(-1);
 	w->in_use = false;
 	w->latch = NULL;
@@ -243,6 +248,7 @@ worker_slot_attach(int slot, int64 token, WorkerSlot *copy)
 	{
 		WorkerSlot *w = &segment_workers[slot];
 
+		segment_count_time(w);
 		w->attached = true;
 		if (segment->first_worker_at == 0)
 			segment->first_worker_at = GetCurrentTimestamp();
@@ -330,6 +336,27 @@ worker_slot_ready(void)
 	segment_unlock();
 }
 
+/* What a worker is doing, in a word. */
+const char *
+worker_slot_state_name(WorkerState state)
+{
+	static const char *const names[WORKER_STATES] = {
+		[WORKER_STARTING] = "starting",
+		[WORKER_PREPARING] = "preparing",
+		[WORKER_WAITING] = "waiting",
+		[WORKER_RUNNING] = "running",
+		[WORKER_SLEEPING] = "sleeping",
+		[WORKER_THROTTLED] = "throttled",
+		[WORKER_RETRYING] = "retrying",
+		[WORKER_CHANGING] = "changing",
+		[WORKER_VERIFYING] = "verifying",
+		[WORKER_FINISHING] = "finishing",
+		[WORKER_LEAVING] = "leaving"
+	};
+
+	return names[state];
+}
+
 /* Show what the worker does. */
 void
 worker_slot_show(WorkerState state, int64 batch, int attempt)
@@ -337,6 +364,7 @@ worker_slot_show(WorkerState state, int64 batch, int attempt)
 	WorkerSlot *w = segment_my_worker();
 
 	segment_lock(LW_EXCLUSIVE);
+	segment_count_time(w);
 	w->state = state;
 	w->state_since = GetCurrentTimestamp();
 	w->batch = batch;

@@ -26,6 +26,7 @@ extern bool worker_slot_noticed(void);
 extern void worker_slot_take_notice(void);
 extern int	worker_slot_rank(void);
 extern void worker_slot_ready(void);
+extern const char *worker_slot_state_name(WorkerState state);
 extern void worker_slot_show(WorkerState state, int64 batch, int attempt);
 extern void worker_slot_yield(int slot, int64 token, int64 batch, pid_t to);
 extern int	worker_slot_long_batches(Oid database, WorkerSlot **copies, long *next);

@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -59,6 +60,37 @@ store_set_throttle(StoreSession *session, int64 id, const char *reason)
 	};
 
 	store_sql(&sql_set_throttle, args, nulls);
+}
+
+static Sql sql_add_times = {
+	"UPDATE backfill.run SET worker_times = ("
+	"       SELECT jsonb_object_agg(name, round(seconds, 3)) FROM ("
+	"           SELECT name, sum(seconds) AS seconds FROM ("
+	"               SELECT key AS name, value::numeric AS seconds FROM jsonb_each_text(worker_times) "
+	"               UNION ALL SELECT n, s::numeric FROM unnest($2, $3) u(n, s)) v "
+	"            GROUP BY name) w) "
+	" WHERE id = $1",
+	3, {INT8OID, TEXTARRAYOID, FLOAT8ARRAYOID}
+};
+
+/* Workers of the run have spent so many seconds, by what they did. */
+void
+store_add_times(StoreSession *session, int64 id, const char *const *names, const double *seconds,
+				int n)
+{
+	Datum	   *texts = palloc(sizeof(Datum) * n);
+	Datum	   *numbers = palloc(sizeof(Datum) * n);
+	Datum		args[] = {Int64GetDatum(id), (Datum) 0, (Datum) 0};
+
+	for (int i = 0; i < n; i++)
+	{
+		texts[i] = CStringGetTextDatum(names[i]);
+		numbers[i] = Float8GetDatum(seconds[i]);
+	}
+	args[1] = PointerGetDatum(construct_array(texts, n, TEXTOID, -1, false, TYPALIGN_INT));
+	args[2] = PointerGetDatum(construct_array(numbers, n, FLOAT8OID, sizeof(float8),
+											  FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	store_sql(&sql_add_times, args, NULL);
 }
 
 static Sql sql_note_yield = {

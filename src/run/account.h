@@ -1,0 +1,15 @@
+/*-------------------------------------------------------------------------
+ *
+ * account.h
+ *	  What a run has done and used up so far, put down in its row.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BACKFILL_RUN_ACCOUNT_H
+#define BACKFILL_RUN_ACCOUNT_H
+
+#include "store/store.h"
+
+extern void account_roll_up(StoreSession *session, int64 run_id);
+
+#endif							/* BACKFILL_RUN_ACCOUNT_H */
