@@ -1046,6 +1046,19 @@ AS 'MODULE_PATHNAME', 'backfill_verify'
 LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION @extschema@.backfill_verify(text) IS 'count the rows that are still in scope between the ends of the run of a definition';
 
+CREATE FUNCTION @extschema@.backfill_report(id bigint, format text DEFAULT 'text')
+RETURNS TABLE ("REPORT" text)
+AS 'MODULE_PATHNAME', 'backfill_report'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_report(bigint, text)
+	IS 'evaluate a run: what was done, where the time went, what it took, the slowest batches and why, what to change next time; as lines of text, or as JSON';
+
+CREATE FUNCTION @extschema@.backfill_report(name text, format text DEFAULT 'text')
+RETURNS TABLE ("REPORT" text)
+AS 'MODULE_PATHNAME', 'backfill_report'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_report(text, text) IS 'evaluate the run of a definition';
+
 CREATE FUNCTION @extschema@.backfill_window(
 	windows jsonb,
 	at timestamptz DEFAULT pg_catalog.now())
