@@ -247,6 +247,7 @@ CREATE TABLE backfill.batch (
 	full_pages	bigint,
 	rows_updated bigint,
 	hot_updated	bigint,
+	cpu_time	interval,
 	PRIMARY KEY (run_id, number, part)
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE backfill.batch IS 'one row for each batch: a key range of a run, processed in one transaction together with the change of this row';
@@ -270,6 +271,7 @@ COMMENT ON COLUMN backfill.batch.duration IS 'time spent in the statement';
 COMMENT ON COLUMN backfill.batch.wal_bytes IS 'WAL that the statement wrote';
 COMMENT ON COLUMN backfill.batch.pages_pruned IS 'pages, left by earlier batches, on which its worker has made space since the batch before this one';
 COMMENT ON COLUMN backfill.batch.space_freed IS 'the space it made there, in bytes';
+COMMENT ON COLUMN backfill.batch.cpu_time IS 'time of that in which its worker was on a processor; null if a client did the work';
 COMMENT ON COLUMN backfill.batch.lock_wait IS 'time of that for which the statement waited for locks, good to an eighth; null if it did not';
 COMMENT ON COLUMN backfill.batch.blocks_read IS 'blocks that the statement did not find in shared buffers; null if there are none';
 COMMENT ON COLUMN backfill.batch.full_pages IS 'images of whole pages in its WAL, first changes after a checkpoint; null if there are none';
@@ -690,7 +692,7 @@ SELECT b.run_id, b.number, b.part,
 		pg_catalog.array_to_string(b.end_key, ','), ']') AS key_range,
 	   b.start_key, b.end_key, b.start_inclusive,
 	   b.status, b.skipped, b.attempt, b.crashes, b.retry_at, b.rows_scanned, b.rows_affected,
-	   b.started_at, b.finished_at, b.duration, b.lock_wait, b.wal_bytes, b.full_pages,
+	   b.started_at, b.finished_at, b.duration, b.cpu_time, b.lock_wait, b.wal_bytes, b.full_pages,
 	   b.blocks_read, b.rows_updated, b.hot_updated, b.pages_pruned, b.space_freed,
 	   b.worker, b.pid,
 	   b.error, b.client, b.claimed_by, b.claimed_at, l.lease_until

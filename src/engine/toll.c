@@ -4,7 +4,7 @@
  *	  What the statement of a batch took from the server.
  *
  * Read from counters that the process keeps anyway, before and after the statement, so
- * that it costs a batch next to nothing: blocks that were not in shared buffers, whole
+ * that it costs a batch next to nothing: time on a processor, blocks that were not in shared buffers, whole
  * pages in the WAL, and updates of the target, HOT and all.  It is kept in the row of
  * the batch, from which backfill_report says why a batch was slow.
  *
@@ -14,6 +14,8 @@
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
+
+#include <sys/resource.h>
 
 #include "access/table.h"
 #include "catalog/pg_class.h"
@@ -78,10 +80,23 @@ count_updates(List *tables, int64 *updated, int64 *hot_updated)
 		add_updates(lfirst_oid(lc), updated, hot_updated);
 }
 
+/* The time for which this process has been on a processor, in microseconds. */
+static int64
+cpu_time(void)
+{
+	struct rusage usage;
+
+	if (getrusage(RUSAGE_SELF, &usage) != 0)
+		return 0;
+	return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * USECS_PER_SEC +
+		usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
+}
+
 /* The statement is about to run, which changes these tables if any. */
 void
 toll_begin(Toll *toll, List *tables)
 {
+	toll->cpu_time = cpu_time();
 	toll->blocks_read = pgBufferUsage.shared_blks_read;
 	toll->full_pages = pgWalUsage.wal_fpi;
 	count_updates(tables, &toll->updated, &toll->hot_updated);
@@ -94,6 +109,7 @@ toll_end(const Toll *toll, List *tables, BatchResult *result)
 	int64		updated;
 	int64		hot_updated;
 
+	result->cpu_time = cpu_time() - toll->cpu_time;
 	count_updates(tables, &updated, &hot_updated);
 	result->blocks_read = pgBufferUsage.shared_blks_read - toll->blocks_read;
 	result->full_pages = pgWalUsage.wal_fpi - toll->full_pages;

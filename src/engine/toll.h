@@ -19,6 +19,7 @@ typedef struct Toll
 	int64		full_pages;
 	int64		updated;
 	int64		hot_updated;
+	int64		cpu_time;		/* microseconds */
 } Toll;
 
 extern List *toll_tables(Oid target);

@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "base/quantity.h"
 #include "rehearsal/warning.h"
 #include "rehearsal/words.h"
 #include "report/lessons.h"
@@ -90,7 +91,7 @@ learn_states(Evaluation *e)
 			warning_add(&e->lessons, "sleep", InvalidOid, "its workers have slept between batches for %s, %.0f %% of their time",
 						wording_time(time->seconds), 100 * part);
 			warning_hint(e->lessons, psprintf("That was \"sleep\", %s, and \"nice\", %.2g, at the end: shorter pauses, or larger batches, end it sooner.",
-											  wording_time(e->settings.sleep / 1000.0), e->settings.nice / 1000000.0));
+											  quantity_duration_text(e->settings.sleep), e->settings.nice / 1000000.0));
 		}
 		if (strcmp(time->name, "retrying") == 0)
 		{
@@ -127,6 +128,20 @@ learn_locks(Evaluation *e)
 	warning_add(&e->lessons, "locks", InvalidOid, "its statements have waited for locks for %s, %.0f %% of their time",
 				wording_time(b->lock_seconds), 100 * b->lock_seconds / b->seconds);
 	warning_hint(e->lessons, "Others held its rows: another hour, smaller batches, or a shorter \"lock_timeout\", with which a batch is put aside instead.");
+}
+
+/* Neither on a processor nor waiting for a lock; of clients nothing of that is known. */
+static void
+learn_elsewhere(Evaluation *e)
+{
+	const FiguresBatches *b = &e->batches;
+	double		elsewhere = b->seconds - b->lock_seconds - b->cpu_seconds;
+
+	if (b->by_clients > 0 || b->cpu_seconds <= 0 || elsewhere < Max(0.5 * b->seconds, SHORT_RUN))
+		return;
+	warning_add(&e->lessons, "waits", InvalidOid, "its statements have waited for the disk, or for a processor, for %s, %.0f %% of their time",
+				wording_time(elsewhere), 100 * elsewhere / b->seconds);
+	warning_hint(e->lessons, "More \"workers\" make that worse: another hour, larger shared buffers, or a faster disk.");
 }
 
 /* Batches that could not be as large, or as small, as their time would have them. */
@@ -242,6 +257,7 @@ lessons_draw(Evaluation *e, Oid caller)
 	{
 		replan_learn(e, caller);
 		learn_locks(e);
+		learn_elsewhere(e);
 		learn_batch_size(e);
 		learn_scope(e);
 		learn_hot(e);

@@ -107,6 +107,7 @@ write_time(Document *document, const Evaluation *e)
 	write_times(document, "throttled", e->throttled);
 	document_number(document, "statements", e->batches.seconds, 3);
 	document_number(document, "locks", e->batches.lock_seconds, 3);
+	document_number(document, "processor", e->batches.cpu_seconds, 3);
 	document_close(document, '}');
 }
 
@@ -234,6 +235,7 @@ write_slowest(Document *document, const Evaluation *e)
 		document_text(document, "key_range", batch->key_range);
 		write_date(document, "started_at", batch->started_at);
 		document_number(document, "seconds", batch->seconds, 6);
+		write_known(document, "processor_seconds", batch->cpu_seconds, 6);
 		document_number(document, "lock_seconds", batch->lock_seconds, 6);
 		document_number(document, "rows", batch->rows, 0);
 		document_number(document, "processed", batch->rows_affected, 0);

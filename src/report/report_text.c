@@ -113,7 +113,10 @@ append_time(StringInfo out, const Evaluation *e)
 		appendStringInfo(out, "  Its statements took %s", wording_time(b->seconds));
 		if (b->by_clients > 0)
 			appendStringInfoString(out, ", with the time that batches were in the hands of clients");
-		appendStringInfo(out, ", of which they waited for locks: %s\n", wording_time(b->lock_seconds));
+		appendStringInfo(out, ", of which they waited for locks: %s", wording_time(b->lock_seconds));
+		if (b->cpu_seconds > 0)
+			appendStringInfo(out, ", and were on a processor: %s", wording_time(b->cpu_seconds));
+		appendStringInfoChar(out, '\n');
 	}
 	append_times(out, "It was held or slowed down by", e->throttled, e->running);
 }

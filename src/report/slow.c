@@ -4,7 +4,7 @@
  *	  Why a batch took long.
  *
  * A batch is compared with all batches of its run: had it more rows than others, did it
- * wait for locks, read more, write more whole pages?  Where nothing that is kept of it
+ * wait for locks, read more, write more whole pages, was it on a processor?  Where nothing that is kept of it
  * explains the time, that is said, and nothing is guessed.
  *
  *-------------------------------------------------------------------------
@@ -19,6 +19,8 @@
 
 /* A part of the time that is worth a word. */
 #define NOTABLE_PART	0.2
+/* One that can only have been spent waiting. */
+#define ELSEWHERE_PART	0.4
 /* So many times as much as others is more than chance. */
 #define MANY_TIMES		2
 /* Fewer blocks do not take long. */
@@ -69,14 +71,33 @@ tell_blocks(StringInfo out, const FiguresBatch *batch, const FiguresBatches *all
 									batch->full_pages, pages));
 }
 
-/* The time per row, without waits for locks, to that of all. */
+/*
+ * What is left: the processor time for a row, to that of others, and the time in which it
+ * was neither on a processor nor waited for a lock.
+ */
+static void
+tell_processor(StringInfo out, const FiguresBatch *batch, const FiguresBatches *all)
+{
+	double		usual = all->cpu_seconds / Max(all->rows, 1) * batch->rows;
+	double		elsewhere = batch->seconds - batch->lock_seconds - batch->cpu_seconds;
+
+	if (batch->cpu_seconds < 0 || usual <= 0)
+		return;
+	if (batch->cpu_seconds >= MANY_TIMES * usual && batch->cpu_seconds >= NOTABLE_PART * batch->seconds)
+		append_reason(out, psprintf("needed %.1f times as much of a processor per row as others",
+									batch->cpu_seconds / usual));
+	if (elsewhere >= ELSEWHERE_PART * batch->seconds)
+		append_reason(out, psprintf("was on a processor for %s: for the rest it waited for one, or for the disk",
+									wording_time(batch->cpu_seconds)));
+}
+
+/* The time per row to that of all. */
 static double
 pace_to_others(const FiguresBatch *batch, const FiguresBatches *all)
 {
-	double		usual = (all->seconds - all->lock_seconds) / Max(all->rows, 1);
-	double		own = Max(batch->seconds - batch->lock_seconds, 0) / Max(batch->rows, 1);
+	double		usual = all->seconds / Max(all->rows, 1) * batch->rows;
 
-	return usual > 0 ? own / usual : 1;
+	return usual > 0 ? batch->seconds / usual : 1;
 }
 
 /* Why, as far as it is known; in the current memory context. */
@@ -91,6 +112,7 @@ slow_reason(const FiguresBatch *batch, const FiguresBatches *all)
 	tell_locks(&out, batch);
 	tell_size(&out, batch, all);
 	tell_blocks(&out, batch, all);
+	tell_processor(&out, batch, all);
 	if (out.len == 0)
 	{
 		double		pace = pace_to_others(batch, all);

@@ -175,11 +175,11 @@ static Sql sql_complete_batch = {
 	"       wal_bytes = $5, started_at = $6, finished_at = $7, "
 	"       duration = $7 - $6, attempt = $8, pages_pruned = $10, space_freed = $11, "
 	"       lock_wait = $12, blocks_read = $13, full_pages = $14, "
-	"       rows_updated = $15, hot_updated = $16 "
+	"       rows_updated = $15, hot_updated = $16, cpu_time = $17 "
 	" WHERE run_id = $1 AND number = $2 AND part = $9 "
 	"   AND status = 'running' AND token = $3",
-	16, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID,
-	INT8OID, INT8OID, INTERVALOID, INT8OID, INT8OID, INT8OID, INT8OID}
+	17, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID,
+	INT8OID, INT8OID, INTERVALOID, INT8OID, INT8OID, INT8OID, INT8OID, INTERVALOID}
 };
 
 /* A number of something that most batches have none of: null takes no room in the row. */
@@ -198,7 +198,8 @@ bool
 store_complete_batch(StoreSession *session, int64 run_id, const BatchInfo *batch,
 					   int64 token, const BatchResult *result)
 {
-	char		nulls[] = "                ";
+	char		nulls[] = "                 ";
+	Interval	cpu_time = {.time = result->cpu_time};
 	Interval	lock_wait = {.time = result->lock_wait};
 	Datum		args[] = {
 		Int64GetDatum(run_id),
@@ -216,7 +217,8 @@ store_complete_batch(StoreSession *session, int64 run_id, const BatchInfo *batch
 		some_or_null(result->blocks_read, &nulls[12]),
 		some_or_null(result->full_pages, &nulls[13]),
 		some_or_null(result->updated, &nulls[14]),
-		result->updated > 0 ? Int64GetDatum(result->hot_updated) : (Datum) 0
+		result->updated > 0 ? Int64GetDatum(result->hot_updated) : (Datum) 0,
+		IntervalPGetDatum(&cpu_time)
 	};
 
 	nulls[11] = result->lock_wait > 0 ? ' ' : 'n';

@@ -67,6 +67,7 @@ typedef struct BatchResult
 	TimestampTz finished_at;
 	int64		pages_pruned;	/* by its worker, since the batch before it */
 	int64		space_freed;	/* bytes of them */
+	int64		cpu_time;		/* microseconds on a processor */
 	int64		lock_wait;		/* microseconds for which the statement waited for locks */
 	int64		blocks_read;	/* that were not in shared buffers */
 	int64		full_pages;		/* whole pages in its WAL */

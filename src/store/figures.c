@@ -206,14 +206,14 @@ figures_statuses(StoreSession *session, int64 id)
 #define DONE "run_id = $1 AND status = 'completed' AND duration IS NOT NULL"
 
 static Sql sql_batches = {
-	"SELECT b.n, b.repeated, b.attempts, b.by_clients, b.rows, b.seconds, b.lock_seconds, "
+	"SELECT b.n, b.repeated, b.attempts, b.by_clients, b.rows, b.seconds, b.cpu_seconds, b.lock_seconds, "
 	"       b.blocks_read, b.full_pages, b.updated, b.hot_updated, "
 	"       ARRAY(SELECT " SECONDS("d.d") " FROM unnest(b.durations) WITH ORDINALITY d(d, i) ORDER BY d.i), "
 	"       b.sizes::float8[] FROM ("
 	"    SELECT count(*) AS n, count(*) FILTER (WHERE attempt > 1) AS repeated, "
 	"           coalesce(sum(greatest(attempt - 1, 0)), 0)::int8 AS attempts, count(client) AS by_clients, "
 	"           coalesce(sum(rows_scanned), 0)::float8 AS rows, " SECONDS("sum(duration)") " AS seconds, "
-	"           " SECONDS("sum(lock_wait)") " AS lock_seconds, "
+	"           " SECONDS("sum(cpu_time)") " AS cpu_seconds, " SECONDS("sum(lock_wait)") " AS lock_seconds, "
 	"           coalesce(sum(blocks_read), 0)::float8 AS blocks_read, "
 	"           coalesce(sum(full_pages), 0)::float8 AS full_pages, "
 	"           coalesce(sum(rows_updated), 0)::float8 AS updated, "
@@ -253,15 +253,16 @@ figures_batches(StoreSession *session, int64 id, FiguresBatches *batches)
 	batches->by_clients = count(0, 4);
 	batches->rows = number(0, 5);
 	batches->seconds = number(0, 6);
-	batches->lock_seconds = number(0, 7);
-	batches->blocks_read = number(0, 8);
-	batches->full_pages = number(0, 9);
-	batches->updated = number(0, 10);
-	batches->hot_updated = number(0, 11);
+	batches->cpu_seconds = number(0, 7);
+	batches->lock_seconds = number(0, 8);
+	batches->blocks_read = number(0, 9);
+	batches->full_pages = number(0, 10);
+	batches->updated = number(0, 11);
+	batches->hot_updated = number(0, 12);
 	if (batches->n == 0)
 		return;
-	read_percentiles(session, 12, batches->seconds_at);
-	read_percentiles(session, 13, batches->rows_at);
+	read_percentiles(session, 13, batches->seconds_at);
+	read_percentiles(session, 14, batches->rows_at);
 }
 
 static Sql sql_buckets = {
@@ -308,7 +309,7 @@ static Sql sql_slowest = {
 	"       array_to_string(start_key, ',', 'null'), ' .. ', array_to_string(end_key, ',', 'null'), ']')") ", "
 	"       rows_scanned::float8, rows_affected::float8, " SECONDS("duration") ", " SECONDS("lock_wait") ", "
 	"       blocks_read::float8, full_pages::float8, wal_bytes::float8, attempt, " CUT("error") ", "
-	"       " CUT("client") ", started_at "
+	"       " CUT("client") ", started_at, extract(epoch FROM cpu_time)::float8 "
 	"  FROM backfill.batch WHERE " DONE " ORDER BY duration DESC, number, part LIMIT $2",
 	2, {INT8OID, INT8OID}
 };
@@ -340,6 +341,7 @@ figures_slowest(StoreSession *session, int64 id, int most)
 		batch->error = store_text(session, i, 12);
 		batch->client = store_text(session, i, 13);
 		batch->started_at = time_or_none(i, 14);
+		batch->cpu_seconds = number_or(i, 15, -1);
 		result = lappend(result, batch);
 	}
 	MemoryContextSwitchTo(old);

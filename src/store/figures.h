@@ -74,6 +74,7 @@ typedef struct FiguresBatches
 	int64		by_clients;
 	double		rows;
 	double		seconds;
+	double		cpu_seconds;	/* 0 if only clients have done the work */
 	double		lock_seconds;
 	double		blocks_read;
 	double		full_pages;
@@ -116,6 +117,7 @@ typedef struct FiguresBatch
 	double		rows;
 	double		rows_affected;
 	double		seconds;
+	double		cpu_seconds;	/* below 0 if it is not known */
 	double		lock_seconds;
 	double		blocks_read;
 	double		full_pages;
