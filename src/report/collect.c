@@ -16,45 +16,12 @@
 #include "utils/timestamp.h"
 
 #include "report/collect.h"
+#include "report/count.h"
 #include "report/lessons.h"
 #include "report/slow.h"
 #include "run/title.h"
 #include "settings/settings.h"
 #include "store/store.h"
-
-/* Into so many pieces the time of the run is divided. */
-#define PIECES		20
-
-static const double durations[] = {
-	0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5,
-	1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000
-};
-
-static const double sizes[] = {
-	1, 2, 5, 1e1, 2e1, 5e1, 1e2, 2e2, 5e2, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5,
-	1e6, 2e6, 5e6, 1e7, 2e7, 5e7, 1e8
-};
-
-static void
-set_scale(FiguresScale *scale, const double *bounds, int n)
-{
-	scale->n = n;
-	scale->bounds = bounds;
-	scale->buckets = palloc0(sizeof(FiguresBucket) * (n + 1));
-}
-
-/* The bounds of the buckets, those of time as long as the run has taken. */
-static void
-set_scales(Evaluation *e)
-{
-	double	   *pieces = palloc(sizeof(double) * PIECES);
-
-	for (int i = 0; i < PIECES; i++)
-		pieces[i] = e->elapsed * i / PIECES;
-	set_scale(&e->scales[FIGURES_BY_DURATION], durations, lengthof(durations));
-	set_scale(&e->scales[FIGURES_BY_ROWS], sizes, lengthof(sizes));
-	set_scale(&e->scales[FIGURES_BY_TIME], pieces, PIECES);
-}
 
 /* How long it was, by that name, or 0. */
 static double
@@ -113,12 +80,11 @@ find_run_figures(int64 run_id, Oid caller)
 	return run;
 }
 
-/* Read everything else that is kept.  Returns the slowest batches. */
-static List *
+/* Read everything else that is kept. */
+static void
 read_figures(Evaluation *e)
 {
 	int64		id = e->run->id;
-	List	   *slowest;
 	StoreSession session;
 
 	store_begin(&session);
@@ -127,29 +93,9 @@ read_figures(Evaluation *e)
 	e->statuses = figures_statuses(&session, id);
 	e->errors = figures_errors(&session, id, EVALUATION_KINDS, &e->error_kinds);
 	e->retries = figures_retries(&session, id, EVALUATION_KINDS);
-	figures_batches(&session, id, &e->batches);
-	if (e->batches.n > 0)
-		figures_buckets(&session, id, e->run->started_at, e->scales);
-	slowest = figures_slowest(&session, id, EVALUATION_SLOWEST);
+	if (e->run->started_at != DT_NOBEGIN)
+		count_batches(&session, e);
 	store_end(&session);
-	return slowest;
-}
-
-static List *
-explain_slowest(const Evaluation *e, List *batches)
-{
-	List	   *result = NIL;
-	ListCell   *lc;
-
-	foreach(lc, batches)
-	{
-		SlowBatch  *slow = palloc(sizeof(SlowBatch));
-
-		slow->batch = lfirst(lc);
-		slow->why = slow_reason(slow->batch, &e->batches);
-		result = lappend(result, slow);
-	}
-	return result;
 }
 
 /*
@@ -160,21 +106,21 @@ Evaluation *
 collect_evaluation(int64 run_id, Oid caller)
 {
 	Evaluation *e = palloc0(sizeof(Evaluation));
-	List	   *slowest;
 
 	e->run = find_run_figures(run_id, caller);
 	e->title = title_run(run_id, e->run->name, e->run->target);
 	settings_resolve(e->run->settings, &e->settings);
 	find_end(e);
-	set_scales(e);
-	slowest = read_figures(e);
+	count_prepare(e);
+	read_figures(e);
 
 	/* events may be gone, or may not have been written at all */
 	e->running = time_of(e->statuses, "running");
 	if (e->running <= 0 || e->running > e->elapsed)
 		e->running = e->elapsed;
 	e->worked = time_of_all(e->states);
-	e->slowest = explain_slowest(e, slowest);
+	for (int i = 0; i < e->nslowest; i++)
+		e->slowest[i].why = slow_reason(&e->slowest[i], &e->batches);
 	lessons_draw(e, caller);
 	return e;
 }

@@ -121,7 +121,7 @@ learn_queue(Evaluation *e)
 static void
 learn_locks(Evaluation *e)
 {
-	const FiguresBatches *b = &e->batches;
+	const BatchTotals *b = &e->batches;
 
 	if (b->lock_seconds < Max(NOTABLE_PART * b->seconds, SHORT_RUN))
 		return;
@@ -134,7 +134,7 @@ learn_locks(Evaluation *e)
 static void
 learn_elsewhere(Evaluation *e)
 {
-	const FiguresBatches *b = &e->batches;
+	const BatchTotals *b = &e->batches;
 	double		elsewhere = b->seconds - b->lock_seconds - b->cpu_seconds;
 
 	if (b->by_clients > 0 || b->cpu_seconds <= 0 || elsewhere < Max(0.5 * b->seconds, SHORT_RUN))
@@ -148,7 +148,7 @@ learn_elsewhere(Evaluation *e)
 static void
 learn_batch_size(Evaluation *e)
 {
-	const FiguresBatches *b = &e->batches;
+	const BatchTotals *b = &e->batches;
 	double		target = e->settings.target_batch_time / 1000.0;
 
 	if (b->n < 10 || b->by_clients > 0 || target <= 0)
@@ -181,7 +181,7 @@ learn_scope(Evaluation *e)
 static void
 learn_hot(Evaluation *e)
 {
-	const FiguresBatches *b = &e->batches;
+	const BatchTotals *b = &e->batches;
 
 	if (b->updated < 1000 || b->hot_updated >= 0.5 * b->updated)
 		return;
@@ -221,7 +221,7 @@ learn_growth(Evaluation *e)
 static void
 learn_attempts(Evaluation *e)
 {
-	const FiguresBatches *b = &e->batches;
+	const BatchTotals *b = &e->batches;
 	const FiguresRetry *most = e->retries != NIL ? linitial(e->retries) : NULL;
 
 	if (b->attempts < Max(0.05 * b->n, 3))

@@ -19,6 +19,7 @@
 #include "rehearsal/document.h"
 #include "rehearsal/warning.h"
 #include "rehearsal/words.h"
+#include "report/count.h"
 #include "report/report_json.h"
 #include "run/title.h"
 
@@ -113,12 +114,12 @@ write_time(Document *document, const Evaluation *e)
 
 /* The buckets that are not empty, each with its bounds; the last has no upper one. */
 static void
-write_buckets(Document *document, const char *key, const FiguresScale *scale, double end)
+write_buckets(Document *document, const char *key, const Scale *scale, double end)
 {
 	document_open(document, key, '[');
 	for (int i = 0; i <= scale->n; i++)
 	{
-		const FiguresBucket *bucket = &scale->buckets[i];
+		const Bucket *bucket = &scale->buckets[i];
 
 		if (bucket->batches == 0)
 			continue;
@@ -138,8 +139,8 @@ write_percentiles(Document *document, const char *key, const Evaluation *e, cons
 				  int decimals)
 {
 	document_open(document, key, '{');
-	for (int i = 0; i < FIGURES_PERCENTILES; i++)
-		write_known(document, psprintf("%.0f", 100 * figures_percentiles[i]),
+	for (int i = 0; i < EVALUATION_PERCENTILES; i++)
+		write_known(document, psprintf("%.0f", 100 * count_percentiles[i]),
 					e->batches.n > 0 ? values[i] : -1, decimals);
 	document_close(document, '}');
 }
@@ -147,7 +148,7 @@ write_percentiles(Document *document, const char *key, const Evaluation *e, cons
 static void
 write_batches(Document *document, const Evaluation *e)
 {
-	const FiguresBatches *b = &e->batches;
+	const BatchTotals *b = &e->batches;
 
 	document_open(document, "batches", '{');
 	document_number(document, "completed", e->run->batches, 0);
@@ -156,9 +157,9 @@ write_batches(Document *document, const Evaluation *e)
 	document_number(document, "wasted_attempts", b->attempts, 0);
 	write_percentiles(document, "seconds_percentiles", e, b->seconds_at, 6);
 	write_percentiles(document, "rows_percentiles", e, b->rows_at, 0);
-	write_buckets(document, "by_seconds", &e->scales[FIGURES_BY_DURATION], -1);
-	write_buckets(document, "by_rows", &e->scales[FIGURES_BY_ROWS], -1);
-	write_buckets(document, "over_time", &e->scales[FIGURES_BY_TIME], e->elapsed);
+	write_buckets(document, "by_seconds", &e->scales[AXIS_DURATION], -1);
+	write_buckets(document, "by_rows", &e->scales[AXIS_ROWS], -1);
+	write_buckets(document, "over_time", &e->scales[AXIS_TIME], e->elapsed);
 	document_close(document, '}');
 }
 
@@ -167,7 +168,7 @@ static void
 write_server(Document *document, const Evaluation *e)
 {
 	const FiguresRun *run = e->run;
-	const FiguresBatches *b = &e->batches;
+	const BatchTotals *b = &e->batches;
 
 	document_number(document, "wal_bytes", run->wal_bytes, 0);
 	write_quotient(document, "wal_bytes_per_row", run->wal_bytes, run->rows_scanned, 1);
@@ -221,30 +222,30 @@ write_trouble(Document *document, const Evaluation *e)
 static void
 write_slowest(Document *document, const Evaluation *e)
 {
-	ListCell   *lc;
-
 	document_open(document, "slowest", '[');
-	foreach(lc, e->slowest)
+	for (int i = 0; i < e->nslowest; i++)
 	{
-		const SlowBatch *slow = lfirst(lc);
-		const FiguresBatch *batch = slow->batch;
+		static const FiguresDetails none = {.started_at = DT_NOBEGIN};
+		const SlowBatch *slow = &e->slowest[i];
+		const FiguresBatch *batch = &slow->batch;
+		const FiguresDetails *details = slow->details ? slow->details : &none;
 
 		document_open(document, NULL, '{');
 		document_number(document, "number", batch->number, 0);
 		document_number(document, "part", batch->part, 0);
-		document_text(document, "key_range", batch->key_range);
-		write_date(document, "started_at", batch->started_at);
+		document_text(document, "key_range", details->key_range);
+		write_date(document, "started_at", details->started_at);
 		document_number(document, "seconds", batch->seconds, 6);
 		write_known(document, "processor_seconds", batch->cpu_seconds, 6);
 		document_number(document, "lock_seconds", batch->lock_seconds, 6);
 		document_number(document, "rows", batch->rows, 0);
-		document_number(document, "processed", batch->rows_affected, 0);
+		document_number(document, "processed", details->rows_affected, 0);
 		document_number(document, "blocks_read", batch->blocks_read, 0);
 		document_number(document, "full_pages", batch->full_pages, 0);
-		document_number(document, "wal_bytes", batch->wal_bytes, 0);
+		document_number(document, "wal_bytes", details->wal_bytes, 0);
 		document_number(document, "attempt", batch->attempt, 0);
-		document_text(document, "error", batch->error);
-		document_text(document, "client", batch->client);
+		document_text(document, "error", details->error);
+		document_text(document, "client", details->client);
 		document_text(document, "why", slow->why);
 		document_close(document, '}');
 	}

@@ -14,6 +14,7 @@
 #include "base/bar.h"
 #include "rehearsal/warning.h"
 #include "rehearsal/words.h"
+#include "report/count.h"
 #include "report/report_text.h"
 #include "report/wording.h"
 
@@ -97,7 +98,7 @@ append_times(StringInfo out, const char *title, List *times, double all)
 static void
 append_time(StringInfo out, const Evaluation *e)
 {
-	const FiguresBatches *b = &e->batches;
+	const BatchTotals *b = &e->batches;
 	ListCell   *lc;
 	double		known = 0;
 
@@ -125,7 +126,7 @@ append_time(StringInfo out, const Evaluation *e)
 
 /* The buckets from the first to the last that is not empty; false if all are. */
 static bool
-find_filled(const FiguresScale *scale, int *first, int *last)
+find_filled(const Scale *scale, int *first, int *last)
 {
 	*first = 0;
 	*last = scale->n;
@@ -138,7 +139,7 @@ find_filled(const FiguresScale *scale, int *first, int *last)
 
 /* How many batches there were in each bucket, with the label of its lower bound. */
 static void
-append_histogram(StringInfo out, const FiguresScale *scale, char *(*label) (double), const char *unit)
+append_histogram(StringInfo out, const Scale *scale, char *(*label) (double), const char *unit)
 {
 	int64		most = 1;
 	int			first;
@@ -161,10 +162,10 @@ static void
 append_percentiles(StringInfo out, const char *title, const double *values, char *(*word) (double))
 {
 	appendStringInfo(out, "%s: ", title);
-	for (int i = 0; i < FIGURES_PERCENTILES; i++)
+	for (int i = 0; i < EVALUATION_PERCENTILES; i++)
 	{
-		if (figures_percentiles[i] < 1)
-			appendStringInfo(out, "%.0f %% up to %s, ", 100 * figures_percentiles[i], word(values[i]));
+		if (count_percentiles[i] < 1)
+			appendStringInfo(out, "%.0f %% up to %s, ", 100 * count_percentiles[i], word(values[i]));
 		else
 			appendStringInfo(out, "most %s\n", word(values[i]));
 	}
@@ -180,25 +181,21 @@ static void
 append_batches(StringInfo out, const Evaluation *e)
 {
 	append_percentiles(out, "Batch time", e->batches.seconds_at, wording_time);
-	append_histogram(out, &e->scales[FIGURES_BY_DURATION], wording_time, "");
+	append_histogram(out, &e->scales[AXIS_DURATION], wording_time, "");
 	append_percentiles(out, "Batch size", e->batches.rows_at, whole_number);
-	append_histogram(out, &e->scales[FIGURES_BY_ROWS], wording_number, " rows");
+	append_histogram(out, &e->scales[AXIS_ROWS], wording_number, " rows");
 }
 
 /* The rows of the batches that were finished in each piece of the time. */
 static void
 append_rate(StringInfo out, const Evaluation *e)
 {
-	const FiguresScale *scale = &e->scales[FIGURES_BY_TIME];
+	const Scale *scale = &e->scales[AXIS_TIME];
 	double		piece = e->elapsed / scale->n;
 	double		most = 0;
 
 	if (piece <= 0)
 		return;
-
-	/* what was finished before it began, by a clock that was set, counts with the first */
-	scale->buckets[1].rows += scale->buckets[0].rows;
-	scale->buckets[0].rows = 0;
 	for (int i = 1; i <= scale->n; i++)
 		most = Max(most, scale->buckets[i].rows);
 	appendStringInfo(out, "Rate over time, in pieces of %s:\n", wording_time(piece));
@@ -229,7 +226,7 @@ static void
 append_server(StringInfo out, const Evaluation *e)
 {
 	const FiguresRun *run = e->run;
-	const FiguresBatches *b = &e->batches;
+	const BatchTotals *b = &e->batches;
 
 	appendStringInfoString(out, "What it took:\n");
 	appendStringInfo(out, "  WAL: %s, %.0f bytes per row that it walked, with %.0f images of whole pages\n",
@@ -279,18 +276,17 @@ append_trouble(StringInfo out, const Evaluation *e)
 static void
 append_slowest(StringInfo out, const Evaluation *e)
 {
-	ListCell   *lc;
-
 	appendStringInfoString(out, "Slowest batches:\n");
-	foreach(lc, e->slowest)
+	for (int i = 0; i < e->nslowest; i++)
 	{
-		const SlowBatch *slow = lfirst(lc);
-		const FiguresBatch *batch = slow->batch;
+		const SlowBatch *slow = &e->slowest[i];
+		const FiguresBatch *batch = &slow->batch;
 
-		appendStringInfo(out, "  %s: %.0f rows, batch " INT64_FORMAT "%s %s: %s\n",
+		appendStringInfo(out, "  %s: %.0f rows, batch " INT64_FORMAT "%s%s%s: %s\n",
 						 wording_time(batch->seconds), batch->rows, batch->number,
 						 batch->part > 0 ? psprintf(" part %d", batch->part) : "",
-						 batch->key_range, slow->why);
+						 slow->details ? " " : "", slow->details ? slow->details->key_range : "",
+						 slow->why);
 	}
 }
 
@@ -327,7 +323,7 @@ report_text_append(StringInfo out, const Evaluation *e)
 		append_server(out, e);
 	}
 	append_trouble(out, e);
-	if (e->slowest != NIL)
+	if (e->nslowest > 0)
 		append_slowest(out, e);
 	append_lessons(out, e);
 }

@@ -34,7 +34,7 @@ append_reason(StringInfo out, const char *reason)
 
 /* How many times as much the batch has as others of as many rows; 0 if it has little. */
 static double
-times_others(double value, double all, const FiguresBatch *batch, const FiguresBatches *batches)
+times_others(double value, double all, const FiguresBatch *batch, const BatchTotals *batches)
 {
 	double		usual = all / Max(batches->rows, 1) * batch->rows;
 
@@ -49,7 +49,7 @@ tell_locks(StringInfo out, const FiguresBatch *batch)
 }
 
 static void
-tell_size(StringInfo out, const FiguresBatch *batch, const FiguresBatches *all)
+tell_size(StringInfo out, const FiguresBatch *batch, const BatchTotals *all)
 {
 	double		median = all->rows_at[0];
 
@@ -58,7 +58,7 @@ tell_size(StringInfo out, const FiguresBatch *batch, const FiguresBatches *all)
 }
 
 static void
-tell_blocks(StringInfo out, const FiguresBatch *batch, const FiguresBatches *all)
+tell_blocks(StringInfo out, const FiguresBatch *batch, const BatchTotals *all)
 {
 	double		reads = times_others(batch->blocks_read, all->blocks_read, batch, all);
 	double		pages = times_others(batch->full_pages, all->full_pages, batch, all);
@@ -76,7 +76,7 @@ tell_blocks(StringInfo out, const FiguresBatch *batch, const FiguresBatches *all
  * was neither on a processor nor waited for a lock.
  */
 static void
-tell_processor(StringInfo out, const FiguresBatch *batch, const FiguresBatches *all)
+tell_processor(StringInfo out, const FiguresBatch *batch, const BatchTotals *all)
 {
 	double		usual = all->cpu_seconds / Max(all->rows, 1) * batch->rows;
 	double		elsewhere = batch->seconds - batch->lock_seconds - batch->cpu_seconds;
@@ -93,7 +93,7 @@ tell_processor(StringInfo out, const FiguresBatch *batch, const FiguresBatches *
 
 /* The time per row to that of all. */
 static double
-pace_to_others(const FiguresBatch *batch, const FiguresBatches *all)
+pace_to_others(const FiguresBatch *batch, const BatchTotals *all)
 {
 	double		usual = all->seconds / Max(all->rows, 1) * batch->rows;
 
@@ -102,13 +102,14 @@ pace_to_others(const FiguresBatch *batch, const FiguresBatches *all)
 
 /* Why, as far as it is known; in the current memory context. */
 char *
-slow_reason(const FiguresBatch *batch, const FiguresBatches *all)
+slow_reason(const SlowBatch *slow, const BatchTotals *all)
 {
+	const FiguresBatch *batch = &slow->batch;
 	StringInfoData out;
 
 	initStringInfo(&out);
-	if (batch->client)
-		append_reason(&out, psprintf("was in the hands of client %s", batch->client));
+	if (slow->details && slow->details->client)
+		append_reason(&out, psprintf("was in the hands of client %s", slow->details->client));
 	tell_locks(&out, batch);
 	tell_size(&out, batch, all);
 	tell_blocks(&out, batch, all);

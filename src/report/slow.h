@@ -8,8 +8,8 @@
 #ifndef BACKFILL_REPORT_SLOW_H
 #define BACKFILL_REPORT_SLOW_H
 
-#include "store/figures.h"
+#include "report/evaluation.h"
 
-extern char *slow_reason(const FiguresBatch *batch, const FiguresBatches *all);
+extern char *slow_reason(const SlowBatch *slow, const BatchTotals *all);
 
 #endif							/* BACKFILL_REPORT_SLOW_H */

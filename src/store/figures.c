@@ -6,21 +6,18 @@
  * Called between store_begin and store_end; results are in the memory context that
  * was current at store_begin.
  *
- * A run may have millions of batches: each text reads them at most once, and returns a
- * bounded number of rows.  Whatever is sorted is sorted within "work_mem" and on the disk.
+ * A run may have millions of batches: they are read once, and handed on one by one.  The
+ * other texts return a bounded number of rows.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "store/figures.h"
-
-const double figures_percentiles[FIGURES_PERCENTILES] = {0.5, 0.9, 0.95, 0.99, 1};
 
 #define SECONDS(interval) "coalesce(extract(epoch FROM " interval "), 0)::float8"
 
@@ -59,18 +56,6 @@ time_or_none(int row, int column)
 	Datum		value = store_column(row, column, &isnull);
 
 	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
-}
-
-/* An array of doubles, in the memory of the caller's of store_begin. */
-static ArrayType *
-doubles(const double *values, int n)
-{
-	Datum	   *elements = palloc(sizeof(Datum) * Max(n, 1));
-
-	for (int i = 0; i < n; i++)
-		elements[i] = Float8GetDatum(values[i]);
-	return construct_array(elements, n, FLOAT8OID, sizeof(float8), FLOAT8PASSBYVAL,
-						   TYPALIGN_DOUBLE);
 }
 
 /* ---- the run ---- */
@@ -202,150 +187,90 @@ figures_statuses(StoreSession *session, int64 id)
 
 /* ---- batches ---- */
 
-/* What was done in a time that is known; an empty range is completed without any. */
-#define DONE "run_id = $1 AND status = 'completed' AND duration IS NOT NULL"
-
+/* An empty range is completed without having taken any time. */
 static Sql sql_batches = {
-	"SELECT b.n, b.repeated, b.attempts, b.by_clients, b.rows, b.seconds, b.cpu_seconds, b.lock_seconds, "
-	"       b.blocks_read, b.full_pages, b.updated, b.hot_updated, "
-	"       ARRAY(SELECT " SECONDS("d.d") " FROM unnest(b.durations) WITH ORDINALITY d(d, i) ORDER BY d.i), "
-	"       b.sizes::float8[] FROM ("
-	"    SELECT count(*) AS n, count(*) FILTER (WHERE attempt > 1) AS repeated, "
-	"           coalesce(sum(greatest(attempt - 1, 0)), 0)::int8 AS attempts, count(client) AS by_clients, "
-	"           coalesce(sum(rows_scanned), 0)::float8 AS rows, " SECONDS("sum(duration)") " AS seconds, "
-	"           " SECONDS("sum(cpu_time)") " AS cpu_seconds, " SECONDS("sum(lock_wait)") " AS lock_seconds, "
-	"           coalesce(sum(blocks_read), 0)::float8 AS blocks_read, "
-	"           coalesce(sum(full_pages), 0)::float8 AS full_pages, "
-	"           coalesce(sum(rows_updated), 0)::float8 AS updated, "
-	"           coalesce(sum(hot_updated), 0)::float8 AS hot_updated, "
-	"           percentile_disc($2) WITHIN GROUP (ORDER BY duration) AS durations, "
-	"           percentile_disc($2) WITHIN GROUP (ORDER BY rows_scanned) AS sizes "
-	"      FROM backfill.batch WHERE " DONE ") b",
-	2, {INT8OID, FLOAT8ARRAYOID}
+	"SELECT number, part, attempt, client IS NOT NULL, rows_scanned, duration, cpu_time, lock_wait, "
+	"       blocks_read, full_pages, rows_updated, hot_updated, finished_at "
+	"  FROM backfill.batch WHERE run_id = $1 AND status = 'completed' AND duration IS NOT NULL",
+	1, {INT8OID}
 };
+
+/* What read_batch hands on. */
+typedef struct BatchReader
+{
+	FiguresFunction function;
+	void	   *arg;
+} BatchReader;
+
+static double
+seconds_of(Datum value)
+{
+	const Interval *interval = DatumGetIntervalP(value);
+
+	return interval->time / (double) USECS_PER_SEC +
+		((double) interval->month * DAYS_PER_MONTH + interval->day) * SECS_PER_DAY;
+}
 
 static void
-read_percentiles(StoreSession *session, int column, double *values)
+read_batch(const Datum *values, const bool *isnull, void *arg)
 {
-	ArrayType  *array = store_varlena(session, 0, column);
-	Datum	   *elements;
-	int			n;
-
-	deconstruct_array(array, FLOAT8OID, sizeof(float8), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE,
-					  &elements, NULL, &n);
-	for (int i = 0; i < Min(n, FIGURES_PERCENTILES); i++)
-		values[i] = DatumGetFloat8(elements[i]);
-}
-
-void
-figures_batches(StoreSession *session, int64 id, FiguresBatches *batches)
-{
-	Datum		args[] = {
-		Int64GetDatum(id),
-		PointerGetDatum(doubles(figures_percentiles, FIGURES_PERCENTILES))
+	BatchReader *reader = (BatchReader *) arg;
+	FiguresBatch batch = {
+		.number = DatumGetInt64(values[0]),
+		.part = DatumGetInt32(values[1]),
+		.attempt = DatumGetInt32(values[2]),
+		.by_client = DatumGetBool(values[3]),
+		.rows = DatumGetInt64(values[4]),
+		.seconds = seconds_of(values[5]),
+		.cpu_seconds = isnull[6] ? -1 : seconds_of(values[6]),
+		.lock_seconds = isnull[7] ? 0 : seconds_of(values[7]),
+		.blocks_read = isnull[8] ? 0 : DatumGetInt64(values[8]),
+		.full_pages = isnull[9] ? 0 : DatumGetInt64(values[9]),
+		.updated = isnull[10] ? 0 : DatumGetInt64(values[10]),
+		.hot_updated = isnull[11] ? 0 : DatumGetInt64(values[11]),
+		.finished_at = isnull[12] ? DT_NOBEGIN : DatumGetTimestampTz(values[12])
 	};
 
-	memset(batches, 0, sizeof(FiguresBatches));
-	store_sql(&sql_batches, args, NULL);
-	batches->n = count(0, 1);
-	batches->repeated = count(0, 2);
-	batches->attempts = count(0, 3);
-	batches->by_clients = count(0, 4);
-	batches->rows = number(0, 5);
-	batches->seconds = number(0, 6);
-	batches->cpu_seconds = number(0, 7);
-	batches->lock_seconds = number(0, 8);
-	batches->blocks_read = number(0, 9);
-	batches->full_pages = number(0, 10);
-	batches->updated = number(0, 11);
-	batches->hot_updated = number(0, 12);
-	if (batches->n == 0)
-		return;
-	read_percentiles(session, 13, batches->seconds_at);
-	read_percentiles(session, 14, batches->rows_at);
+	reader->function(&batch, reader->arg);
 }
 
-static Sql sql_buckets = {
-	"SELECT CASE WHEN grouping(d) = 0 THEN 0 WHEN grouping(r) = 0 THEN 1 ELSE 2 END, "
-	"       coalesce(d, r, t), count(*), sum(rows_scanned)::float8, " SECONDS("sum(duration)") " FROM ("
-	"    SELECT width_bucket(duration, ARRAY(SELECT make_interval(secs => s) FROM unnest($2) s)) AS d, "
-	"           width_bucket(rows_scanned::float8, $3) AS r, "
-	"           width_bucket(finished_at, ARRAY(SELECT $5 + make_interval(secs => s) FROM unnest($4) s)) AS t, "
-	"           rows_scanned, duration "
-	"      FROM backfill.batch WHERE " DONE ") b "
-	" GROUP BY GROUPING SETS ((d), (r), (t))",
-	5, {INT8OID, FLOAT8ARRAYOID, FLOAT8ARRAYOID, FLOAT8ARRAYOID, TIMESTAMPTZOID}
-};
-
-/*
- * Count the batches in buckets by each axis.  The bounds grow, and the buckets are zero.
- * Times are counted from the beginning given, by when batches were finished.
- */
+/* Call the function for each completed batch of the run that took any time; in no order. */
 void
-figures_buckets(StoreSession *session, int64 id, TimestampTz began, FiguresScale *scales)
+figures_each_batch(StoreSession *session, int64 id, FiguresFunction function, void *arg)
 {
-	Datum		args[] = {
-		Int64GetDatum(id),
-		PointerGetDatum(doubles(scales[FIGURES_BY_DURATION].bounds, scales[FIGURES_BY_DURATION].n)),
-		PointerGetDatum(doubles(scales[FIGURES_BY_ROWS].bounds, scales[FIGURES_BY_ROWS].n)),
-		PointerGetDatum(doubles(scales[FIGURES_BY_TIME].bounds, scales[FIGURES_BY_TIME].n)),
-		TimestampTzGetDatum(began)
-	};
-	int			n = (int) store_sql(&sql_buckets, args, NULL);
+	Datum		args[] = {Int64GetDatum(id)};
+	BatchReader reader = {function, arg};
 
-	for (int i = 0; i < n; i++)
-	{
-		FiguresScale *scale = &scales[DatumGetInt32(store_column(i, 1, NULL))];
-		FiguresBucket *bucket = &scale->buckets[Min(DatumGetInt32(store_column(i, 2, NULL)), scale->n)];
-
-		bucket->batches += count(i, 3);
-		bucket->rows += number(i, 4);
-		bucket->seconds += number(i, 5);
-	}
+	store_each(&sql_batches, args, read_batch, &reader);
 }
 
-static Sql sql_slowest = {
-	"SELECT number, part, " CUT("concat(CASE WHEN start_inclusive THEN '[' ELSE '(' END, "
+static Sql sql_details = {
+	"SELECT " CUT("concat(CASE WHEN start_inclusive THEN '[' ELSE '(' END, "
 	"       array_to_string(start_key, ',', 'null'), ' .. ', array_to_string(end_key, ',', 'null'), ']')") ", "
-	"       rows_scanned::float8, rows_affected::float8, " SECONDS("duration") ", " SECONDS("lock_wait") ", "
-	"       blocks_read::float8, full_pages::float8, wal_bytes::float8, attempt, " CUT("error") ", "
-	"       " CUT("client") ", started_at, extract(epoch FROM cpu_time)::float8 "
-	"  FROM backfill.batch WHERE " DONE " ORDER BY duration DESC, number, part LIMIT $2",
-	2, {INT8OID, INT8OID}
+	"       rows_affected::float8, wal_bytes::float8, " CUT("error") ", " CUT("client") ", started_at "
+	"  FROM backfill.batch WHERE run_id = $1 AND number = $2 AND part = $3",
+	3, {INT8OID, INT8OID, INT4OID}
 };
 
-/* The batches that took longest, at most so many: FiguresBatch *. */
-List *
-figures_slowest(StoreSession *session, int64 id, int most)
+/* More about a batch, or NULL if it is gone. */
+FiguresDetails *
+figures_details(StoreSession *session, int64 id, const FiguresBatch *batch)
 {
-	Datum		args[] = {Int64GetDatum(id), Int64GetDatum(most)};
-	int			n = (int) store_sql(&sql_slowest, args, NULL);
-	List	   *result = NIL;
-	MemoryContext old = MemoryContextSwitchTo(session->caller);
+	Datum		args[] = {
+		Int64GetDatum(id), Int64GetDatum(batch->number), Int32GetDatum(batch->part)
+	};
+	FiguresDetails *details;
 
-	for (int i = 0; i < n; i++)
-	{
-		FiguresBatch *batch = palloc0(sizeof(FiguresBatch));
-
-		batch->number = count(i, 1);
-		batch->part = DatumGetInt32(store_column(i, 2, NULL));
-		batch->key_range = store_text(session, i, 3);
-		batch->rows = number(i, 4);
-		batch->rows_affected = number_or(i, 5, 0);
-		batch->seconds = number(i, 6);
-		batch->lock_seconds = number(i, 7);
-		batch->blocks_read = number_or(i, 8, 0);
-		batch->full_pages = number_or(i, 9, 0);
-		batch->wal_bytes = number_or(i, 10, 0);
-		batch->attempt = DatumGetInt32(store_column(i, 11, NULL));
-		batch->error = store_text(session, i, 12);
-		batch->client = store_text(session, i, 13);
-		batch->started_at = time_or_none(i, 14);
-		batch->cpu_seconds = number_or(i, 15, -1);
-		result = lappend(result, batch);
-	}
-	MemoryContextSwitchTo(old);
-	return result;
+	if (store_sql(&sql_details, args, NULL) == 0)
+		return NULL;
+	details = MemoryContextAllocZero(session->caller, sizeof(FiguresDetails));
+	details->key_range = store_text(session, 0, 1);
+	details->rows_affected = number_or(0, 2, 0);
+	details->wal_bytes = number_or(0, 3, 0);
+	details->error = store_text(session, 0, 4);
+	details->client = store_text(session, 0, 5);
+	details->started_at = time_or_none(0, 6);
+	return details;
 }
 
 /* ---- errors ---- */

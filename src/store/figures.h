@@ -61,72 +61,37 @@ typedef struct FiguresTime
 	double		seconds;
 } FiguresTime;
 
-/* The percentiles that are looked at, and the longest or largest. */
-#define FIGURES_PERCENTILES		5
-extern const double figures_percentiles[FIGURES_PERCENTILES];
-
-/* All completed batches, those that nobody had in hand left out. */
-typedef struct FiguresBatches
+/* A batch that was completed, in seconds and bytes.  What is not known of it is below 0. */
+typedef struct FiguresBatch
 {
-	int64		n;
-	int64		repeated;		/* begun more than once */
-	int64		attempts;		/* that led to nothing */
-	int64		by_clients;
+	int64		number;
+	int			part;
+	int			attempt;
+	bool		by_client;
 	double		rows;
 	double		seconds;
-	double		cpu_seconds;	/* 0 if only clients have done the work */
+	double		cpu_seconds;
 	double		lock_seconds;
 	double		blocks_read;
 	double		full_pages;
 	double		updated;
 	double		hot_updated;
-	double		seconds_at[FIGURES_PERCENTILES];
-	double		rows_at[FIGURES_PERCENTILES];
-} FiguresBatches;
+	TimestampTz finished_at;
+} FiguresBatch;
 
-/* By what batches are counted in buckets. */
-typedef enum FiguresAxis
-{
-	FIGURES_BY_DURATION,
-	FIGURES_BY_ROWS,
-	FIGURES_BY_TIME
-} FiguresAxis;
+/* What is done with each. */
+typedef void (*FiguresFunction) (const FiguresBatch *batch, void *arg);
 
-/* The batches from one bound, the bucket's of its axis, to the next. */
-typedef struct FiguresBucket
+/* More about one of them. */
+typedef struct FiguresDetails
 {
-	int64		batches;
-	double		rows;
-	double		seconds;
-} FiguresBucket;
-
-/* Bounds of the buckets of the axes, and room for one more bucket below the first. */
-typedef struct FiguresScale
-{
-	int			n;
-	const double *bounds;		/* seconds, rows, or seconds since the run began */
-	FiguresBucket *buckets;		/* n + 1 */
-} FiguresScale;
-
-/* One batch. */
-typedef struct FiguresBatch
-{
-	int64		number;
-	int			part;
 	char	   *key_range;		/* not all of it, if it is long */
-	double		rows;
 	double		rows_affected;
-	double		seconds;
-	double		cpu_seconds;	/* below 0 if it is not known */
-	double		lock_seconds;
-	double		blocks_read;
-	double		full_pages;
 	double		wal_bytes;
-	int			attempt;
 	char	   *error;			/* of an earlier attempt, or NULL */
 	char	   *client;			/* or NULL */
 	TimestampTz started_at;
-} FiguresBatch;
+} FiguresDetails;
 
 /* Rows left out, or repaired, with an SQLSTATE. */
 typedef struct FiguresError
@@ -150,10 +115,10 @@ extern FiguresRun *figures_run(StoreSession *session, int64 id);
 extern List *figures_throttled(StoreSession *session, int64 id);
 extern List *figures_worked(StoreSession *session, int64 id);
 extern List *figures_statuses(StoreSession *session, int64 id);
-extern void figures_batches(StoreSession *session, int64 id, FiguresBatches *batches);
-extern void figures_buckets(StoreSession *session, int64 id, TimestampTz began,
-							FiguresScale *scales);
-extern List *figures_slowest(StoreSession *session, int64 id, int most);
+extern void figures_each_batch(StoreSession *session, int64 id, FiguresFunction function,
+							   void *arg);
+extern FiguresDetails *figures_details(StoreSession *session, int64 id,
+									   const FiguresBatch *batch);
 extern List *figures_errors(StoreSession *session, int64 id, int most, int64 *kinds);
 extern List *figures_retries(StoreSession *session, int64 id, int most);
 

@@ -52,6 +52,9 @@
 #error "BACKFILL_VERSION must be defined as the version in backfill.control"
 #endif
 
+/* Rows that store_each has in memory. */
+#define ROWS_AT_ONCE	1000
+
 static Oid	extension_owner = InvalidOid;
 static LocalTransactionId locked_in = InvalidLocalTransactionId;
 
@@ -238,6 +241,33 @@ store_sql(Sql *sql, Datum *values, const char *nulls)
 		elog(ERROR, "could not execute \"%s\": %s", sql->text,
 			 SPI_result_code_string(rc));
 	return SPI_processed;
+}
+
+/*
+ * Run one of the texts, which only reads, and call the function for each of its rows, in
+ * memory that does not grow with their number.  The function must not run any text itself.
+ */
+void
+store_each(Sql *sql, Datum *values, StoreRow function, void *arg)
+{
+	Portal		portal = SPI_cursor_open(NULL, get_plan(sql), values, NULL, true);
+	Datum	   *columns = palloc(sizeof(Datum) * portal->tupDesc->natts);
+	bool	   *nulls = palloc(sizeof(bool) * portal->tupDesc->natts);
+
+	for (;;)
+	{
+		SPI_cursor_fetch(portal, true, ROWS_AT_ONCE);
+		if (SPI_processed == 0)
+			break;
+		for (uint64 i = 0; i < SPI_processed; i++)
+		{
+			heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, columns, nulls);
+			function(columns, nulls, arg);
+		}
+		SPI_freetuptable(SPI_tuptable);
+		CHECK_FOR_INTERRUPTS();
+	}
+	SPI_cursor_close(portal);
 }
 
 /* A column of a result row; *isnull may be NULL where null is an error. */

@@ -21,6 +21,9 @@ typedef struct Sql
 	SPIPlanPtr	plan;
 } Sql;
 
+/* What is done with a row, its columns in a memory context that is gone afterwards. */
+typedef void (*StoreRow) (const Datum *values, const bool *isnull, void *arg);
+
 /* The time for which the run was throttled until then, by reason, in seconds. */
 #define STORE_THROTTLED_UNTIL(then) \
 	"jsonb_set(throttle_times, ARRAY[split_part(throttled_by, ':', 1)], " \
@@ -57,6 +60,7 @@ extern bool store_lock_extension(void);
 extern void store_begin(StoreSession *session);
 extern void store_end(StoreSession *session);
 extern uint64 store_sql(Sql *sql, Datum *values, const char *nulls);
+extern void store_each(Sql *sql, Datum *values, StoreRow function, void *arg);
 extern Datum store_column(int row, int column, bool *isnull);
 extern char *store_text(StoreSession *session, int row, int column);
 extern void *store_varlena(StoreSession *session, int row, int column);
