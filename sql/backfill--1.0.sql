@@ -493,7 +493,7 @@ CREATE FUNCTION backfill.live_workers(
 	OUT rows_affected bigint, OUT started_at timestamptz)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'backfill_live_workers'
-LANGUAGE C STRICT VOLATILE;
+LANGUAGE C STRICT VOLATILE ROWS 4;
 COMMENT ON FUNCTION backfill.live_workers() IS 'the workers of this database as shared memory has them; read backfill_workers';
 
 CREATE FUNCTION backfill.live_leases(
@@ -510,7 +510,7 @@ CREATE FUNCTION backfill.live_runs(
 	OUT batch_size bigint)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'backfill_live_runs'
-LANGUAGE C STRICT VOLATILE;
+LANGUAGE C STRICT VOLATILE ROWS 4;
 COMMENT ON FUNCTION backfill.live_runs() IS 'the runs of this database that have workers, with their rate over the last seconds; read backfill_runs';
 
 CREATE FUNCTION backfill.missing_scheduler()
@@ -635,6 +635,7 @@ SELECT r.id, r.name, r.status, p.progress,
 		 FROM backfill.batch b
 		WHERE b.run_id OPERATOR(pg_catalog.=) r.id
 		  AND b.number OPERATOR(pg_catalog.>) r.rollup_number
+		  AND b.number OPERATOR(pg_catalog.<) 9223372036854775807	-- few, not a third of all
 		  AND b.status OPERATOR(pg_catalog.=) 'completed') b ON true
   CROSS JOIN LATERAL (
 	   SELECT CASE WHEN r.status OPERATOR(pg_catalog.=) 'completed' THEN 100.00
@@ -759,6 +760,38 @@ SELECT NULL, CASE WHEN pg_catalog.count(DISTINCT l.pid) OPERATOR(pg_catalog.=) 1
  GROUP BY l.run_id, r.owner, l.client, l.role, l.application_name, l.client_addr;
 COMMENT ON VIEW @extschema@.backfill_workers IS 'workers alive in this database, and clients that have batches out, from shared memory';
 
+-- As the views of the server have it: a row for each command, here each run, with the
+-- process that stands for those beside it.
+CREATE VIEW @extschema@.pg_stat_progress_backfill WITH (security_barrier) AS
+SELECT w.pid, d.oid AS datid, d.datname, p.target::oid AS relid, 'BACKFILL'::text AS command,
+	   CASE WHEN w.states OPERATOR(pg_catalog.&&) ARRAY['verifying'] THEN 'verifying'
+			WHEN w.states OPERATOR(pg_catalog.&&) ARRAY['finishing'] THEN 'finishing'
+			WHEN w.states OPERATOR(pg_catalog.&&) ARRAY['changing'] THEN 'changing status'
+			WHEN r.end_key IS NULL AND w.states OPERATOR(pg_catalog.&&) ARRAY['waiting'] THEN 'waiting for writers'
+			WHEN r.end_key IS NULL AND w.states OPERATOR(pg_catalog.&&) ARRAY['throttled'] THEN 'throttled'
+			WHEN r.end_key IS NULL THEN 'initializing'
+			WHEN w.states OPERATOR(pg_catalog.&&) ARRAY['running', 'sleeping', 'waiting'] THEN 'processing batches'
+			WHEN w.states OPERATOR(pg_catalog.&&) ARRAY['throttled'] THEN 'throttled'
+			WHEN w.states OPERATOR(pg_catalog.&&) ARRAY['retrying'] THEN 'waiting to try again'
+			WHEN w.states OPERATOR(pg_catalog.&&) ARRAY['leaving'] THEN 'leaving'
+			ELSE 'initializing'
+	   END AS phase,
+	   greatest(coalesce(p.rows_total, 0), p.rows_scanned) AS tuples_total,
+	   p.rows_scanned AS tuples_done, p.errors AS tuples_skipped, p.batches AS batches_done,
+	   p.workers, p.id AS run_id, p.name
+  FROM (SELECT l.run_id, (pg_catalog.array_agg(l.pid ORDER BY l.worker))[1] AS pid,
+			   pg_catalog.array_agg(l.state) AS states
+		  FROM backfill.live_workers() l
+		 WHERE l.pid IS NOT NULL
+		 GROUP BY l.run_id) w
+  JOIN backfill.run r ON r.id OPERATOR(pg_catalog.=) w.run_id
+ CROSS JOIN LATERAL (SELECT p.* FROM backfill.run_progress p
+					  WHERE p.id OPERATOR(pg_catalog.=) w.run_id OFFSET 0) p
+  JOIN pg_catalog.pg_database d ON d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+ WHERE pg_catalog.pg_has_role(r.owner, 'USAGE')
+	OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON VIEW @extschema@.pg_stat_progress_backfill IS 'runs that have workers, a row each, with the columns that the progress views of the server have';
+
 CREATE VIEW @extschema@.backfill_settings AS
 SELECT s.name, s.type, s."default", s.min_val, s.max_val, s.enumvals, s.description
   FROM backfill.setting_list() s;
@@ -786,7 +819,8 @@ COMMENT ON VIEW @extschema@.backfill_hooks IS 'lifecycle hooks; see backfill_on'
 GRANT SELECT ON @extschema@.backfill_events, @extschema@.backfill_hooks TO PUBLIC;
 GRANT SELECT ON @extschema@.backfill_definitions, @extschema@.backfill_runs, @extschema@.backfill_active,
 	@extschema@.backfill_batches, @extschema@.backfill_errors, @extschema@.backfill_workers,
-	@extschema@.backfill_settings, @extschema@.backfill_unconfirmed, @extschema@.backfill_shares TO PUBLIC;
+	@extschema@.backfill_settings, @extschema@.backfill_unconfirmed, @extschema@.backfill_shares,
+	@extschema@.pg_stat_progress_backfill TO PUBLIC;
 
 --
 -- Public functions.
@@ -1123,25 +1157,28 @@ COMMENT ON FUNCTION @extschema@.backfill_yield() IS 'called by an "around" hook,
 CREATE PROCEDURE @extschema@.backfill_wait(
 	id bigint,
 	timeout interval DEFAULT NULL,
-	every interval DEFAULT '1 second')
+	every interval DEFAULT '1 second',
+	style text DEFAULT 'line')
 AS 'MODULE_PATHNAME', 'backfill_wait'
 LANGUAGE C;
-COMMENT ON PROCEDURE @extschema@.backfill_wait(bigint, interval, interval) IS 'wait for the end of a run, printing its progress';
+COMMENT ON PROCEDURE @extschema@.backfill_wait(bigint, interval, interval, text) IS 'wait for the end of a run, printing its progress';
 
 CREATE PROCEDURE @extschema@.backfill_wait(
 	name text,
 	timeout interval DEFAULT NULL,
-	every interval DEFAULT '1 second')
+	every interval DEFAULT '1 second',
+	style text DEFAULT 'line')
 AS 'MODULE_PATHNAME', 'backfill_wait'
 LANGUAGE C;
-COMMENT ON PROCEDURE @extschema@.backfill_wait(text, interval, interval) IS 'wait for the end of the run of a definition, printing its progress';
+COMMENT ON PROCEDURE @extschema@.backfill_wait(text, interval, interval, text) IS 'wait for the end of the run of a definition, printing its progress';
 
 CREATE PROCEDURE @extschema@.backfill_wait(
 	timeout interval DEFAULT NULL,
-	every interval DEFAULT '1 second')
+	every interval DEFAULT '1 second',
+	style text DEFAULT 'line')
 AS 'MODULE_PATHNAME', 'backfill_wait_for_last'
 LANGUAGE C;
-COMMENT ON PROCEDURE @extschema@.backfill_wait(interval, interval) IS 'wait for the end of the run that was started last in this session, printing its progress';
+COMMENT ON PROCEDURE @extschema@.backfill_wait(interval, interval, text) IS 'wait for the end of the run that was started last in this session, printing its progress';
 
 CREATE PROCEDURE @extschema@.backfill_require(
 	name text,
@@ -1267,6 +1304,19 @@ COMMENT ON COLUMN @extschema@.backfill_workers.application_name IS 'application_
 COMMENT ON COLUMN @extschema@.backfill_workers.client_addr IS 'address of the client, or null for a local one';
 COMMENT ON COLUMN @extschema@.backfill_workers.batches_out IS 'batches in its hands';
 COMMENT ON COLUMN @extschema@.backfill_workers.lease_until IS 'when the first of its leases ends; null if they last as long as the session';
+COMMENT ON COLUMN @extschema@.pg_stat_progress_backfill.pid IS 'process id of its first worker, which stands for all of them';
+COMMENT ON COLUMN @extschema@.pg_stat_progress_backfill.datid IS 'OID of the database';
+COMMENT ON COLUMN @extschema@.pg_stat_progress_backfill.datname IS 'name of the database';
+COMMENT ON COLUMN @extschema@.pg_stat_progress_backfill.relid IS 'OID of the table that is walked';
+COMMENT ON COLUMN @extschema@.pg_stat_progress_backfill.command IS 'BACKFILL';
+COMMENT ON COLUMN @extschema@.pg_stat_progress_backfill.phase IS 'initializing, waiting for writers, processing batches, throttled, waiting to try again, verifying, finishing, changing status or leaving';
+COMMENT ON COLUMN @extschema@.pg_stat_progress_backfill.tuples_total IS 'rows of the walk, an estimate; never fewer than tuples_done';
+COMMENT ON COLUMN @extschema@.pg_stat_progress_backfill.tuples_done IS 'rows in the key ranges of the completed batches';
+COMMENT ON COLUMN @extschema@.pg_stat_progress_backfill.tuples_skipped IS 'rows that were left out because of an error';
+COMMENT ON COLUMN @extschema@.pg_stat_progress_backfill.batches_done IS 'completed batches';
+COMMENT ON COLUMN @extschema@.pg_stat_progress_backfill.workers IS 'workers alive';
+COMMENT ON COLUMN @extschema@.pg_stat_progress_backfill.run_id IS 'number of the run';
+COMMENT ON COLUMN @extschema@.pg_stat_progress_backfill.name IS 'name of the definition';
 COMMENT ON COLUMN @extschema@.backfill_settings.name IS 'name of the setting';
 COMMENT ON COLUMN @extschema@.backfill_settings.type IS 'boolean, integer, number, interval, enum, bytes, rate, key, windows or sql';
 COMMENT ON COLUMN @extschema@.backfill_settings."default" IS 'value where neither definition nor run gives one; null for none';

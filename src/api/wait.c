@@ -17,6 +17,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "utils/acl.h"
@@ -27,6 +28,7 @@
 
 #include "api/started.h"
 #include "api/wait.h"
+#include "base/bar.h"
 #include "base/compat.h"
 #include "run/find.h"
 #include "run/title.h"
@@ -35,6 +37,10 @@
 #include "store/store.h"
 
 PG_FUNCTION_INFO_V1(backfill_wait);
+
+/* A line with "INFO:  " before it has 80 columns at most. */
+#define LINE_WIDTH		73
+#define BAR_WIDTH		24
 
 /* How the waiting may end, but for a run that has completed. */
 #define ERRCODE_RUN_STOPPED		MAKE_SQLSTATE('U', 'B', '0', '0', '1')
@@ -85,6 +91,41 @@ report_progress(int64 id, const RunProgress *p)
 		appendStringInfo(&buf, ", ETA %s", p->eta);
 	if (p->wait_reason)
 		appendStringInfo(&buf, ", %s", p->wait_reason);
+	ereport(INFO, (errmsg_internal("%s", buf.data)));
+}
+
+/*
+ * The same as a bar, of at most 80 columns with the word that psql puts before it.  What
+ * it is about stands in the first line alone.
+ */
+static void
+draw_progress(int64 id, const RunProgress *p, bool first)
+{
+	StringInfoData buf;
+	double		progress = strtod(p->progress, NULL);
+	int			shown;
+
+	if (first)
+		ereport(INFO, (errmsg_internal("%s", title(id, p))));
+	initStringInfo(&buf);
+	appendStringInfoChar(&buf, '[');
+	bar_append(&buf, progress / 100, BAR_WIDTH, '-');
+	appendStringInfo(&buf, "] %6.2f %%", progress);
+	if (p->status != RUN_RUNNING)
+		appendStringInfo(&buf, ", %s", status_name(p->status));
+	if (p->rows_per_second >= 0)
+		appendStringInfo(&buf, ", %.0f rows/s", p->rows_per_second);
+	if (p->eta)
+		appendStringInfo(&buf, ", ETA %s", p->eta);
+	if (p->wait_reason)
+		appendStringInfo(&buf, ", %s", p->wait_reason);
+	shown = pg_mbcharcliplen(buf.data, buf.len, LINE_WIDTH);
+	if (shown < buf.len)
+	{
+		buf.len = pg_mbcharcliplen(buf.data, buf.len, LINE_WIDTH - 3);
+		buf.data[buf.len] = '\0';
+		appendStringInfoString(&buf, "...");
+	}
 	ereport(INFO, (errmsg_internal("%s", buf.data)));
 }
 
@@ -242,6 +283,7 @@ wait_for_run(const Waiting *waiting)
 	TimestampTz last_line = began;
 	TimestampTz looked_at = began;
 	MemoryContext loop_context;
+	bool		is_first = true;
 
 	/* SPI's memory survives the commits, and somebody may wait for weeks */
 	loop_context = AllocSetContextCreate(CurrentMemoryContext, "backfill wait",
@@ -272,7 +314,11 @@ wait_for_run(const Waiting *waiting)
 		}
 		if (ended || p->paused_itself || now >= TimestampTzPlusMilliseconds(last_line, waiting->every))
 		{
-			report_progress(id, p);
+			if (waiting->bar)
+				draw_progress(id, p, is_first);
+			else
+				report_progress(id, p);
+			is_first = false;
 			last_line = now;
 		}
 		if (ended)
@@ -289,7 +335,7 @@ wait_for_run(const Waiting *waiting)
 	}
 }
 
-/* The two last arguments are timeout and every. */
+/* The arguments from there on are timeout and every. */
 Waiting
 wait_arguments(FunctionCallInfo fcinfo, int n)
 {
@@ -300,6 +346,23 @@ wait_arguments(FunctionCallInfo fcinfo, int n)
 	};
 
 	return waiting;
+}
+
+/* Whether the argument asks for a bar.  Raises an error if it asks for nothing that is known. */
+static bool
+read_style(FunctionCallInfo fcinfo, int n)
+{
+	char	   *style = PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
+
+	if (style && pg_strcasecmp(style, "bar") == 0)
+		return true;
+	if (style && pg_strcasecmp(style, "line") == 0)
+		return false;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 style ? errmsg("unrecognized style of backfill_wait: \"%s\"", style) :
+			 errmsg("the style of backfill_wait cannot be null"),
+			 errhint("It is \"line\" or \"bar\".")));
 }
 
 /* Whether a procedure may commit: not in a transaction block, nor from a function. */
@@ -325,7 +388,7 @@ call(FunctionCallInfo fcinfo, const Waiting *waiting)
 	PG_RETURN_VOID();
 }
 
-/* CALL backfill_wait(run, timeout, every) */
+/* CALL backfill_wait(run, timeout, every, style) */
 Datum
 backfill_wait(PG_FUNCTION_ARGS)
 {
@@ -335,16 +398,18 @@ backfill_wait(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("the id of a backfill run cannot be null")));
+	waiting.bar = read_style(fcinfo, 3);
 	waiting.key = find_key_arg(fcinfo);
 	return call(fcinfo, &waiting);
 }
 
-/* CALL backfill_wait(timeout, every): for the run started last in this session */
+/* CALL backfill_wait(timeout, every, style): for the run started last in this session */
 Datum
 backfill_wait_for_last(PG_FUNCTION_ARGS)
 {
 	Waiting		waiting = wait_arguments(fcinfo, 0);
 
+	waiting.bar = read_style(fcinfo, 2);
 	waiting.key.id = started_last();
 	if (waiting.key.id == 0)
 		ereport(ERROR,

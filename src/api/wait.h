@@ -19,6 +19,7 @@ typedef struct Waiting
 	FindKey		key;
 	int64		timeout;		/* in milliseconds, -1 for none */
 	int64		every;			/* likewise, between two lines */
+	bool		bar;			/* draw a bar in each */
 	Oid			caller;
 } Waiting;
 
