@@ -6,7 +6,8 @@
 # marked
 #   ```sql no-run          is not run
 #   ```sql error=42P01     must fail with that SQLSTATE
-# and a comment "<!-- sql ... -->" is SQL that runs but is not shown.
+# and a comment "<!-- sql ... -->" is SQL that runs but is not shown.  A query that ends
+# in psql's \watch is run once: what is to be shown is that it works.
 
 use strict;
 use warnings;
@@ -18,11 +19,13 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 # There were that many when the recipes were written; none is to be forgotten.
-use constant LEAST_EXAMPLES => 178;
+use constant LEAST_EXAMPLES => 205;
+use constant LEAST_WATCHED => 20;
 
 my @books = books();
 my @pages = map { @$_ } @books;
 my $examples = 0;
+my $watched = 0;
 my $node = make_node('main');
 
 # The blocks of a page: line, mark (empty, "hidden", "error=..."), text.
@@ -89,10 +92,13 @@ sub run_examples
 		like($block->{mark}, qr/^(no-run|error=[0-9A-Z]{5})?$/, "$name:$block->{line}: a known mark");
 		next if $block->{mark} eq 'no-run';
 		$examples++;
+		my $text = $block->{text} =~ s/^\\watch( [\d.]+)?$/\\g/mr;
+		$watched++ if $text ne $block->{text};
+		unlike($text, qr/^\\watch/m, "$name:$block->{line}: one \\watch, and only with an interval");
 		my ($expected) = $block->{mark} =~ /^error=(.*)/;
 		my ($out, $err, $timed_out) = ('', '', 0);
 		my $rc = $node->psql(
-			$db, $block->{text},
+			$db, $text,
 			stdout => \$out, stderr => \$err,
 			timeout => 300, timed_out => \$timed_out,
 			extra_params => $expected ? [ '-v', 'VERBOSITY=sqlstate' ] : []);
@@ -112,6 +118,7 @@ sub run_examples
 }
 
 cmp_ok($examples, '>=', LEAST_EXAMPLES, 'no example was lost');
+cmp_ok($watched, '>=', LEAST_WATCHED, 'nor one that is to be watched');
 
 # --- The links ---------------------------------------------------------------
 

@@ -78,7 +78,7 @@ foreach my $function (@functions)
 
 # Views and composite types, with every column in its order.
 my @relations = rows("SELECT relname, oid, relkind FROM pg_class
-	WHERE relkind IN ('v', 'c') AND relname LIKE 'backfill\\_%'
+	WHERE relkind IN ('v', 'c') AND relname ~ '^(backfill|pg_stat_progress)_'
 	  AND (oid IN ($members) OR reltype IN ($members)) ORDER BY 1");
 is(join(' ', map { $_->[0] } grep { $_->[2] eq 'c' } @relations), 'backfill_event',
 	'the extension has one composite type');
@@ -166,8 +166,8 @@ my @documented_kinds = section('backfill_events') =~ /^\| `(\w+)` \| [^|]+ \|$/m
 is(join(' ', sort @documented_kinds), join(' ', @kinds),
 	'reference: every kind of event, and no other');
 
-my ($states) = $source =~ /^worker_state_name\(.*?^(\{.*?^\})/ms;
-my @states = ($states || '') =~ /return "(\w+)"/g;
+my ($states) = $source =~ /^worker_slot_state_name\(.*?^(\{.*?^\})/ms;
+my @states = ($states || '') =~ /\[WORKER_\w+\] = "(\w+)"/g;
 cmp_ok(scalar @states, '>', 5, 'workers have states');
 my ($state_row) = section('backfill_workers') =~ /^(\| `state` .*)$/m;
 foreach my $state (@states)
