@@ -45,6 +45,7 @@ static int64
 find_run_arg(FunctionCallInfo fcinfo)
 {
 	StoreSession session;
+	Oid			caller = GetUserId();
 	FindKey		key;
 	int64		id;
 
@@ -54,7 +55,7 @@ find_run_arg(FunctionCallInfo fcinfo)
 				 errmsg("the id of a backfill run cannot be null")));
 	key = find_key_arg(fcinfo);
 	store_begin(&session);
-	id = find_id(&session, &key, FIND_TO_WATCH, GetUserId());
+	id = find_id(&session, &key, FIND_TO_WATCH, caller);
 	store_end(&session);
 	return id;
 }

@@ -21,6 +21,16 @@
 /* Of bars, so that a line with its label and its number has less than 80 columns. */
 #define BAR_WIDTH		36
 
+/* The bar at the end of a line, and that end. */
+static void
+append_bar(StringInfo out, double share, int width)
+{
+	if (share > 0)
+		appendStringInfoString(out, "  ");
+	bar_append(out, share, width, '\0');
+	appendStringInfoChar(out, '\n');
+}
+
 /* ---- what was done ---- */
 
 static void
@@ -73,10 +83,10 @@ append_rows(StringInfo out, const Evaluation *e)
 static void
 append_part(StringInfo out, const char *name, double seconds, double all)
 {
-	appendStringInfo(out, "    %-22s %12s %5.1f %%  ", name, wording_time(seconds),
-					 all > 0 ? Min(100 * seconds / all, 100) : 0);
-	bar_append(out, all > 0 ? seconds / all : 0, BAR_WIDTH - 8, '\0');
-	appendStringInfoChar(out, '\n');
+	double		share = all > 0 ? Min(seconds / all, 1) : 0;
+
+	appendStringInfo(out, "    %-22s %12s %5.1f %%", name, wording_time(seconds), 100 * share);
+	append_bar(out, share, BAR_WIDTH - 8);
 }
 
 static void
@@ -102,6 +112,8 @@ append_time(StringInfo out, const Evaluation *e)
 	ListCell   *lc;
 	double		known = 0;
 
+	if (e->statuses == NIL && e->states == NIL && e->throttled == NIL && b->n == 0)
+		return;
 	foreach(lc, e->statuses)
 		known += ((const FiguresTime *) lfirst(lc))->seconds;
 	appendStringInfoString(out, "Time:\n");
@@ -151,10 +163,9 @@ append_histogram(StringInfo out, const Scale *scale, char *(*label) (double), co
 		most = Max(most, scale->buckets[i].batches);
 	for (int i = first; i <= last; i++)
 	{
-		appendStringInfo(out, "    from %9s%s %10" INT64_MODIFIER "d  ",
+		appendStringInfo(out, "    from %9s%s %10" INT64_MODIFIER "d",
 						 label(i == 0 ? 0 : scale->bounds[i - 1]), unit, scale->buckets[i].batches);
-		bar_append(out, (double) scale->buckets[i].batches / most, BAR_WIDTH, '\0');
-		appendStringInfoChar(out, '\n');
+		append_bar(out, (double) scale->buckets[i].batches / most, BAR_WIDTH);
 	}
 }
 
@@ -201,10 +212,9 @@ append_rate(StringInfo out, const Evaluation *e)
 	appendStringInfo(out, "Rate over time, in pieces of %s:\n", wording_time(piece));
 	for (int i = 1; i <= scale->n; i++)
 	{
-		appendStringInfo(out, "    after %12s %10.0f rows/s  ", wording_time(scale->bounds[i - 1]),
+		appendStringInfo(out, "    after %12s %10.0f rows/s", wording_time(scale->bounds[i - 1]),
 						 scale->buckets[i].rows / piece);
-		bar_append(out, most > 0 ? scale->buckets[i].rows / most : 0, BAR_WIDTH, '\0');
-		appendStringInfoChar(out, '\n');
+		append_bar(out, most > 0 ? scale->buckets[i].rows / most : 0, BAR_WIDTH);
 	}
 }
 
@@ -250,15 +260,17 @@ append_trouble(StringInfo out, const Evaluation *e)
 	if (e->batches.repeated == 0 && e->run->yields == 0 && e->retries == NIL && e->errors == NIL)
 		return;
 	appendStringInfoString(out, "Trouble:\n");
-	appendStringInfo(out, "  Begun more than once: " INT64_FORMAT " batches, " INT64_FORMAT " attempts for nothing\n",
-					 e->batches.repeated, e->batches.attempts);
-	appendStringInfo(out, "  Gave way to other sessions: " INT64_FORMAT " times\n", e->run->yields);
+	appendStringInfo(out, "  Begun more than once: " INT64_FORMAT " batch%s, " INT64_FORMAT " attempt%s for nothing\n",
+					 e->batches.repeated, e->batches.repeated == 1 ? "" : "es",
+					 e->batches.attempts, e->batches.attempts == 1 ? "" : "s");
+	appendStringInfo(out, "  Gave way to other sessions: " INT64_FORMAT " time%s\n", e->run->yields,
+					 e->run->yields == 1 ? "" : "s");
 	foreach(lc, e->retries)
 	{
 		const FiguresRetry *retry = lfirst(lc);
 
-		appendStringInfo(out, "  Put aside with SQLSTATE %s: " INT64_FORMAT " times, such as: %s\n",
-						 retry->sqlstate, retry->n, retry->example);
+		appendStringInfo(out, "  Put aside with SQLSTATE %s: " INT64_FORMAT " time%s, such as: %s\n",
+						 retry->sqlstate, retry->n, retry->n == 1 ? "" : "s", retry->example);
 	}
 	foreach(lc, e->errors)
 	{
