@@ -241,7 +241,7 @@ append_server(StringInfo out, const Evaluation *e)
 	appendStringInfoString(out, "What it took:\n");
 	appendStringInfo(out, "  WAL: %s, %.0f bytes per row that it walked, with %.0f images of whole pages\n",
 					 words_size(run->wal_bytes), run->wal_bytes / Max(run->rows_scanned, 1), b->full_pages);
-	appendStringInfo(out, "  Blocks read: %.0f, not found in shared buffers\n", b->blocks_read);
+	appendStringInfo(out, "  Blocks read by its statements: %.0f, not found in shared buffers\n", b->blocks_read);
 	if (b->updated > 0)
 		appendStringInfo(out, "  HOT: %.0f %% of %.0f updates\n", 100 * b->hot_updated / b->updated, b->updated);
 	append_size(out, "the table", run->table_size, run->table_growth);

@@ -17,7 +17,7 @@ SELECT has_function('public', name, args, name || ' takes ' || array_to_string(a
 	('backfill_pause', ARRAY['text']), ('backfill_resume', ARRAY['text']), ('backfill_stop', ARRAY['text', 'boolean']), ('backfill_alter', ARRAY['text', 'jsonb', 'text']),
 	('backfill_retry', ARRAY['text']), ('backfill_delete', ARRAY['text']), ('backfill_verify', ARRAY['text']), ('backfill_explain', ARRAY['text', 'jsonb', 'boolean', 'text', 'regclass']), ('backfill_preview', ARRAY['text', 'jsonb', 'integer', 'regclass']),
 	('backfill_on', ARRAY['text', 'regproc', 'text']), ('backfill_off', ARRAY['text', 'regproc', 'text']), ('backfill_off', ARRAY['text', 'text', 'text']), ('backfill_yield', ARRAY[]::name[]),
-	('backfill_window', ARRAY['jsonb', 'timestamptz']),
+	('backfill_window', ARRAY['jsonb', 'timestamptz']), ('backfill_report', ARRAY['bigint', 'text']), ('backfill_report', ARRAY['text', 'text']),
 	('backfill_claim', ARRAY['bigint', 'text', 'interval', 'integer']), ('backfill_claim', ARRAY['bigint', 'text', 'text', 'integer']), ('backfill_claim_rows', ARRAY['bigint', 'text', 'text', 'integer']),
 	('backfill_extend', ARRAY['bigint', 'bigint', 'integer', 'text', 'interval']), ('backfill_complete', ARRAY['bigint', 'bigint', 'integer', 'text', 'bigint']), ('backfill_fail', ARRAY['bigint', 'bigint', 'integer', 'text', 'text', 'text', 'boolean', 'text[]']),
 	('backfill_schedule', ARRAY['text', 'text', 'jsonb', 'jsonb', 'regclass']), ('backfill_unschedule', ARRAY['text', 'text']), ('backfill_start_scheduled', ARRAY['text', 'jsonb', 'jsonb', 'text', 'regclass'])) v(name, args);
@@ -25,11 +25,11 @@ SELECT function_returns('public', 'backfill_' || f, ARRAY[t]::name[] || more, CA
   FROM (VALUES ('pause', '{}'::name[]), ('resume', '{}'), ('stop', '{boolean}'), ('alter', '{jsonb,text}'), ('retry', '{}'), ('replace', '{}'), ('delete', '{}'), ('verify', '{}')) v(f, more), (VALUES ('bigint'), ('text')) u(t);
 SELECT function_returns('public', name, type, name || ' returns ' || type)
   FROM (VALUES ('backfill_define'::name, 'void'), ('backfill_drop', 'text'), ('backfill_start', 'bigint'),
-	('backfill_stop_all', 'setof text'), ('backfill_explain', 'setof text'), ('backfill_preview', 'setof record'),
+	('backfill_stop_all', 'setof text'), ('backfill_explain', 'setof text'), ('backfill_report', 'setof text'), ('backfill_preview', 'setof record'),
 	('backfill_on', 'void'), ('backfill_off', 'void'), ('backfill_yield', 'void'), ('backfill_window', 'setof record'),
 	('backfill_schedule', 'bigint'), ('backfill_unschedule', 'boolean'), ('backfill_start_scheduled', 'bigint'),
 	('backfill_claim', 'setof record'), ('backfill_claim_rows', 'setof record'), ('backfill_extend', 'timestamp with time zone'), ('backfill_complete', 'void'), ('backfill_fail', 'void')) v(name, type);
-SELECT is_procedure('public', 'backfill_wait', args::name[], 'backfill_wait is a procedure') FROM (VALUES (ARRAY['bigint', 'interval', 'interval']), (ARRAY['text', 'interval', 'interval']), (ARRAY['interval', 'interval'])) v(args);
+SELECT is_procedure('public', 'backfill_wait', args::name[], 'backfill_wait is a procedure') FROM (VALUES (ARRAY['bigint', 'interval', 'interval', 'text']), (ARRAY['text', 'interval', 'interval', 'text']), (ARRAY['interval', 'interval', 'text'])) v(args);
 SELECT is(pg_get_function_arguments(p::regprocedure), arguments, format('arguments and defaults of %s', p))
   FROM (VALUES
 	('backfill_define(text,regclass,text,text,text,text,jsonb,jsonb,text,text,jsonb,text,boolean)', 'name text, target regclass, statement text, scope text DEFAULT NULL::text, key text DEFAULT NULL::text, direction text DEFAULT NULL::text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb, description text DEFAULT NULL::text, finish text DEFAULT NULL::text, followers jsonb DEFAULT NULL::jsonb, prepare text DEFAULT NULL::text, generic boolean DEFAULT false'),
@@ -60,8 +60,8 @@ SELECT is_procedure('public', 'backfill_require', ARRAY['text', 'jsonb', 'boolea
 -- the server prints IN before the arguments of a procedure
 SELECT is(replace(pg_get_function_arguments('backfill_require(text,jsonb,boolean,interval,interval,regclass)'::regprocedure), 'IN ', ''),
 	$$name text, parameters jsonb DEFAULT NULL::jsonb, finish boolean DEFAULT false, timeout interval DEFAULT NULL::interval, every interval DEFAULT '00:00:01'::interval, target regclass DEFAULT NULL::regclass$$, 'arguments and defaults of backfill_require');
-SELECT is(replace(pg_get_function_arguments(format('backfill_wait(%sinterval,interval)', types)::regprocedure), 'IN ', ''),
-	names || $$timeout interval DEFAULT NULL::interval, every interval DEFAULT '00:00:01'::interval$$, format('arguments and defaults of backfill_wait(%s...)', types))
+SELECT is(replace(pg_get_function_arguments(format('backfill_wait(%sinterval,interval,text)', types)::regprocedure), 'IN ', ''),
+	names || $$timeout interval DEFAULT NULL::interval, every interval DEFAULT '00:00:01'::interval, style text DEFAULT 'line'::text$$, format('arguments and defaults of backfill_wait(%s...)', types))
   FROM (VALUES ('bigint,', 'id bigint, '), ('text,', 'name text, '), ('', '')) v(types, names);
 SELECT is(split_part(pg_get_function_arguments(p::regprocedure), ', OUT ', 1), arguments, format('arguments and defaults of %s', p))
   FROM (VALUES
@@ -74,15 +74,16 @@ SELECT is(prosecdef, false, proname || ' is no security definer') FROM pg_proc J
 
 -- views
 SELECT views_are('public', ARRAY(SELECT c.relname FROM pg_class c JOIN pg_depend d ON d.objid = c.oid AND d.deptype = 'e' AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pgtap') WHERE c.relkind = 'v')
-	|| ARRAY['backfill_definitions', 'backfill_runs', 'backfill_active', 'backfill_batches', 'backfill_errors', 'backfill_workers', 'backfill_settings', 'backfill_events', 'backfill_hooks', 'backfill_shares', 'backfill_unconfirmed']::name[], 'the views in the schema of the extension');
+	|| ARRAY['backfill_definitions', 'backfill_runs', 'backfill_active', 'backfill_batches', 'backfill_errors', 'backfill_workers', 'backfill_settings', 'backfill_events', 'backfill_hooks', 'backfill_shares', 'backfill_unconfirmed', 'pg_stat_progress_backfill']::name[], 'the views in the schema of the extension');
 SELECT has_column('public', view, "column"::name, format('%s has %s', view, "column"))
   FROM (VALUES ('backfill_definitions'::name, ARRAY['name', 'owner', 'target', 'generic', 'statement', 'scope', 'key', 'parameters', 'settings', 'search_path', 'description', 'prepare', 'finish', 'followers', 'created_at', 'updated_at']),
 	('backfill_runs', ARRAY['id', 'name', 'status', 'owner', 'started_by', 'rows_total', 'rows_scanned', 'rows_affected', 'batches', 'progress', 'rows_per_second', 'eta', 'workers', 'wait_reason', 'error', 'parameters', 'settings', 'prepare', 'finish', 'rows_remaining', 'followers', 'after', 'created_at', 'start_at', 'since', 'started_at', 'finished_at',
-		'throttled_by', 'throttled_since', 'throttle_times', 'yields', 'batch_size']),
+		'throttled_by', 'throttled_since', 'throttle_times', 'worker_times', 'yields', 'batch_size']),
+	('pg_stat_progress_backfill', ARRAY['pid', 'datid', 'datname', 'relid', 'command', 'phase', 'tuples_total', 'tuples_done', 'tuples_skipped', 'batches_done', 'workers', 'run_id', 'name']),
 	('backfill_active', ARRAY['id', 'name', 'target', 'status', 'progress', 'rate', 'eta', 'held_by']),
 	('backfill_events', ARRAY['id', 'at', 'run_id', 'name', 'kind', 'previous_status', 'status', 'number', 'part', 'role', 'sqlstate', 'reason']),
 	('backfill_hooks', ARRAY['phase', 'object', 'status', 'hook', 'name', 'created_by', 'created_at']),
-	('backfill_batches', ARRAY['run_id', 'number', 'part', 'key_range', 'status', 'skipped', 'attempt', 'crashes', 'retry_at', 'error', 'rows_scanned', 'rows_affected', 'duration', 'wal_bytes', 'worker', 'client', 'claimed_by', 'claimed_at', 'lease_until']),
+	('backfill_batches', ARRAY['run_id', 'number', 'part', 'key_range', 'status', 'skipped', 'attempt', 'crashes', 'retry_at', 'error', 'rows_scanned', 'rows_affected', 'duration', 'cpu_time', 'lock_wait', 'wal_bytes', 'full_pages', 'blocks_read', 'rows_updated', 'hot_updated', 'worker', 'client', 'claimed_by', 'claimed_at', 'lease_until']),
 	('backfill_errors', ARRAY['run_id', 'number', 'part', 'key', 'sqlstate', 'message', 'attempts', 'resolved_at']),
 	('backfill_workers', ARRAY['pid', 'run_id', 'owner', 'state', 'batch', 'client', 'role', 'application_name', 'client_addr', 'batches_out', 'lease_until']),
 	('backfill_unconfirmed', ARRAY['run_id', 'name', 'key', 'number', 'part', 'client', 'claimed_by', 'claimed_at']),
@@ -107,7 +108,7 @@ SELECT results_eq($$SELECT attname::text COLLATE "default" || ' ' || format_type
 -- rights: everybody reads the views and calls the functions; nobody else has any on the tables
 CREATE ROLE regress_tap_user LOGIN;
 SELECT table_privs_are('public', view, 'regress_tap_user', ARRAY['SELECT'], 'everybody may read ' || view || ' and not write it')
-  FROM unnest(ARRAY['backfill_definitions', 'backfill_runs', 'backfill_active', 'backfill_batches', 'backfill_errors', 'backfill_workers', 'backfill_settings', 'backfill_events', 'backfill_hooks', 'backfill_shares', 'backfill_unconfirmed']::name[]) view;
+  FROM unnest(ARRAY['backfill_definitions', 'backfill_runs', 'backfill_active', 'backfill_batches', 'backfill_errors', 'backfill_workers', 'backfill_settings', 'backfill_events', 'backfill_hooks', 'backfill_shares', 'backfill_unconfirmed', 'pg_stat_progress_backfill']::name[]) view;
 SELECT schema_privs_are('backfill', 'regress_tap_user', ARRAY[]::text[], 'nobody else may look into the schema backfill');
 SELECT table_privs_are('backfill', relname, 'regress_tap_user', ARRAY[]::text[], 'nobody else has a right on backfill.' || relname)
   FROM pg_class WHERE relnamespace = 'backfill'::regnamespace AND relkind IN ('r', 'v') ORDER BY relname;
@@ -117,7 +118,7 @@ SELECT ok(has_function_privilege('regress_tap_user', oid, 'EXECUTE'), 'everybody
  WHERE pronamespace = 'public'::regnamespace AND proname LIKE 'backfill\_%' ORDER BY proname;
 SET ROLE regress_tap_user;
 SELECT throws_ok('SELECT * FROM backfill.run', '42501', NULL, 'the tables cannot be read');
-SELECT lives_ok('SELECT count(*) FROM ' || v, 'a role without rights reads ' || v) FROM unnest(ARRAY['backfill_definitions', 'backfill_runs', 'backfill_active', 'backfill_batches', 'backfill_errors', 'backfill_workers', 'backfill_settings', 'backfill_events', 'backfill_hooks', 'backfill_shares', 'backfill_unconfirmed']) v;
+SELECT lives_ok('SELECT count(*) FROM ' || v, 'a role without rights reads ' || v) FROM unnest(ARRAY['backfill_definitions', 'backfill_runs', 'backfill_active', 'backfill_batches', 'backfill_errors', 'backfill_workers', 'backfill_settings', 'backfill_events', 'backfill_hooks', 'backfill_shares', 'backfill_unconfirmed', 'pg_stat_progress_backfill']) v;
 RESET ROLE;
 
 SELECT * FROM finish();
