@@ -23,7 +23,7 @@ is(sql("SELECT count(*) $view"), '0', 'without a run there is no row');
 
 create_target($node, 't', 200);
 create_step($node);
-sql(q{INSERT INTO behave VALUES (100, 'gate'), (500, 'gate')});
+sql(q{INSERT INTO behave VALUES (100, 'gate'), (250, 'gate')});
 define_increment($node, 't', '{"batch_size": 20, "target_batch_time": 0, "workers": 2, "on_error": "skip", "lock_timeout": 0}',
 	statement => 'UPDATE batch SET n = n + step(id)');
 
@@ -52,16 +52,17 @@ is(sql("SET ROLE stranger; SELECT count(*) $view"), '0', 'a stranger does not se
 is(sql("SET ROLE watcher; SELECT count(*) $view"), '1', 'who monitors does');
 is(sql("SET ROLE watcher; SELECT tuples_total $view"), '200', 'with its numbers');
 
-# held
-sql(qq{SELECT backfill_alter($id, '{"probe": "SELECT $$not now$$::text"}')});
-ok(wait_for($node, "SELECT throttled_by LIKE 'probe: not now%' FROM backfill_runs WHERE id = $id"), 'a run is held');
-is(sql("SELECT phase $view"), 'processing batches', 'while a batch is in hand, it is at work');
-sql(q{UPDATE behave SET what = 'fail' WHERE id = 500});
-ok(wait_for($node, "SELECT phase $view", expected => 'throttled'), 'and then throttled');
-sql(qq{SELECT backfill_alter($id, '{"probe": null}')});
+sql(q{UPDATE behave SET what = 'fail' WHERE id = 250});
 ok(wait_for_status($node, $id, 'completed'), 'it completes');
 is(sql("SELECT rows_scanned, errors FROM backfill_runs WHERE id = $id"), '199|1', 'with a row left out');
 ok(wait_for($node, "SELECT count(*) = 0 $view"), 'and has no row any more');
+
+# held
+sql(q{SELECT backfill_define('held', 't', 'UPDATE batch SET f = f + 1', settings => '{"limit": 20, "probe": "SELECT $$not now$$::text"}')});
+my $held = start_run($node, 'held');
+ok(wait_for($node, "SELECT phase, tuples_done $view", expected => 'throttled|0'), 'a run that is held is throttled');
+sql(qq{SELECT backfill_alter($held, '{"probe": null}')});
+ok(wait_for_status($node, $held, 'completed'), 'and goes on');
 
 # the last step
 sql(q{SELECT backfill_define('last', 't', 'UPDATE batch SET f = f + 1', settings => '{"limit": 20}', finish => 'SELECT pg_advisory_lock(77)')});

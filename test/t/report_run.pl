@@ -103,11 +103,13 @@ create_target($node, 't', 200);
 create_step($node);
 define_increment($node, 't', '{"batch_size": 20, "target_batch_time": 0, "on_error": "skip", "max_error_rate": 1, "yield_after": "off", "retry_delay": "1 ms", "lock_timeout": 0}',
 	statement => 'UPDATE batch SET n = n + step(id)');
-sql(q{INSERT INTO behave VALUES (110, 'fail'), (450, 'fail'), (900, 'once'), (1850, 'gate')});
+sql(q{INSERT INTO behave VALUES (110, 'fail'), (450, 'fail'), (900, 'once'), (10, 'gate'), (1850, 'gate')});
+my $id = start_run($node, 't');
+ok(wait_for($node, "SELECT count(*) = 1 FROM backfill_workers WHERE run_id = $id AND state = 'running'"), 'a run is at its first batch');
 my $holder = session($node);
 $holder->query('BEGIN');
 $holder->query('UPDATE t SET f = 1 WHERE id = 1210');
-my $id = start_run($node, 't');
+sql('DELETE FROM behave WHERE id = 10');
 ok(wait_for($node, "SELECT count(*) = 1 FROM pg_stat_activity a JOIN backfill_workers w USING (pid) WHERE w.run_id = $id AND a.wait_event_type = 'Lock'
 	AND now() - a.query_start > interval '300 ms'"), 'a batch waits for a lock for a while');
 $holder->query('COMMIT');

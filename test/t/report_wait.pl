@@ -16,8 +16,8 @@ define_increment($node, 't', '{"batch_size": 10, "target_batch_time": 0, "sleep"
 # What the waiting says, line by line, without the end.
 sub lines
 {
-	my ($run, $arguments) = @_;
-	my ($rc, $out, $err) = query($node, "CALL backfill_wait($run, every => '20 ms'$arguments)");
+	my ($run, $arguments, @opts) = @_;
+	my ($rc, $out, $err) = query($node, "CALL backfill_wait($run, every => '20 ms'$arguments)", @opts);
 	return ($rc, split(/\n/, decode_utf8($err)));
 }
 
@@ -42,22 +42,25 @@ is("@wrong", '', 'that grows with the progress');
 cmp_ok($longest, '<=', 80, 'and fits 80 columns');
 
 # a long reason, with letters of several bytes
-sql(q{SELECT backfill_define('held', 't', 'UPDATE batch SET f = f + 1',
-	settings => format('{"probe": "SELECT repeat(%L, 100)"}', 'ä')::jsonb)});
-my $held = start_run($node, 'held');
-ok(wait_for($node, "SELECT throttled_by LIKE 'probe: ää%' FROM backfill_runs WHERE id = $held"), 'a run that is held for a long reason');
-($rc, @lines) = lines($held, ", style => 'BAR', timeout => '100 ms'");
+sql(q{CREATE DATABASE letters ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0});
+my @letters = (db => 'letters');
+query_ok($node, 'CREATE EXTENSION backfill', @letters);
+create_target($node, 't', 20, @letters);
+define_increment($node, 'held', '{"probe": "SELECT repeat(chr(228), 100)"}', target => 't', @letters);
+my $held = start_run($node, 'held', @letters);
+ok(wait_for($node, "SELECT throttled_by LIKE 'probe: ' || chr(228) || '%' FROM backfill_runs WHERE id = $held", @letters), 'a run that is held for a long reason');
+($rc, @lines) = lines($held, ", style => 'BAR', timeout => '100 ms'", @letters);
 isnt($rc, 0, 'the timeout holds');
 my ($cut) = grep { /\.\.\.$/ } @lines;
 ok($cut, 'its line is cut off') or diag(join("\n", @lines));
 is(length($cut), 80, 'at 80 characters');
-like($cut, qr/^INFO:  \[-{24}\]   0\.00 %(, \w+)?, throttled by probe: ä+\.\.\.$/, 'between two letters');
+like($cut, qr/^INFO:  \[-{24}\]   0\.00 %(, \w+)?, throttled by probe: \x{e4}+\.\.\.$/, 'between two letters');
 like(join("\n", @lines), qr/ERROR:  timed out waiting for run $held of held on t/, 'errors are the same');
-my ($rc2, @plain) = lines($held, ", timeout => '50 ms'");
-like($plain[0], qr/^INFO:  run $held of held on t.*ä{100}/, 'by default lines are whole, and name the run');
-sql("SELECT backfill_pause($held)");
-ok(wait_for_status($node, $held, 'paused'), 'it is paused');
-($rc, @lines) = lines($held, ", style => 'bar', timeout => '50 ms'");
+my ($rc2, @plain) = lines($held, ", timeout => '50 ms'", @letters);
+like($plain[0], qr/^INFO:  run $held of held on t.*\x{e4}{100}/, 'by default lines are whole, and name the run');
+query_ok($node, "SELECT backfill_pause($held)", @letters);
+ok(wait_for_status($node, $held, 'paused', @letters), 'it is paused');
+($rc, @lines) = lines($held, ", style => 'bar', timeout => '50 ms'", @letters);
 like($lines[1], qr/^INFO:  \[-+\]   0\.00 %, paused/, 'which its line says');
 
 # arguments
