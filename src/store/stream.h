@@ -76,8 +76,6 @@ extern List *stream_targets(StoreSession *session, int64 run_id);
 extern bool stream_begin(StoreSession *session, int64 id, TimestampTz now);
 extern void stream_set_ends(StoreSession *session, int64 id, ArrayType *key_types,
 							ArrayType *start_key, ArrayType *end_key, double rows);
-extern void stream_set_window(StoreSession *session, const RunInfo *run, int64 id,
-							  TimestampTz initial, int64 lookback, TimestampTz until);
 extern void stream_set_claimed(StoreSession *session, int64 id);
 extern void stream_set_status(StoreSession *session, int64 id, RunStatus status);
 extern void stream_set_error(StoreSession *session, int64 id, const RunError *error);
