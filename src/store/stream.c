@@ -215,6 +215,21 @@ stream_running(StoreSession *session, int64 run_id)
 	return read_streams(session, store_sql(&sql_running, args, NULL));
 }
 
+static Sql sql_completed = {
+	"SELECT " STREAM_COLUMNS " FROM backfill.stream "
+	" WHERE run_id = $1 AND status = 'completed' ORDER BY position",
+	1, {INT8OID}
+};
+
+/* The streams of the run that are done: StreamInfo. */
+List *
+stream_completed(StoreSession *session, int64 run_id)
+{
+	Datum		args[] = {Int64GetDatum(run_id)};
+
+	return read_streams(session, store_sql(&sql_completed, args, NULL));
+}
+
 static Sql sql_paused = {
 	"SELECT " STREAM_COLUMNS " FROM backfill.stream "
 	" WHERE run_id = $1 AND status = 'paused' ORDER BY position FOR NO KEY UPDATE",

@@ -71,6 +71,7 @@ extern StreamInfo *stream_find(StoreSession *session, int64 run_id, const char *
 							   bool for_update);
 extern StreamInfo *stream_next(StoreSession *session, int64 run_id, int after);
 extern List *stream_running(StoreSession *session, int64 run_id);
+extern List *stream_completed(StoreSession *session, int64 run_id);
 extern List *stream_paused(StoreSession *session, int64 run_id);
 extern List *stream_targets(StoreSession *session, int64 run_id);
 extern bool stream_begin(StoreSession *session, int64 id, TimestampTz now);
