@@ -81,6 +81,8 @@ is_slower(const FiguresBatch *a, const FiguresBatch *b)
 {
 	if (a->seconds != b->seconds)
 		return a->seconds > b->seconds;
+	if (a->walk_id != b->walk_id)
+		return a->walk_id > b->walk_id;
 	return a->number != b->number ? a->number < b->number : a->part < b->part;
 }
 
@@ -146,5 +148,5 @@ count_batches(StoreSession *session, Evaluation *e)
 		e->batches.rows_at[i] = sketch_at(counter.rows, count_percentiles[i]);
 	}
 	for (int i = 0; i < e->nslowest; i++)
-		e->slowest[i].details = figures_details(session, e->run->id, &e->slowest[i].batch);
+		e->slowest[i].details = figures_details(session, &e->slowest[i].batch);
 }

@@ -231,6 +231,7 @@ write_slowest(Document *document, const Evaluation *e)
 		const FiguresDetails *details = slow->details ? slow->details : &none;
 
 		document_open(document, NULL, '{');
+		document_text(document, "stream", details->stream);
 		document_number(document, "number", batch->number, 0);
 		document_number(document, "part", batch->part, 0);
 		document_text(document, "key_range", details->key_range);

@@ -297,6 +297,7 @@ append_slowest(StringInfo out, const Evaluation *e)
 		appendStringInfo(out, "  %s: %.0f rows, batch " INT64_FORMAT "%s%s%s: %s\n",
 						 wording_time(batch->seconds), batch->rows, batch->number,
 						 batch->part > 0 ? psprintf(" part %d", batch->part) : "",
+						 slow->details && slow->details->stream ? psprintf(" of stream %s ", slow->details->stream) :
 						 slow->details ? " " : "", slow->details ? slow->details->key_range : "",
 						 slow->why);
 	}

@@ -18,19 +18,19 @@
 #include "shared/run_slot.h"
 #include "shared/worker_slot.h"
 #include "store/pace.h"
-#include "store/run.h"
+#include "store/stream.h"
 
 /* Within a store session. */
 void
-account_roll_up(StoreSession *session, int64 run_id)
+account_roll_up(StoreSession *session, const RunInfo *run)
 {
 	int64		times[WORKER_STATES];
 	const char *names[WORKER_STATES];
 	double		seconds[WORKER_STATES];
 	int			n = 0;
 
-	store_rollup(session, run_id);
-	if (!run_slot_take_times(MyDatabaseId, run_id, times))
+	stream_rollup_run(session, run);
+	if (!run_slot_take_times(MyDatabaseId, run->id, times))
 		return;
 	for (int i = 0; i < WORKER_STATES; i++)
 	{
@@ -39,5 +39,5 @@ account_roll_up(StoreSession *session, int64 run_id)
 		names[n] = worker_slot_state_name((WorkerState) i);
 		seconds[n++] = times[i] / 1000000.0;
 	}
-	store_add_times(session, run_id, names, seconds, n);
+	store_add_times(session, run->id, names, seconds, n);
 }

@@ -8,8 +8,9 @@
 #ifndef BACKFILL_RUN_ACCOUNT_H
 #define BACKFILL_RUN_ACCOUNT_H
 
+#include "store/run.h"
 #include "store/store.h"
 
-extern void account_roll_up(StoreSession *session, int64 run_id);
+extern void account_roll_up(StoreSession *session, const RunInfo *run);
 
 #endif							/* BACKFILL_RUN_ACCOUNT_H */

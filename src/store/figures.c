@@ -187,11 +187,14 @@ figures_statuses(StoreSession *session, int64 id)
 
 /* ---- batches ---- */
 
+/* The numbers that batches and errors of the run have: its own, and those of its streams. */
+#define WALKS "ANY (ARRAY(SELECT $1 UNION ALL SELECT id FROM backfill.stream WHERE run_id = $1))"
+
 /* An empty range is completed without having taken any time. */
 static Sql sql_batches = {
-	"SELECT number, part, attempt, client IS NOT NULL, rows_scanned, duration, cpu_time, lock_wait, "
+	"SELECT run_id, number, part, attempt, client IS NOT NULL, rows_scanned, duration, cpu_time, lock_wait, "
 	"       blocks_read, full_pages, rows_updated, hot_updated, finished_at "
-	"  FROM backfill.batch WHERE run_id = $1 AND status = 'completed' AND duration IS NOT NULL",
+	"  FROM backfill.batch WHERE run_id = " WALKS " AND status = 'completed' AND duration IS NOT NULL",
 	1, {INT8OID}
 };
 
@@ -216,19 +219,20 @@ read_batch(const Datum *values, const bool *isnull, void *arg)
 {
 	BatchReader *reader = (BatchReader *) arg;
 	FiguresBatch batch = {
-		.number = DatumGetInt64(values[0]),
-		.part = DatumGetInt32(values[1]),
-		.attempt = DatumGetInt32(values[2]),
-		.by_client = DatumGetBool(values[3]),
-		.rows = DatumGetInt64(values[4]),
-		.seconds = seconds_of(values[5]),
-		.cpu_seconds = isnull[6] ? -1 : seconds_of(values[6]),
-		.lock_seconds = isnull[7] ? 0 : seconds_of(values[7]),
-		.blocks_read = isnull[8] ? 0 : DatumGetInt64(values[8]),
-		.full_pages = isnull[9] ? 0 : DatumGetInt64(values[9]),
-		.updated = isnull[10] ? 0 : DatumGetInt64(values[10]),
-		.hot_updated = isnull[11] ? 0 : DatumGetInt64(values[11]),
-		.finished_at = isnull[12] ? DT_NOBEGIN : DatumGetTimestampTz(values[12])
+		.walk_id = DatumGetInt64(values[0]),
+		.number = DatumGetInt64(values[1]),
+		.part = DatumGetInt32(values[2]),
+		.attempt = DatumGetInt32(values[3]),
+		.by_client = DatumGetBool(values[4]),
+		.rows = DatumGetInt64(values[5]),
+		.seconds = seconds_of(values[6]),
+		.cpu_seconds = isnull[7] ? -1 : seconds_of(values[7]),
+		.lock_seconds = isnull[8] ? 0 : seconds_of(values[8]),
+		.blocks_read = isnull[9] ? 0 : DatumGetInt64(values[9]),
+		.full_pages = isnull[10] ? 0 : DatumGetInt64(values[10]),
+		.updated = isnull[11] ? 0 : DatumGetInt64(values[11]),
+		.hot_updated = isnull[12] ? 0 : DatumGetInt64(values[12]),
+		.finished_at = isnull[13] ? DT_NOBEGIN : DatumGetTimestampTz(values[13])
 	};
 
 	reader->function(&batch, reader->arg);
@@ -247,17 +251,18 @@ figures_each_batch(StoreSession *session, int64 id, FiguresFunction function, vo
 static Sql sql_details = {
 	"SELECT " CUT("concat(CASE WHEN start_inclusive THEN '[' ELSE '(' END, "
 	"       array_to_string(start_key, ',', 'null'), ' .. ', array_to_string(end_key, ',', 'null'), ']')") ", "
-	"       rows_affected::float8, wal_bytes::float8, " CUT("error") ", " CUT("client") ", started_at "
+	"       rows_affected::float8, wal_bytes::float8, " CUT("error") ", " CUT("client") ", started_at, "
+	"       (SELECT " CUT("s.name") " FROM backfill.stream s WHERE s.id = $1) "
 	"  FROM backfill.batch WHERE run_id = $1 AND number = $2 AND part = $3",
 	3, {INT8OID, INT8OID, INT4OID}
 };
 
 /* More about a batch, or NULL if it is gone. */
 FiguresDetails *
-figures_details(StoreSession *session, int64 id, const FiguresBatch *batch)
+figures_details(StoreSession *session, const FiguresBatch *batch)
 {
 	Datum		args[] = {
-		Int64GetDatum(id), Int64GetDatum(batch->number), Int32GetDatum(batch->part)
+		Int64GetDatum(batch->walk_id), Int64GetDatum(batch->number), Int32GetDatum(batch->part)
 	};
 	FiguresDetails *details;
 
@@ -270,6 +275,7 @@ figures_details(StoreSession *session, int64 id, const FiguresBatch *batch)
 	details->error = store_text(session, 0, 4);
 	details->client = store_text(session, 0, 5);
 	details->started_at = time_or_none(0, 6);
+	details->stream = store_text(session, 0, 7);
 	return details;
 }
 
@@ -279,7 +285,7 @@ static Sql sql_errors = {
 	"SELECT sqlstate, count(*) FILTER (WHERE resolved_at IS NULL), "
 	"       count(*) FILTER (WHERE resolved_at IS NOT NULL), count(*) FILTER (WHERE repaired), "
 	"       " CUT("min(message)") ", count(*) OVER () "
-	"  FROM backfill.error WHERE run_id = $1 GROUP BY sqlstate ORDER BY 2 DESC, 3 DESC, 1 LIMIT $2",
+	"  FROM backfill.error WHERE run_id = " WALKS " GROUP BY sqlstate ORDER BY 2 DESC, 3 DESC, 1 LIMIT $2",
 	2, {INT8OID, INT8OID}
 };
 

@@ -64,6 +64,7 @@ typedef struct FiguresTime
 /* A batch that was completed, in seconds and bytes.  What is not known of it is below 0. */
 typedef struct FiguresBatch
 {
+	int64		walk_id;		/* the run, or the stream that it belongs to */
 	int64		number;
 	int			part;
 	int			attempt;
@@ -90,6 +91,7 @@ typedef struct FiguresDetails
 	double		wal_bytes;
 	char	   *error;			/* of an earlier attempt, or NULL */
 	char	   *client;			/* or NULL */
+	char	   *stream;			/* or NULL */
 	TimestampTz started_at;
 } FiguresDetails;
 
@@ -117,8 +119,7 @@ extern List *figures_worked(StoreSession *session, int64 id);
 extern List *figures_statuses(StoreSession *session, int64 id);
 extern void figures_each_batch(StoreSession *session, int64 id, FiguresFunction function,
 							   void *arg);
-extern FiguresDetails *figures_details(StoreSession *session, int64 id,
-									   const FiguresBatch *batch);
+extern FiguresDetails *figures_details(StoreSession *session, const FiguresBatch *batch);
 extern List *figures_errors(StoreSession *session, int64 id, int most, int64 *kinds);
 extern List *figures_retries(StoreSession *session, int64 id, int most);
 

@@ -10,7 +10,13 @@
 
 #include "executor/spi.h"
 
-#define STORE_MAX_ARGS 20
+#define STORE_MAX_ARGS 24
+
+/*
+ * What has a run's number for its walk has that of a stream in a run with streams; those
+ * are negative.
+ */
+#define STORE_IS_STREAM(id) ((id) < 0)
 
 /* One SQL text, beside the function that runs it; prepared when it first does. */
 typedef struct Sql
@@ -36,7 +42,7 @@ typedef void (*StoreRow) (const Datum *values, const bool *isnull, void *arg);
  * and would read the whole table.
  */
 #define STORE_OPEN_BATCHES \
-	"run_id = $1 AND number > (SELECT rollup_number FROM backfill.run WHERE id = $1) " \
+	"run_id = $1 AND number > (SELECT rollup_number FROM backfill.walk WHERE id = $1) " \
 	"AND number < 9223372036854775807"
 
 /*

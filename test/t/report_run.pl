@@ -82,6 +82,16 @@ $r = report($cold);
 is($r->{hot_fraction} + 0, 0, 'or there is none');
 like(codes($r), qr/low_hot/, 'which is');
 
+# streams have batches of their own
+sql(q{SELECT backfill_define('streamed', 'p', 'UPDATE batch SET n = n + 1', streams => 'partitions', settings => '{"batch_size": 100, "target_batch_time": 0}')});
+my $streamed = complete('streamed');
+$r = report($streamed);
+is("$r->{updated} $r->{batches}{completed} $r->{rows}{walked}", '1000 ' . sql("SELECT count(*) FROM backfill_batches WHERE run_id = $streamed") . ' 1000',
+	'the report adds up the batches of all streams');
+is(join(' ', sort keys %{ { map { $_->{stream} => 1 } @{ $r->{slowest} } } }), sql("SELECT string_agg(DISTINCT stream, ' ' ORDER BY stream) FROM backfill_batches WHERE run_id = $streamed"),
+	'and names the stream of a batch');
+like(sql("SELECT * FROM backfill_report($streamed)"), qr/^  \S+ m?s: \d+ rows, batch \d+ of stream \S*p[12] /m, 'in the text, too');
+
 # ---------------------------------------------------------------------------
 note 'what workers did with their time';
 
