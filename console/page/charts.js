@@ -10,10 +10,16 @@ import { bytes, clock, rate, span } from './format.js';
 
 const charts = new Map();		// element -> { graph, key of what it was made for }
 
-// Colours come from the style sheet, so that both themes have theirs.
+// Colours come from the style sheet, so that both themes have theirs.  A canvas wants the one in force: an element that has it on tells.
 function colour(name)
 {
-	return getComputedStyle(document.documentElement).getPropertyValue('--' + name).trim();
+	const probe = document.createElement('span');
+
+	probe.style.color = `var(--${name})`;
+	document.body.append(probe);
+	const found = getComputedStyle(probe).color;
+	probe.remove();
+	return found;
 }
 
 // What a reason is called: what stands before its colon.
@@ -57,14 +63,14 @@ function spans(series)
 
 function paintBands(canvas, area, graph, list)
 {
-	for (const { reason, from, to } of list)
+	for (const { from, to, ground } of list)
 	{
 		const left = Math.max(graph.toDomXCoord(from), area.x);
 		const right = Math.min(Math.max(graph.toDomXCoord(to), left + 2), area.x + area.w);
 
 		if (right <= left)
 			continue;
-		canvas.fillStyle = colour('band-' + band(reason));
+		canvas.fillStyle = ground;
 		canvas.fillRect(left, area.y, right - left, area.h);
 	}
 }
@@ -162,13 +168,13 @@ export function feed(root, kind, id, series)
 				charts.delete(old);
 			}
 		box.replaceChildren();
-		chart = { theme, series, rows };
+		chart = { theme, series, rows, grounds: Array.from({ length: BANDS + 1 }, (_, i) => i > 0 ? colour('band-' + i) : null) };
 		charts.set(box, chart);
 		chart.graph = make(box, what, chart, readout);
 	}
 	chart.series = series;
 	chart.rows = rows;
-	chart.list = what.bands ? spans(series) : [];
+	chart.list = what.bands ? spans(series).map(s => ({ ...s, ground: chart.grounds[band(s.reason)] })) : [];
 	chart.graph.updateOptions({ file: rows });
 	if (!chart.pointed)
 		read(readout, what, rows[rows.length - 1]);
@@ -200,6 +206,7 @@ function make(box, what, chart, readout)
 		fillGraph: !!what.fill,
 		fillAlpha: 0.12,
 		includeZero: true,
+		yRangePad: 4,
 		labelsKMB: !what.bytes,
 		labelsKMG2: !!what.bytes,
 		axisLineColor: colour('line'),

@@ -137,7 +137,7 @@ function form(data)
 		const answer = await response.json();
 		if (!response.ok)
 			throw Object.assign(new Error(), answer.error);
-		out.replaceChildren(el('h3', null, 'Explain'), el('pre', { tabindex: '0', role: 'region', 'aria-label': 'Explain' }, answer.lines.join('\n')));
+		out.replaceChildren(el('h3', null, 'Explain'), el('pre', { tabindex: '0', role: 'group', 'aria-label': 'Explain' }, answer.lines.join('\n')));
 	};
 	const preview = async g =>
 	{
@@ -192,7 +192,7 @@ export function view(data, context)
 			['Changed', time(definition.updated_at, data.now)],
 		]),
 		definition.statement ? null : el('p', { class: 'quiet' }, 'It has no statement: clients do the work.'),
-		texts.map(([name, text]) => [el('h3', null, name), el('pre', { tabindex: '0', role: 'region', 'aria-label': name }, text)]),
+		texts.map(([name, text]) => [el('h2', { class: 'text-name' }, name), el('pre', { tabindex: '0', role: 'group', 'aria-label': name }, text)]),
 		el('section', { 'data-key': 'start', 'aria-labelledby': 'h-start' },
 			el('h2', { id: 'h-start' }, readOnly() ? 'Look before' : 'Start a run'),
 			el('div', { 'data-keep': place, 'data-form': '' })),

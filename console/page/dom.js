@@ -145,7 +145,7 @@ export function table({ caption, columns, rows, key, rowClass, empty })
 {
 	if (rows.length === 0)
 		return el('p', { class: 'empty' }, empty || 'Nothing.');
-	return el('div', { class: 'scroll', role: 'region', 'aria-label': caption, tabindex: '0' },
+	return el('div', { class: 'scroll', role: 'group', 'aria-label': caption, tabindex: '0' },
 		el('table', { role: 'table', class: 'cards' },
 			el('caption', { class: 'hidden' }, caption),
 			el('thead', { role: 'rowgroup' }, el('tr', { role: 'row' },

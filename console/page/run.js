@@ -81,7 +81,9 @@ function life(run, data)
 		const here = step === at;
 		const past = order.indexOf(at) > i || times[step] && !here;
 		const until = times[order[i + 1]] || (here && !ended ? data.now : null);
-		const lasted = step !== 'ended' && times[step] && until ? between(times[step], until) / 1000 : null;
+		// What took less than a second is not worth a number.
+		const took = step !== 'ended' && times[step] && until ? between(times[step], until) / 1000 : null;
+		const lasted = took >= 1 || here && took !== null ? took : null;
 
 		return el('li', {
 			class: [here ? 'here' : past ? 'past' : 'future', here && 'is-' + run.status].filter(Boolean).join(' '),
@@ -110,7 +112,7 @@ function callouts(run, data)
 		rows.push(el('div', { class: 'callout warn', 'data-key': 'wait' }, el('p', null, el('b', null, 'Waits: '), run.wait_reason)));
 	if (run.throttled_by)
 		rows.push(el('div', { class: 'callout warn', 'data-key': 'throttle' }, el('p', null, el('b', null, isHeld(run) ? 'Held by ' : 'Slowed by '), reason(run.throttled_by),
-			run.throttled_since ? el('span', { class: 'quiet' }, ' for ', span(between(run.throttled_since, data.now) / 1000)) : null)));
+			run.throttled_since ? el('span', { class: 'quiet now' }, '; so for ', span(between(run.throttled_since, data.now) / 1000)) : null)));
 	if (run.space_kept_by)
 		rows.push(el('div', { class: 'callout warn', 'data-key': 'space' }, el('p', null, el('b', null, 'Space is kept by '), run.space_kept_by)));
 	if (run.errors > 0 && run.status !== 'failed')
@@ -227,7 +229,7 @@ function texts(run)
 	return el('section', { 'data-key': 'texts', 'aria-labelledby': 'h-texts' },
 		el('h2', { id: 'h-texts' }, 'What it does'),
 		run.statement ? null : el('p', { class: 'quiet' }, 'It has no statement: clients do the work.'),
-		parts.map(([name, text]) => [el('h3', null, name), el('pre', { tabindex: '0', role: 'region', 'aria-label': name }, text)]),
+		parts.map(([name, text]) => [el('h3', null, name), el('pre', { tabindex: '0', role: 'group', 'aria-label': name }, text)]),
 		parameters.length > 0 ? [el('h3', null, 'Parameters'), facts(parameters.map(([name, v]) => [name, value(v)]), { class: 'facts mono' })] : null);
 }
 

@@ -28,14 +28,15 @@ function stopAll(active)
 }
 
 // What the last column says: what failed it, what it waits for, what slows it down.
-function held(run)
+function held(run, now)
 {
 	if (run.status === 'failed' && run.error)
 		return el('span', { class: 'why bad-text' }, run.error);
 	if (!isActive(run) && !run.wait_reason)
 		return run.errors > 0 ? el('span', { class: 'why warn-text' }, plural(run.errors, 'row') + ' skipped') : '';
 	const text = run.wait_reason || run.throttled_by;
-	return text ? el('span', { class: 'why warn-text' }, reason(text)) : '';
+	return text ? el('span', { class: 'why warn-text' }, reason(text))
+		: run.status === 'pending' && run.start_at ? el('span', { class: 'quiet' }, 'starts at ', time(run.start_at, now)) : '';
 }
 
 export function view(data, context)
@@ -68,7 +69,7 @@ export function view(data, context)
 				{ label: 'Progress', class: 'progress-cell', cell: run => [bar(run), el('span', { class: 'now' }, percent(run.progress))] },
 				{ label: 'Rows/s', num: true, cell: run => el('span', { class: isActive(run) ? 'now' : 'quiet' }, rateText(run)) },
 				{ label: 'ETA', num: true, cell: run => el('span', { class: 'now' }, etaText(run, now)) },
-				{ label: 'Held or slowed by', wide: true, cell: held },
+				{ label: 'Held or slowed by', wide: true, cell: run => held(run, now) },
 				{ label: 'By', phone: false, cell: run => run.started_by || '' },
 				{ label: 'Started', num: true, phone: false, cell: run => time(run.started_at || run.created_at, now) },
 			],
