@@ -1,6 +1,9 @@
 // The feed: the data of one screen, once a second, from server-sent events, or by polling where these do not come
 // through.  Nobody looking (the tab is hidden): nothing is asked.
 //
+// The stream sends a screen whole, then what has changed of it: members that replace those of the same name, and further points of
+// `series`; or that it is the same as before, at a later time.
+//
 // Invariant: `state` says what the last data are worth.  "live": no older than SILENCE.  Anything else means that they are old, and
 // since when is `at`, the server's time of the last good poll.  Who listens is told of each change of state.
 
@@ -8,6 +11,7 @@ const SILENCE = 6000;			// ms without data after which it is not live any more
 const POLL = 2000;				// ms between two polls, without events
 const TRY_EVENTS = 30000;		// ms until events are tried again
 const GIVE_UP = 3;				// failures of the event stream in a row before polling begins
+const POINTS = 1200;			// points of a series that are kept
 
 export class Feed
 {
@@ -16,6 +20,7 @@ export class Feed
 	{
 		this.listener = listener;
 		this.path = null;
+		this.whole = null;		// the last data, whole
 		this.at = null;
 		this.state = 'waiting';
 		this.message = '';
@@ -35,6 +40,7 @@ export class Feed
 	watch(path)
 	{
 		this.path = path;
+		this.whole = null;
 		this.open();
 	}
 
@@ -87,7 +93,9 @@ export class Feed
 		});
 
 		this.source = source;
-		on('data', message => this.take(message.data, message.at));
+		on('data', message => this.take(message.full === false ? this.joined(message.data) : message.data, message.at));
+		on('same', message => this.whole && this.take({ ...this.whole, now: message.at }, message.at));
+		on('error', message => message.error && this.become('refused', message.error.message));
 		on('lost', message =>
 		{
 			this.heard = Date.now();
@@ -96,9 +104,10 @@ export class Feed
 		});
 		on('back', () => { this.heard = Date.now(); });
 		on('logout', () => this.leave());
-		source.onerror = () =>
+		source.onerror = event =>
 		{
-			if (number !== this.number)
+			// An event of the server's that is called so comes here, too.
+			if (number !== this.number || event.data !== undefined)
 				return;
 			this.failures++;
 			// A refusal closes it for good; a cut is mended by the browser, a few times.
@@ -108,6 +117,17 @@ export class Feed
 				this.poll(Date.now() + TRY_EVENTS);
 			}
 		};
+	}
+
+	// What was there, with what has changed of it.
+	joined(change)
+	{
+		const before = this.whole || {};
+		const data = { ...before, ...change };
+
+		if (change.series)
+			data.series = [...before.series || [], ...change.series].slice(-POINTS);
+		return data;
 	}
 
 	// Poll until that time, then try events again.
@@ -157,6 +177,7 @@ export class Feed
 		this.failures = 0;
 		this.heard = Date.now();
 		this.at = at;
+		this.whole = data;
 		this.become('live', '');
 		this.listener.data(data, at);
 	}

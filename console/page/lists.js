@@ -1,4 +1,4 @@
-// Three lists of a run: its batches, its errors, its events.
+// Three lists of a run: its batches, its errors, its events.  Each runs on by itself, the newest first.
 
 import { act, ask, readOnly, sayAnswer } from './act.js';
 import { el, fragment, table } from './dom.js';
@@ -111,7 +111,6 @@ export const events = {
 					{ label: 'Who', cell: e => e.role || el('span', { class: 'quiet' }, 'backfill') },
 					{ label: 'Why', wide: true, cell: e => e.reason || '' },
 					{ label: 'Batch', num: true, cell: e => e.number === null ? '' : count(e.number) + (e.part > 0 ? `.${e.part}` : '') },
-					{ label: 'Running on', phone: false, cell: e => e.running_on || e.server || e.host || '' },
 					{ label: 'SQLSTATE', cell: e => e.sqlstate ? el('span', { class: 'mono' }, e.sqlstate) : '' },
 				],
 			}),
