@@ -34,7 +34,7 @@ export async function post(path, fields)
 	{
 		response = await fetch(path, {
 			method: 'POST',
-			headers: { 'X-CSRF-Token': document.querySelector('meta[name=csrf]').content, Accept: 'application/json' },
+			headers: { 'X-CSRF-Token': (document.querySelector('meta[name=csrf]') || {}).content || '', Accept: 'application/json' },
 			body,
 		});
 		answer = await response.json().catch(() => null);

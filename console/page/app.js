@@ -34,6 +34,7 @@ const context = {
 		if (!data)
 			return;
 		morph(main, screen.view(data, context));
+		main.classList.add('drawn');
 		if (screen.after)
 			screen.after(data, main);
 		document.title = screen.title(data, context) + ' · backfill';

@@ -96,7 +96,7 @@ function form(data)
 {
 	const { definition } = data;
 	const parameters = parameterFields(data.parameters || []);
-	const settings = chooser(data.settings || [], data.presets || {});
+	const settings = chooser(data.settings || [], data.presets || []);
 	const out = el('div', { id: 'outcome', 'aria-live': 'polite' });
 	const at = el('input', { type: 'datetime-local', id: 'start-at', step: '1', 'aria-describedby': 'start-at-help' });
 	const note = el('input', { id: 'note', maxlength: '500', 'aria-describedby': 'note-help', autocomplete: 'off' });
@@ -129,7 +129,7 @@ function form(data)
 	};
 	const explain = async g =>
 	{
-		const query = new URLSearchParams({ parameters: JSON.stringify(g.parameters), measure: measure.checked ? '1' : '0' });
+		const query = new URLSearchParams({ parameters: JSON.stringify(g.parameters), measure: String(measure.checked) });
 
 		if (g.target)
 			query.set('target', g.target);
@@ -146,7 +146,7 @@ function form(data)
 		out.replaceChildren(el('h3', null, 'Preview: rolled back, nothing is changed'), ...[previewRows(answer.rows)].flat(),
 			...(answer.notice || []).map(n => el('p', { class: 'quiet' }, typeof n === 'string' ? n : n.message)));
 	};
-	const may = !readOnly();
+	const may = !readOnly() && Object.keys(data.may || {}).length > 0;
 	const element = el('form', {
 		class: 'form start', 'aria-label': 'Start ' + definition.name,
 		onsubmit: event =>
@@ -194,7 +194,7 @@ export function view(data, context)
 		definition.statement ? null : el('p', { class: 'quiet' }, 'It has no statement: clients do the work.'),
 		texts.map(([name, text]) => [el('h2', { class: 'text-name' }, name), el('pre', { tabindex: '0', role: 'group', 'aria-label': name }, text)]),
 		el('section', { 'data-key': 'start', 'aria-labelledby': 'h-start' },
-			el('h2', { id: 'h-start' }, readOnly() ? 'Look before' : 'Start a run'),
+			el('h2', { id: 'h-start' }, readOnly() || !(data.may || {}).start ? 'Look before' : 'Start a run'),
 			el('div', { 'data-keep': place, 'data-form': '' })),
 		el('section', { 'data-key': 'runs', 'aria-labelledby': 'h-runs' },
 			el('h2', { id: 'h-runs' }, 'Its last runs'),

@@ -10,16 +10,28 @@ export function title(data)
 	return plural(data.definitions.length, 'definition');
 }
 
-function unschedule(name)
+// What a job starts, by its name: "backfill DEFINITION", or "backfill DEFINITION on TABLE" for one that is generic.
+function startedBy(job, definitions)
+{
+	const rest = job.replace(/^backfill /, '');
+	const whole = definitions.find(d => d.name === rest);
+	const generic = definitions.filter(d => d.generic && rest.startsWith(d.name + ' on ')).sort((a, b) => b.name.length - a.name.length)[0];
+
+	return whole || !generic ? { name: rest, target: null } : { name: generic.name, target: rest.slice(generic.name.length + 4) };
+}
+
+function unschedule({ name, target })
 {
 	return ask({
 		title: `Unschedule ${name}?`, body: 'No run of it is started by the clock any more. Runs that are active go on.', confirm: 'Unschedule', danger: true,
-		run: async () => sayAnswer(await act('unschedule', { name }), `${name} is not scheduled any more.`),
+		run: async () => sayAnswer(await act('unschedule', { name, target }), `${name} is not scheduled any more.`),
 	});
 }
 
-function schedules(rows)
+function schedules(data)
 {
+	const rows = (data.schedules || []).map(s => ({ ...s, what: startedBy(s.name, data.definitions) }));
+
 	if (rows.length === 0)
 		return null;
 	return el('section', { 'data-key': 'schedules', 'aria-labelledby': 'h-schedules' },
@@ -27,11 +39,12 @@ function schedules(rows)
 		table({
 			caption: 'Schedules', rows, key: s => 'schedule-' + s.name,
 			columns: [
-				{ label: 'Definition', head: true, cell: s => el('a', { href: '/definitions/' + encodeURIComponent(s.name) }, s.name) },
-				{ label: 'When', cell: s => el('span', { class: 'mono' }, s.cron || s.schedule || '') },
+				{ label: 'Definition', head: true, cell: s => [el('a', { href: '/definitions/' + encodeURIComponent(s.what.name) }, s.what.name), s.what.target ? ' on ' + s.what.target : ''] },
+				{ label: 'When', cell: s => el('span', { class: 'mono' }, s.cron) },
 				{ label: 'What', wide: true, cell: s => el('span', { class: 'mono quiet' }, s.command || '') },
-				{ label: 'Active', cell: s => s.active === false ? 'no' : 'yes' },
-				...readOnly() ? [] : [{ label: 'Change', cell: s => el('button', { class: 'small', 'aria-label': 'Unschedule ' + s.name, onclick: () => unschedule(s.name) }, 'Unschedule…') }],
+				{ label: 'As', cell: s => s.role },
+				{ label: 'Active', cell: s => s.active ? 'yes' : 'no' },
+				...readOnly() ? [] : [{ label: 'Change', cell: s => el('button', { class: 'small', 'aria-label': 'Unschedule ' + s.what.name, onclick: () => unschedule(s.what) }, 'Unschedule…') }],
 			],
 		}));
 }
@@ -47,11 +60,11 @@ export function view(data, context)
 			columns: [
 				{ label: 'Definition', head: true, cell: d => el('a', { class: 'row-link', href: '/definitions/' + encodeURIComponent(d.name) }, d.name) },
 				{ label: 'Table', cell: d => d.generic ? el('span', { class: 'quiet' }, 'given at the start') : d.target },
-				{ label: 'What', wide: true, cell: d => d.description || el('code', { class: 'quiet clip' }, d.statement || 'done by clients') },
+				{ label: 'What', wide: true, cell: d => d.description || (d.statement ? el('code', { class: 'quiet clip' }, d.statement) : '') },
 				{ label: 'Parameters', cell: d => el('span', { class: 'quiet' }, Object.keys(d.parameters || {}).join(', ')) },
 				{ label: 'Owner', cell: d => d.owner },
 				{ label: 'Changed', num: true, phone: false, cell: d => time(d.updated_at, data.now) },
 			],
 		}),
-		schedules(data.schedules || []));
+		schedules(data));
 }

@@ -57,6 +57,16 @@ export function seconds(text)
 	return total;
 }
 
+// A setting that is an interval, such as 250ms or 2 min, in milliseconds; null where it cannot be told.
+export function milliseconds(text)
+{
+	const unit = { us: 0.001, ms: 1, s: 1000, sec: 1000, second: 1000, min: 60000, minute: 60000, h: 3600000, hour: 3600000, d: 86400000, day: 86400000 };
+	const parts = /^([\d.]+) ?([a-z]+)$/.exec(String(text));
+	const one = parts && (unit[parts[2]] || unit[parts[2].replace(/s$/, '')]);
+
+	return Number(text) === 0 ? 0 : one ? Number(parts[1]) * one : null;
+}
+
 // A number of seconds, for people: two units at most.
 export function span(s)
 {

@@ -50,7 +50,7 @@ export const batches = {
 					{ label: 'Last error', wide: true, cell: b => b.error ? el('span', { class: 'bad-text' }, b.error) : '' },
 				],
 			}),
-			pager(context, data.more, last && (last.id ?? (last.part > 0 ? `${last.number}.${last.part}` : last.number))));
+			pager(context, data.more, last && `${last.number}.${last.part}`));
 	},
 };
 
@@ -58,7 +58,7 @@ function retry(run)
 {
 	return ask({
 		title: `Retry the rows that run ${run.id} skipped?`,
-		body: `${plural(run.errors, 'row')} that the run has left out ${Number(run.errors) === 1 ? 'is' : 'are'} tried again, with the statement as the run has it. What is done is not done again.`,
+		body: `${run.errors === undefined ? 'Every row' : plural(run.errors, 'row')} that the run has left out ${run.errors > 1 ? 'are' : 'is'} tried again. What is done is not done again.`,
 		confirm: 'Retry',
 		run: async () => sayAnswer(await act('retry', { id: run.id }), 'The rows are tried again.'),
 	});
@@ -70,11 +70,10 @@ export const errors = {
 	{
 		const last = data.errors[data.errors.length - 1];
 		const open = data.errors.some(e => e.resolved_at === null && !e.repaired);
-		const may = data.may ? data.may.retry !== null : true;
 
 		return fragment(
 			head(data, 'Errors'),
-			open && may && !readOnly() ? el('div', { class: 'row' }, el('button', { class: 'primary', 'data-action': 'retry', onclick: () => retry(data.run) }, 'Retry the skipped rows…')) : null,
+			open && !readOnly() ? el('div', { class: 'row' }, el('button', { class: 'primary', 'data-action': 'retry', onclick: () => retry(data.run) }, 'Retry the skipped rows…')) : null,
 			table({
 				caption: 'Errors, the newest first', rows: data.errors, key: e => `error-${e.number}-${e.part}-${(e.key || []).join('-')}`,
 				empty: 'No row has failed.',
@@ -90,7 +89,7 @@ export const errors = {
 					{ label: 'Last', num: true, cell: e => time(e.last_at, data.now) },
 				],
 			}),
-			pager(context, data.more, last && (last.id ?? last.number)));
+			pager(context, data.more, last && `${last.number}.${last.part}`));
 	},
 };
 

@@ -3,7 +3,7 @@
 import { act, ask, readOnly, sayAnswer } from './act.js';
 import * as charts from './charts.js';
 import { el, facts, fragment, table } from './dom.js';
-import { between, bytes, count, percent, plural, rate, seconds, span, time, value } from './format.js';
+import { between, bytes, count, milliseconds, percent, plural, rate, seconds, span, time, value } from './format.js';
 import { bar, etaText, isActive, isHeld, rateText, reason, runNav, statusChip } from './parts.js';
 import { settingsInForce } from './settings.js';
 
@@ -221,8 +221,9 @@ function throttleTimes(run)
 	return times.length === 0 ? null : facts(times.map(([name, s]) => [name, span(Number(s))]), { class: 'facts', 'aria-label': 'Throttled in all' });
 }
 
-function texts(run)
+function texts(data)
 {
+	const run = data.texts || data.run;
 	const parts = [['Statement', run.statement], ['Scope', run.scope], ['Prepare', run.prepare], ['Finish', run.finish]].filter(([, text]) => text);
 	const parameters = Object.entries(run.parameters || {});
 
@@ -236,7 +237,7 @@ function texts(run)
 export function view(data, context)
 {
 	const { run } = data;
-	const series = data.series || [];
+	const series = points(data);
 	const throttled = throttleTimes(run);
 
 	return fragment(
@@ -256,14 +257,23 @@ export function view(data, context)
 		hands(data),
 		streams(data),
 		settingsInForce(data, context),
-		texts(run));
+		texts(data));
+}
+
+// The points of the charts, with the batch time that is aimed at.
+function points(data)
+{
+	const setting = (data.settings || []).find(s => s.name === 'target_batch_time');
+	const target = setting ? milliseconds(setting.value ?? setting.default) : null;
+
+	return (data.series || []).map(point => ({ target: target || null, ...point }));
 }
 
 // Feed the charts, once the picture is in the page.
 export function after(data, root)
 {
 	for (const kind of CHARTS)
-		charts.feed(root, kind, data.run.id, data.series || []);
+		charts.feed(root, kind, data.run.id, points(data));
 }
 
 // What is said aloud when the data change from `before` to these.

@@ -1,6 +1,6 @@
 // Settings: those in force of a run, each changed in a dialog of its own; and the pieces with which the form of a start gives some.
 //
-// A setting: { name, type, default, min, max, enumvals, description, value, source, live }, as backfill_settings and the run have it.
+// A setting: { name, type, default, min, max, options, description, value, source, live }, as backfill_settings and the run have it.
 
 import { act, ask, readOnly, sayAnswer } from './act.js';
 import { el, table } from './dom.js';
@@ -24,12 +24,11 @@ const LOOKS = {
 // "1 to 1024", "at least 1", or the words that are allowed.
 export function limits(setting)
 {
-	const min = setting.min ?? setting.min_val;
-	const max = setting.max ?? setting.max_val;
+	const { min, max } = setting;
 	const far = max === '9223372036854775807' || max === '2147483647';
 
-	if (setting.enumvals)
-		return setting.enumvals.join(', ');
+	if (setting.options)
+		return setting.options.join(', ');
 	if (min !== null && min !== undefined && max !== null && max !== undefined)
 		return far ? `at least ${min}` : `${min} to ${max}`;
 	return '';
@@ -41,8 +40,8 @@ export function field(setting, id, current)
 	const text = current === undefined || current === null ? '' : value(current);
 	const props = { id, name: 'value', 'aria-describedby': id + '-help', autocomplete: 'off' };
 
-	if (setting.type === 'boolean' || setting.enumvals)
-		return el('select', props, (setting.enumvals || ['true', 'false']).map(word =>
+	if (setting.type === 'boolean' || setting.options)
+		return el('select', props, (setting.options || ['true', 'false']).map(word =>
 			el('option', { value: word, selected: word === text }, word)));
 	if (['sql', 'windows', 'parameters', 'weights'].includes(setting.type))
 		return el('textarea', { ...props, rows: 4, spellcheck: 'false', class: 'mono' }, text);
@@ -112,7 +111,8 @@ export function settingsInForce(data, context)
 	const given = all.filter(s => s.source && s.source !== 'default');
 	const everything = !!context.memory.allSettings;
 	const rows = everything ? all : given;
-	const can = !readOnly() && (data.may || {}).alter !== null;
+	// Who may do nothing with the run may not change it, either.
+	const can = !readOnly() && Object.keys(data.may || {}).length > 0;
 
 	return el('section', { 'data-key': 'settings', 'aria-labelledby': 'h-settings' },
 		el('div', { class: 'head' },
@@ -137,7 +137,14 @@ export function settingsInForce(data, context)
 
 // --- For the form of a start ---
 
-// The part of a form in which settings are given by name.  Returns the element and a function that collects what was given.
+// What a preset is for, in the words of the reference.
+const PRESETS = {
+	polite: 'At work for a tenth of the time at most, in batches of about 1 ms: the server is busy, and the run has time.',
+	balanced: 'Batches of about 250 ms that give way to others: what holds without a preset.',
+	fast: 'Batches of about 1 s without a rest: for hours in which nobody else matters.',
+};
+
+// The part of a form in which settings are given by name.  `presets`: their names.  Returns the element and a function that collects what was given.
 export function chooser(all, presets)
 {
 	const given = new Map();		// name -> control
@@ -146,14 +153,11 @@ export function chooser(all, presets)
 		el('option', { value: '' }, 'Give another setting…'), all.filter(s => s.name !== 'preset').map(s => el('option', { value: s.name }, s.name)));
 	const means = el('p', { class: 'help', id: 'preset-help' });
 	const preset = el('select', { id: 'preset', 'aria-describedby': 'preset-help', onchange: explain },
-		el('option', { value: '' }, 'as defined'), Object.keys(presets || {}).map(name => el('option', { value: name }, name)));
+		el('option', { value: '' }, 'as defined'), presets.map(name => el('option', { value: name }, name)));
 
 	function explain()
 	{
-		const meant = Object.entries((presets || {})[preset.value] || {});
-
-		means.textContent = preset.value === '' ? 'What the definition says, or the defaults.'
-			: meant.length === 0 ? 'The defaults.' : meant.map(([name, v]) => `${name} ${value(v)}`).join(', ');
+		means.textContent = preset.value === '' ? 'What the definition says, or the defaults.' : PRESETS[preset.value] || '';
 	}
 
 	function add(name)
