@@ -44,6 +44,7 @@ struct Database
 	void	   *answer_closure;
 	PGresult   *result;			/* the first one of the statement at work */
 	Text		notices;		/* JSON strings with commas between them */
+	char	   *parsed;			/* the statement that the server has parsed last, or NULL */
 };
 
 static void be_ready(void *closure);
@@ -88,6 +89,8 @@ close_connection(Database *database)
 	if (database->conn != NULL)
 		PQfinish(database->conn);
 	database->conn = NULL;
+	free(database->parsed);
+	database->parsed = NULL;
 	database->answer = NULL;
 	database->state = DATABASE_CLOSED;
 }
@@ -315,6 +318,17 @@ flush(Database *database)
 	return true;
 }
 
+/* Sends a statement; what the server has parsed just before, and planned, is used again. */
+static bool
+send_text(Database *database, const char *sql, int n, const char *const *values)
+{
+	if (database->parsed != NULL && strcmp(database->parsed, sql) == 0)
+		return PQsendQueryPrepared(database->conn, "", n, values, NULL, NULL, 0);
+	free(database->parsed);
+	database->parsed = memory_copy(sql);
+	return PQsendQueryParams(database->conn, sql, n, NULL, values, NULL, NULL, 0);
+}
+
 /*
  * Runs one statement with parameters, given as text.  The connection has to be
  * READY.  "answer" is called once, later; if the connection turns out to be lost
@@ -329,7 +343,7 @@ database_send(Database *database, const char *sql, int n, const char *const *val
 	database->answer_closure = closure;
 	database->notices.length = 0;
 	database->notices.data[0] = '\0';
-	if (!PQsendQueryParams(database->conn, sql, n, NULL, values, NULL, NULL, 0) || !flush(database))
+	if (!send_text(database, sql, n, values) || !flush(database))
 	{
 		/* not from here: the caller is not prepared for it */
 		database->patience.fire = be_ready;
@@ -347,6 +361,12 @@ hand_over(Database *database)
 	database->result = NULL;
 	database->answer = NULL;
 	database->state = DATABASE_READY;
+	if (PQresultStatus(result) != PGRES_TUPLES_OK)
+	{
+		/* it may not have come as far as being parsed */
+		free(database->parsed);
+		database->parsed = NULL;
+	}
 	if (answer != NULL)
 		answer(result, &database->notices, database->answer_closure);
 	else
