@@ -58,8 +58,7 @@ static const char *const setup_sql =
 "       to_regclass(quote_ident(n.nspname) || '.backfill_metrics') IS NOT NULL,"
 "       to_regclass(quote_ident(n.nspname) || '.backfill_streams') IS NOT NULL,"
 "       coalesce(has_schema_privilege(to_regnamespace('cron')::oid, 'USAGE') AND"
-"                has_table_privilege(to_regclass('cron.job')::oid, 'SELECT'), false),"
-"       current_setting('backfill.note', true) IS NOT NULL "
+"                has_table_privilege(to_regclass('cron.job')::oid, 'SELECT'), false) "
 "  FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace"
 " WHERE e.extname = 'backfill'";
 
@@ -252,7 +251,6 @@ finish_setup(PGresult *result, const Text *notices, void *closure)
 	facts->metrics = PQgetvalue(result, 0, 5)[0] == 't';
 	facts->streams = PQgetvalue(result, 0, 6)[0] == 't';
 	facts->cron = PQgetvalue(result, 0, 7)[0] == 't';
-	facts->note = PQgetvalue(result, 0, 8)[0] == 't';
 	PQclear(result);
 	loop_disarm(&database->patience);
 	database->owner.connected(database, database->owner.closure);
