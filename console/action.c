@@ -17,12 +17,15 @@
 #define FIELD(name) "nullif(@->>'" name "', '')"
 #define ID "(" FIELD("id") ")::bigint"
 
+/* Why it is done goes into the events, see backfill.note; the condition is always true. */
+#define NOTED " WHERE set_config('backfill.note', left(coalesce(@->>'note', ''), 500), true) IS NOT NULL"
+
 #define ONE_RUN(function) \
 static const char * \
 sql_##function(const DatabaseFacts *facts) \
 { \
 	(void) facts; \
-	return "SELECT to_jsonb(backfill_" #function "(" ID "))"; \
+	return "SELECT to_jsonb(backfill_" #function "(" ID "))" NOTED; \
 }
 
 #define OTHER(name, text) \
@@ -41,7 +44,7 @@ ONE_RUN(verify)
 ONE_RUN(replace)
 ONE_RUN(delete)
 
-OTHER(stop_now, "SELECT to_jsonb(backfill_stop(" ID ", immediate => true))")
+OTHER(stop_now, "SELECT to_jsonb(backfill_stop(" ID ", immediate => true))" NOTED)
 
 OTHER(stop_all, "SELECT coalesce(jsonb_agg(s), '[]') FROM "
 	  "backfill_stop_all(coalesce((" FIELD("immediate") ")::boolean, false)) s")
@@ -51,7 +54,7 @@ OTHER(alter, "SELECT to_jsonb(backfill_alter(" ID ", settings => (" FIELD("setti
 OTHER(start, "SELECT to_jsonb(backfill_start(" FIELD("name") ", "
 	  "parameters => (" FIELD("parameters") ")::jsonb, settings => (" FIELD("settings") ")::jsonb, "
 	  "start_at => (" FIELD("start_at") ")::timestamptz, target => (" FIELD("target") ")::regclass, "
-	  "paused => coalesce((" FIELD("paused") ")::boolean, false)))")
+	  "paused => coalesce((" FIELD("paused") ")::boolean, false)))" NOTED)
 
 /* The settings that the run does not have from its definition go along. */
 OTHER(clone, "SELECT to_jsonb(backfill_start(r.name, parameters => r.parameters, "

@@ -44,6 +44,7 @@ struct Database
 	void	   *answer_closure;
 	PGresult   *result;			/* the first one of the statement at work */
 	Text		notices;		/* JSON strings with commas between them */
+	char	   *parsed;			/* the statement that the server has parsed last, or NULL */
 };
 
 static void be_ready(void *closure);
@@ -57,8 +58,7 @@ static const char *const setup_sql =
 "       to_regclass(quote_ident(n.nspname) || '.backfill_metrics') IS NOT NULL,"
 "       to_regclass(quote_ident(n.nspname) || '.backfill_streams') IS NOT NULL,"
 "       coalesce(has_schema_privilege(to_regnamespace('cron')::oid, 'USAGE') AND"
-"                has_table_privilege(to_regclass('cron.job')::oid, 'SELECT'), false),"
-"       current_setting('backfill.note', true) IS NOT NULL "
+"                has_table_privilege(to_regclass('cron.job')::oid, 'SELECT'), false) "
 "  FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace"
 " WHERE e.extname = 'backfill'";
 
@@ -88,6 +88,8 @@ close_connection(Database *database)
 	if (database->conn != NULL)
 		PQfinish(database->conn);
 	database->conn = NULL;
+	free(database->parsed);
+	database->parsed = NULL;
 	database->answer = NULL;
 	database->state = DATABASE_CLOSED;
 }
@@ -249,7 +251,6 @@ finish_setup(PGresult *result, const Text *notices, void *closure)
 	facts->metrics = PQgetvalue(result, 0, 5)[0] == 't';
 	facts->streams = PQgetvalue(result, 0, 6)[0] == 't';
 	facts->cron = PQgetvalue(result, 0, 7)[0] == 't';
-	facts->note = PQgetvalue(result, 0, 8)[0] == 't';
 	PQclear(result);
 	loop_disarm(&database->patience);
 	database->owner.connected(database, database->owner.closure);
@@ -315,6 +316,17 @@ flush(Database *database)
 	return true;
 }
 
+/* Sends a statement; what the server has parsed just before, and planned, is used again. */
+static bool
+send_text(Database *database, const char *sql, int n, const char *const *values)
+{
+	if (database->parsed != NULL && strcmp(database->parsed, sql) == 0)
+		return PQsendQueryPrepared(database->conn, "", n, values, NULL, NULL, 0);
+	free(database->parsed);
+	database->parsed = memory_copy(sql);
+	return PQsendQueryParams(database->conn, sql, n, NULL, values, NULL, NULL, 0);
+}
+
 /*
  * Runs one statement with parameters, given as text.  The connection has to be
  * READY.  "answer" is called once, later; if the connection turns out to be lost
@@ -329,7 +341,7 @@ database_send(Database *database, const char *sql, int n, const char *const *val
 	database->answer_closure = closure;
 	database->notices.length = 0;
 	database->notices.data[0] = '\0';
-	if (!PQsendQueryParams(database->conn, sql, n, NULL, values, NULL, NULL, 0) || !flush(database))
+	if (!send_text(database, sql, n, values) || !flush(database))
 	{
 		/* not from here: the caller is not prepared for it */
 		database->patience.fire = be_ready;
@@ -347,6 +359,12 @@ hand_over(Database *database)
 	database->result = NULL;
 	database->answer = NULL;
 	database->state = DATABASE_READY;
+	if (PQresultStatus(result) != PGRES_TUPLES_OK)
+	{
+		/* it may not have come as far as being parsed */
+		free(database->parsed);
+		database->parsed = NULL;
+	}
 	if (answer != NULL)
 		answer(result, &database->notices, database->answer_closure);
 	else

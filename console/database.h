@@ -37,7 +37,6 @@ typedef struct DatabaseFacts
 	bool		metrics;		/* view backfill_metrics */
 	bool		streams;		/* view backfill_streams */
 	bool		cron;			/* pg_cron, and the role may read its jobs */
-	bool		note;			/* the parameter backfill.note */
 } DatabaseFacts;
 
 typedef struct Database Database;

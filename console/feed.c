@@ -223,11 +223,14 @@ static void
 take_row(Look *look, const PGresult *result, int row)
 {
 	const char *field[6];
-	bool		changed = look->status != 200;
+	bool		changed;
+
+	look->data_changed = look->status != 200;
 
 	for (int i = 0; i < 6; i++)
 		field[i] = PQgetisnull(result, row, i) ? NULL : PQgetvalue(result, row, i);
-	changed |= replace(&look->data, field[2]);
+	look->data_changed |= replace(&look->data, field[2]);
+	changed = look->data_changed;
 	look->steady_changed = replace(&look->steady, field[3]);
 	changed |= look->steady_changed;
 	/* what was sampled goes on where these points end */
@@ -342,7 +345,8 @@ add_screen(Text *sql, const char *screen, int number)
 		text_format(sql, "$%d::jsonb", number + 1);
 		screen += n + 1;
 	}
-	text_add(sql, ") s(data, steady, series, sample)");
+	/* a screen need not use its argument, but the statement has to */
+	text_format(sql, ") s(data, steady, series, sample) WHERE $%d::jsonb IS NOT NULL", number + 1);
 }
 
 /* Reads what is wanted. */
@@ -568,6 +572,7 @@ Look *
 feed_watch(Feed *feed, const Screen *screen, const char *path, const char *args, Viewer *viewer)
 {
 	Look	   *look = find_look(feed, screen, path, args);
+	bool		first = !is_watched(feed);
 	int			n = 0;
 
 	for (Look *other = feed->looks; other != NULL; other = other->next)
@@ -579,6 +584,8 @@ feed_watch(Feed *feed, const Screen *screen, const char *path, const char *args,
 	look->viewers = viewer;
 	if (look->got == 0 || clock_now() - look->got >= FEED_PERIOD)
 		look->wanted = !look->asked;
+	if (first)
+		feed->polled = clock_now();
 	go_on(feed);
 	return look;
 }
@@ -671,7 +678,8 @@ feed_write(const Look *look, bool full, Text *json)
 	}
 	text_add(json, "{\"now\":");
 	text_json(json, look->at);
-	add_members(json, look->data);
+	if (full || look->data_changed)
+		add_members(json, look->data);
 	if (full || look->steady_changed)
 		add_members(json, look->steady);
 	add_series(look, full, json);

@@ -64,7 +64,8 @@ typedef struct Look
 	char	   *series;
 	char	   *error;			/* JSON object, if the status is no success */
 	Samples    *samples;
-	bool		steady_changed;	/* in the last version */
+	bool		data_changed;	/* in the last version */
+	bool		steady_changed;
 	const char *sample;			/* the one of the last version, or NULL */
 	uint64_t	version;		/* grows when something has changed */
 	uint64_t	reads;			/* grows with each reading */

@@ -133,7 +133,7 @@ request_answer(Request *request, int status, const char *type)
 	if (request->suspended)
 	{
 		request->suspended = false;
-		MHD_resume_connection(request->connection);
+		server_resume(request->connection);
 	}
 }
 

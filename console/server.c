@@ -49,6 +49,7 @@ typedef struct Caller
 
 static struct MHD_Daemon *server = NULL;
 static LoopWatch watch = {.fd = -1};
+static bool resumed = false;		/* MHD_run has to be called before the next wait */
 static Caller *callers = NULL;	/* in the order of their times, the last one first */
 
 static void hang_up(void *closure);
@@ -223,16 +224,35 @@ server_start(void)
 	loop_watch(&watch, info->listen_fd, true, false);
 }
 
-/* Milliseconds that may be waited for now, -1 for any. */
+/* Goes on with a connection that is suspended. */
+void
+server_resume(struct MHD_Connection *connection)
+{
+	MHD_resume_connection(connection);
+	resumed = true;
+}
+
+/*
+ * Does what libmicrohttpd has left to do, which its sockets do not tell of.  Returns
+ * for how many milliseconds may be waited then, -1 for any.
+ */
 int64_t
 server_before_wait(void)
 {
 	MHD_UNSIGNED_LONG_LONG ms;
 
+	if (resumed)
+	{
+		resumed = false;
+		(void) MHD_run(server);
+	}
 	if (MHD_get_timeout(server, &ms) != MHD_YES)
 		return -1;
 	if (ms == 0)
+	{
 		(void) MHD_run(server);
+		return 0;
+	}
 	return (int64_t) ms;
 }
 

@@ -20,6 +20,7 @@
 #include "clock.h"
 #include "loop.h"
 #include "memory.h"
+#include "server.h"
 #include "stream.h"
 
 /* Streams at a time. */
@@ -264,7 +265,7 @@ stream_wake(Viewer *viewer)
 	if (viewer->sleeps)
 	{
 		viewer->sleeps = false;
-		MHD_resume_connection(viewer->connection);
+		server_resume(viewer->connection);
 	}
 }
 
