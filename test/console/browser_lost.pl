@@ -22,7 +22,7 @@ query_ok($node, q{
 	ALTER TABLE t ADD PRIMARY KEY (id);
 	SELECT backfill_define('slow', 't', $$UPDATE batch SET n = n + 1$$, settings => '{"rate_limit": "200 per second"}');
 	SELECT backfill_start('slow')});
-log_in($browser, $console, 'alice');
+$browser->log_in($console, 'alice');
 $browser->go("$console->{url}/runs/1");
 $browser->wait_text('.big-number', '[1-9]');
 is($browser->js($struck), 'none', 'live numbers are plain');

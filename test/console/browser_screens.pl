@@ -88,7 +88,7 @@ foreach my $theme ('light', 'dark')
 	$browser->picture("$pictures/login-$theme.png");
 	is(violations($axe), '', "axe finds nothing on the login, $theme") if $axe;
 }
-log_in($browser, $console, 'alice');
+$browser->log_in($console, 'alice');
 
 # --- Every screen ---
 

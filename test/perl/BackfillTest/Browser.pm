@@ -88,6 +88,7 @@ sub new
 		} },
 	}, '');
 	$self->{session} = "/session/$session->{sessionId}";
+	$self->call('POST', '/timeouts', { pageLoad => 1000 * $timeout, script => 1000 * $timeout, implicit => 0 });
 	return $self;
 }
 
@@ -286,6 +287,19 @@ sub log_lines
 	my @lines = map { "$_->{level}: $_->{message}" } grep { $_->{level} =~ /^(WARNING|SEVERE)$/ } @{ $self->{log} };
 	$self->{log} = [];
 	return @lines;
+}
+
+# Log in at the console, with the password that its tests give a role.
+sub log_in
+{
+	my ($self, $console, $role) = @_;
+
+	$self->go("$console->{url}/login");
+	$self->fill('#user', $role);
+	$self->fill('#password', "secret of $role");
+	$self->click('form.login button');
+	$self->wait_js('the first screen', 'return location.pathname === "/runs" && document.querySelector("#stamp time")');
+	return;
 }
 
 sub quit

@@ -89,7 +89,7 @@ sub start_console
 		pid => $pid, port => $port, log => $log, url => "http://127.0.0.1:$port", host => "127.0.0.1:$port", listen => $listen };
 	for (1 .. 600)
 	{
-		return $console if PostgreSQL::Test::Utils::slurp_file($log) =~ / listens at /;
+		return $console if -e $log && PostgreSQL::Test::Utils::slurp_file($log) =~ / listens at /;
 		last if waitpid($pid, 1) == $pid;
 		usleep(50_000);
 	}
