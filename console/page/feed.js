@@ -103,7 +103,12 @@ export class Feed
 			this.become('lost', message.message);
 		});
 		on('back', () => { this.heard = Date.now(); });
-		on('logout', () => this.leave());
+		// The session has ended, or the program has: who asks again is told, and in the second case what is shown stays.
+		on('logout', () =>
+		{
+			this.close();
+			this.poll(Date.now());
+		});
 		source.onerror = event =>
 		{
 			// An event of the server's that is called so comes here, too.
