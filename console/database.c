@@ -55,6 +55,8 @@ static const char *const setup_sql =
 "       set_config('default_transaction_read_only', $2, false),"
 "       set_config('lock_timeout', '5s', false),"
 "       set_config('timezone', 'UTC', false),"
+/* a second of compiling for a statement of milliseconds */
+"       set_config('jit', 'off', false),"
 "       to_regclass(quote_ident(n.nspname) || '.backfill_metrics') IS NOT NULL,"
 "       to_regclass(quote_ident(n.nspname) || '.backfill_streams') IS NOT NULL,"
 "       coalesce(has_schema_privilege(to_regnamespace('cron')::oid, 'USAGE') AND"
@@ -248,9 +250,9 @@ finish_setup(PGresult *result, const Text *notices, void *closure)
 		free(message);
 		return;
 	}
-	facts->metrics = PQgetvalue(result, 0, 5)[0] == 't';
-	facts->streams = PQgetvalue(result, 0, 6)[0] == 't';
-	facts->cron = PQgetvalue(result, 0, 7)[0] == 't';
+	facts->metrics = PQgetvalue(result, 0, 6)[0] == 't';
+	facts->streams = PQgetvalue(result, 0, 7)[0] == 't';
+	facts->cron = PQgetvalue(result, 0, 8)[0] == 't';
 	PQclear(result);
 	loop_disarm(&database->patience);
 	database->owner.connected(database, database->owner.closure);

@@ -34,6 +34,7 @@
 
 /* Milliseconds. */
 #define FEED_PERIOD 1000
+#define FEED_STEADY 10000		/* between two readings of what rarely changes */
 #define FEED_REST 30000			/* with nobody looking, until the connection is closed */
 
 /* Seconds that the statement may take. */
@@ -87,6 +88,7 @@ free_look(Look *look)
 	free_samples(look->samples);
 	free(look->path);
 	free(look->args);
+	free(look->quick_args);
 	free(look->at);
 	free(look->data);
 	free(look->steady);
@@ -116,6 +118,18 @@ sweep(Feed *feed)
 	}
 }
 
+/* The arguments of a reading that leaves out what rarely changes. */
+static char *
+add_quick(const char *args)
+{
+	Text		text;
+
+	text_init(&text);
+	text_add(&text, strlen(args) > 2 ? "{\"quick\":true," : "{\"quick\":true");
+	text_add(&text, args + 1);
+	return text.data;
+}
+
 static Look *
 find_look(Feed *feed, const Screen *screen, const char *path, const char *args)
 {
@@ -130,6 +144,7 @@ find_look(Feed *feed, const Screen *screen, const char *path, const char *args)
 		look->screen = screen;
 		look->path = memory_copy(path);
 		look->args = memory_copy(args);
+		look->quick_args = add_quick(args);
 		look->next = feed->looks;
 		feed->looks = look;
 	}
@@ -231,10 +246,12 @@ take_row(Look *look, const PGresult *result, int row)
 		field[i] = PQgetisnull(result, row, i) ? NULL : PQgetvalue(result, row, i);
 	look->data_changed |= replace(&look->data, field[2]);
 	changed = look->data_changed;
-	look->steady_changed = replace(&look->steady, field[3]);
+	look->steady_changed = !look->quick && replace(&look->steady, field[3]);
 	changed |= look->steady_changed;
+	if (!look->quick)
+		look->steady_got = clock_now();
 	/* what was sampled goes on where these points end */
-	if (look->samples == NULL)
+	if (!look->quick && look->samples == NULL)
 		replace(&look->series, field[4]);
 	replace(&look->at, field[1]);
 	keep_sample(look, field[5]);
@@ -363,7 +380,9 @@ send_statement(Feed *feed)
 		if (!look->wanted || (look->alone && feed->n_asked > 0))
 			continue;
 		add_screen(&sql, look->screen->sql(database_facts(feed->database)), feed->n_asked);
-		values[feed->n_asked] = look->args;
+		look->quick = look->status == 200 && look->steady_got != 0 &&
+			clock_now() - look->steady_got < FEED_STEADY;
+		values[feed->n_asked] = look->quick ? look->quick_args : look->args;
 		feed->asked[feed->n_asked++] = look;
 		look->asked = true;
 		look->wanted = false;
@@ -609,7 +628,7 @@ feed_hurry(Feed *feed)
 {
 	for (Look *look = feed->looks; look != NULL; look = look->next)
 	{
-		look->got = 0;
+		look->got = look->steady_got = 0;
 		look->wanted |= look->viewers != NULL && !look->asked;
 	}
 	go_on(feed);

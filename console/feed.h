@@ -51,6 +51,9 @@ typedef struct Look
 	const Screen *screen;
 	char	   *path;			/* with its query */
 	char	   *args;			/* JSON */
+	char	   *quick_args;		/* the same, without what rarely changes */
+	bool		quick;			/* the last statement was sent with them */
+	int64_t		steady_got;		/* when it was read with the others, 0 never */
 	bool		wanted;			/* is to be read with the next statement */
 	bool		asked;			/* is being read */
 	bool		alone;			/* its statement has failed: read by itself */

@@ -6,7 +6,8 @@
  * A text takes one argument, @, a JSON object of strings, and returns one row, or
  * none if there is no such thing, with four columns: "data", a JSON object; "steady",
  * another one, of what rarely changes; "series", points of the charts; "sample", one
- * more point.  The last three may be null.
+ * more point.  The last three may be null.  When the argument has "quick", the
+ * console has "steady" and "series" from a moment ago.
  *
  * They read the views of the extension and nothing else of it, with the rights of
  * whoever looks.  They run every second: none may read more with each batch, so
@@ -110,7 +111,7 @@ queries_runs(const DatabaseFacts *facts)
 
 #define RUN_TAIL \
 	" 'now_per_second', jsonb_build_object('rows', r.rows_per_second, 'wal', p.wal, 'p50', p.p50, 'p95', p.p95))," \
-	" jsonb_build_object(" \
+	" CASE WHEN @ ? 'quick' THEN NULL ELSE jsonb_build_object(" \
 	"  'note', (SELECT nullif(substr(e.reason, length('backfill_start: ') + 1), '') FROM" \
 	"     (SELECT * FROM backfill_events WHERE run_id = " ID " ORDER BY id LIMIT 1) e WHERE e.reason LIKE 'backfill_start: %')," \
 	"  'texts', jsonb_build_object('statement', r.statement, 'scope', r.scope, 'prepare', r.prepare, 'finish', r.finish," \
@@ -122,8 +123,8 @@ queries_runs(const DatabaseFacts *facts)
 	"      'source', CASE WHEN NOT r.settings ? s.name THEN 'default'" \
 	"                     WHEN d.settings->s.name = r.settings->s.name THEN 'definition' ELSE 'run' END," \
 	"      'live', s.name NOT IN ('direction', 'distinct', 'from', 'group_by', 'ledger', 'limit', 'outside', 'share_by', 'to')" \
-	"              AND r.status <> 'completed') ORDER BY s.name) FROM backfill_settings s))," \
-	" (SELECT jsonb_agg(to_jsonb(q) ORDER BY q.at) FROM" \
+	"              AND r.status <> 'completed') ORDER BY s.name) FROM backfill_settings s)) END," \
+	" CASE WHEN @ ? 'quick' THEN NULL ELSE (SELECT jsonb_agg(to_jsonb(q) ORDER BY q.at) FROM" \
 	"   (SELECT date_bin(g.stride, b.finished_at, timestamptz '2000-01-01') + g.stride AS at," \
 	"           round(sum(b.rows_scanned) / EXTRACT(epoch FROM g.stride), 1) AS rows_per_second," \
 	"           round(coalesce(sum(b.wal_bytes), 0) / EXTRACT(epoch FROM g.stride)) AS wal_per_second," \
@@ -133,12 +134,12 @@ queries_runs(const DatabaseFacts *facts)
 	"      FROM recent b," \
 	"           (SELECT greatest(interval '1 second', date_trunc('second', (max(finished_at) - min(finished_at)) / 60)) AS stride" \
 	"              FROM recent WHERE status = 'completed') g" \
-	"     WHERE b.status = 'completed' GROUP BY 1, g.stride) q)," \
+	"     WHERE b.status = 'completed' GROUP BY 1, g.stride) q) END," \
 	" CASE WHEN r.status IN ('enqueued', 'running', 'paused') THEN jsonb_build_object(" \
 	"   'at', clock_timestamp(), 'rows_per_second', coalesce(r.rows_per_second, 0), 'wal_per_second', coalesce(p.wal, 0)," \
 	"   'p50', p.p50, 'p95', p.p95, 'rows', r.rows_scanned, 'workers', r.workers," \
 	"   'reason', CASE WHEN r.status = 'paused' THEN 'paused' ELSE coalesce(r.throttled_by, r.wait_reason) END) END" \
-	"  FROM (SELECT * FROM backfill_runs WHERE id = " ID ") r" \
+	"  FROM the_run r" \
 	"  LEFT JOIN backfill_definitions d ON d.name = r.name" \
 	"  CROSS JOIN LATERAL (SELECT coalesce(sum(coalesce(w.batches_out, (w.batch IS NOT NULL)::int)), 0) AS n FROM hands w) h" \
 	"  CROSS JOIN LATERAL (SELECT round(sum(b.wal_bytes) / 10) AS wal," \
@@ -148,9 +149,12 @@ queries_runs(const DatabaseFacts *facts)
 
 /* Live hands and the last batches are each read once. */
 #define RUN_WITH \
-	"WITH hands AS MATERIALIZED (SELECT * FROM backfill_workers w WHERE w.run_id = " ID ")," \
+	"WITH the_run AS MATERIALIZED (SELECT * FROM backfill_runs WHERE id = " ID ")," \
+	" hands AS MATERIALIZED (SELECT * FROM backfill_workers w WHERE w.run_id = " ID ")," \
 	" recent AS MATERIALIZED (SELECT number, part, status, finished_at, duration, rows_scanned, rows_affected, wal_bytes, error" \
-	"   FROM backfill_batches WHERE run_id = " ID " ORDER BY number DESC, part DESC LIMIT 300) "
+	"   FROM backfill_batches WHERE run_id = " ID \
+	"    AND number > (SELECT last_batch - 300 FROM the_run) AND number <= (SELECT last_batch FROM the_run)" \
+	"  ORDER BY number DESC, part DESC LIMIT 300) "
 
 const char *
 queries_run(const DatabaseFacts *facts)
@@ -164,19 +168,22 @@ queries_run(const DatabaseFacts *facts)
 	"'run', (SELECT jsonb_build_object('id', r.id, 'name', r.name, 'status', r.status) FROM backfill_runs r WHERE r.id = " ID ")"
 
 /*
- * Batches of one status are looked for among the last ones: there is no index on
- * the status, so the search has to end somewhere.
+ * A batch is found by its number alone, and numbers have no gaps: so many of them
+ * have at least so many rows.  There is no index on the status, so batches of one
+ * status are looked for among some numbers, and "earlier" is where to go on.
  */
 const char *
 queries_batches(const DatabaseFacts *facts)
 {
 	(void) facts;
 	return
-		"WITH last AS MATERIALIZED (SELECT * FROM backfill_batches b WHERE b.run_id = " ID
-		"    AND (" BEFORE " IS NULL OR b.number < " BEFORE ")"
-		"  ORDER BY b.number DESC, b.part DESC LIMIT CASE WHEN nullif(@->>'status', '') IS NULL THEN 101 ELSE 5000 END) "
+		"WITH place AS MATERIALIZED (SELECT least(last_batch, " BEFORE " - 1) AS upper,"
+		"    CASE WHEN nullif(@->>'status', '') IS NULL THEN 101 ELSE 5000 END AS width FROM backfill_runs WHERE id = " ID "),"
+		" last AS MATERIALIZED (SELECT * FROM backfill_batches b WHERE b.run_id = " ID
+		"    AND b.number > (SELECT upper - width FROM place) AND b.number <= (SELECT upper FROM place)) "
 		"SELECT jsonb_build_object(" RUN_OF_LIST ","
-		" 'batches', coalesce(l.batches, '[]'), 'more', coalesce(l.n > 100, false), 'searched', l.searched), NULL::jsonb, NULL::jsonb, NULL::jsonb"
+		" 'batches', coalesce(l.batches, '[]'), 'more', l.n > 100, 'searched', l.searched,"
+		" 'earlier', (SELECT greatest(upper - width + 1, 1) FROM place WHERE upper > width)), NULL::jsonb, NULL::jsonb, NULL::jsonb"
 		"  FROM (SELECT jsonb_agg(to_jsonb(x) - 'place' ORDER BY x.number DESC, x.part DESC) FILTER (WHERE x.place <= 100) AS batches,"
 		"               count(*) AS n, (SELECT count(*) FROM last) AS searched"
 		"          FROM (SELECT b.*, row_number() OVER (ORDER BY b.number DESC, b.part DESC) AS place FROM"
@@ -245,7 +252,7 @@ queries_definition(const DatabaseFacts *facts)
 		" 'may', CASE WHEN @->>'read_only' = 'true' OR NOT pg_has_role(d.owner, 'USAGE') THEN '{}'::jsonb"
 		"   ELSE jsonb_build_object('start', format('A run of %s begins.', d.name),"
 		"     'preview', format('The statement of %s is run for some rows, and rolled back.', d.name)) END),"
-		" jsonb_build_object("
+		" CASE WHEN @ ? 'quick' THEN NULL ELSE jsonb_build_object("
 		"  'definition', to_jsonb(d),"
 		"  'parameters', (SELECT coalesce(jsonb_agg(CASE jsonb_typeof(p.value) WHEN 'object' THEN"
 		"      jsonb_build_object('name', p.key, 'type', p.value->'type', 'required', coalesce(p.value->'required', 'false'),"
@@ -256,7 +263,7 @@ queries_definition(const DatabaseFacts *facts)
 		"      'min', s.min_val, 'max', s.max_val, 'options', s.enumvals, 'description', s.description,"
 		"      'value', d.settings->s.name, 'source', CASE WHEN d.settings ? s.name THEN 'definition' ELSE 'default' END)"
 		"      ORDER BY s.name) FROM backfill_settings s),"
-		"  'presets', (SELECT to_jsonb(s.enumvals) FROM backfill_settings s WHERE s.name = 'preset')), NULL::jsonb, NULL::jsonb"
+		"  'presets', (SELECT to_jsonb(s.enumvals) FROM backfill_settings s WHERE s.name = 'preset')) END, NULL::jsonb, NULL::jsonb"
 		"  FROM backfill_definitions d WHERE d.name = @->>'name'";
 }
 

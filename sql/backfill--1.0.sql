@@ -603,6 +603,8 @@ SELECT r.id, r.name, r.status, p.progress,
 	   r.pages_pruned OPERATOR(pg_catalog.+) coalesce(b.pages_pruned, 0) AS pages_pruned,
 	   r.space_freed OPERATOR(pg_catalog.+) coalesce(b.space_freed, 0) AS space_freed,
 	   r.space_kept_by,
+	   (SELECT pg_catalog.max(n.number) FROM backfill.batch n
+		 WHERE n.run_id OPERATOR(pg_catalog.=) r.id) AS last_batch,
 	   r."after", r.followers,
 	   r.key, r.scope, r.statement, r.prepare, r.finish, r.parameters, r.settings
   FROM backfill.run r
@@ -1212,6 +1214,7 @@ COMMENT ON COLUMN @extschema@.backfill_runs.eta IS 'time left at this rate';
 COMMENT ON COLUMN @extschema@.backfill_runs.workers IS 'workers alive';
 COMMENT ON COLUMN @extschema@.backfill_runs.wait_reason IS 'why the run does not move, or which part of its beginning or end is under way; or null';
 COMMENT ON COLUMN @extschema@.backfill_runs.throttle_times IS 'seconds for which the run was throttled, by what';
+COMMENT ON COLUMN @extschema@.backfill_runs.last_batch IS 'number of its last batch so far: the way to its latest batches, by the key of backfill_batches';
 COMMENT ON COLUMN @extschema@.backfill_runs.batch_size IS 'rows of the next batch, as target_batch_time has led to';
 COMMENT ON COLUMN @extschema@.backfill_active.progress IS 'how far the run is, as a bar and in per cent';
 COMMENT ON COLUMN @extschema@.backfill_active.rate IS 'rows scanned per second, over the last seconds';
