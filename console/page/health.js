@@ -75,7 +75,7 @@ function limitsFor(data, names)
 				{ label: 'Now', num: true, cell: l => el('span', { class: 'now' }, written(unit(l.setting), l.now, data.now)) },
 				{ label: 'Limit', num: true, cell: l => written(unit(l.setting), l.limit, data.now) },
 				{ label: 'Load', class: 'progress-cell', cell: limitRow },
-				{ label: '', wide: true, cell: l => l.holds ? el('span', { class: 'warn-text' }, l.why) : '' },
+				{ label: 'Holds', wide: true, cell: l => l.holds ? el('span', { class: 'warn-text' }, l.why) : '' },
 			],
 		});
 }

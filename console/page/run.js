@@ -260,13 +260,21 @@ export function view(data, context)
 		texts(data));
 }
 
-// The points of the charts, with the batch time that is aimed at.
+// The points of the charts, with the batch time that is aimed at.  What was made of the last batches ends with a piece of time that had
+// not ended; where a measured point is earlier than that, it holds.
 function points(data)
 {
 	const setting = (data.settings || []).find(s => s.name === 'target_batch_time');
 	const target = setting ? milliseconds(setting.value ?? setting.default) : null;
+	const found = [];
 
-	return (data.series || []).map(point => ({ target: target || null, ...point }));
+	for (const point of data.series || [])
+	{
+		while (found.length > 0 && Date.parse(found[found.length - 1].at) >= Date.parse(point.at))
+			found.pop();
+		found.push({ target: target || null, ...point });
+	}
+	return found;
 }
 
 // Feed the charts, once the picture is in the page.
