@@ -124,7 +124,7 @@ is_deeply($data->{parameters}, [
 	{ name => 'since', type => 'date', required => JSON::PP::false, options => undef, default => undef, description => undef },
 	{ name => 'why', type => 'text', required => JSON::PP::false, options => [ 'a', 'b' ], default => 'a', description => 'the reason' } ],
 	'what a form needs to know of the parameters');
-is_deeply($data->{presets}, [ 'polite', 'balanced', 'fast' ], 'the presets');
+is_deeply([ sort @{ $data->{presets} } ], [ 'balanced', 'fast', 'polite' ], 'the presets');
 is(scalar @{ $data->{runs} }, 1, 'its runs');
 my $encoded = join('', map { /[\w.-]/ ? $_ : sprintf('%%%02X', ord) } split(//, $evil_name));
 ($status, $data) = api($alice, "/definitions/$encoded");
