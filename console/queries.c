@@ -112,8 +112,7 @@ queries_runs(const DatabaseFacts *facts)
 #define RUN_TAIL \
 	" 'now_per_second', jsonb_build_object('rows', r.rows_per_second, 'wal', p.wal, 'p50', p.p50, 'p95', p.p95))," \
 	" CASE WHEN @ ? 'quick' THEN NULL ELSE jsonb_build_object(" \
-	"  'note', (SELECT nullif(substr(e.reason, length('backfill_start: ') + 1), '') FROM" \
-	"     (SELECT * FROM backfill_events WHERE run_id = " ID " ORDER BY id LIMIT 1) e WHERE e.reason LIKE 'backfill_start: %')," \
+	"  'note', r.note," \
 	"  'texts', jsonb_build_object('statement', r.statement, 'scope', r.scope, 'prepare', r.prepare, 'finish', r.finish," \
 	"     'parameters', r.parameters, 'followers', r.followers)," \
 	"  'definition', (SELECT to_jsonb(x) FROM backfill_definitions x WHERE x.name = r.name)," \

@@ -81,7 +81,7 @@ pgconf() { "$PG_CONFIG" "--$1" 2>/dev/null || true; }
 # Whether a kind of tests is among those that this is for.
 kind_wanted()					# build|test KIND
 {
-	[ "$1" = test ] && [[ " ${TESTS:-regress isolation tap pgtap} " == *" $2 "* ]]
+	[ "$1" = test ] && [[ " ${TESTS:-regress isolation tap pgtap console} " == *" $2 "* ]]
 }
 
 # Whether the distribution has a package, as far as the lists here tell.
@@ -122,10 +122,23 @@ missing_packages()
 	fi
 }
 
-# Packages that tests of $1 would like to have: drivers for the clients, each of which is
-# tested where its language can be had, and skipped otherwise.
+# Packages that tests of $1 would like to have: what the console is built of, and a browser
+# for it; drivers for the clients, each of which is tested where its language can be had.
+# What cannot be had is skipped.
 optional_packages()
 {
+	if kind_wanted "$1" console || [ "$1" = console ]; then
+		[ -f /usr/include/microhttpd.h ] || echo libmicrohttpd-dev
+		[ -f "$(pgconf includedir)/libpq-fe.h" ] || [ -f /usr/include/postgresql/libpq-fe.h ] || echo libpq-dev
+		[ -f /usr/share/javascript/dygraphs/dygraph.min.js ] || echo libjs-dygraphs
+	fi
+	if kind_wanted "$1" console; then
+		have chromium || echo chromium
+		have chromedriver || echo chromium-driver
+		have promtool || echo prometheus
+		have openssl || echo openssl
+		have valgrind || echo valgrind
+	fi
 	kind_wanted "$1" tap && [[ ${PROVE_TESTS:-clients} == *clients* ]] || return 0
 	/usr/bin/python3 -c 'import psycopg2' 2>/dev/null || echo python3-psycopg2
 	/usr/bin/python3 -c 'import psycopg' 2>/dev/null || echo python3-psycopg

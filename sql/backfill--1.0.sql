@@ -117,6 +117,8 @@ CREATE TABLE backfill.run (
 	throttled_since timestamptz,
 	throttle_times jsonb NOT NULL DEFAULT '{}',
 	yields		bigint NOT NULL DEFAULT 0,
+	note		text DEFAULT CASE WHEN pg_catalog.current_setting('backfill.note', true) OPERATOR(pg_catalog.<>) ''
+							THEN pg_catalog.current_setting('backfill.note', true) END,
 	sqlstate	text,
 	error		text,
 	error_detail text,
@@ -191,6 +193,7 @@ COMMENT ON COLUMN backfill.run.throttled_by IS 'what slows the run down or holds
 COMMENT ON COLUMN backfill.run.throttled_since IS 'since when';
 COMMENT ON COLUMN backfill.run.throttle_times IS 'seconds for which the run was throttled, by what';
 COMMENT ON COLUMN backfill.run.yields IS 'batches that were cancelled and divided because another session waited for their locks';
+COMMENT ON COLUMN backfill.run.note IS 'why it was started: what backfill.note was then, or null';
 COMMENT ON COLUMN backfill.run.sqlstate IS 'SQLSTATE of the error that failed the run';
 COMMENT ON COLUMN backfill.run.error IS 'message of the error that failed the run';
 COMMENT ON COLUMN backfill.run.error_detail IS 'detail of that error';
@@ -604,7 +607,7 @@ SELECT r.id, r.name, r.status, p.progress,
 	   r.space_freed OPERATOR(pg_catalog.+) coalesce(b.space_freed, 0) AS space_freed,
 	   r.space_kept_by,
 	   (SELECT pg_catalog.max(n.number) FROM backfill.batch n
-		 WHERE n.run_id OPERATOR(pg_catalog.=) r.id) AS last_batch,
+		 WHERE n.run_id OPERATOR(pg_catalog.=) r.id) AS last_batch, r.note,
 	   r."after", r.followers,
 	   r.key, r.scope, r.statement, r.prepare, r.finish, r.parameters, r.settings
   FROM backfill.run r

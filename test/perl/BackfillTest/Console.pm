@@ -72,8 +72,11 @@ sub start_console
 	my @command = (
 		@{ $opts{under} || [] }, $opts{program} || console_program(), '-d', $node->connstr('postgres'),
 		'--listen', $listen, @{ $opts{args} || [] });
-	my $pid = fork() // die "fork: $!";
+	my $pid;
 
+	# it is looked at before the child has got that far
+	PostgreSQL::Test::Utils::append_to_file($log, '');
+	$pid = fork() // die "fork: $!";
 	if ($pid == 0)
 	{
 		my %env = %{ $opts{env} || {} };
