@@ -18,7 +18,9 @@
 #include "queries.h"
 
 #define ID "(@->>'id')::bigint"
-#define BEFORE "(nullif(@->>'before', ''))::bigint"
+/* Where a page of a list ends: NUMBER, or NUMBER.PART where parts of a batch have rows of their own. */
+#define BEFORE "(nullif(split_part(@->>'before', '.', 1), ''))::bigint"
+#define BEFORE_PART "(nullif(split_part(@->>'before', '.', 2), ''))::integer"
 
 /* Statuses that the tab or the filter of a list asks for. */
 #define STATUS_FILTER(column) \
@@ -100,6 +102,8 @@ queries_runs(const DatabaseFacts *facts)
 	" 'clients', (SELECT coalesce(jsonb_agg(to_jsonb(c) ORDER BY c.client), '[]') FROM" \
 	"             (SELECT * FROM hands w WHERE w.worker IS NULL ORDER BY w.client LIMIT 200) c)," \
 	" 'in_hand', h.n," \
+	" 'life', (SELECT coalesce(jsonb_agg(jsonb_build_object('status', e.status, 'at', e.at, 'role', e.role) ORDER BY e.id), '[]')" \
+	"          FROM (SELECT * FROM backfill_events WHERE run_id = " ID " ORDER BY id LIMIT 30) e WHERE e.kind = 'transition')," \
 	" 'recent', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', b.number, 'part', b.part, 'status', b.status," \
 	"             'completed_at', b.finished_at, 'duration_ms', round(1000 * EXTRACT(epoch FROM b.duration), 3), 'rows', b.rows_affected," \
 	"             'wal_bytes', b.wal_bytes, 'reason', b.error) ORDER BY b.number DESC, b.part DESC), '[]')" \
@@ -123,13 +127,13 @@ queries_runs(const DatabaseFacts *facts)
 	"                     WHEN d.settings->s.name = r.settings->s.name THEN 'definition' ELSE 'run' END," \
 	"      'live', s.name NOT IN ('direction', 'distinct', 'from', 'group_by', 'ledger', 'limit', 'outside', 'share_by', 'to')" \
 	"              AND r.status <> 'completed') ORDER BY s.name) FROM backfill_settings s)) END," \
-	" CASE WHEN @ ? 'quick' THEN NULL ELSE (SELECT jsonb_agg(to_jsonb(q) ORDER BY q.at) FROM" \
+	" CASE WHEN @ ? 'quick' THEN NULL ELSE (SELECT jsonb_agg(to_jsonb(q) || jsonb_build_object('reason'," \
+	"      (SELECT nullif(t.reason, 'no longer throttled') FROM throttles t WHERE t.at < q.at ORDER BY t.id DESC LIMIT 1)) ORDER BY q.at) FROM" \
 	"   (SELECT date_bin(g.stride, b.finished_at, timestamptz '2000-01-01') + g.stride AS at," \
 	"           round(sum(b.rows_scanned) / EXTRACT(epoch FROM g.stride), 1) AS rows_per_second," \
 	"           round(coalesce(sum(b.wal_bytes), 0) / EXTRACT(epoch FROM g.stride)) AS wal_per_second," \
 	"           round((1000 * percentile_cont(0.5) WITHIN GROUP (ORDER BY EXTRACT(epoch FROM b.duration)))::numeric, 1) AS p50," \
-	"           round((1000 * percentile_cont(0.95) WITHIN GROUP (ORDER BY EXTRACT(epoch FROM b.duration)))::numeric, 1) AS p95," \
-	"           NULL::text AS reason" \
+	"           round((1000 * percentile_cont(0.95) WITHIN GROUP (ORDER BY EXTRACT(epoch FROM b.duration)))::numeric, 1) AS p95" \
 	"      FROM recent b," \
 	"           (SELECT greatest(interval '1 second', date_trunc('second', (max(finished_at) - min(finished_at)) / 60)) AS stride" \
 	"              FROM recent WHERE status = 'completed') g" \
@@ -146,9 +150,11 @@ queries_runs(const DatabaseFacts *facts)
 	"     round((1000 * percentile_cont(0.95) WITHIN GROUP (ORDER BY EXTRACT(epoch FROM b.duration)))::numeric, 1) AS p95" \
 	"     FROM recent b WHERE b.status = 'completed' AND b.finished_at > clock_timestamp() - interval '10 seconds') p"
 
-/* Live hands and the last batches are each read once. */
+/* Live hands, the last batches and the last reasons of throttling are each read once. */
 #define RUN_WITH \
 	"WITH the_run AS MATERIALIZED (SELECT * FROM backfill_runs WHERE id = " ID ")," \
+	" throttles AS MATERIALIZED (SELECT id, at, reason" \
+	"   FROM (SELECT * FROM backfill_events WHERE run_id = " ID " ORDER BY id DESC LIMIT 300) e WHERE kind = 'throttle')," \
 	" hands AS MATERIALIZED (SELECT * FROM backfill_workers w WHERE w.run_id = " ID ")," \
 	" recent AS MATERIALIZED (SELECT number, part, status, finished_at, duration, rows_scanned, rows_affected, wal_bytes, error" \
 	"   FROM backfill_batches WHERE run_id = " ID \
@@ -164,7 +170,7 @@ queries_run(const DatabaseFacts *facts)
 /* ---- what belongs to a run ---- */
 
 #define RUN_OF_LIST \
-	"'run', (SELECT jsonb_build_object('id', r.id, 'name', r.name, 'status', r.status) FROM backfill_runs r WHERE r.id = " ID ")"
+	"'run', (SELECT jsonb_build_object('id', r.id, 'name', r.name, 'status', r.status, 'errors', r.errors) FROM backfill_runs r WHERE r.id = " ID ")"
 
 /*
  * A batch is found by its number alone, and numbers have no gaps: so many of them
@@ -176,10 +182,11 @@ queries_batches(const DatabaseFacts *facts)
 {
 	(void) facts;
 	return
-		"WITH place AS MATERIALIZED (SELECT least(last_batch, " BEFORE " - 1) AS upper,"
-		"    CASE WHEN nullif(@->>'status', '') IS NULL THEN 101 ELSE 5000 END AS width FROM backfill_runs WHERE id = " ID "),"
+		"WITH place AS MATERIALIZED (SELECT least(last_batch, " BEFORE " - (" BEFORE_PART " IS NULL)::integer) AS upper,"
+		"    CASE WHEN nullif(@->>'status', '') IS NULL THEN 102 ELSE 5000 END AS width FROM backfill_runs WHERE id = " ID "),"
 		" last AS MATERIALIZED (SELECT * FROM backfill_batches b WHERE b.run_id = " ID
-		"    AND b.number > (SELECT upper - width FROM place) AND b.number <= (SELECT upper FROM place)) "
+		"    AND b.number > (SELECT upper - width FROM place) AND b.number <= (SELECT upper FROM place)"
+		"    AND (" BEFORE " IS NULL OR b.number < " BEFORE " OR b.part < " BEFORE_PART ")) "
 		"SELECT jsonb_build_object(" RUN_OF_LIST ","
 		" 'batches', coalesce(l.batches, '[]'), 'more', l.n > 100, 'searched', l.searched,"
 		" 'earlier', (SELECT greatest(upper - width + 1, 1) FROM place WHERE upper > width)), NULL::jsonb, NULL::jsonb, NULL::jsonb"
@@ -200,7 +207,7 @@ queries_errors(const DatabaseFacts *facts)
 		"  FROM (SELECT jsonb_agg(to_jsonb(x) - 'place' ORDER BY x.number DESC, x.part DESC) FILTER (WHERE x.place <= 100) AS errors, count(*) AS n"
 		"          FROM (SELECT e.*, row_number() OVER (ORDER BY e.number DESC, e.part DESC) AS place FROM"
 		"                 (SELECT * FROM backfill_errors e WHERE e.run_id = " ID
-		"                    AND (" BEFORE " IS NULL OR e.number < " BEFORE ")"
+		"                    AND (" BEFORE " IS NULL OR (e.number, e.part) < (" BEFORE ", coalesce(" BEFORE_PART ", 0)))"
 		"                  ORDER BY e.number DESC, e.part DESC LIMIT 101) e) x) l"
 		" WHERE EXISTS (SELECT FROM backfill_runs WHERE id = " ID ")";
 }

@@ -50,7 +50,8 @@ export const batches = {
 					{ label: 'Last error', wide: true, cell: b => b.error ? el('span', { class: 'bad-text' }, b.error) : '' },
 				],
 			}),
-			pager(context, data.more, last && `${last.number}.${last.part}`));
+			data.earlier && !data.more ? el('p', { class: 'quiet' }, `These are of the ${count(data.searched)} batches from number ${count(data.earlier)} on.`) : null,
+			pager(context, data.more || data.earlier, data.more ? last && `${last.number}.${last.part}` : data.earlier));
 	},
 };
 
