@@ -95,7 +95,7 @@ export function place(kind, id, series)
 		el('figcaption', null, el('h3', null, KINDS[kind].title),
 			el('span', { class: 'readout', 'data-keep': `readout-${kind}-${id}` })),
 		el('div', {
-			class: 'chart', role: 'img', 'data-keep': `chart-${kind}-${id}`, 'aria-label': summary(kind, series),
+			class: series.length < 2 ? 'chart waits' : 'chart', role: 'img', 'data-keep': `chart-${kind}-${id}`, 'aria-label': summary(kind, series),
 		}),
 		KINDS[kind].bands ? legend(series) : null);
 }
@@ -168,6 +168,7 @@ export function feed(root, kind, id, series)
 				charts.delete(old);
 			}
 		box.replaceChildren();
+		box.classList.remove('waits');
 		chart = { theme, series, rows, grounds: Array.from({ length: BANDS + 1 }, (_, i) => i > 0 ? colour('band-' + i) : null) };
 		charts.set(box, chart);
 		chart.graph = make(box, what, chart, readout);
@@ -204,7 +205,7 @@ function make(box, what, chart, readout)
 		colors: what.colours.map(colour),
 		strokeWidth: 1.5,
 		fillGraph: !!what.fill,
-		fillAlpha: 0.12,
+		fillAlpha: 0.08,
 		includeZero: true,
 		yRangePad: 4,
 		labelsKMB: !what.bytes,

@@ -154,12 +154,19 @@ export function table({ caption, columns, rows, key, rowClass, empty })
 				}, c.label)))),
 			el('tbody', { role: 'rowgroup' },
 				rows.map(row => el('tr', { role: 'row', 'data-key': key(row), class: rowClass ? rowClass(row) : null },
-					columns.map(c => el(c.head ? 'th' : 'td', {
-						role: c.head ? 'rowheader' : 'cell', scope: c.head ? 'row' : null,
-						class: [c.num && 'num', c.wide && 'wide', c.phone === false && 'no-phone', c.class]
-							.filter(Boolean).join(' ') || null,
-						'data-label': c.label,
-					}, c.cell(row))))))));
+					columns.map(c => tableCell(c, row)))))));
+}
+
+function tableCell(c, row)
+{
+	const cell = el(c.head ? 'th' : 'td', { role: c.head ? 'rowheader' : 'cell', scope: c.head ? 'row' : null, 'data-label': c.label }, c.cell(row));
+	// A phone does without the name of what is not there.
+	const nothing = cell.textContent === '' && !cell.querySelector('progress, meter');
+	const classes = [c.num && 'num', c.wide && 'wide', c.phone === false && 'no-phone', nothing && 'void', c.class].filter(Boolean);
+
+	if (classes.length > 0)
+		cell.className = classes.join(' ');
+	return cell;
 }
 
 // A list of facts: pairs of a name and what it is; those without are left out.

@@ -91,7 +91,8 @@ function life(run, data)
 		},
 		el('span', { class: 'step' }, names2[step] || names[step] || step),
 		el('span', { class: 'when' }, times[step] ? time(times[step], data.now)
-			: step === 'pending' || past ? '' : here && run.start_at ? ['at ', time(run.start_at, data.now)] : 'not yet'),
+			: step === 'pending' || past ? '' : 'not yet'),
+		here && step === 'pending' && run.start_at ? el('span', { class: 'when' }, 'begins at ', time(run.start_at, data.now)) : null,
 		lasted !== null ? el('span', { class: here ? 'lasted now' : 'lasted' }, here && !ended ? 'for ' + span(lasted) : span(lasted)) : null);
 	}));
 }
@@ -133,8 +134,8 @@ function progress(run, data)
 				: `${count(run.rows_scanned)} of ${live && run.progress < 99.99 ? 'about ' : ''}${plural(run.rows_total, 'row')}`)),
 		bar(run, true),
 		facts([
-			[live ? 'Rate' : 'Average rate', el('span', { class: 'now' }, rateText(run) + ' rows/s')],
-			['ETA', live ? el('span', { class: 'now' }, etaText(run, data.now)) : null],
+			[live ? 'Rate' : 'Average rate', run.started_at ? el('span', { class: live ? 'now' : null }, rateText(run) + ' rows/s') : null],
+			['ETA', live && run.started_at ? el('span', { class: 'now' }, etaText(run, data.now)) : null],
 			['At work', run.started_at ? el('span', { class: live ? 'now' : null }, span(between(run.started_at, run.finished_at || data.now) / 1000)) : null],
 			['Rows changed', count(run.rows_affected)],
 			['Batches', count(run.batches)],
@@ -251,8 +252,8 @@ export function view(data, context)
 		life(run, data),
 		callouts(run, data),
 		progress(run, data),
-		el('section', { class: 'charts', 'data-key': 'charts', 'aria-labelledby': 'h-charts' },
-			el('h2', { id: 'h-charts', class: 'hidden' }, 'Charts'), CHARTS.map(kind => charts.place(kind, run.id, series))),
+		run.started_at ? el('section', { class: 'charts', 'data-key': 'charts', 'aria-labelledby': 'h-charts' },
+			el('h2', { id: 'h-charts', class: 'hidden' }, 'Charts'), CHARTS.map(kind => charts.place(kind, run.id, series))) : null,
 		throttled ? el('section', { 'data-key': 'throttled', 'aria-labelledby': 'h-throttled' }, el('h2', { id: 'h-throttled' }, 'Throttled in all'), throttled) : null,
 		hands(data),
 		streams(data),

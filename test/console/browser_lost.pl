@@ -58,12 +58,35 @@ is($browser->js($struck), 'none', 'numbers are live again');
 $browser->wait_js('new data', 'return document.querySelector("#stamp time").innerText !== arguments[0]', $stamp);
 pass('and new');
 
+# --- No events: it is asked again and again instead ---
+
+$browser->devtools('Network.enable');
+$browser->devtools('Network.setBlockedURLs', urls => ['*/events*']);
+$browser->go("$console->{url}/runs/1");
+$browser->wait_text('.big-number', '[1-9]');
+my $progress = $browser->text('.big-number');
+$browser->until('progress', sub { $browser->text('.big-number') ne $progress });
+pass('without events progress moves as well');
+is($browser->js('return document.body.className'), '', 'and is live');
+$browser->devtools('Network.setBlockedURLs', urls => []);
+$browser->go("$console->{url}/runs/1");
+$browser->wait_text('.big-number', '[1-9]');
+
 # --- The console goes away ---
 
 $browser->log_lines;
 stop_console($console);
 $browser->wait_text('#banner', 'No connection to the console');
 is($browser->js($struck), 'line-through', 'without the console, numbers are struck out as well');
+
+# --- One that only shows ---
+
+my $reader = start_console($node, args => ['--read-only'], env => { PGUSER => 'postgres' });
+$browser->go("$reader->{url}/runs/1");
+$browser->wait_text('.big-number', '[1-9]');
+pass('with --read-only nobody has to log in');
+is($browser->js('return document.querySelectorAll("main [data-action]:not([data-action=all-settings]), main [data-setting]").length'), 0, 'and there is nothing to press');
+stop_console($reader);
 
 $browser->quit;
 $node->stop;

@@ -187,6 +187,27 @@ $browser->js('[...document.querySelectorAll("a[data-here]")].find(a => a.textCon
 $browser->wait_text('main', 'No batch is such');
 like($browser->url, qr/status=failed/, 'batches can be filtered, and the address says so');
 
+# --- A client beside the workers ---
+
+query_ok($node, q{SET ROLE alice; SELECT backfill_define('outside', 'contacts', NULL, settings => '{"outside": true, "share_target": true}')});
+my $outside = query_ok($node, q{SET ROLE alice; SELECT backfill_start('outside')});
+wait_for($node, "SELECT status = 'running' FROM backfill_runs WHERE id = $outside");
+ok(wait_for($node, "SET ROLE alice; SELECT count(number) > 0 FROM backfill_claim($outside, 'laptop')"), 'a client claims a batch');
+$browser->go("$console->{url}/runs/$outside");
+like($browser->wait_text('[data-key=hands]', 'laptop'), qr/alice/, 'it is seen beside the workers, with its role');
+query_ok($node, "SELECT backfill_stop($outside, immediate => true)");
+wait_for_status($node, $outside, 'stopped');
+
+# --- A schedule: what the database says is said ---
+
+$browser->go("$console->{url}/definitions/divide");
+$browser->log_lines;
+$browser->click('[data-action=schedule]');
+$browser->fill('#cron', 'at night');
+$browser->click('dialog[open] button[type=submit]');
+like($browser->wait_text('dialog[open] [role=alert]', 'pg_cron'), qr/hint: add pg_cron/i, 'a schedule that cannot be made is refused with the hint of the database');
+$browser->log_lines;
+
 # --- Clone, and stop all ---
 
 $browser->go("$console->{url}/runs/$id");
