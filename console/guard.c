@@ -33,6 +33,7 @@ static int	n_hosts = 0;
 /* What is looked at. */
 typedef struct Headers
 {
+	int			n_odd;
 	int			n_length;
 	int			n_encoding;
 	int			n_host;
@@ -72,6 +73,9 @@ note_header(void *closure, enum MHD_ValueKind kind, const char *name, const char
 
 	(void) kind;
 	value = value ? value : "";
+	/* libmicrohttpd takes a blank before the colon for a part of the name */
+	if (name[strspn(name, "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")] != '\0')
+		headers->n_odd++;
 	if (strcasecmp(name, "Content-Length") == 0)
 		headers->n_length++, headers->length = value;
 	else if (strcasecmp(name, "Transfer-Encoding") == 0)
@@ -139,7 +143,7 @@ guard_check(struct MHD_Connection *connection, bool changes, int *status, const 
 	const char *form = "application/x-www-form-urlencoded";
 
 	MHD_get_connection_values(connection, MHD_HEADER_KIND, note_header, &headers);
-	if (headers.n_encoding > 0 || headers.n_length > 1 || !read_length(&headers, length))
+	if (headers.n_odd > 0 || headers.n_encoding > 0 || headers.n_length > 1 || !read_length(&headers, length))
 		return refuse(400, "the length of the request is not clear", status, why);
 	if (headers.n_host != 1 || headers.n_origin > 1 || headers.n_type > 1)
 		return refuse(400, "a header is missing or comes twice", status, why);

