@@ -18,24 +18,29 @@ export function title(data)
 
 // --- The buttons ---
 
+// `noted`: why it is done can be said.
 const BUTTONS = [
-	{ action: 'pause', label: 'Pause' },
-	{ action: 'resume', label: 'Resume', primary: true },
-	{ action: 'retry', label: 'Retry', primary: true },
+	{ action: 'pause', label: 'Pause', noted: true },
+	{ action: 'resume', label: 'Resume', primary: true, noted: true },
+	{ action: 'retry', label: 'Retry', primary: true, noted: true },
 	{ action: 'verify', label: 'Verify' },
 	{ action: 'clone', label: 'Clone as a new run' },
-	{ action: 'stop', label: 'Stop', danger: true },
-	{ action: 'stop_now', label: 'Stop now', danger: true },
+	{ action: 'stop', label: 'Stop', danger: true, noted: true },
+	{ action: 'stop_now', label: 'Stop now', danger: true, noted: true },
 ];
 
 function press(button, run, may)
 {
 	return ask({
 		title: `${button.label}: run ${run.id} of ${run.name}?`,
-		body: may, confirm: button.label, danger: button.danger,
-		run: async () =>
+		body: el('div', { class: 'form' }, el('p', { class: 'says' }, may),
+			button.noted ? el('div', { class: 'field' }, el('label', { for: 'why' }, 'Why'),
+				el('input', { id: 'why', name: 'note', maxlength: '500', autocomplete: 'off', 'aria-describedby': 'why-help' }),
+				el('p', { class: 'help', id: 'why-help' }, 'If you like: it stands in the events, with your name.')) : null),
+		confirm: button.label, danger: button.danger,
+		run: async form =>
 		{
-			const answer = await act(button.action, { id: run.id });
+			const answer = await act(button.action, { id: run.id, note: form.get('note') });
 
 			if (button.action === 'clone')
 				location.assign('/runs/' + answer.result);

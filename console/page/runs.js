@@ -59,7 +59,7 @@ export function view(data, context)
 		table({
 			caption: 'Runs, the newest first',
 			rows: data.runs, key: run => 'run-' + run.id,
-			empty: query(context.path, 'q') ? 'No run has that in its name, its table or its role.'
+			empty: query(context.path, 'q') ? 'No run has that in its name or its table.'
 				: tab === 'all' ? 'There is no run yet. Define one in psql, then start it under Definitions.' : 'No run is such.',
 			columns: [
 				{ label: 'Run', head: true, cell: run => el('span', null,

@@ -140,9 +140,11 @@ is(query_ok($node, "SELECT role FROM backfill_events WHERE run_id = $id AND kind
 # --- Pause, resume, stop ---
 
 $browser->click('[data-action=pause]');
+$browser->fill('#why', 'the standby is slow');
 my $may = dialog();
 like($may, qr/\w+ .*\./, "the dialog says what pause will do: $may");
 status_is($id, 'paused', 'it is paused');
+like(query_ok($node, "SELECT string_agg(reason, '; ') FROM backfill_events WHERE run_id = $id AND role = 'alice'"), qr/the standby is slow/, 'and why stands in the events');
 $browser->click('[data-action=resume]');
 dialog();
 status_is($id, 'running', 'it is resumed');
