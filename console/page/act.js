@@ -143,6 +143,17 @@ export function say(text)
 	setTimeout(() => line.remove(), 8000);
 }
 
+// Say something to those who do not see it, and would else not know: it is shown elsewhere.  Once in ten seconds, since it may come and go.
+let whispered = 0;
+
+export function whisper(text)
+{
+	if (Date.now() - whispered < 10000)
+		return;
+	whispered = Date.now();
+	document.getElementById('whisper').textContent = text;
+}
+
 // What the server said to an action, said on.
 export function sayAnswer(answer, otherwise)
 {

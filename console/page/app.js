@@ -4,7 +4,7 @@
 // the screen is drawn from them, and again with each poll.  While the data are not live the page says so, since when, and
 // greys every number that is meant to be of this moment (class "now"); no clock of the page runs on by itself.
 
-import { say } from './act.js';
+import { say, whisper } from './act.js';
 import * as definition from './definition.js';
 import * as definitions from './definitions.js';
 import { el, fragment, morph } from './dom.js';
@@ -105,8 +105,8 @@ function take(fresh)
 	data = fresh;
 	context.draw();
 	stamp();
-	for (const text of screen.news ? screen.news(fresh, before) : [])
-		say(text);
+	for (const { text, quiet } of screen.news ? screen.news(fresh, before) : [])
+		(quiet ? whisper : say)(text);
 }
 
 // --- Links that only change the query ---
@@ -124,7 +124,7 @@ function followHere(event)
 // --- Begin ---
 
 keys.storedTheme();
-document.body.append(el('div', { id: 'say', role: 'status', 'aria-live': 'polite' }));
+document.body.append(el('div', { id: 'say', role: 'status', 'aria-live': 'polite' }), el('div', { id: 'whisper', class: 'hidden', 'aria-live': 'polite' }));
 if (screen)
 {
 	const who = document.querySelector('header .who');

@@ -24,10 +24,12 @@ export function bar(run, big)
 	});
 }
 
-// Whether the run is being held: nothing moves, and something says why.
+// Whether the run is being held: no batch begins.  A limit of a rate, and a measure that is only near its limit, slow it down; any other
+// reason of throttling holds it.
 export function isHeld(run)
 {
-	return run.status === 'paused' || run.status === 'running' && !run.rows_per_second && !!(run.throttled_by || run.wait_reason);
+	return run.status === 'paused' || run.status === 'running' &&
+		(run.throttled_by ? !/^(backfill\.)?(wal_)?rate_limit(:|$)|: slowed to /.test(run.throttled_by) : !run.rows_per_second && !!run.wait_reason);
 }
 
 export function rateText(run)

@@ -299,8 +299,8 @@ export function news(data, before)
 	if (!before || before.run.id !== run.id)
 		return said;
 	if (before.run.status !== run.status)
-		said.push(`Run ${run.id} of ${run.name} is ${run.status}${run.error && run.status === 'failed' ? ': ' + run.error : ''}.`);
+		said.push({ text: `Run ${run.id} of ${run.name} is ${run.status}${run.error && run.status === 'failed' ? ': ' + run.error : ''}.` });
 	if (charts.reasonName(before.run.throttled_by) !== charts.reasonName(run.throttled_by))
-		said.push(run.throttled_by ? `It is slowed by ${charts.reasonName(run.throttled_by)}.` : 'Nothing slows it any more.');
+		said.push({ quiet: true, text: run.throttled_by ? `It is ${isHeld(run) ? 'held' : 'slowed'} by ${charts.reasonName(run.throttled_by)}.` : 'Nothing slows it any more.' });
 	return said;
 }

@@ -58,6 +58,9 @@ my @etas = (
 	[ $run, q('2026-11-29T08:00:04Z'), 'estimating', 'nor are four seconds' ],
 	[ "{ ...$run, eta: null }", $at, 'estimating', 'nor nothing' ],
 	[ "{ ...$run, rows_per_second: 0, throttled_by: 'window: closed' }", $at, 'held', 'a run that is held has none' ],
+	[ "{ ...$run, throttled_by: 'max_replica_lag: standby b is 12.3 s behind, limit 10s' }", $at, 'held', 'nor one whose limit is reached, as long as the average still says something' ],
+	[ "{ ...$run, throttled_by: 'max_replica_lag: slowed to 50 %: standby b is 8 s behind' }", $at, '10 min 00 s', 'near the limit it goes on, slower' ],
+	[ "{ ...$run, throttled_by: 'rate_limit: 3000 rows per 5min' }", $at, '10 min 00 s', 'as with a limit of its rate' ],
 	[ "{ ...$run, status: 'paused' }", $at, $none, 'nor has one that is paused' ]);
 
 is(value('parts.js', "m.etaText($_->[0], $_->[1])"), $_->[2], "time left: $_->[3]") foreach @etas;
