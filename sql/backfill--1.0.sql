@@ -603,6 +603,20 @@ AS 'MODULE_PATHNAME', 'backfill_live_runs'
 LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION backfill.live_runs() IS 'the runs of this database that have workers, with their rate over the last seconds; read backfill_runs';
 
+CREATE FUNCTION backfill.live_metrics(
+	OUT owner oid, OUT definition text, OUT name text, OUT place integer,
+	OUT label text, OUT label_value text, OUT value double precision)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'backfill_live_metrics'
+LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION backfill.live_metrics() IS 'what was counted in this database since the server started, by definition and owner; read backfill_metrics';
+
+CREATE FUNCTION backfill.metric_limit()
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'backfill_metric_limit'
+LANGUAGE C STRICT STABLE;
+COMMENT ON FUNCTION backfill.metric_limit() IS 'the most definitions that backfill_metrics shows';
+
 CREATE FUNCTION backfill.missing_scheduler()
 RETURNS text
 AS 'MODULE_PATHNAME', 'backfill_missing_scheduler'
@@ -982,6 +996,108 @@ SELECT NULL, CASE WHEN pg_catalog.count(DISTINCT l.pid) OPERATOR(pg_catalog.=) 1
  GROUP BY l.run_id, r.owner, l.client, l.role, l.application_name, l.client_addr;
 COMMENT ON VIEW @extschema@.backfill_workers IS 'workers alive in this database, and clients that have batches out, from shared memory';
 
+-- For monitoring: a sample a row.  What is counted comes from shared memory; how things
+-- stand, from the tables, and nothing there is read that grows with the number of batches.
+CREATE VIEW @extschema@.backfill_metrics WITH (security_barrier) AS
+WITH counted AS MATERIALIZED (
+	SELECT m.definition, m.name, m.place, m.label, m.label_value, pg_catalog.sum(m.value) AS value
+	  FROM backfill.live_metrics() m
+	 WHERE pg_catalog.pg_has_role(m.owner, 'USAGE')
+		OR pg_catalog.pg_has_role('pg_monitor', 'USAGE')
+	 GROUP BY m.definition, m.name, m.place, m.label, m.label_value
+), seen AS MATERIALIZED (
+	SELECT r.id, r.name, r.target, r.status
+	  FROM backfill.run r
+	 WHERE pg_catalog.pg_has_role(r.owner, 'USAGE')
+		OR pg_catalog.pg_has_role('pg_monitor', 'USAGE')
+), made_up AS (
+	SELECT s.name, s.target, pg_catalog.max(s.id) AS id
+	  FROM seen s
+	 WHERE s.status OPERATOR(pg_catalog.=) 'completed'
+	 GROUP BY s.name, s.target
+), concerned AS MATERIALIZED (
+	SELECT s.id, s.name, s.status
+	  FROM seen s
+	  LEFT JOIN made_up m ON m.name OPERATOR(pg_catalog.=) s.name AND m.target OPERATOR(pg_catalog.=) s.target
+	 WHERE s.status OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'enqueued', 'running', 'paused'])
+		OR s.status OPERATOR(pg_catalog.=) 'failed' AND (m.id OPERATOR(pg_catalog.>) s.id) IS NOT TRUE
+), known AS MATERIALIZED (
+	SELECT k.name, pg_catalog.row_number() OVER (ORDER BY pg_catalog.max(k.id) DESC NULLS LAST, k.name) AS rank
+	  FROM (SELECT c.name, c.id FROM concerned c
+			 UNION ALL
+			SELECT c.definition, NULL FROM counted c WHERE c.definition IS NOT NULL) k
+	 GROUP BY k.name
+), shown AS MATERIALIZED (
+	SELECT k.name
+	  FROM known k
+	 WHERE k.rank OPERATOR(pg_catalog.<=) backfill.metric_limit()
+), latest AS MATERIALIZED (
+	SELECT pg_catalog.unnest(coalesce(
+			pg_catalog.array_agg(s.id) FILTER (WHERE s.status OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'enqueued', 'running', 'paused'])),
+			ARRAY[pg_catalog.max(s.id)])) AS id
+	  FROM seen s
+	  JOIN shown w ON w.name OPERATOR(pg_catalog.=) s.name
+	 GROUP BY s.name
+)
+SELECT v.name, v.type, v.help,
+	   pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object('database', pg_catalog.current_database(),
+																  'definition', m.definition))
+	   OPERATOR(pg_catalog.||) CASE WHEN m.label IS NULL THEN '{}'
+									ELSE pg_catalog.jsonb_build_object(m.label, m.label_value) END AS labels,
+	   m.value
+  FROM (VALUES
+	(1, 'backfill_rows_total', 'counter', 'Rows that the statements of committed batches have processed.'),
+	(2, 'backfill_batches_total', 'counter', 'Batches that were committed.'),
+	(3, 'backfill_batch_duration_seconds_bucket', 'histogram', 'Time that committed batches took, those of clients from the claim on.'),
+	(4, 'backfill_batch_duration_seconds_sum', 'histogram', 'Time that committed batches took, those of clients from the claim on.'),
+	(5, 'backfill_batch_duration_seconds_count', 'histogram', 'Time that committed batches took, those of clients from the claim on.'),
+	(6, 'backfill_wal_bytes_total', 'counter', 'WAL that committed batches have written.'),
+	(7, 'backfill_throttled_seconds_total', 'counter', 'Time for which runs were throttled, by what.'),
+	(8, 'backfill_run_progress_ratio', 'gauge', 'How far the active run is, the least advanced if there are several, or else the last one.'),
+	(9, 'backfill_runs', 'gauge', 'Runs that are active, or have failed and were not made up for by a later one that completed.'),
+	(10, 'backfill_errors', 'gauge', 'Rows that were skipped and have not been resolved since.'),
+	(11, 'backfill_workers', 'gauge', 'Workers alive.'),
+	(12, 'backfill_uncounted_batches_total', 'counter', 'Batches, in all databases, of definitions that found no place among backfill.max_metrics.'),
+	(13, 'backfill_hidden_definitions', 'gauge', 'Definitions that are not shown, since there are more than backfill.max_metrics.'))
+	   AS v(place, name, type, help)
+  JOIN (
+	SELECT c.name, c.definition, c.place, c.label, c.label_value, c.value
+	  FROM counted c
+	 UNION ALL
+	SELECT 'backfill_run_progress_ratio', p.name, 0, NULL, NULL,
+		   pg_catalog.min(p.progress)::double precision OPERATOR(pg_catalog./) 100
+	  FROM latest l
+	  JOIN backfill.run_progress p ON p.id OPERATOR(pg_catalog.=) l.id
+	 GROUP BY p.name
+	 UNION ALL
+	SELECT 'backfill_runs', w.name, t.place, 'status', t.status, pg_catalog.count(c.id)::double precision
+	  FROM shown w
+	 CROSS JOIN (VALUES (1, 'pending'), (2, 'enqueued'), (3, 'running'), (4, 'paused'), (5, 'failed')) AS t(place, status)
+	  LEFT JOIN concerned c ON c.name OPERATOR(pg_catalog.=) w.name AND c.status OPERATOR(pg_catalog.=) t.status
+	 GROUP BY w.name, t.place, t.status
+	 UNION ALL
+	SELECT 'backfill_errors', w.name, 0, NULL, NULL, coalesce(e.errors, 0)::double precision
+	  FROM shown w
+	  LEFT JOIN (SELECT s.name, pg_catalog.count(*) AS errors
+				   FROM backfill.error e
+				   JOIN seen s ON s.id OPERATOR(pg_catalog.=) e.run_id
+				  WHERE e.resolved_at IS NULL
+				  GROUP BY s.name) e ON e.name OPERATOR(pg_catalog.=) w.name
+	 UNION ALL
+	SELECT 'backfill_workers', w.name, 0, NULL, NULL, coalesce(l.workers, 0)::double precision
+	  FROM shown w
+	  LEFT JOIN (SELECT s.name, pg_catalog.sum(r.workers) AS workers
+				   FROM backfill.live_runs() r
+				   JOIN seen s ON s.id OPERATOR(pg_catalog.=) r.run_id
+				  GROUP BY s.name) l ON l.name OPERATOR(pg_catalog.=) w.name
+	 UNION ALL
+	SELECT 'backfill_hidden_definitions', NULL, 0, NULL, NULL,
+		   greatest(pg_catalog.count(*) OPERATOR(pg_catalog.-) backfill.metric_limit(), 0)::double precision
+	  FROM known k
+  ) AS m(name, definition, place, label, label_value, value) ON m.name OPERATOR(pg_catalog.=) v.name
+ ORDER BY v.place, m.definition, m.place, m.label_value;
+COMMENT ON VIEW @extschema@.backfill_metrics IS 'counters and gauges for monitoring, a sample a row, in the order of the Prometheus text format';
+
 CREATE VIEW @extschema@.backfill_settings AS
 SELECT s.name, s.type, s."default", s.min_val, s.max_val, s.enumvals, s.description
   FROM backfill.setting_list() s;
@@ -1010,7 +1126,8 @@ GRANT SELECT ON @extschema@.backfill_events, @extschema@.backfill_hooks TO PUBLI
 GRANT SELECT ON @extschema@.backfill_definitions, @extschema@.backfill_runs, @extschema@.backfill_active,
 	@extschema@.backfill_batches, @extschema@.backfill_errors, @extschema@.backfill_workers,
 	@extschema@.backfill_settings, @extschema@.backfill_unconfirmed, @extschema@.backfill_shares,
-	@extschema@.backfill_streams TO PUBLIC;
+	@extschema@.backfill_streams,
+	@extschema@.backfill_metrics TO PUBLIC;
 
 --
 -- Public functions.
@@ -1495,6 +1612,11 @@ COMMENT ON COLUMN @extschema@.backfill_workers.application_name IS 'application_
 COMMENT ON COLUMN @extschema@.backfill_workers.client_addr IS 'address of the client, or null for a local one';
 COMMENT ON COLUMN @extschema@.backfill_workers.batches_out IS 'batches in its hands';
 COMMENT ON COLUMN @extschema@.backfill_workers.lease_until IS 'when the first of its leases ends; null if they last as long as the session';
+COMMENT ON COLUMN @extschema@.backfill_metrics.name IS 'name of the sample; of a histogram, with _bucket, _sum or _count at its end';
+COMMENT ON COLUMN @extschema@.backfill_metrics.type IS 'counter, gauge or histogram';
+COMMENT ON COLUMN @extschema@.backfill_metrics.help IS 'what it is, in a sentence';
+COMMENT ON COLUMN @extschema@.backfill_metrics.labels IS 'its labels: database, mostly definition, and reason, status or le where there is one';
+COMMENT ON COLUMN @extschema@.backfill_metrics.value IS 'its value';
 COMMENT ON COLUMN @extschema@.backfill_settings.name IS 'name of the setting';
 COMMENT ON COLUMN @extschema@.backfill_settings.type IS 'boolean, integer, number, interval, enum, bytes, rate, key, windows or sql';
 COMMENT ON COLUMN @extschema@.backfill_settings."default" IS 'value where neither definition nor run gives one; null for none';

@@ -44,6 +44,7 @@
 #include "engine/waiters.h"
 #include "engine/work.h"
 #include "shared/allowance.h"
+#include "shared/metrics.h"
 #include "shared/run_slot.h"
 #include "shared/segment.h"
 #include "shared/size.h"
@@ -252,6 +253,9 @@ batch_run(Session *session, void *arg)
 	reclaim_enqueue(session, &worker->reclaim, xid);
 
 	allowance_settle(rows_affected);
+	metrics_count_batch(session->run->owner, session->run->name, rows_affected,
+						hand->result.wal_bytes,
+						hand->result.finished_at - hand->result.started_at);
 
 	/* what was to cancel this batch must not cancel what follows it */
 	QueryCancelPending = false;

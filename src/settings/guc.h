@@ -15,6 +15,7 @@
 
 extern int	guc_max_workers;
 extern int	guc_max_leases;
+extern int	guc_max_metrics;
 extern int	guc_event_retention;
 extern RateLimit guc_rate_limit;
 extern RateLimit guc_wal_rate_limit;
