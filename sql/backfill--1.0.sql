@@ -1054,7 +1054,7 @@ SELECT v.name, v.type, v.help,
 	(6, 'backfill_wal_bytes_total', 'counter', 'WAL that committed batches have written.'),
 	(7, 'backfill_throttled_seconds_total', 'counter', 'Time for which runs were throttled, by what.'),
 	(8, 'backfill_run_progress_ratio', 'gauge', 'How far the active run is, the least advanced if there are several, or else the last one.'),
-	(9, 'backfill_runs', 'gauge', 'Runs that are active, or have failed and were not made up for by a later one that completed.'),
+	(9, 'backfill_open_runs', 'gauge', 'Runs that are active, or have failed and were not made up for by a later one.'),
 	(10, 'backfill_errors', 'gauge', 'Rows that were skipped and have not been resolved since.'),
 	(11, 'backfill_workers', 'gauge', 'Workers alive.'),
 	(12, 'backfill_uncounted_batches_total', 'counter', 'Batches, in all databases, of definitions that found no place among backfill.max_metrics.'),
@@ -1070,7 +1070,7 @@ SELECT v.name, v.type, v.help,
 	  JOIN backfill.run_progress p ON p.id OPERATOR(pg_catalog.=) l.id
 	 GROUP BY p.name
 	 UNION ALL
-	SELECT 'backfill_runs', w.name, t.place, 'status', t.status, pg_catalog.count(c.id)::double precision
+	SELECT 'backfill_open_runs', w.name, t.place, 'status', t.status, pg_catalog.count(c.id)::double precision
 	  FROM shown w
 	 CROSS JOIN (VALUES (1, 'pending'), (2, 'enqueued'), (3, 'running'), (4, 'paused'), (5, 'failed')) AS t(place, status)
 	  LEFT JOIN concerned c ON c.name OPERATOR(pg_catalog.=) w.name AND c.status OPERATOR(pg_catalog.=) t.status
