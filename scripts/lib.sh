@@ -122,11 +122,16 @@ missing_packages()
 	fi
 }
 
-# Packages that tests of $1 would like to have: drivers for the clients, each of which is
-# tested where its language can be had, and skipped otherwise.
+# Packages that tests of $1 would like to have: what reads the metrics, and drivers for the
+# clients, each of which is tested where its language can be had, and skipped otherwise.
 optional_packages()
 {
-	kind_wanted "$1" tap && [[ ${PROVE_TESTS:-clients} == *clients* ]] || return 0
+	kind_wanted "$1" tap || return 0
+	if [[ ${PROVE_TESTS:-metrics} == *metrics* ]]; then
+		have promtool || echo prometheus
+		have prometheus-postgres-exporter || echo prometheus-postgres-exporter
+	fi
+	[[ ${PROVE_TESTS:-clients} == *clients* ]] || return 0
 	/usr/bin/python3 -c 'import psycopg2' 2>/dev/null || echo python3-psycopg2
 	/usr/bin/python3 -c 'import psycopg' 2>/dev/null || echo python3-psycopg
 	/usr/bin/ruby -e 'require "pg"' 2>/dev/null || echo ruby-pg

@@ -258,9 +258,9 @@ static Sql sql_complete_lease = {
 	"          WHERE h.phase = 'after' AND h.object = 'batch' AND h.status = 'completed' "
 	"            AND (h.name IS NULL OR h.name = r.name)) "
 	"ON CONFLICT DO NOTHING RETURNING run_id) "
-	"SELECT had_error, rows, rows_scanned, has_ledger, EXISTS (SELECT FROM hooked), r.owner, r.name, "
-	"       (EXTRACT(epoch FROM duration) * 1000000)::bigint "
-	"  FROM completed JOIN backfill.run r ON r.id = $1",
+	"SELECT c.had_error, c.rows, c.rows_scanned, c.has_ledger, EXISTS (SELECT FROM hooked), "
+	"       r.owner, r.name, (EXTRACT(epoch FROM c.duration) * 1000000)::bigint "
+	"  FROM completed c JOIN backfill.run r ON r.id = $1",
 	8, {STORE_LEASE_TYPES, INT8OID, INT8OID}
 };
 
