@@ -608,7 +608,7 @@ CREATE FUNCTION backfill.live_metrics(
 	OUT label text, OUT label_value text, OUT value double precision)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'backfill_live_metrics'
-LANGUAGE C STRICT VOLATILE;
+LANGUAGE C STRICT VOLATILE ROWS 500;
 COMMENT ON FUNCTION backfill.live_metrics() IS 'what was counted in this database since the server started, by definition and owner; read backfill_metrics';
 
 CREATE FUNCTION backfill.metric_limit()
@@ -997,7 +997,8 @@ SELECT NULL, CASE WHEN pg_catalog.count(DISTINCT l.pid) OPERATOR(pg_catalog.=) 1
 COMMENT ON VIEW @extschema@.backfill_workers IS 'workers alive in this database, and clients that have batches out, from shared memory';
 
 -- For monitoring: a sample a row.  What is counted comes from shared memory; how things
--- stand, from the tables, and nothing there is read that grows with the number of batches.
+-- stand, from the tables, and nothing there is read that grows with the number of batches:
+-- progress is that of the batches that are added up in the row of the run.
 CREATE VIEW @extschema@.backfill_metrics WITH (security_barrier) AS
 WITH counted AS MATERIALIZED (
 	SELECT m.definition, m.name, m.place, m.label, m.label_value, pg_catalog.sum(m.value) AS value
@@ -1006,7 +1007,13 @@ WITH counted AS MATERIALIZED (
 		OR pg_catalog.pg_has_role('pg_monitor', 'USAGE')
 	 GROUP BY m.definition, m.name, m.place, m.label, m.label_value
 ), seen AS MATERIALIZED (
-	SELECT r.id, r.name, r.target, r.status
+	SELECT r.id, r.name, r.target, r.status,
+		   CASE WHEN r.status OPERATOR(pg_catalog.=) 'completed' THEN 1
+				WHEN r.requested OPERATOR(pg_catalog.=) 'completed' THEN 0.9999
+				WHEN r.rows_total OPERATOR(pg_catalog.>) 0
+				THEN least(0.9998, r.rows_scanned::double precision OPERATOR(pg_catalog./) r.rows_total)
+				ELSE 0
+		   END AS progress
 	  FROM backfill.run r
 	 WHERE pg_catalog.pg_has_role(r.owner, 'USAGE')
 		OR pg_catalog.pg_has_role('pg_monitor', 'USAGE')
@@ -1016,7 +1023,7 @@ WITH counted AS MATERIALIZED (
 	 WHERE s.status OPERATOR(pg_catalog.=) 'completed'
 	 GROUP BY s.name, s.target
 ), concerned AS MATERIALIZED (
-	SELECT s.id, s.name, s.status
+	SELECT s.id, s.name, s.status, s.progress
 	  FROM seen s
 	  LEFT JOIN made_up m ON m.name OPERATOR(pg_catalog.=) s.name AND m.target OPERATOR(pg_catalog.=) s.target
 	 WHERE s.status OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'enqueued', 'running', 'paused'])
@@ -1031,13 +1038,6 @@ WITH counted AS MATERIALIZED (
 	SELECT k.name
 	  FROM known k
 	 WHERE k.rank OPERATOR(pg_catalog.<=) backfill.metric_limit()
-), latest AS MATERIALIZED (
-	SELECT pg_catalog.unnest(coalesce(
-			pg_catalog.array_agg(s.id) FILTER (WHERE s.status OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'enqueued', 'running', 'paused'])),
-			ARRAY[pg_catalog.max(s.id)])) AS id
-	  FROM seen s
-	  JOIN shown w ON w.name OPERATOR(pg_catalog.=) s.name
-	 GROUP BY s.name
 )
 SELECT v.name, v.type, v.help,
 	   pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object('database', pg_catalog.current_database(),
@@ -1064,11 +1064,15 @@ SELECT v.name, v.type, v.help,
 	SELECT c.name, c.definition, c.place, c.label, c.label_value, c.value
 	  FROM counted c
 	 UNION ALL
-	SELECT 'backfill_run_progress_ratio', p.name, 0, NULL, NULL,
-		   pg_catalog.min(p.progress)::double precision OPERATOR(pg_catalog./) 100
-	  FROM latest l
-	  JOIN backfill.run_progress p ON p.id OPERATOR(pg_catalog.=) l.id
-	 GROUP BY p.name
+	SELECT 'backfill_run_progress_ratio', w.name, 0, NULL, NULL, coalesce(a.progress, l.progress)
+	  FROM shown w
+	  JOIN (SELECT DISTINCT ON (s.name) s.name, s.progress
+			  FROM seen s
+			 ORDER BY s.name, s.id DESC) l ON l.name OPERATOR(pg_catalog.=) w.name
+	  LEFT JOIN (SELECT c.name, pg_catalog.min(c.progress) AS progress
+				   FROM concerned c
+				  WHERE c.status OPERATOR(pg_catalog.<>) 'failed'
+				  GROUP BY c.name) a ON a.name OPERATOR(pg_catalog.=) w.name
 	 UNION ALL
 	SELECT 'backfill_open_runs', w.name, t.place, 'status', t.status, pg_catalog.count(c.id)::double precision
 	  FROM shown w

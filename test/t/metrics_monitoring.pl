@@ -215,6 +215,7 @@ is(join(' ', grep { $tests !~ /alertname: $_\n        exp_alerts:\n/ } @alerts),
 is(join(' ', grep { $tests !~ /alertname: $_\n        exp_alerts: \[\]/ } @alerts), '', 'and that it is silent');
 my $readme = slurp_file("$folder/README.md");
 is(join(' ', grep { $readme !~ /`$_`/ } @alerts), '', 'README.md has each of them');
+is(join(' ', grep { !-e "$folder/$_" } map { $_->[0] } links("$folder/README.md")), '', 'and leads to files that there are');
 
 # --- The dashboard ---------------------------------------------------------------
 
@@ -245,9 +246,10 @@ my %known = map { $_ => 1 } @names;
 my @expressions = (
 	(map { $_->[1] } @targets),
 	(map { $_->{query}{query} =~ /^label_values\((.*), \w+\)$/ ? $1 : () } grep { $_->{type} eq 'query' } values %variable),
+	slurp_file("$tree/doc/guide/monitoring.md") =~ /\| `([^`|]+\[\d+[mh]\][^`|]*)`/g,
 	slurp_file($rules) =~ /^        expr: (.*?)\n        (?:for|labels):/msg);
 my @used = map { /(?<!["\w])(backfill_[a-z_]+)/g } @expressions;
-is(join(' ', grep { !$known{$_} } @used), '', 'dashboard and alerts ask for metrics that there are');
+is(join(' ', grep { !$known{$_} } @used), '', 'dashboard, guide and alerts ask for metrics that there are');
 my %asked = map { $_ => 1 } @used;
 is(join(' ', grep { !$asked{$_} } @names), '', 'and for all of them');
 is(join(' ', grep { $_ ne '__rate_interval' && !$variable{$_} } map { /\$(\w+)/g } @expressions), '', 'by variables that there are');
@@ -255,7 +257,7 @@ my $generated = "groups:\n- name: dashboard\n  rules:\n" . join('', map { my $e 
 	$e =~ s/\$__rate_interval/5m/g;
 	"  - record: r$_\n    expr: '$e'\n" } grep { $expressions[$_] !~ /\n/ } 0 .. $#expressions);
 append_to_file("$dir/dashboard.yml", $generated);
-promtool_ok('promtool parses each query of the dashboard', '', 'check', 'rules', '--lint=none', "$dir/dashboard.yml");
+promtool_ok('promtool parses each query of the dashboard and of the guide', '', 'check', 'rules', '--lint=none', "$dir/dashboard.yml");
 
 $node->stop;
 done_testing();
