@@ -97,7 +97,7 @@ guc_define(void)
 	if (process_shared_preload_libraries_in_progress)
 		DefineCustomIntVariable("backfill.max_metrics",
 								"Sets the most definitions of all databases that batches are counted for, by definition.",
-								"Each takes about 500 bytes of shared memory.",
+								"Each takes about 400 bytes of shared memory.",
 								&guc_max_metrics,
 								200, 1, 100000,
 								PGC_POSTMASTER, 0,

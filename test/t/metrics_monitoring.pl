@@ -79,6 +79,13 @@ sub series
 	return $name . JSON::PP->new->canonical->encode($labels);
 }
 
+# The reference has every name, with its further label.
+my $views = slurp_file("$tree/doc/reference/views.md");
+is(join(' ', grep { $views !~ /^\| `$_` \| [^|]*\| \S/m } @names), '', 'the reference has each of them');
+my @labelled = split(/\n/, sql(q{SELECT DISTINCT name || ' ' || l FROM backfill_metrics, jsonb_object_keys(labels) l WHERE l NOT IN ('database', 'definition')}));
+is(join(' ', grep { my ($name, $label) = split; $views !~ /^\| `$name` \| `$label`/m } @labelled), '', 'with its labels');
+cmp_ok(scalar @labelled, '==', 3, 'of which there are three');
+
 # The samples of the text format: name and labels => value.  Labels that others
 # add are left out.
 sub read_text
