@@ -197,6 +197,15 @@ record(Session *session, void *arg)
 	store_end(&store);
 }
 
+/* The batch in hand, of that run and with that result, is committed: settle for it, and count it. */
+static void
+settle(const RunInfo *run, const BatchResult *result)
+{
+	allowance_settle(result->rows_affected);
+	metrics_count_batch(run->owner, run->name, result->rows_affected, result->wal_bytes,
+						result->finished_at - result->started_at);
+}
+
 /*
  * Run the batch in hand of the worker that is the argument, and claim the next
  * one, in one transaction.  Does not claim when the row of the run has changed,
@@ -252,10 +261,7 @@ batch_run(Session *session, void *arg)
 	worker->reclaim.pruned = worker->reclaim.freed = 0;
 	reclaim_enqueue(session, &worker->reclaim, xid);
 
-	allowance_settle(rows_affected);
-	metrics_count_batch(session->run->owner, session->run->name, rows_affected,
-						hand->result.wal_bytes,
-						hand->result.finished_at - hand->result.started_at);
+	settle(session->run, &hand->result);
 
 	/* what was to cancel this batch must not cancel what follows it */
 	QueryCancelPending = false;

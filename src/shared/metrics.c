@@ -186,7 +186,7 @@ get(Oid owner, const char *name)
 	Metrics    *entry;
 
 	/* all of the key is hashed */
-	strncpy(key.name, name, NAMEDATALEN - 1);
+	strlcpy(key.name, name, NAMEDATALEN);
 	entry = hash_search(table, &key, HASH_FIND, NULL);
 	if (entry == NULL)
 	{

@@ -9,21 +9,16 @@ use BackfillDoc;
 use BackfillTest;
 use BackfillTest::Metrics;
 use BackfillTest::OneNode;
-use HTTP::Tiny;
 use IPC::Run;
 use JSON::PP ();
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time usleep);
 
 # A name that has to be escaped in the text.
 use constant NAME => "odd \"name\\ of\n two lines";
 
 my $folder = "$tree/monitoring";
 my $dir = PostgreSQL::Test::Utils::tempdir();
-
-sub have { return (grep { -x "$_/$_[0]" } split(/:/, $ENV{PATH})) > 0; }
 
 # Exit code and all output of a program, with a text as its input.
 sub run_program
@@ -189,23 +184,11 @@ is(join(' ', map { "$_:$names_of{$_}" } sort keys %names_of),
 SKIP:
 {
 	skip 'no postgres_exporter', 1 unless have('prometheus-postgres-exporter');
-	my $port = PostgreSQL::Test::Cluster::get_free_port();
-	my $log = '';
-	local $ENV{DATA_SOURCE_NAME} = 'host=' . $node->host . ' port=' . $node->port . ' user=metrics dbname=postgres sslmode=disable';
-	my $exporter = IPC::Run::start(
-		[   'prometheus-postgres-exporter', "--web.listen-address=127.0.0.1:$port", '--disable-default-metrics',
-			'--disable-settings-metrics', '--no-collector.database', '--no-collector.bgwriter', "--extend.query-path=$file" ],
-		'<', \undef, '>&', \$log);
-	my $until = time + $BackfillTest::timeout;
-	my $got;
+	my $log;
+	my ($exporter, $port) = start_exporter(\$log);
+	my $got = fetch($port, '/metrics');
 
-	for (;;)
-	{
-		$got = HTTP::Tiny->new(timeout => 30)->get("http://127.0.0.1:$port/metrics");
-		last if $got->{success} || time > $until;
-		usleep(50_000);
-	}
-	is($got->{success} ? compare(read_text($got->{content}), \%sample) : 'no answer', '', 'postgres_exporter gives what the view has')
+	is(defined $got ? compare(read_text($got), \%sample) : 'no answer', '', 'postgres_exporter gives what the view has')
 	  or diag($log);
 	$exporter->kill_kill(grace => 5);
 }
@@ -226,9 +209,8 @@ is(join(' ', grep { !-e "$folder/$_" } map { $_->[0] } links("$folder/README.md"
 
 # --- The dashboard ---------------------------------------------------------------
 
-my $dashboard = JSON::PP->new->decode(slurp_file("$folder/grafana/backfill.json"));
+my ($dashboard, @panels) = panels();
 my %variable = map { $_->{name} => $_ } @{ $dashboard->{templating}{list} };
-my @panels = grep { $_->{type} ne 'row' } @{ $dashboard->{panels} };
 my @targets = map { my $panel = $_; map { [ $panel->{title}, $_->{expr}, $_->{datasource}{uid} ] } @{ $panel->{targets} } } @panels;
 my %ids = map { $_->{id} => 1 } @{ $dashboard->{panels} };
 
