@@ -1010,11 +1010,21 @@ WITH counted AS MATERIALIZED (
 	SELECT r.id, r.name, r.target, r.status,
 		   CASE WHEN r.status OPERATOR(pg_catalog.=) 'completed' THEN 1
 				WHEN r.requested OPERATOR(pg_catalog.=) 'completed' THEN 0.9999
+				WHEN r.streams IS NOT NULL THEN least(0.9998, coalesce(p.done, 0))
 				WHEN r.rows_total OPERATOR(pg_catalog.>) 0
 				THEN least(0.9998, r.rows_scanned::double precision OPERATOR(pg_catalog./) r.rows_total)
 				ELSE 0
 		   END AS progress
 	  FROM backfill.run r
+	  LEFT JOIN (SELECT s.run_id, pg_catalog.sum(coalesce(s.weight, 1) OPERATOR(pg_catalog.*)
+							CASE WHEN s.status OPERATOR(pg_catalog.=) 'completed' THEN 1
+								 WHEN s.rows_total OPERATOR(pg_catalog.>) 0
+								 THEN least(1, s.rows_scanned::double precision OPERATOR(pg_catalog./) s.rows_total)
+								 ELSE 0
+							END)
+						OPERATOR(pg_catalog./) nullif(pg_catalog.sum(coalesce(s.weight, 1)), 0) AS done
+				   FROM backfill.stream s
+				  GROUP BY s.run_id) p ON p.run_id OPERATOR(pg_catalog.=) r.id
 	 WHERE pg_catalog.pg_has_role(r.owner, 'USAGE')
 		OR pg_catalog.pg_has_role('pg_monitor', 'USAGE')
 ), made_up AS (
@@ -1084,7 +1094,8 @@ SELECT v.name, v.type, v.help,
 	  FROM shown w
 	  LEFT JOIN (SELECT s.name, pg_catalog.count(*) AS errors
 				   FROM backfill.error e
-				   JOIN seen s ON s.id OPERATOR(pg_catalog.=) e.run_id
+				   LEFT JOIN backfill.stream x ON x.id OPERATOR(pg_catalog.=) e.run_id
+				   JOIN seen s ON s.id OPERATOR(pg_catalog.=) coalesce(x.run_id, e.run_id)
 				  WHERE e.resolved_at IS NULL
 				  GROUP BY s.name) e ON e.name OPERATOR(pg_catalog.=) w.name
 	 UNION ALL

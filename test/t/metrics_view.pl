@@ -151,6 +151,25 @@ is(open_runs('g'), '', 'and makes up for it');
 is(metric('run_progress_ratio', 'g'), 1, 'its progress is that of the last run');
 
 # ---------------------------------------------------------------------------
+note 'streams';
+
+sql(q{CREATE TABLE parted (id int PRIMARY KEY, n int NOT NULL DEFAULT 0) PARTITION BY RANGE (id)});
+sql("CREATE TABLE parted_$_ PARTITION OF parted FOR VALUES FROM (${_}000) TO (${_}999);
+	INSERT INTO parted SELECT ${_}000 + i FROM generate_series(1, 100) i; ANALYZE parted_$_") foreach 1 .. 3;
+sql(q{INSERT INTO behave VALUES (2050, 'fail'), (3050, 'gate')});
+sql(q{SELECT backfill_define('parted', 'parted', 'UPDATE batch SET n = n + step(id)', streams => 'partitions',
+	settings => '{"batch_size": 10, "target_batch_time": "off", "sleep": 0, "workers": 2, "on_error": "skip", "max_errors": 5, "lock_timeout": "off"}')});
+$run = start_run($node, 'parted');
+ok(wait_for($node, q{SELECT count(*) = 2 FROM backfill_streams WHERE status = 'completed'}), 'two streams are done, and one waits');
+ok(wait_for($node, q{SELECT value > 0.6 AND value < 0.99 FROM backfill_metrics WHERE name = 'backfill_run_progress_ratio' AND labels ->> 'definition' = 'parted'}),
+	'progress is that of the streams');
+is(metric('errors', 'parted'), 1, 'a row that was skipped in a stream is an error of the definition');
+is(open_runs('parted'), 'running:1', 'of which there is one run');
+sql('DELETE FROM behave');
+ok(wait_for_status($node, $run, 'completed'), 'it completes');
+is(metric('rows_total', 'parted'), 299, 'the rows of all streams are counted together');
+
+# ---------------------------------------------------------------------------
 note 'throttled';
 
 create_target($node, 'w', 100);
