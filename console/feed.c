@@ -436,6 +436,9 @@ be_failed(Database *database, DatabaseFailure why, const char *message, void *cl
 		look->wanted = look->asked = false;
 		if (look->waiters != NULL)
 			take_outcome(look, 503, error.data);
+		/* what was read before is not shown as new when the server is back */
+		look->got = look->steady_got = 0;
+		look->status = 0;
 		wake_viewers(look);
 	}
 	text_free(&error);

@@ -97,7 +97,7 @@ news_of_look(Viewer *viewer)
 	Look	   *look = viewer->look;
 	bool		full = viewer->version == 0 || viewer->version + 1 != look->version;
 
-	if (look->reads == viewer->reads || look->reads == 0)
+	if (look->reads == viewer->reads || look->got == 0)
 		return NULL;
 	viewer->reads = look->reads;
 	if (look->status != 200)
