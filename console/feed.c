@@ -406,6 +406,7 @@ be_connected(Database *database, void *closure)
 	if (feed->lost)
 	{
 		feed->lost = false;
+		feed->polled = clock_now();
 		for (Look *look = feed->looks; look != NULL; look = look->next)
 		{
 			look->wanted |= look->viewers != NULL;
