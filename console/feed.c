@@ -569,6 +569,8 @@ feed_ask(Feed *feed, const Screen *screen, const char *path, const char *args, W
 		text_json(&error, feed->last_at);
 		text_add(&error, "}");
 		take_outcome(look, 503, error.data);
+		look->got = 0;
+		look->status = 0;
 		text_free(&error);
 		return;
 	}
