@@ -406,6 +406,7 @@ be_connected(Database *database, void *closure)
 	if (feed->lost)
 	{
 		feed->lost = false;
+		feed->polled = clock_now();
 		for (Look *look = feed->looks; look != NULL; look = look->next)
 		{
 			look->wanted |= look->viewers != NULL;
@@ -436,6 +437,9 @@ be_failed(Database *database, DatabaseFailure why, const char *message, void *cl
 		look->wanted = look->asked = false;
 		if (look->waiters != NULL)
 			take_outcome(look, 503, error.data);
+		/* what was read before is not shown as new when the server is back */
+		look->got = look->steady_got = 0;
+		look->status = 0;
 		wake_viewers(look);
 	}
 	text_free(&error);
@@ -565,6 +569,8 @@ feed_ask(Feed *feed, const Screen *screen, const char *path, const char *args, W
 		text_json(&error, feed->last_at);
 		text_add(&error, "}");
 		take_outcome(look, 503, error.data);
+		look->got = 0;
+		look->status = 0;
 		text_free(&error);
 		return;
 	}

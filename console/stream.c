@@ -95,9 +95,9 @@ static Message *
 news_of_look(Viewer *viewer)
 {
 	Look	   *look = viewer->look;
-	bool		full = viewer->version == 0 || viewer->version + 1 != look->version;
+	bool		full = viewer->version == 0 || viewer->erred || viewer->version + 1 != look->version;
 
-	if (look->reads == viewer->reads || look->reads == 0)
+	if (look->reads == viewer->reads || look->got == 0)
 		return NULL;
 	viewer->reads = look->reads;
 	if (look->status != 200)
@@ -109,6 +109,7 @@ news_of_look(Viewer *viewer)
 		if (viewer->version == look->version)
 			return NULL;
 		viewer->version = look->version;
+		viewer->erred = true;
 		text_init(&json);
 		feed_write(look, true, &json);
 		message = make_message("error", json.data);
@@ -129,6 +130,7 @@ news_of_look(Viewer *viewer)
 		return message;
 	}
 	viewer->version = look->version;
+	viewer->erred = false;
 	return feed_message(look, full);
 }
 

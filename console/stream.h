@@ -23,6 +23,7 @@ typedef struct Viewer
 	struct MHD_Connection *connection;
 	bool		sleeps;			/* the connection is suspended */
 	bool		lost;			/* has been told that the database is away */
+	bool		erred;			/* was told of an error instead of data */
 	bool		greeted;		/* has been told when to come again */
 	bool		logout;			/* is to be told that the session has ended */
 	uint64_t	version;		/* what it was sent last */

@@ -122,9 +122,9 @@ missing_packages()
 	fi
 }
 
-# Packages that tests of $1 would like to have: what the console is built of, and a browser
-# for it; drivers for the clients, each of which is tested where its language can be had.
-# What cannot be had is skipped.
+# Packages that tests of $1 would like to have: what reads the metrics, and drivers for the
+# clients, each of which is tested where its language can be had; what the console is built of,
+# and a browser for it.  What cannot be had is skipped.
 optional_packages()
 {
 	if kind_wanted "$1" console || [ "$1" = console ]; then
@@ -135,11 +135,16 @@ optional_packages()
 	if kind_wanted "$1" console; then
 		have chromium || echo chromium
 		have chromedriver || echo chromium-driver
-		have promtool || echo prometheus
 		have openssl || echo openssl
 		have valgrind || echo valgrind
+		kind_wanted "$1" tap || have promtool || echo prometheus
 	fi
-	kind_wanted "$1" tap && [[ ${PROVE_TESTS:-clients} == *clients* ]] || return 0
+	kind_wanted "$1" tap || return 0
+	if [[ ${PROVE_TESTS:-metrics} == *metrics* ]]; then
+		have promtool || echo prometheus
+		have prometheus-postgres-exporter || echo prometheus-postgres-exporter
+	fi
+	[[ ${PROVE_TESTS:-clients} == *clients* ]] || return 0
 	/usr/bin/python3 -c 'import psycopg2' 2>/dev/null || echo python3-psycopg2
 	/usr/bin/python3 -c 'import psycopg' 2>/dev/null || echo python3-psycopg
 	/usr/bin/ruby -e 'require "pg"' 2>/dev/null || echo ruby-pg

@@ -19,6 +19,7 @@
 #include "process/launcher.h"
 #include "settings/guc.h"
 #include "shared/lease.h"
+#include "shared/metrics.h"
 #include "shared/segment.h"
 
 COMPAT_MODULE_MAGIC;
@@ -35,5 +36,6 @@ _PG_init(void)
 		return;
 	segment_init();
 	lease_init();
+	metrics_init();
 	launcher_register();
 }

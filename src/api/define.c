@@ -137,7 +137,7 @@ say_replaced(const DefinitionInfo *before, const DefinitionInfo *now)
 
 /*
  * backfill_define(name, target, statement, scope, key, direction, parameters,
- *				   settings, description, finish, followers, prepare, generic)
+ *				   settings, description, finish, followers, prepare, generic, streams)
  *
  * A definition that exists keeps its owner, as CREATE OR REPLACE does.
  */
@@ -164,6 +164,7 @@ backfill_define(PG_FUNCTION_ARGS)
 	def.stages[STAGE_FINISH] = text_arg(fcinfo, 9, "\"finish\" of a backfill");
 	def.followers = jsonb_arg(fcinfo, 10, "\"followers\" of a backfill");
 	def.stages[STAGE_PREPARE] = text_arg(fcinfo, 11, "\"prepare\" of a backfill");
+	def.streams = text_arg(fcinfo, 13, "\"streams\" of a backfill");
 	def.search_path = pstrdup(namespace_search_path);
 	limit_check_bytes("the search_path of a backfill", strlen(def.search_path), LIMIT_TEXT);
 	def.owner = GetUserId();

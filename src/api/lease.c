@@ -190,6 +190,27 @@ backfill_extend(PG_FUNCTION_ARGS)
 	PG_RETURN_TIMESTAMPTZ(until);
 }
 
+/*
+ * The batch is completed if the transaction commits, with so many rows, of which so many are done,
+ * or -1 while some are unconfirmed, and so many bytes of WAL.
+ */
+static void
+note_completed(const LeaseCall *call, const LeaseSize *size, int64 rows, int64 done, int64 wal)
+{
+	OutsideBatch batch = {
+		.rows_scanned = size->rows_scanned,
+		.rows_affected = rows,
+		.wal_bytes = wal,
+		.is_hooked = size->is_hooked,
+		.rows_done = done,
+		.owner = size->owner,
+		.duration = size->duration
+	};
+
+	namestrcpy(&batch.name, size->name);
+	outside_completed(&call->key, call->token.number, &batch);
+}
+
 /* backfill_complete(run_id, number, part, token, rows) */
 Datum
 backfill_complete(PG_FUNCTION_ARGS)
@@ -200,6 +221,7 @@ backfill_complete(PG_FUNCTION_ARGS)
 	int64		wal = outside_wal();
 	LeaseSize	size;
 	bool		completed;
+	int64		done = -1;
 	int			tries;
 
 	/* budgets and sums of many batches have to hold it */
@@ -215,13 +237,14 @@ backfill_complete(PG_FUNCTION_ARGS)
 		store_complete_lease(&store, call.key.run_id, call.key.number, call.key.part,
 									 &call.token, call.role, rows, wal, &size);
 	if (completed && size.has_ledger)
-		ledger_close_batch(&store, call.key.run_id, call.key.number, call.key.part, "completed");
+		done = ledger_close_batch(&store, call.key.run_id, call.key.number, call.key.part,
+								  "completed");
 	store_end(&store);
 	if (!completed)
 		refuse_token(&call);
+	rows = rows < 0 ? size.rows : rows;
 	if (segment_available())
-		outside_completed(&call.key, call.token.number, size.rows_scanned,
-						  rows < 0 ? size.rows : rows, wal, size.is_hooked);
+		note_completed(&call, &size, rows, size.has_ledger ? done : rows, wal);
 	(void) outside_wal();
 	PG_RETURN_VOID();
 }

@@ -23,6 +23,7 @@
 
 #include "api/outside.h"
 #include "shared/lease.h"
+#include "shared/metrics.h"
 #include "shared/segment.h"
 #include "shared/stock.h"
 #include "shared/wake.h"
@@ -43,10 +44,7 @@ typedef struct Effect
 	LeaseKey	key;
 	int64		token;
 	StockTaken	taken;			/* to be claimed, or of a claim */
-	int64		rows_scanned;
-	int64		rows_affected;
-	int64		wal_bytes;
-	bool		is_hooked;		/* hooks are to be told */
+	OutsideBatch batch;			/* if it is completed; else zeros */
 } Effect;
 
 static List *effects = NIL;		/* in the context of the transaction */
@@ -61,6 +59,7 @@ confirm(const Effect *effect)
 {
 	Oid			database = effect->key.database;
 	int64		run_id = effect->key.run_id;
+	const OutsideBatch *batch = &effect->batch;
 	Lease		removed;
 	bool		known;
 
@@ -77,11 +76,14 @@ confirm(const Effect *effect)
 	 */
 	removed.rows = 0;
 	known = lease_remove(&effect->key, effect->token, &removed);
-	stock_settle(database, run_id, known, removed.rows, effect->rows_scanned,
-				 effect->kind == EFFECT_FAIL ? removed.rows : effect->rows_affected,
-				 effect->wal_bytes, effect->kind == EFFECT_COMPLETE);
-	if (effect->is_hooked)
+	stock_settle(database, run_id, known, removed.rows, batch->rows_scanned,
+				 effect->kind == EFFECT_FAIL ? removed.rows : batch->rows_affected,
+				 batch->wal_bytes, effect->kind == EFFECT_COMPLETE);
+	if (batch->is_hooked)
 		stock_tell(database, run_id);
+	if (effect->kind == EFFECT_COMPLETE && batch->rows_done >= 0)
+		metrics_count_batch(batch->owner, NameStr(batch->name), batch->rows_done,
+							batch->wal_bytes, batch->duration);
 }
 
 /* Rolled back. */
@@ -230,16 +232,9 @@ outside_dropped(void)
 
 /* The batch is completed, if the transaction commits. */
 void
-outside_completed(const LeaseKey *key, int64 token, int64 rows_scanned, int64 rows_affected,
-				  int64 wal_bytes, bool is_hooked)
+outside_completed(const LeaseKey *key, int64 token, const OutsideBatch *batch)
 {
-	Effect	   *effect = note(EFFECT_COMPLETE, key, token);
-
-	effect->is_hooked = is_hooked;
-
-	effect->rows_scanned = rows_scanned;
-	effect->rows_affected = rows_affected;
-	effect->wal_bytes = wal_bytes;
+	note(EFFECT_COMPLETE, key, token)->batch = *batch;
 }
 
 /* The client has failed with the batch. */

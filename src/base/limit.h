@@ -11,6 +11,7 @@
 /* Bytes. */
 #define LIMIT_TEXT			1048576 /* of each text of a definition, and the like */
 #define LIMIT_SETTINGS		65536	/* of settings, as jsonb */
+#define LIMIT_STREAM_NAME	255		/* of the name of a stream */
 #define LIMIT_NOTE			65536	/* of an error as it is kept, and the like */
 
 /* How many. */
@@ -22,6 +23,8 @@
 #define LIMIT_SERVER_PARAMETERS 50	/* in the setting "set" */
 #define LIMIT_OPTIONS		1000	/* of a parameter */
 #define LIMIT_FOLLOWERS		100		/* definitions in "followers" */
+#define LIMIT_STREAMS		100000	/* of a run */
+#define LIMIT_FOLLOWER_STREAMS 1000	/* for each of which a follower is started */
 #define LIMIT_HOOKS			100		/* of a definition, or of all */
 
 extern void limit_check_bytes(const char *what, Size bytes, Size most);

@@ -44,6 +44,7 @@
 #include "engine/waiters.h"
 #include "engine/work.h"
 #include "shared/allowance.h"
+#include "shared/metrics.h"
 #include "shared/run_slot.h"
 #include "shared/segment.h"
 #include "shared/size.h"
@@ -183,7 +184,7 @@ record(Session *session, void *arg)
 	StoreSession store;
 
 	store_begin(&store);
-	if (!store_complete_batch(&store, session->run->id, batch,
+	if (!store_complete_batch(&store, session->walk_id, batch,
 							  claim_claimant(worker).token, &worker->hand.result))
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
@@ -192,8 +193,17 @@ record(Session *session, void *arg)
 	if (worker->hand.repair)
 		repair_record(worker, &store);
 	else if (batch->had_error)
-		store_resolve_error(&store, session->run->id, batch);
+		store_resolve_error(&store, session->walk_id, batch);
 	store_end(&store);
+}
+
+/* The batch in hand, of that run and with that result, is committed: settle for it, and count it. */
+static void
+settle(const RunInfo *run, const BatchResult *result)
+{
+	allowance_settle(result->rows_affected);
+	metrics_count_batch(run->owner, run->name, result->rows_affected, result->wal_bytes,
+						result->finished_at - result->started_at);
 }
 
 /*
@@ -251,7 +261,7 @@ batch_run(Session *session, void *arg)
 	worker->reclaim.pruned = worker->reclaim.freed = 0;
 	reclaim_enqueue(session, &worker->reclaim, xid);
 
-	allowance_settle(rows_affected);
+	settle(session->run, &hand->result);
 
 	/* what was to cancel this batch must not cancel what follows it */
 	QueryCancelPending = false;
@@ -286,12 +296,12 @@ let_go(Session *session, void *arg)
 			.reason = release->message
 		};
 
-		store_retry_batch(&store, session->run->id, batch, token, release->until,
+		store_retry_batch(&store, session->walk_id, batch, token, release->until,
 						  release->message);
 		store_add_event(&store, session->run, &event);
 	}
 	else
-		store_give_back_batch(&store, session->run->id, batch, token, release->status,
+		store_give_back_batch(&store, session->walk_id, batch, token, release->status,
 							  release->message);
 	store_end(&store);
 }
@@ -312,7 +322,7 @@ batch_release(Session *session, void *arg)
 	hook_change(session, &event, let_go, arg);
 	session_commit(session);
 	claim_leave_quarantine(&worker->hand);
-	run_slot_set_pending(MyDatabaseId, session->run->id, release->until);
+	run_slot_set_pending(MyDatabaseId, session->slot.run_id, release->until);
 	claim_forget(worker);
 }
 

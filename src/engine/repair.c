@@ -226,7 +226,7 @@ repair_record(Worker *worker, StoreSession *store)
 		.reason = hand->repair->message
 	};
 
-	store_repair_batch(store, run->id, hand->batch, hand->repair_key, hand->repair);
+	store_repair_batch(store, worker->session.walk_id, hand->batch, hand->repair_key, hand->repair);
 	if (strcmp(hand->last_repaired, sqlstate) != 0)
 		store_add_event(store, run, &event);
 }

@@ -30,6 +30,7 @@
 #include "settings/setting.h"
 #include "settings/settings.h"
 #include "settings/window.h"
+#include "shared/metrics.h"
 #include "shared/pace.h"
 #include "shared/segment.h"
 #include "store/event.h"
@@ -43,6 +44,8 @@
 #define DUTY_STEPS		20
 /* How often a reason that is the same gets its newest figures. */
 #define FIGURES_MS		5000
+/* The longest time between two rounds that is believed; else the clock was set. */
+#define LONGEST_ROUND	USECS_PER_MINUTE
 
 /* Why a run is throttled. */
 typedef struct Throttle
@@ -262,6 +265,23 @@ say_why(StoreSession *session, RunInfo *run, Governor *governor, const Throttle 
 	store_set_throttle(session, run->id, why->text);
 }
 
+/*
+ * For monitoring: what throttled the run in the last round did so up to this one.
+ */
+static void
+count_throttled(const RunInfo *run, Governor *governor, const Throttle *why)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (governor->counted_at == 0)
+		metrics_open(run->owner, run->name);
+	else if (governor->counted_by)
+		metrics_count_throttled(run->owner, run->name, governor->counted_by,
+								Min(now - governor->counted_at, LONGEST_ROUND));
+	governor->counted_at = now;
+	governor->counted_by = why->what;
+}
+
 /* ---- ledgers ---- */
 
 /* Whether the run has limits that need to know what it did a moment ago. */
@@ -414,4 +434,5 @@ governor_set_pace(StoreSession *session, RunInfo *run, Governor *governor, int l
 		pace_enter(MyDatabaseId, run->id, usages, n);
 	}
 	say_why(session, run, governor, why.text ? &why : &softly);
+	count_throttled(run, governor, why.text ? &why : &softly);
 }

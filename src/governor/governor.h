@@ -34,6 +34,8 @@ typedef struct Governor
 	int64		batch_size;		/* to begin with, 0 for that of the settings */
 	Scale		scale;
 	TimestampTz said_at;		/* when the reason was last written */
+	const char *counted_by;		/* what throttles the run since, a literal, or NULL, */
+	TimestampTz counted_at;		/* the last round, for the metrics */
 } Governor;
 
 extern void governor_round(void);

@@ -19,6 +19,7 @@
 
 int			guc_max_workers = 4;
 int			guc_max_leases = 4096;
+int			guc_max_metrics = 200;
 int			guc_event_retention = 129600;
 char	   *guc_note = "";
 
@@ -91,6 +92,15 @@ guc_define(void)
 								"Each takes about 400 bytes of shared memory.",
 								&guc_max_leases,
 								4096, 1, 1000000,
+								PGC_POSTMASTER, 0,
+								NULL, NULL, NULL);
+
+	if (process_shared_preload_libraries_in_progress)
+		DefineCustomIntVariable("backfill.max_metrics",
+								"Sets the most definitions of all databases that batches are counted for, by definition.",
+								"Each takes about 400 bytes of shared memory.",
+								&guc_max_metrics,
+								200, 1, 100000,
 								PGC_POSTMASTER, 0,
 								NULL, NULL, NULL);
 

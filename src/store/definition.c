@@ -22,7 +22,7 @@
 
 static Sql sql_load_definition = {
 	"SELECT name, owner::oid, target::oid, statement, scope, key, settings, "
-	"       search_path, description, parameters, followers, prepare, finish, generic "
+	"       search_path, description, parameters, followers, prepare, finish, generic, streams "
 	"  FROM backfill.definition WHERE name = $1",
 	1, {TEXTOID}
 };
@@ -54,31 +54,33 @@ store_load_definition(StoreSession *session, const char *name)
 	def->stages[STAGE_PREPARE] = store_text(session, 0, 12);
 	def->stages[STAGE_FINISH] = store_text(session, 0, 13);
 	def->generic = DatumGetBool(store_column(0, 14, NULL));
+	def->streams = store_text(session, 0, 15);
 	return def;
 }
 
 static Sql sql_store_definition = {
 	"INSERT INTO backfill.definition AS d (name, owner, target, statement, scope, "
 	"       key, settings, search_path, description, parameters, followers, prepare, "
-	"       finish, generic) "
-	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) "
+	"       finish, generic, streams) "
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) "
 	"ON CONFLICT (name) DO UPDATE SET target = excluded.target, "
 	"       statement = excluded.statement, scope = excluded.scope, "
 	"       key = excluded.key, settings = excluded.settings, "
 	"       search_path = excluded.search_path, "
 	"       description = excluded.description, parameters = excluded.parameters, "
 	"       followers = excluded.followers, prepare = excluded.prepare, "
-	"       finish = excluded.finish, generic = excluded.generic, updated_at = now() "
+	"       finish = excluded.finish, generic = excluded.generic, "
+	"       streams = excluded.streams, updated_at = now() "
 	" WHERE d.owner = excluded.owner",
-	14, {TEXTOID, OIDOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID,
-	JSONBOID, JSONBOID, TEXTOID, TEXTOID, BOOLOID}
+	15, {TEXTOID, OIDOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID,
+	JSONBOID, JSONBOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID}
 };
 
 /* Insert the definition or replace the one of the same name and owner. */
 void
 store_put_definition(StoreSession *session, const DefinitionInfo *def)
 {
-	char		nulls[] = "              ";
+	char		nulls[] = "               ";
 	Datum		args[] = {
 		CStringGetTextDatum(def->name),
 		ObjectIdGetDatum(def->owner),
@@ -93,7 +95,8 @@ store_put_definition(StoreSession *session, const DefinitionInfo *def)
 		PointerGetDatum(def->followers),
 		store_text_or_null(def->stages[STAGE_PREPARE], &nulls[11]),
 		store_text_or_null(def->stages[STAGE_FINISH], &nulls[12]),
-		BoolGetDatum(def->generic)
+		BoolGetDatum(def->generic),
+		store_text_or_null(def->streams, &nulls[14])
 	};
 
 	if (!OidIsValid(def->target))
@@ -146,7 +149,7 @@ store_delete_definition(StoreSession *session, const char *name)
 }
 
 static Sql sql_last_started = {
-	"SELECT max(started_at) FROM backfill.run "
+	"SELECT max(coalesce(until, started_at)) FROM backfill.run "
 	" WHERE name = $1 AND owner = $2 AND status = 'completed' AND ($3 IS NULL OR target = $3)",
 	3, {TEXTOID, OIDOID, OIDOID}
 };

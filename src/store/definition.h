@@ -29,6 +29,7 @@ typedef struct DefinitionInfo
 	Oid			owner;
 	Oid			target;			/* InvalidOid of a generic one that has not been given any */
 	bool		generic;
+	char	   *streams;		/* what a run is divided into */
 	char	   *statement;
 	char	   *scope;
 	char	   *key;

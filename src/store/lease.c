@@ -251,14 +251,16 @@ static Sql sql_complete_lease = {
 	"       started_at = claimed_at, finished_at = clock_timestamp(), lease_until = NULL, "
 	"       duration = clock_timestamp() - claimed_at, wal_bytes = $8" STORE_LEASE_IS_MINE
 	"RETURNING error IS NOT NULL AS had_error, coalesce(rows_in_scope, rows_scanned) AS rows, "
-	"          rows_scanned, keys IS NOT NULL AS has_ledger), "
+	"          rows_scanned, keys IS NOT NULL AS has_ledger, duration), "
 	"hooked AS ("
 	"INSERT INTO backfill.hooked (run_id, number, part) SELECT $1, $2, $3 FROM completed "
 	" WHERE NOT has_ledger AND EXISTS (SELECT FROM backfill.hook h JOIN backfill.run r ON r.id = $1 "
 	"          WHERE h.phase = 'after' AND h.object = 'batch' AND h.status = 'completed' "
 	"            AND (h.name IS NULL OR h.name = r.name)) "
 	"ON CONFLICT DO NOTHING RETURNING run_id) "
-	"SELECT had_error, rows, rows_scanned, has_ledger, EXISTS (SELECT FROM hooked) FROM completed",
+	"SELECT c.had_error, c.rows, c.rows_scanned, c.has_ledger, EXISTS (SELECT FROM hooked), "
+	"       r.owner, r.name, (EXTRACT(epoch FROM c.duration) * 1000000)::bigint "
+	"  FROM completed c JOIN backfill.run r ON r.id = $1",
 	8, {STORE_LEASE_TYPES, INT8OID, INT8OID}
 };
 
@@ -269,8 +271,8 @@ static Sql sql_resolve_leased = {
 };
 
 /*
- * Mark the batch completed, with so many rows, or, below 0, as many as are in it.
- * Returns false when it is not the client's.
+ * Mark the batch completed, with so many rows, or, below 0, as many as are in it.  What is
+ * to be known of it goes to *size.  Returns false when it is not the client's.
  */
 bool
 store_complete_lease(StoreSession *session, int64 run_id, int64 number, int part,
@@ -292,6 +294,9 @@ store_complete_lease(StoreSession *session, int64 run_id, int64 number, int part
 	size->rows_scanned = DatumGetInt64(store_column(0, 3, NULL));
 	size->has_ledger = DatumGetBool(store_column(0, 4, NULL));
 	size->is_hooked = DatumGetBool(store_column(0, 5, NULL));
+	size->owner = DatumGetObjectId(store_column(0, 6, NULL));
+	size->name = store_text(session, 0, 7);
+	size->duration = DatumGetInt64(store_column(0, 8, NULL));
 	if (DatumGetBool(store_column(0, 1, NULL)))
 		store_sql(&sql_resolve_leased, args, NULL);
 	return true;

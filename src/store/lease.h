@@ -76,13 +76,16 @@ typedef struct LeasedBatch
 	Interval   *length;			/* NULL for the time of a session */
 } LeasedBatch;
 
-/* How many rows a batch has. */
+/* How many rows a batch has that a client completes, and what else is to be known of it. */
 typedef struct LeaseSize
 {
 	int64		rows;			/* in scope */
 	int64		rows_scanned;
 	bool		has_ledger;
 	bool		is_hooked;		/* hooks are to be told that it is completed */
+	Oid			owner;			/* of the run */
+	char	   *name;			/* of its definition, in the caller's memory context */
+	int64		duration;		/* since the claim, in microseconds */
 } LeaseSize;
 
 /* What taking a batch back from a client comes to. */

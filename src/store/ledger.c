@@ -210,15 +210,17 @@ static Sql sql_close = {
 	"       rows_affected = CASE WHEN s.claimed = 0 AND s.released = 0 THEN s.done END, "
 	"       started_at = CASE WHEN s.claimed = 0 AND s.released = 0 THEN coalesce(started_at, claimed_at) END, "
 	"       finished_at = CASE WHEN s.claimed = 0 AND s.released = 0 THEN clock_timestamp() END "
-	"  FROM s WHERE b.run_id = $1 AND b.number = $2 AND b.part = $3 AND b.status = $4",
+	"  FROM s WHERE b.run_id = $1 AND b.number = $2 AND b.part = $3 AND b.status = $4 "
+	"RETURNING b.rows_affected",
 	4, {INT8OID, INT8OID, INT4OID, TEXTOID}
 };
 
 /*
  * The batch, which has that status, is not in the hands of a client any more: it is done if
  * all of its rows are, pending if any is to be handed out again, and unconfirmed otherwise.
+ * Returns how many those are if it is done, and -1 otherwise.
  */
-void
+int64
 ledger_close_batch(StoreSession *session, int64 run_id, int64 number, int part,
 				   const char *status)
 {
@@ -228,8 +230,13 @@ ledger_close_batch(StoreSession *session, int64 run_id, int64 number, int part,
 		Int32GetDatum(part),
 		CStringGetTextDatum(status)
 	};
+	Datum		rows;
+	bool		isnull;
 
-	store_sql(&sql_close, args, NULL);
+	if (store_sql(&sql_close, args, NULL) == 0)
+		return -1;
+	rows = store_column(0, 1, &isnull);
+	return isnull ? -1 : DatumGetInt64(rows);
 }
 
 static Sql sql_fail = {

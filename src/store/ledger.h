@@ -20,7 +20,7 @@ extern int64 ledger_confirm(StoreSession *session, int64 run_id, const LeaseToke
 							Oid role, int nkeys, ArrayType *keys);
 extern int64 ledger_settle(StoreSession *session, int64 run_id, int nkeys, ArrayType *keys,
 						   bool done, const char *role);
-extern void ledger_close_batch(StoreSession *session, int64 run_id, int64 number, int part,
+extern int64 ledger_close_batch(StoreSession *session, int64 run_id, int64 number, int part,
 							   const char *status);
 extern bool ledger_fail_batch(StoreSession *session, int64 run_id, int64 number, int part,
 							  const LeaseToken *token, Oid role, const char *message);

@@ -74,7 +74,7 @@ SELECT is(prosecdef, false, proname || ' is no security definer') FROM pg_proc J
 
 -- views
 SELECT views_are('public', ARRAY(SELECT c.relname FROM pg_class c JOIN pg_depend d ON d.objid = c.oid AND d.deptype = 'e' AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pgtap') WHERE c.relkind = 'v')
-	|| ARRAY['backfill_definitions', 'backfill_runs', 'backfill_active', 'backfill_batches', 'backfill_errors', 'backfill_workers', 'backfill_settings', 'backfill_events', 'backfill_hooks', 'backfill_shares', 'backfill_unconfirmed']::name[], 'the views in the schema of the extension');
+	|| ARRAY['backfill_definitions', 'backfill_runs', 'backfill_active', 'backfill_batches', 'backfill_errors', 'backfill_workers', 'backfill_settings', 'backfill_events', 'backfill_hooks', 'backfill_shares', 'backfill_unconfirmed', 'backfill_metrics']::name[], 'the views in the schema of the extension');
 SELECT has_column('public', view, "column"::name, format('%s has %s', view, "column"))
   FROM (VALUES ('backfill_definitions'::name, ARRAY['name', 'owner', 'target', 'generic', 'statement', 'scope', 'key', 'parameters', 'settings', 'search_path', 'description', 'prepare', 'finish', 'followers', 'created_at', 'updated_at']),
 	('backfill_runs', ARRAY['id', 'name', 'status', 'owner', 'started_by', 'rows_total', 'rows_scanned', 'rows_affected', 'batches', 'progress', 'rows_per_second', 'eta', 'workers', 'wait_reason', 'error', 'parameters', 'settings', 'prepare', 'finish', 'rows_remaining', 'followers', 'after', 'created_at', 'start_at', 'since', 'started_at', 'finished_at',
@@ -87,6 +87,7 @@ SELECT has_column('public', view, "column"::name, format('%s has %s', view, "col
 	('backfill_workers', ARRAY['pid', 'run_id', 'owner', 'state', 'batch', 'client', 'role', 'application_name', 'client_addr', 'batches_out', 'lease_until']),
 	('backfill_unconfirmed', ARRAY['run_id', 'name', 'key', 'number', 'part', 'client', 'claimed_by', 'claimed_at']),
 	('backfill_shares', ARRAY['run_id', 'name', 'value', 'rows', 'cut', 'start_key', 'end_key', 'last_key']),
+	('backfill_metrics', ARRAY['name', 'type', 'help', 'labels', 'value']),
 	('backfill_settings', ARRAY['name', 'type', 'default', 'min_val', 'max_val', 'enumvals', 'description'])) v(view, columns), unnest(columns) "column";
 SELECT col_type_is('public', view, "column", type, format('%s.%s is %s', view, "column", type))
   FROM (VALUES ('backfill_runs'::name, 'id'::name, 'bigint'), ('backfill_runs', 'rows_total', 'bigint'), ('backfill_runs', 'rows_scanned', 'bigint'), ('backfill_runs', 'rows_affected', 'bigint'),
@@ -96,7 +97,8 @@ SELECT col_type_is('public', view, "column", type, format('%s.%s is %s', view, "
 	('backfill_runs', 'parameters', 'jsonb'), ('backfill_runs', 'rows_remaining', 'bigint'), ('backfill_runs', 'since', 'timestamp with time zone'),
 	('backfill_runs', 'throttled_by', 'text'), ('backfill_runs', 'throttled_since', 'timestamp with time zone'), ('backfill_runs', 'throttle_times', 'jsonb'), ('backfill_runs', 'yields', 'bigint'), ('backfill_runs', 'batch_size', 'bigint'),
 	('backfill_batches', 'retry_at', 'timestamp with time zone'), ('backfill_events', 'at', 'timestamp with time zone'), ('backfill_events', 'run_id', 'bigint'), ('backfill_hooks', 'hook', 'text'),
-	('backfill_definitions', 'target', 'regclass'), ('backfill_definitions', 'generic', 'boolean'), ('backfill_workers', 'pid', 'integer'), ('backfill_settings', 'enumvals', 'text[]')) v(view, "column", type);
+	('backfill_definitions', 'target', 'regclass'), ('backfill_definitions', 'generic', 'boolean'), ('backfill_workers', 'pid', 'integer'), ('backfill_settings', 'enumvals', 'text[]'),
+	('backfill_metrics', 'name', 'text'), ('backfill_metrics', 'type', 'text'), ('backfill_metrics', 'help', 'text'), ('backfill_metrics', 'labels', 'jsonb'), ('backfill_metrics', 'value', 'double precision')) v(view, "column", type);
 
 -- the composite that hooks are given
 SELECT has_composite('public', 'backfill_event', 'the composite type backfill_event');
@@ -107,7 +109,7 @@ SELECT results_eq($$SELECT attname::text COLLATE "default" || ' ' || format_type
 -- rights: everybody reads the views and calls the functions; nobody else has any on the tables
 CREATE ROLE regress_tap_user LOGIN;
 SELECT table_privs_are('public', view, 'regress_tap_user', ARRAY['SELECT'], 'everybody may read ' || view || ' and not write it')
-  FROM unnest(ARRAY['backfill_definitions', 'backfill_runs', 'backfill_active', 'backfill_batches', 'backfill_errors', 'backfill_workers', 'backfill_settings', 'backfill_events', 'backfill_hooks', 'backfill_shares', 'backfill_unconfirmed']::name[]) view;
+  FROM unnest(ARRAY['backfill_definitions', 'backfill_runs', 'backfill_active', 'backfill_batches', 'backfill_errors', 'backfill_workers', 'backfill_settings', 'backfill_events', 'backfill_hooks', 'backfill_shares', 'backfill_unconfirmed', 'backfill_metrics']::name[]) view;
 SELECT schema_privs_are('backfill', 'regress_tap_user', ARRAY[]::text[], 'nobody else may look into the schema backfill');
 SELECT table_privs_are('backfill', relname, 'regress_tap_user', ARRAY[]::text[], 'nobody else has a right on backfill.' || relname)
   FROM pg_class WHERE relnamespace = 'backfill'::regnamespace AND relkind IN ('r', 'v') ORDER BY relname;
@@ -117,7 +119,7 @@ SELECT ok(has_function_privilege('regress_tap_user', oid, 'EXECUTE'), 'everybody
  WHERE pronamespace = 'public'::regnamespace AND proname LIKE 'backfill\_%' ORDER BY proname;
 SET ROLE regress_tap_user;
 SELECT throws_ok('SELECT * FROM backfill.run', '42501', NULL, 'the tables cannot be read');
-SELECT lives_ok('SELECT count(*) FROM ' || v, 'a role without rights reads ' || v) FROM unnest(ARRAY['backfill_definitions', 'backfill_runs', 'backfill_active', 'backfill_batches', 'backfill_errors', 'backfill_workers', 'backfill_settings', 'backfill_events', 'backfill_hooks', 'backfill_shares', 'backfill_unconfirmed']) v;
+SELECT lives_ok('SELECT count(*) FROM ' || v, 'a role without rights reads ' || v) FROM unnest(ARRAY['backfill_definitions', 'backfill_runs', 'backfill_active', 'backfill_batches', 'backfill_errors', 'backfill_workers', 'backfill_settings', 'backfill_events', 'backfill_hooks', 'backfill_shares', 'backfill_unconfirmed', 'backfill_metrics']) v;
 RESET ROLE;
 
 SELECT * FROM finish();

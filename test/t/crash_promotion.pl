@@ -43,6 +43,9 @@ cmp_ok(query_ok($standby, "SELECT count(*) FROM backfill_batches WHERE status = 
 	'>', 0, 'backfill_batches');
 is(query_ok($standby, 'SELECT count(*) FROM backfill_workers'), 0, 'backfill_workers');
 is(query_ok($standby, 'SELECT name FROM backfill_definitions'), 't', 'backfill_definitions');
+is(query_ok($standby, q{SELECT value FROM backfill_metrics WHERE name = 'backfill_open_runs' AND labels ->> 'status' = 'running'}),
+	1, 'backfill_metrics');
+is(query_ok($standby, q{SELECT count(*) FROM backfill_metrics WHERE name = 'backfill_rows_total'}), 0, 'which has counted nothing');
 foreach my $call (
 	"backfill_start('t')", "backfill_pause($id)",
 	"backfill_resume($id)", "backfill_stop($id)",
@@ -70,6 +73,8 @@ query_ok($standby, qq(SELECT backfill_alter($id, '{"batch_size": 1000, "sleep": 
 ok(wait_for_status($standby, $id, 'completed'), 'and completes');
 foreground_stop($foreground);
 check_exactly_once($standby, $id, 't', $rows, 'exactly once');
+is(query_ok($standby, q{SELECT value BETWEEN 1 AND (SELECT rows_affected FROM backfill_runs) FROM backfill_metrics WHERE name = 'backfill_rows_total'}),
+	't', 'what it has done is counted');
 # it is a server like any other now
 my $next = start_run($standby, 't');
 ok(wait_for_status($standby, $next, 'completed'), 'the next run works');
