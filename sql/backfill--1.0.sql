@@ -1097,11 +1097,13 @@ SELECT v.name, v.type, v.help,
 	 UNION ALL
 	SELECT 'backfill_errors', w.name, 0, NULL, NULL, coalesce(e.errors, 0)::double precision
 	  FROM shown w
-	  LEFT JOIN (SELECT s.name, pg_catalog.count(*) AS errors
-				   FROM backfill.error e
+	  LEFT JOIN (SELECT s.name, pg_catalog.sum(e.errors) AS errors
+				   FROM (SELECT e.run_id, pg_catalog.count(*) AS errors
+						   FROM backfill.error e
+						  WHERE e.resolved_at IS NULL
+						  GROUP BY e.run_id) e
 				   LEFT JOIN backfill.stream x ON x.id OPERATOR(pg_catalog.=) e.run_id
 				   JOIN seen s ON s.id OPERATOR(pg_catalog.=) coalesce(x.run_id, e.run_id)
-				  WHERE e.resolved_at IS NULL
 				  GROUP BY s.name) e ON e.name OPERATOR(pg_catalog.=) w.name
 	 UNION ALL
 	SELECT 'backfill_workers', w.name, 0, NULL, NULL, coalesce(l.workers, 0)::double precision
