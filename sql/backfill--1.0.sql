@@ -763,8 +763,13 @@ SELECT r.id, r.name, r.status, p.progress,
 	   d.pages_pruned,
 	   d.space_freed,
 	   r.space_kept_by,
-	   (SELECT pg_catalog.max(n.number) FROM backfill.batch n
-		 WHERE n.run_id OPERATOR(pg_catalog.=) r.id) AS last_batch, r.note,
+	   (SELECT pg_catalog.max(n.number)
+		  FROM (SELECT r.id
+				UNION ALL
+				SELECT s.id FROM backfill.stream s WHERE s.run_id OPERATOR(pg_catalog.=) r.id) x
+		 CROSS JOIN LATERAL (SELECT pg_catalog.max(b.number) AS number FROM backfill.batch b
+							  WHERE b.run_id OPERATOR(pg_catalog.=) x.id) n) AS last_batch,
+	   r.note,
 	   r."after", r.followers,
 	   r.streams, r.key, r.scope, r.statement, r.prepare, r.finish, r.parameters, r.settings
   FROM backfill.run r
