@@ -10,17 +10,24 @@
 #
 #   BENCH_SEGMENT=10      seconds of each segment
 #   BENCH_MODES="none polite defaults ungoverned loop"   which of them
+#   BENCH_FOREGROUND=same   what the foreground does: pgbench's own transactions on the
+#                         table that is filled (same), on another one (other), or reads
+#                         of single rows of that table alone (reads)
 #   BENCH_POLITE='{"preset": "polite"}'   settings of that mode
 
 segment_rate=0					# transactions per second
+foreground_does=${BENCH_FOREGROUND:-same}
+filled=pgbench_accounts			# the table that is filled
+[ "$foreground_does" != other ] || filled=fill_accounts
 
 # pgbench for so many seconds.  Sets `p99` (ms), `tps`.
 foreground()					# SECONDS [OPTION ...]
 {
-	local t=$1
+	local t=$1 script=()
 	shift
+	[ "$foreground_does" != reads ] || script=(-S)
 	rm -f "$work"/pgbench.log.*
-	"$bin/pgbench" -n -c 2 -j 1 -T "$t" -l --log-prefix="$work/pgbench.log" "$@" postgres \
+	"$bin/pgbench" -n -c 2 -j 1 -T "$t" -l --log-prefix="$work/pgbench.log" "${script[@]}" "$@" postgres \
 		>"$work/pgbench.out" 2>&1 || die "$(cat "$work/pgbench.out")"
 	tps=$(sed -n 's/^tps = \([0-9.]*\) .*/\1/p' "$work/pgbench.out")
 	p99=$(cat "$work"/pgbench.log.* | awk '{ print $3 }' | sort -n |
@@ -83,6 +90,7 @@ segment()						# MODE
 {
 	local before t0
 	sql "VACUUM pgbench_accounts" >/dev/null
+	[ "$filled" = pgbench_accounts ] || sql "VACUUM $filled" >/dev/null
 	sql "VACUUM pgbench_tellers" >/dev/null
 	sql "VACUUM pgbench_branches" >/dev/null
 	sql "CHECKPOINT" >/dev/null
@@ -100,13 +108,17 @@ bench_foreground()
 	local mode round rounds=$((pairs < 5 ? 5 : pairs))
 	local -A p99s tpss speeds
 	"$bin/pgbench" -i -q -s 50 postgres >/dev/null 2>&1
+	if [ "$filled" != pgbench_accounts ]; then
+		sql "CREATE TABLE $filled (LIKE pgbench_accounts INCLUDING ALL)" >/dev/null
+		sql "INSERT INTO $filled SELECT * FROM pgbench_accounts" >/dev/null
+	fi
 	sql "CREATE TABLE fill_progress (rows bigint); INSERT INTO fill_progress VALUES (0)" >/dev/null
 	sql "CREATE PROCEDURE fill() LANGUAGE plpgsql AS \$\$
 		DECLARE
 			done bigint := 1;
 		BEGIN
 			LOOP
-				UPDATE pgbench_accounts SET filler = md5(aid::text)
+				UPDATE $filled SET filler = md5(aid::text)
 				 WHERE aid >= done AND aid < done + 5000;
 				EXIT WHEN NOT FOUND;
 				done := done + 5000;
@@ -114,10 +126,11 @@ bench_foreground()
 				COMMIT;
 			END LOOP;
 		END \$\$"
-	sql "SELECT backfill_define('fill', 'pgbench_accounts', \$s\$UPDATE batch SET filler = md5(aid::text)\$s\$)" >/dev/null
+	sql "SELECT backfill_define('fill', '$filled', \$s\$UPDATE batch SET filler = md5(aid::text)\$s\$)" >/dev/null
 
 	foreground 10
 	segment_rate=$(awk -v t="$tps" 'BEGIN { printf "%d", t / 2 }')
+	note "the foreground does: $foreground_does; the table that is filled: $filled"
 	note "the machine can do $tps transactions per second, asked for $segment_rate"
 	for round in $(seq 0 "$rounds"); do
 		for mode in ${BENCH_MODES:-none polite defaults ungoverned loop}; do
@@ -131,7 +144,7 @@ bench_foreground()
 	done
 	# shellcheck disable=SC2086,SC2046
 	{
-		figure "foreground p99, polite / no run" 2 "" $(quotients "${p99s[polite]# }" "${p99s[none]# }")
+		figure "foreground ($foreground_does) p99, polite / no run" 2 "" $(quotients "${p99s[polite]# }" "${p99s[none]# }")
 		figure "foreground time a transaction, polite / no run" 1.031 "" $(quotients "${tpss[none]# }" "${tpss[polite]# }")
 		figure "speed, ungoverned / polite" 20 "" $(quotients "${speeds[ungoverned]# }" "${speeds[polite]# }")
 		for mode in defaults ungoverned loop; do

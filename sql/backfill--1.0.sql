@@ -763,8 +763,13 @@ SELECT r.id, r.name, r.status, p.progress,
 	   d.pages_pruned,
 	   d.space_freed,
 	   r.space_kept_by,
-	   (SELECT pg_catalog.max(n.number) FROM backfill.batch n
-		 WHERE n.run_id OPERATOR(pg_catalog.=) r.id) AS last_batch, r.note,
+	   (SELECT pg_catalog.max(n.number)
+		  FROM (SELECT r.id
+				UNION ALL
+				SELECT s.id FROM backfill.stream s WHERE s.run_id OPERATOR(pg_catalog.=) r.id) x
+		 CROSS JOIN LATERAL (SELECT pg_catalog.max(b.number) AS number FROM backfill.batch b
+							  WHERE b.run_id OPERATOR(pg_catalog.=) x.id) n) AS last_batch,
+	   r.note,
 	   r."after", r.followers,
 	   r.streams, r.key, r.scope, r.statement, r.prepare, r.finish, r.parameters, r.settings
   FROM backfill.run r
@@ -1097,11 +1102,13 @@ SELECT v.name, v.type, v.help,
 	 UNION ALL
 	SELECT 'backfill_errors', w.name, 0, NULL, NULL, coalesce(e.errors, 0)::double precision
 	  FROM shown w
-	  LEFT JOIN (SELECT s.name, pg_catalog.count(*) AS errors
-				   FROM backfill.error e
+	  LEFT JOIN (SELECT s.name, pg_catalog.sum(e.errors) AS errors
+				   FROM (SELECT e.run_id, pg_catalog.count(*) AS errors
+						   FROM backfill.error e
+						  WHERE e.resolved_at IS NULL
+						  GROUP BY e.run_id) e
 				   LEFT JOIN backfill.stream x ON x.id OPERATOR(pg_catalog.=) e.run_id
 				   JOIN seen s ON s.id OPERATOR(pg_catalog.=) coalesce(x.run_id, e.run_id)
-				  WHERE e.resolved_at IS NULL
 				  GROUP BY s.name) e ON e.name OPERATOR(pg_catalog.=) w.name
 	 UNION ALL
 	SELECT 'backfill_workers', w.name, 0, NULL, NULL, coalesce(l.workers, 0)::double precision

@@ -27,6 +27,8 @@ is(sql('SELECT string_agg(name || labels || value, E\'\n\') FROM backfill_metric
 	"backfill_uncounted_batches_total{\"database\": \"postgres\"}0\nbackfill_hidden_definitions{\"database\": \"postgres\"}0",
 	'before any run there is nothing by definition');
 
+unlike(sql('EXPLAIN SELECT * FROM backfill_metrics'), qr/ on batch\b| using batch/, 'nor is a batch looked at');
+
 # ---------------------------------------------------------------------------
 note 'workers';
 

@@ -22,6 +22,9 @@ our @EXPORT = qw(
   client log_in_client get post api do_action event_stream read_events raw_request
 );
 
+# Processes of consoles that have not been stopped, in this process.
+my %started;
+
 # The program under test, or nothing if it is not built.  BACKFILL_CONSOLE names it.
 sub console_program
 {
@@ -79,6 +82,7 @@ sub start_console
 	$pid = fork() // die "fork: $!";
 	if ($pid == 0)
 	{
+		%started = ();
 		my %env = %{ $opts{env} || {} };
 		delete @ENV{qw(PGUSER PGPASSWORD)};
 		@ENV{ keys %env } = values %env;
@@ -88,6 +92,7 @@ sub start_console
 		exec @command;
 		exit 127;
 	}
+	$started{$pid} = 1;
 	my $console = {
 		pid => $pid, port => $port, log => $log, url => "http://127.0.0.1:$port", host => "127.0.0.1:$port", listen => $listen };
 	for (1 .. 600)
@@ -110,6 +115,7 @@ sub stop_console
 	{
 		if (waitpid($console->{pid}, 1) == $console->{pid})
 		{
+			delete $started{ $console->{pid} };
 			$console->{rc} = $? & 127 ? -($? & 127) : $? >> 8;
 			return $console->{rc};
 		}
@@ -117,6 +123,7 @@ sub stop_console
 	}
 	kill('KILL', $console->{pid});
 	waitpid($console->{pid}, 0);
+	delete $started{ $console->{pid} };
 	$console->{rc} = -1;
 	return -1;
 }
@@ -281,10 +288,11 @@ sub raw_request
 	return $answer;
 }
 
+# Nothing is left running when a test dies.
 END
 {
-	# nothing is left running when a test dies
-	local $?;
+	local ($?, $!);
+	kill('KILL', grep { $started{$_} } keys %started);
 }
 
 1;
