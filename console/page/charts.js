@@ -97,7 +97,7 @@ export function place(kind, id, series)
 		el('div', {
 			class: series.length < 2 ? 'chart waits' : 'chart', role: 'img', 'data-keep': `chart-${kind}-${id}`, 'aria-label': summary(kind, series),
 		}),
-		KINDS[kind].bands ? legend(series) : null);
+		KINDS[kind].bands && series.length > 1 ? legend(series) : null);
 }
 
 // The chart in a sentence, for those who do not see it.
@@ -126,7 +126,7 @@ function legend(series)
 	for (const { reason, from, to } of spans(series))
 		times.set(reason, (times.get(reason) || 0) + (to - from) / 1000);
 	if (times.size === 0)
-		return el('p', { class: 'legend quiet', 'data-key': 'legend' }, series.length > 1 ? 'Nothing throttled the run in this time.' : '');
+		return el('p', { class: 'legend quiet', 'data-key': 'legend' }, 'Nothing throttled the run in this time.');
 	return el('ul', { class: 'legend', 'data-key': 'legend', 'aria-label': 'Throttled by' },
 		[...times].map(([reason, s]) => el('li', { 'data-key': reason },
 			el('span', { class: 'swatch band-' + band(reason), 'aria-hidden': 'true' }), reason, ' ', el('span', { class: 'quiet' }, span(s)))));

@@ -35,7 +35,8 @@ export const batches = {
 			tabs('Which batches', STATUSES.map(name => [name, withQuery(context.path, { status: name === 'all' ? null : name, before: null }), name === chosen])),
 			table({
 				caption: 'Batches, the newest first', rows: data.batches, key: b => `batch-${b.number}-${b.part}`,
-				empty: chosen === 'all' ? 'There is no batch yet.' : 'No batch is such.',
+				empty: chosen !== 'all' ? 'No batch is such.'
+					: 'There is no batch yet; or the run is divided into streams, whose batches are in the view backfill_batches.',
 				columns: [
 					{ label: 'Batch', head: true, cell: b => count(b.number) + (b.part > 0 ? `, part ${b.part}` : '') },
 					{ label: 'Status', cell: batchStatus },

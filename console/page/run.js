@@ -171,6 +171,7 @@ function hands(data)
 			columns: [
 				{ label: 'Worker', head: true, cell: w => w.worker },
 				{ label: 'State', cell: w => el('span', { class: 'now' }, w.state) },
+				...workers.some(w => w.stream) ? [{ label: 'Stream', cell: w => w.stream || '' }] : [],
 				{ label: 'For', num: true, cell: w => el('span', { class: 'now' }, span(Math.max(0, between(w.state_since, data.now) / 1000))) },
 				{ label: 'Batch', num: true, cell: w => w.batch === null ? '–' : count(w.batch) + (w.attempt > 1 ? `, attempt ${w.attempt}` : '') },
 				{ label: 'Batches', num: true, cell: w => count(w.batches) },
@@ -198,25 +199,29 @@ function hands(data)
 		el('h2', { id: 'h-hands' }, clients.length > 0 ? 'Workers and clients' : 'Workers'), parts);
 }
 
-// Streams have the columns that their view has; these are told first, the others follow as they come.
+// What the run is divided into, each with its own place.
 function streams(data)
 {
 	const rows = data.streams || [];
 
 	if (rows.length === 0)
 		return null;
-	const names = Object.keys(rows[0]).filter(name => !['run_id', 'name', 'id'].includes(name) && rows.some(row => row[name] !== null));
-	const order = ['stream', 'status', 'progress', 'rows_scanned', 'rows_affected'];
-	names.sort((a, b) => (order.indexOf(a) + 1 || 99) - (order.indexOf(b) + 1 || 99));
 	return el('section', { 'data-key': 'streams', 'aria-labelledby': 'h-streams' },
-		el('h2', { id: 'h-streams' }, 'Streams'),
+		el('h2', { id: 'h-streams' }, 'Streams', rows.length >= 200 ? el('span', { class: 'quiet' }, ' (the first 200)') : null),
 		table({
-			caption: 'Streams', rows, key: row => 'stream-' + value(row.stream ?? row.name ?? row.number),
-			columns: names.slice(0, 9).map((name, i) => ({
-				label: name.replace(/_/g, ' '), head: i === 0, num: typeof rows[0][name] === 'number',
-				cell: row => name === 'status' ? statusChip(row.status) : name.endsWith('_at') ? time(row[name], data.now)
-					: typeof row[name] === 'number' ? count(row[name]) : row[name] === null ? '–' : value(row[name]),
-			})),
+			caption: 'Streams', rows, key: s => 'stream-' + s.name,
+			columns: [
+				{ label: 'Stream', head: true, cell: s => [s.name, s.target && s.target !== s.name ? el('span', { class: 'sub' }, s.target) : null] },
+				{ label: 'Status', cell: s => statusChip(s.status) },
+				{ label: 'Progress', class: 'progress-cell', cell: s => [bar({ ...s, id: `${data.run.id}, stream ${s.name}` }), el('span', { class: 'now' }, percent(s.progress))] },
+				{ label: 'Rows', num: true, cell: s => count(s.rows_scanned) },
+				{ label: 'Changed', num: true, phone: false, cell: s => count(s.rows_affected) },
+				{ label: 'Batches', num: true, phone: false, cell: s => count(s.batches) },
+				{ label: 'Workers', num: true, cell: s => el('span', { class: 'now' }, count(s.workers)) },
+				{ label: 'ETA', num: true, cell: s => el('span', { class: 'now' }, s.eta === null ? '–' : span(seconds(s.eta))) },
+				{ label: 'At', phone: false, cell: s => el('span', { class: 'mono quiet' }, s.cursor === null ? '' : value(s.cursor)) },
+				{ label: 'Waits or failed', wide: true, cell: s => s.error ? el('span', { class: 'bad-text' }, s.error) : s.wait_reason ? el('span', { class: 'quiet' }, s.wait_reason) : '' },
+			],
 		}));
 }
 

@@ -68,13 +68,19 @@ query_ok($node, q{
 		scope => $$account_id = ANY (params.accounts) AND role IS DISTINCT FROM params.role$$, settings => '{"share_target": true}',
 		parameters => '{"accounts": {"type": "int[]", "required": true, "description": "whose contacts"},
 			"role": {"type": "text", "default": "member", "options": ["member", "guest"]}, "since": {"type": "date"}, "dry": {"type": "boolean", "default": false}}');
+	CREATE TABLE parted (id int PRIMARY KEY, n int) PARTITION BY RANGE (id);
+	CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (1) TO (10001);
+	CREATE TABLE parted_2 PARTITION OF parted FOR VALUES FROM (10001) TO (20001);
+	INSERT INTO parted SELECT i, 0 FROM generate_series(1, 20000) i;
+	SELECT backfill_define('parted', 'parted', $$UPDATE batch SET n = n + 1$$, streams => 'partitions', settings => '{"workers": 2, "rate_limit": "100 per second"}');
 	SELECT backfill_start('amounts')});
 wait_for_status($node, 1, 'completed');
 query_ok($node, q{SET ROLE alice; SELECT backfill_start('amounts_strict')});
 wait_for_status($node, 2, 'failed');
 query_ok($node, q{SET ROLE alice;
 	SELECT backfill_start('normalize_cells', settings => '{"share_target": true}');
-	SELECT backfill_start('assign', '{"accounts": [7, 8]}', start_at => now() + interval '3 hours')});
+	SELECT backfill_start('assign', '{"accounts": [7, 8]}', start_at => now() + interval '3 hours');
+	SELECT backfill_start('parted')});
 wait_for($node, 'SELECT batches > 3 FROM backfill_runs WHERE id = 3');
 
 my ($axe, $why) = axe();
@@ -93,7 +99,7 @@ $browser->log_in($console, 'alice');
 # --- Every screen ---
 
 my @screens = (
-	[ runs => '/runs' ], [ run => '/runs/3', 3 ], [ failed => '/runs/2' ], [ pending => '/runs/4' ], [ batches => '/runs/2/batches' ], [ errors => '/runs/1/errors' ],
+	[ runs => '/runs' ], [ run => '/runs/3', 3 ], [ failed => '/runs/2' ], [ pending => '/runs/4' ], [ streams => '/runs/5' ], [ batches => '/runs/2/batches' ], [ errors => '/runs/1/errors' ],
 	[ events => '/runs/2/events' ], [ definitions => '/definitions' ], [ definition => '/definitions/assign' ], [ health => '/health' ]);
 
 foreach my $screen (@screens)
@@ -124,6 +130,13 @@ SKIP:
 	skip($why, 1) unless $axe;
 	pass('axe has looked at every screen in both themes');
 }
+
+# --- Streams ---
+
+$browser->size(1280, 900);
+$browser->go("$console->{url}/runs/5");
+like($browser->wait_text('[data-key=streams]', 'parted_2'), qr/parted_1.*running/s, 'a run that is divided shows its streams');
+like($browser->wait_text('[data-key=hands]', 'parted_'), qr/Stream/, 'and which one a worker has');
 
 # --- Dialogs, too ---
 
