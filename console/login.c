@@ -46,8 +46,10 @@ struct Login
 	LoopTimer	slow;
 	bool		refused;		/* the role or the password was wrong */
 	int64_t		began;
+	Login	   *next;
 };
 
+static Login *logins = NULL;
 static int	n_logins = 0;
 
 /* The names of the cookies: browsers take the long ones over TLS only. */
@@ -101,6 +103,11 @@ login_show(Request *request)
 static void
 free_login(Login *login)
 {
+	Login	  **place = &logins;
+
+	while (*place != login)
+		place = &(*place)->next;
+	*place = login->next;
 	loop_disarm(&login->slow);
 	database_free(login->database);
 	secret_forget(login->password);
@@ -220,6 +227,8 @@ begin_login(Request *request, const char *role, const char *password)
 		return;
 	}
 	login = memory_get(sizeof(Login));
+	login->next = logins;
+	logins = login;
 	n_logins++;
 	login->request = request;
 	login->role = memory_copy(role);
@@ -282,4 +291,21 @@ login_leave(Request *request)
 	}
 	set_cookie(request, session_cookie(), "");
 	request_redirect(request, "/login");
+}
+
+/* The program ends. */
+void
+login_stop(void)
+{
+	while (logins != NULL)
+	{
+		Request    *request = logins->request;
+
+		free_login(logins);
+		if (request != NULL)
+		{
+			request->login = NULL;
+			request_refuse(request, 503, "the console ends");
+		}
+	}
 }

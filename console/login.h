@@ -18,5 +18,6 @@ extern void login_try(Request *request);
 extern void login_abandon(Login *login);
 extern Session *login_session(const Request *request);
 extern void login_leave(Request *request);
+extern void login_stop(void);
 
 #endif							/* CONSOLE_LOGIN_H */

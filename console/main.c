@@ -17,6 +17,7 @@
 
 #include "clock.h"
 #include "log.h"
+#include "login.h"
 #include "loop.h"
 #include "options.h"
 #include "route.h"
@@ -72,6 +73,7 @@ main(int argc, char **argv)
 	log_note("version %s listens at %s%s", CONSOLE_VERSION, options.listen,
 			 options.read_only ? ", for reading only" : "");
 	loop_run(server_before_wait);
+	login_stop();
 	session_stop();
 	stream_stop();
 	route_stop();

@@ -33,6 +33,9 @@ static const char *const policy =
 "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
 "form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
+/* All requests. */
+static Request *requests = NULL;
+
 /* The first line of a request is there. */
 void *
 request_new(void *closure, const char *uri, struct MHD_Connection *connection)
@@ -41,7 +44,11 @@ request_new(void *closure, const char *uri, struct MHD_Connection *connection)
 	const char *mark = strchr(uri, '?');
 
 	(void) closure;
+	/* a broken one before it may have been given up without a word */
+	request_close(connection);
 	request->connection = connection;
+	request->next = requests;
+	requests = request;
 	if (strlen(uri) <= URI_LONGEST)
 	{
 		request->path = mark ? memory_copy_n(uri, mark - uri) : memory_copy(uri);
@@ -52,18 +59,15 @@ request_new(void *closure, const char *uri, struct MHD_Connection *connection)
 	return request;
 }
 
-/* libmicrohttpd is through with the request. */
-void
-request_done(void *closure, struct MHD_Connection *connection, void **place,
-			 enum MHD_RequestTerminationCode how)
+/* Lets go of everything that a request has. */
+static void
+free_request(Request *request)
 {
-	Request    *request = *place;
+	Request   **place = &requests;
 
-	(void) closure;
-	(void) connection;
-	(void) how;
-	if (request == NULL)
-		return;
+	while (*place != request)
+		place = &(*place)->next;
+	*place = request->next;
 	feed_forget(&request->waiter);
 	if (request->job != NULL)
 		job_abandon(request->job);
@@ -83,7 +87,38 @@ request_done(void *closure, struct MHD_Connection *connection, void **place,
 	free(request->location);
 	free(request->cookie);
 	free(request);
+}
+
+/* libmicrohttpd is through with the request. */
+void
+request_done(void *closure, struct MHD_Connection *connection, void **place,
+			 enum MHD_RequestTerminationCode how)
+{
+	(void) closure;
+	(void) connection;
+	(void) how;
+	if (*place != NULL)
+		free_request(*place);
 	*place = NULL;
+}
+
+/*
+ * The connection has no request any more.  libmicrohttpd 0.9.75 does not always
+ * call request_done for one whose headers are broken.
+ */
+void
+request_close(struct MHD_Connection *connection)
+{
+	Request    *request = requests;
+
+	while (request != NULL)
+	{
+		Request    *next = request->next;
+
+		if (request->connection == connection)
+			free_request(request);
+		request = next;
+	}
 }
 
 /* A header, or NULL. */

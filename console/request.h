@@ -17,7 +17,6 @@
 #include "stream.h"
 #include "text.h"
 
-struct Login;
 
 /* In which form what is asked for is wanted. */
 typedef enum RequestForm
@@ -63,6 +62,8 @@ typedef struct Request
 	char	   *cookie;
 	int			retry_after;	/* seconds, 0 for none */
 	struct MHD_Response *stream;
+
+	struct Request *next;		/* of all that there are */
 } Request;
 
 extern void *request_new(void *closure, const char *uri, struct MHD_Connection *connection);
@@ -71,6 +72,7 @@ extern enum MHD_Result request_handle(void *closure, struct MHD_Connection *conn
 									  size_t *size, void **request);
 extern void request_done(void *closure, struct MHD_Connection *connection, void **request,
 						 enum MHD_RequestTerminationCode how);
+extern void request_close(struct MHD_Connection *connection);
 extern const char *request_header(const Request *request, const char *name);
 extern char *request_cookie(const Request *request, const char *name);
 extern void request_answer(Request *request, int status, const char *type);

@@ -91,6 +91,14 @@ match(const char *pattern, const char *path, Text *args)
 	}
 }
 
+/* Whether a field may have a value: "before" is a number. */
+static bool
+is_good_value(const char *name, const char *value)
+{
+	return strcmp(name, "before") != 0 ||
+		(strlen(value) <= LONGEST_ID && strspn(value, "0123456789") == strlen(value));
+}
+
 /* Adds the fields of the query that the screen knows; false if it is no query. */
 static bool
 add_query(const Screen *screen, const char *query, Text *args)
@@ -102,7 +110,9 @@ add_query(const Screen *screen, const char *query, Text *args)
 	{
 		const char *value = form_value(&form, screen->query[i]);
 
-		if (value != NULL)
+		if (value != NULL && !is_good_value(screen->query[i], value))
+			good = false;
+		else if (value != NULL)
 			add_argument(args, screen->query[i], value);
 	}
 	form_free(&form);

@@ -119,6 +119,7 @@ note_connection(void *closure, struct MHD_Connection *connection, void **context
 	}
 	else if (caller != NULL)
 	{
+		request_close(connection);
 		forget(caller);
 		free(caller);
 		*context = NULL;

@@ -4,7 +4,7 @@
 # skipped rows and one that has failed, and the console for them, until interrupted.
 #
 #   DEMO_PORT=8432    where the console listens, on this machine only
-#   DEMO_TIME=        seconds after which it ends by itself; by default it does not
+#   DEMO_TIME=        seconds for which it is open; by default it does not end by itself
 
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/../scripts/lib.sh"
@@ -56,13 +56,14 @@ for _ in $(seq 100); do
 	kill -0 "$console" 2>/dev/null || { cat "$work/console.log" >&2; die "The console did not start."; }
 	sleep 0.1
 done
+opened=$SECONDS
 step "Open http://localhost:$port/ and log in as demo, with the password demo."
 say "    http://localhost:$port/metrics is for Prometheus."
 say "    Interrupt (Ctrl-C) to end it: the cluster is removed then."
 
 # When the long run is through, another one begins.
 while kill -0 "$console" 2>/dev/null; do
-	[ -z "${DEMO_TIME:-}" ] || [ $((SECONDS - started)) -lt "$DEMO_TIME" ] || exit 0
+	[ -z "${DEMO_TIME:-}" ] || [ $((SECONDS - opened)) -lt "$DEMO_TIME" ] || exit 0
 	sleep 2
 	sql "SET ROLE demo; SELECT backfill_start('notes') WHERE NOT EXISTS
 		(SELECT FROM backfill_runs WHERE name = 'notes' AND status <> 'completed')" >/dev/null 2>&1 || true

@@ -124,7 +124,7 @@ foreach my $path ('/assets/../main.c', '/assets/..%2f..%2fetc%2fpasswd', '/asset
 foreach my $query ('q=%00', 'q=%ff%fe', 'q=%', 'q=%4', 'q=a&q=b', '%00=1', 'before=9223372036854775808', 'before=1;select', 'tab=%27')
 {
 	my ($status) = status_of("GET /api/runs?$query HTTP/1.1\r\nHost: $host\r\nCookie: $cookie\r\n\r\n");
-	ok($status == 200 || $status == 404 || $status == 500, "/runs?$query is answered ($status)");
+	ok($status == 200 || $status == 404, "/runs?$query is answered ($status)");
 }
 foreach my $method (qw(PUT DELETE OPTIONS TRACE PATCH CONNECT get X))
 {
