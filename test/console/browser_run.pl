@@ -224,7 +224,8 @@ $browser->click('.head button');
 like(dialog(), qr/after the batches it has in hand/, 'stop all says what it will do');
 ok(wait_for($node, "SELECT status = 'stopped' FROM backfill_runs WHERE id = $clone"), 'and stops them');
 
-is($browser->js('return document.title'), "0 active \x{b7} backfill", 'no text of the database was obeyed as HTML');
+$browser->wait_js('no run that is active', 'return document.title === "0 active \u00b7 backfill"');
+pass('the title says how many are active, and no text of the database was obeyed as HTML');
 is(join("\n", $browser->log_lines), '', 'the console of the browser has nothing to complain about');
 
 $browser->quit;
