@@ -5,6 +5,10 @@
 #                           backfill in shared_preload_libraries
 #   make test               every test, on throw-away clusters
 #   make test-matrix        the quick tests on every version of PostgreSQL
+#   make console            the program of console/, which the extension never needs;
+#                           make install builds and installs it where its libraries are
+#   make test-console       its tests, on throw-away clusters
+#   make demo-console       a cluster with a long run, and the console, until interrupted
 #   make demo               the product in two minutes, in a throw-away cluster
 #   make bench              figures, as ratios of paired runs
 #   make house              figures of the sources: sizes, circles, what is exported
@@ -69,15 +73,37 @@ clean:
 	rm -f backfill.so src/*.o src/*/*.o $(EXTRA_CLEAN)
 endif
 
-.PHONY: test test-matrix demo bench house dist
+.PHONY: test test-matrix test-console console console-install console-clean demo demo-console bench house dist
 test:
 	@PG_CONFIG='$(PG_CONFIG)' test/run.sh
 test-matrix:
 	@PG_CONFIG='$(PG_CONFIG)' scripts/matrix.sh
+test-console:
+	@PG_CONFIG='$(PG_CONFIG)' TESTS=console test/run.sh
 demo:
 	@PG_CONFIG='$(PG_CONFIG)' demo/demo.sh
+demo-console:
+	@PG_CONFIG='$(PG_CONFIG)' demo/console.sh
 bench:
 	@PG_CONFIG='$(PG_CONFIG)' bench/run.sh
+
+# A program of its own, since PGXS builds one thing only.  It is installed with the
+# extension where its libraries are, and is no reason to fail where they are not.
+ifneq ($(wildcard console/Makefile),)
+CONSOLE_ROOM := $(shell printf '#include <microhttpd.h>\n\#include <libpq-fe.h>\n' | \
+	$(or $(CC),cc) -I"$$('$(PG_CONFIG)' --includedir 2>/dev/null)" -E -x c - >/dev/null 2>&1 && \
+	[ -f /usr/share/javascript/dygraphs/dygraph.min.js ] && echo yes)
+console:
+	@$(MAKE) -C console PG_CONFIG='$(PG_CONFIG)'
+console-install:
+	@$(MAKE) -C console install PG_CONFIG='$(PG_CONFIG)' DESTDIR='$(DESTDIR)'
+console-clean:
+	@$(MAKE) -s -C console clean
+ifeq ($(CONSOLE_ROOM),yes)
+install: console-install
+endif
+clean: console-clean
+endif
 
 # With a library that is there already: nothing is built for it.
 house:

@@ -138,6 +138,21 @@ run=$(sql "SELECT backfill_start('demo')")
 say "    run $run"
 run_from=$(now)
 
+# If somebody has built the console, it shows the run, and what becomes of it below.
+console="$tree/console/backfill-console"
+if [ -x "$console" ]; then
+	"$console" -d "host=$work port=$PGPORT user=postgres dbname=postgres" --read-only --listen "127.0.0.1:${DEMO_PORT:-8432}" >"$work/console.log" 2>&1 &
+	for _ in $(seq 30); do
+		! grep -qs ' listens at ' "$work/console.log" || {
+			say "    Watch it at http://localhost:${DEMO_PORT:-8432}/"
+			break
+		}
+		sleep 0.1
+	done
+else
+	say "    (make console builds a console for the browser; make demo-console shows it.)"
+fi
+
 step "It runs in the background; the traffic goes on."
 watch
 await_progress 45

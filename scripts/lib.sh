@@ -81,7 +81,7 @@ pgconf() { "$PG_CONFIG" "--$1" 2>/dev/null || true; }
 # Whether a kind of tests is among those that this is for.
 kind_wanted()					# build|test KIND
 {
-	[ "$1" = test ] && [[ " ${TESTS:-regress isolation tap pgtap} " == *" $2 "* ]]
+	[ "$1" = test ] && [[ " ${TESTS:-regress isolation tap pgtap console} " == *" $2 "* ]]
 }
 
 # Whether the distribution has a package, as far as the lists here tell.
@@ -123,9 +123,22 @@ missing_packages()
 }
 
 # Packages that tests of $1 would like to have: what reads the metrics, and drivers for the
-# clients, each of which is tested where its language can be had, and skipped otherwise.
+# clients, each of which is tested where its language can be had; what the console is built of,
+# and a browser for it.  What cannot be had is skipped.
 optional_packages()
 {
+	if kind_wanted "$1" console || [ "$1" = console ]; then
+		[ -f /usr/include/microhttpd.h ] || echo libmicrohttpd-dev
+		[ -f "$(pgconf includedir)/libpq-fe.h" ] || [ -f /usr/include/postgresql/libpq-fe.h ] || echo libpq-dev
+		[ -f /usr/share/javascript/dygraphs/dygraph.min.js ] || echo libjs-dygraphs
+	fi
+	if kind_wanted "$1" console; then
+		have chromium || echo chromium
+		have chromedriver || echo chromium-driver
+		have openssl || echo openssl
+		have valgrind || echo valgrind
+		kind_wanted "$1" tap || have promtool || echo prometheus
+	fi
 	kind_wanted "$1" tap || return 0
 	if [[ ${PROVE_TESTS:-metrics} == *metrics* ]]; then
 		have promtool || echo prometheus

@@ -122,6 +122,8 @@ CREATE TABLE backfill.run (
 	throttle_times jsonb NOT NULL DEFAULT '{}',
 	worker_times jsonb NOT NULL DEFAULT '{}',
 	yields		bigint NOT NULL DEFAULT 0,
+	note		text DEFAULT CASE WHEN pg_catalog.current_setting('backfill.note', true) OPERATOR(pg_catalog.<>) ''
+							THEN pg_catalog.current_setting('backfill.note', true) END,
 	sqlstate	text,
 	error		text,
 	error_detail text,
@@ -199,6 +201,7 @@ COMMENT ON COLUMN backfill.run.throttled_since IS 'since when';
 COMMENT ON COLUMN backfill.run.throttle_times IS 'seconds for which the run was throttled, by what';
 COMMENT ON COLUMN backfill.run.worker_times IS 'seconds that its workers have spent, by their state as in backfill_workers; added up now and then';
 COMMENT ON COLUMN backfill.run.yields IS 'batches that were cancelled and divided because another session waited for their locks';
+COMMENT ON COLUMN backfill.run.note IS 'why it was started: what backfill.note was then, or null';
 COMMENT ON COLUMN backfill.run.sqlstate IS 'SQLSTATE of the error that failed the run';
 COMMENT ON COLUMN backfill.run.error IS 'message of the error that failed the run';
 COMMENT ON COLUMN backfill.run.error_detail IS 'detail of that error';
@@ -775,6 +778,13 @@ SELECT r.id, r.name, r.status, p.progress,
 	   d.pages_pruned,
 	   d.space_freed,
 	   r.space_kept_by,
+	   (SELECT pg_catalog.max(n.number)
+		  FROM (SELECT r.id
+				UNION ALL
+				SELECT s.id FROM backfill.stream s WHERE s.run_id OPERATOR(pg_catalog.=) r.id) x
+		 CROSS JOIN LATERAL (SELECT pg_catalog.max(b.number) AS number FROM backfill.batch b
+							  WHERE b.run_id OPERATOR(pg_catalog.=) x.id) n) AS last_batch,
+	   r.note,
 	   r."after", r.followers,
 	   r.streams, r.key, r.scope, r.statement, r.prepare, r.finish, r.parameters, r.settings
   FROM backfill.run r
@@ -1668,6 +1678,7 @@ COMMENT ON COLUMN @extschema@.backfill_runs.eta IS 'time left at this rate';
 COMMENT ON COLUMN @extschema@.backfill_runs.workers IS 'workers alive';
 COMMENT ON COLUMN @extschema@.backfill_runs.wait_reason IS 'why the run does not move, or which part of its beginning or end is under way; or null';
 COMMENT ON COLUMN @extschema@.backfill_runs.throttle_times IS 'seconds for which the run was throttled, by what';
+COMMENT ON COLUMN @extschema@.backfill_runs.last_batch IS 'number of its last batch so far: the way to its latest batches, by the key of backfill_batches';
 COMMENT ON COLUMN @extschema@.backfill_runs.batch_size IS 'rows of the next batch, as target_batch_time has led to';
 COMMENT ON COLUMN @extschema@.backfill_active.progress IS 'how far the run is, as a bar and in per cent';
 COMMENT ON COLUMN @extschema@.backfill_active.rate IS 'rows scanned per second, over the last seconds';

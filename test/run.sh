@@ -4,8 +4,8 @@
 # leave nothing behind.  The last line says how many test files passed.
 #
 #   PG_CONFIG=...       the server to test with
-#   TESTS="regress isolation tap pgtap"   which kinds of tests, all by default
-#   PROVE_TESTS="..."   which TAP and pgTAP files (names or patterns)
+#   TESTS="regress isolation tap pgtap console"   which kinds of tests, all by default
+#   PROVE_TESTS="..."   which TAP and pgTAP files, and those of the console (names or patterns)
 #   PROVE_JOBS=4        TAP files at the same time; by default two more than there
 #                       are processors, since most of them wait most of the time
 #   PROVE_FLAGS=-v      further flags for prove
@@ -26,7 +26,7 @@ started=$SECONDS
 heading() { printf '\n== %s\n' "$*"; }
 
 # Whether a kind of tests is asked for.
-wanted() { [[ " ${TESTS:-regress isolation tap pgtap} " == *" $1 "* ]]; }
+wanted() { [[ " ${TESTS:-regress isolation tap pgtap console} " == *" $1 "* ]]; }
 
 # Add the outcome of a kind: files, passed ones, skipped ones.  What did not
 # report, because the driver died, has failed.
@@ -114,6 +114,53 @@ run_prove()						# KIND FLAG ... -- FILE ...
 	fi
 }
 
+# TAP files in the folder, with the modules of PostgreSQL and our own.
+run_tap()						# KIND FOLDER FILE ...
+{
+	local kind=$1 folder=$2 f log
+	shift 2
+	# 15 and 16 know TESTDIR only.
+	mkdir -p "$work/$kind/tmp_check"
+	echo "dynamic_shared_memory_type = mmap" >"$work/$kind/extra.conf"
+	prove_failed=false
+	(
+		unset PGDATA PGHOST PGPORT PGUSER PGDATABASE
+		export PG_REGRESS=$pgxs/src/test/regress/pg_regress
+		export TESTDIR=$work/$kind TESTDATADIR=$work/$kind/tmp_check
+		export TESTLOGDIR=$work/$kind/tmp_check/log TEMP_CONFIG=$work/$kind/extra.conf
+		export PATH=$bin:$PATH
+		run_prove "$kind" -j "${PROVE_JOBS:-$(($(nproc) + 2))}" -I "$pgxs/src/test/perl" -I test/perl -- "$@"
+		say "$passed $failed $skipped $prove_failed" >"$work/$kind.count"
+	)
+	read -r passed failed skipped prove_failed <"$work/$kind.count"
+	! $prove_failed || for f in "$@"; do
+		f=${f##*/}
+		f=${f%.pl}
+		# What prove's summary names has failed.
+		grep -qE "^$folder/$f\.pl +\(Wstat" "$work/$kind.out" || continue
+		show 60 "$work/$kind/tmp_check/log/regress_log_$f"
+		for log in "$work/$kind/tmp_check/log/$f"_*.log; do
+			show 30 "$log"
+		done
+	done
+}
+
+# The console, as it is and with sanitizers; false if what it needs is missing.
+build_console()
+{
+	local dir log=$work/console.log
+	[ -f /usr/include/microhttpd.h ] && [ -f /usr/share/javascript/dygraphs/dygraph.min.js ] || return 1
+	for dir in console console-asan; do
+		mkdir -p "$work/$dir"
+		cp -R "$tree/console" "$tree/backfill.control" "$work/$dir/"
+		make -C "$work/$dir/console" -s -j"$(nproc)" PG_CONFIG="$PG_CONFIG" \
+			SANITIZE="$([ "$dir" = console ] || echo 1)" >"$log" 2>&1 || {
+			cat "$log" >&2
+			die "The build of the console failed."
+		}
+	done
+}
+
 private_install "$work/inst"
 pgxs=$(dirname "$(dirname "$(dirname "$(pgconf pgxs)")")")
 pgxs=$work/inst$pgxs
@@ -171,36 +218,20 @@ if wanted tap && [ ${#tap_files[@]} -gt 0 ]; then
 			old_bin=$work/old$("$OLD_BINDIR/pg_config" --bindir)
 		fi
 	fi
-	# 15 and 16 know TESTDIR only.
-	mkdir -p "$work/tap/tmp_check"
-	echo "dynamic_shared_memory_type = mmap" >"$work/tap/extra.conf"
-	prove_failed=false
-	(
-		unset PGDATA PGHOST PGPORT PGUSER PGDATABASE
-		BACKFILL_NEGATIVE_BIN=$work/negative$(pgconf bindir)
-		BACKFILL_OLD_BIN=$old_bin
-		PG_REGRESS=$pgxs/src/test/regress/pg_regress
-		TESTDIR=$work/tap
-		TESTDATADIR=$work/tap/tmp_check
-		TESTLOGDIR=$work/tap/tmp_check/log
-		TEMP_CONFIG=$work/tap/extra.conf
-		PATH=$bin:$PATH
-		export BACKFILL_NEGATIVE_BIN BACKFILL_OLD_BIN PG_REGRESS TESTDIR TESTDATADIR TESTLOGDIR TEMP_CONFIG PATH
-		run_prove tap -j "${PROVE_JOBS:-$(($(nproc) + 2))}" -I "$pgxs/src/test/perl" -I test/perl -- "${tap_files[@]}"
-		say "$passed $failed $skipped $prove_failed" >"$work/tap.count"
-	)
-	read -r passed failed skipped prove_failed <"$work/tap.count"
-	if $prove_failed; then
-		for f in "${tap_files[@]}"; do
-			f=${f##*/}
-			f=${f%.pl}
-			# What prove's summary names has failed.
-			grep -qE "^test/t/$f\.pl +\(Wstat" "$work/tap.out" || continue
-			show 60 "$work/tap/tmp_check/log/regress_log_$f"
-			for log in "$work/tap/tmp_check/log/$f"_*.log; do
-				show 30 "$log"
-			done
-		done
+	BACKFILL_NEGATIVE_BIN=$work/negative$(pgconf bindir) BACKFILL_OLD_BIN=$old_bin \
+		run_tap tap test/t "${tap_files[@]}"
+fi
+
+mapfile -t console_files < <(selected test/console/*.pl)
+if wanted console && [ ${#console_files[@]} -gt 0 ]; then
+	if build_console; then
+		BACKFILL_CONSOLE=$work/console/console/backfill-console \
+			BACKFILL_CONSOLE_ASAN=$work/console-asan/console/backfill-console \
+			run_tap console test/console "${console_files[@]}"
+	else
+		heading console
+		say "skipped: libmicrohttpd, libpq or dygraphs is missing"
+		count ${#console_files[@]} 0 ${#console_files[@]}
 	fi
 fi
 

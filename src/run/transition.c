@@ -17,6 +17,7 @@
 #include "commands/async.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "postmaster/bgworker.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/json.h"
@@ -26,6 +27,7 @@
 #include "utils/timestamp.h"
 
 #include "run/transition.h"
+#include "settings/guc.h"
 #include "settings/setting.h"
 #include "settings/settings.h"
 #include "store/copy.h"
@@ -90,6 +92,21 @@ notify(StoreSession *session, const RunInfo *run, const char *previous)
 	pfree(payload.data);
 }
 
+/*
+ * The reason with what the session says besides why it does this (backfill.note),
+ * in the current memory context; workers and schedulers have nothing to say.
+ */
+static const char *
+with_note(const char *role, const char *reason)
+{
+	if (role == NULL || reason == NULL || MyBgworkerEntry != NULL || guc_note[0] == '\0')
+		return reason;
+	/* what was asked for with it, and is carried out in the same session */
+	if (strstr(reason, guc_note) != NULL)
+		return reason;
+	return psprintf("%s: %s", reason, guc_note);
+}
+
 /* The event and the notification of a change that has been made. */
 static void
 announce(StoreSession *session, const RunInfo *run, const char *previous,
@@ -101,7 +118,7 @@ announce(StoreSession *session, const RunInfo *run, const char *previous,
 		.status = status_name(run->status),
 		.role = role,
 		.sqlstate = run->status == RUN_FAILED ? run->sqlstate : NULL,
-		.reason = reason
+		.reason = with_note(role, reason)
 	};
 
 	store_add_event(session, run, &event);
@@ -170,7 +187,7 @@ transition_request(StoreSession *session, RunInfo *run, RunStatus to,
 		.kind = "request",
 		.status = status_name(to),
 		.role = role,
-		.reason = reason
+		.reason = reason = with_note(role, reason)
 	};
 
 	store_request(session, run->id, to, immediate, role, reason);

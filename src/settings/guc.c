@@ -21,6 +21,7 @@ int			guc_max_workers = 4;
 int			guc_max_leases = 4096;
 int			guc_max_metrics = 200;
 int			guc_event_retention = 129600;
+char	   *guc_note = "";
 
 RateLimit	guc_rate_limit = {0};
 RateLimit	guc_wal_rate_limit = {0};
@@ -110,6 +111,14 @@ guc_define(void)
 							129600, -1, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MIN,
 							NULL, NULL, NULL);
+
+	DefineCustomStringVariable("backfill.note",
+							   "Sets what the events of what this session does say besides.",
+							   "For example the number of a ticket; empty for nothing.",
+							   &guc_note,
+							   "",
+							   PGC_USERSET, 0,
+							   NULL, NULL, NULL);
 
 	DefineCustomStringVariable("backfill.rate_limit",
 							   "Sets the most rows that all runs together process in a window of time.",

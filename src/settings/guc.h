@@ -17,6 +17,7 @@ extern int	guc_max_workers;
 extern int	guc_max_leases;
 extern int	guc_max_metrics;
 extern int	guc_event_retention;
+extern char *guc_note;
 extern RateLimit guc_rate_limit;
 extern RateLimit guc_wal_rate_limit;
 

@@ -198,6 +198,22 @@ is(sql(q{SELECT string_agg("default", ' ' ORDER BY name) FROM backfill_settings
 		  WHERE name IN ('batch_size', 'sleep', 'workers', 'lock_timeout')}), '1000 2s 10ms 1', 'with their defaults');
 
 # ---------------------------------------------------------------------------
+note 'notes, and the way to the latest batches';
+
+create_target($node, 'noted', 100);
+define_increment($node, 'noted', '{"batch_size": 10, "target_batch_time": 0, "sleep": 0}');
+$id = (split(/\n/, sql(q{SET backfill.note = 'ticket 4711'; SELECT backfill_start('noted')})))[-1];
+ok(wait_for_status($node, $id, 'completed'), 'a run that was started with a note');
+is(value($id, 'note'), 'ticket 4711', 'the run has it');
+is(sql("SELECT reason FROM backfill_events WHERE run_id = $id AND role IS NOT NULL"), 'backfill_start: ticket 4711', 'and so has the event of its start');
+is(sql("SELECT count(*) FROM backfill_events WHERE run_id = $id AND reason LIKE '%4711%'"), 1, 'but none of what the workers did');
+is(value($id, 'last_batch'), value($id, 'batches'), 'the number of its last batch');
+is(sql("SELECT count(*) FROM backfill_batches b, backfill_runs r
+	WHERE r.id = $id AND b.run_id = r.id AND b.number > r.last_batch - 3 AND b.number <= r.last_batch"), 3, 'leads to the latest ones');
+sql("SELECT backfill_delete($id)");
+sql(q{SELECT backfill_drop('noted')});
+
+# ---------------------------------------------------------------------------
 note 'not preloaded';
 
 $node->safe_psql('postgres', q{SELECT backfill_start('t', start_at => now() + interval '1 day')});
