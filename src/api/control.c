@@ -613,6 +613,7 @@ backfill_delete(PG_FUNCTION_ARGS)
 				 errmsg("cannot delete run " INT64_FORMAT ": run " INT64_FORMAT " waits for it",
 						run->id, dependent),
 				 errhint("Stop that run first: SELECT backfill_stop(" INT64_FORMAT ").", dependent)));
+	stream_delete(run->id);
 	store_delete_run(&session, run->id);
 	if (segment_available())
 		stock_forget(MyDatabaseId, run->id);

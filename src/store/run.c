@@ -23,7 +23,6 @@
 #include "store/share.h"
 #include "store/status.h"
 #include "store/store.h"
-#include "store/stream.h"
 
 /* What says how a run stands, and nothing that may be long. */
 #define RUN_HEAD \
@@ -331,13 +330,12 @@ static Sql sql_delete_run = {
 	1, {INT8OID}
 };
 
-/* Delete a run with its batches. */
+/* Delete a run with its batches; its streams are forgotten already (stream_delete). */
 void
 store_delete_run(StoreSession *session, int64 id)
 {
 	Datum		args[] = {Int64GetDatum(id)};
 
-	stream_delete(id);
 	ledger_delete(id);
 	share_delete(id);
 	store_sql(&sql_delete_hooked, args, NULL);
