@@ -34,8 +34,8 @@ find_stream(StoreSession *session, const RunInfo *run, const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("run " INT64_FORMAT " has no stream \"%s\"", run->id, name),
-				 run->has_streams && run->end_key == NULL ?
-				 errhint("Its streams are known when it has begun.") :
+				 !run->has_streams ? errhint("Its definition has no \"streams\".") :
+				 run->end_key == NULL ? errhint("Its streams are known when it has begun.") :
 				 errhint("The view backfill_streams shows those that it has.")));
 	return stream;
 }
