@@ -79,7 +79,8 @@ static Sql sql_recent_batches = {
 	"SELECT u.at, u.rows, u.wal_bytes FROM backfill.batch b CROSS JOIN LATERAL (VALUES "
 	"       (CASE WHEN status = 'completed' THEN finished_at END, rows_affected, b.wal_bytes), "
 	"       (failed_at, failed_rows, 0)) u (at, rows, wal_bytes) "
-	" WHERE (run_id = $1 OR $1 = 0) AND u.at > $2 AND u.at <= $3",
+	" WHERE (run_id = $1 OR $1 = 0 "
+	"        OR run_id IN (SELECT s.id FROM backfill.stream s WHERE s.run_id = $1)) AND u.at > $2 AND u.at <= $3",
 	3, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 };
 
