@@ -103,7 +103,7 @@ SELECT col_type_is('public', view, "column", type, format('%s.%s is %s', view, "
 -- the composite that hooks are given
 SELECT has_composite('public', 'backfill_event', 'the composite type backfill_event');
 SELECT results_eq($$SELECT attname::text COLLATE "default" || ' ' || format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'backfill_event'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum$$,
-	ARRAY['phase text', 'object text', 'status text', 'previous_status text', 'run_id bigint', 'name text', 'batch bigint', 'key_range text', 'rows bigint', 'error text', 'parameters jsonb'],
+	ARRAY['phase text', 'object text', 'status text', 'previous_status text', 'run_id bigint', 'name text', 'batch bigint', 'key_range text', 'rows bigint', 'error text', 'parameters jsonb', 'stream text'],
 	'what an event tells');
 
 -- rights: everybody reads the views and calls the functions; nobody else has any on the tables
