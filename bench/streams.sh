@@ -16,7 +16,7 @@ streams_fresh()
 {
 	sql "SET client_min_messages = warning; DROP TABLE IF EXISTS parted"
 	sql "CREATE TABLE parted (id bigint NOT NULL, day date NOT NULL, payload text NOT NULL, PRIMARY KEY (id, day)) PARTITION BY RANGE (day)"
-	sql "SELECT format('CREATE TABLE parted_%s PARTITION OF parted FOR VALUES FROM (%L) TO (%L) WITH (fillfactor = 50)',
+	sql "SELECT format('CREATE TABLE parted_%s PARTITION OF parted FOR VALUES FROM (%L) TO (%L) WITH (fillfactor = 50);',
 		i, date '2026-01-01' + i, date '2026-01-02' + i) FROM generate_series(0, 63) i" | "$bin/psql" -XAtq -v ON_ERROR_STOP=1
 	sql "INSERT INTO parted SELECT i, date '2026-01-01' + (i * 64 / ($stream_rows + 1))::int, 'payload of row ' || i FROM generate_series(1, $stream_rows::bigint) i"
 	sql "VACUUM (FREEZE, ANALYZE) parted"
