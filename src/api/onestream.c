@@ -16,9 +16,7 @@
 
 #include "api/onestream.h"
 #include "base/compat.h"
-#include "shared/segment.h"
 #include "shared/wake.h"
-#include "shared/worker_slot.h"
 #include "store/event.h"
 #include "store/run.h"
 #include "store/status.h"
@@ -85,9 +83,10 @@ onestream_halt(StoreSession *session, const RunInfo *run, const char *name, RunS
 		refuse(run, stream, status == RUN_PAUSED ? "pause" : "stop");
 	stream_set_status(session, stream->id, status);
 	note(session, run, stream, status, caller, reason);
-	if (immediate && at_work && segment_available())
-		worker_slot_cancel(MyDatabaseId, run->id, stream->id);
-	wake_at_commit((WakeTarget) {run->owner, run->id});
+	if (immediate && at_work)
+		wake_cancel_at_commit((WakeTarget) {run->owner, run->id}, stream->id);
+	else
+		wake_at_commit((WakeTarget) {run->owner, run->id});
 	return MemoryContextStrdup(session->caller,
 							   psprintf(": stream \"%s\" is %s%s", name, word,
 										at_work && !immediate ? " after the batch in hand" : ""));
