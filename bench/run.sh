@@ -10,7 +10,7 @@
 #
 #   BENCH_ROWS=4000000    rows of the table
 #   BENCH_PAIRS=5         pairs
-#   BENCH="update loop batch memory hidden errors hooks explain size governor space collapse indexes grown walks foreground"   which figures; "random" and "claims" have to be asked for
+#   BENCH="update loop batch memory hidden errors hooks explain size governor space collapse indexes grown walks foreground"   which figures; "random", "claims" and "streams" have to be asked for
 
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/../scripts/lib.sh"
@@ -326,6 +326,8 @@ bench_explain()
 . "$(dirname "$0")/walks.sh"
 # shellcheck source=bench/claims.sh
 . "$(dirname "$0")/claims.sh"
+# shellcheck source=bench/streams.sh
+. "$(dirname "$0")/streams.sh"
 
 # A wide table, with four indexes besides the key, on what is changed as well.
 fresh_wide()
@@ -456,7 +458,7 @@ sql "CREATE TABLE template AS
 say "$("$bin/postgres" --version), $(nproc) cores, $memory MB of memory," \
 	"$(sql "SELECT pg_table_size('template') / $rows") bytes a row"
 
-for b in update loop batch memory hidden errors hooks explain size governor space collapse indexes grown walks random claims foreground; do
+for b in update loop batch memory hidden errors hooks explain size governor space collapse indexes grown walks random claims streams foreground; do
 	if wanted "$b"; then
 		say
 		"bench_$b"

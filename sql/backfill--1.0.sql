@@ -680,10 +680,20 @@ SELECT d.name, d.owner, d.target, d.generic, d.streams, d.statement, d.scope, d.
 	OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW @extschema@.backfill_definitions IS 'backfill definitions; see backfill_define';
 
+-- What is over, or has not begun, has its sums in its row.  What has not is told by equalities,
+-- of which the planner knows without statistics, too, that they find few.
 CREATE VIEW backfill.stream_progress AS
 SELECT s.id, s.run_id, s.position, s.name, s.target, s.status,
-	   CASE WHEN s.status OPERATOR(pg_catalog.=) 'completed' THEN 1.0::double precision
-			WHEN s.rows_total OPERATOR(pg_catalog.>) 0
+	   CASE WHEN s.status OPERATOR(pg_catalog.=) 'completed' THEN 1.0::double precision ELSE 0.0 END AS done,
+	   s.rows_scanned, s.rows_total, s.rows_affected, s.batches, s.wal_bytes, s.pages_pruned, s.space_freed,
+	   s.weight, s.bounds, s.start_key, s.end_key, s.cursor, s.since, s.until, s.wait_reason,
+	   s.sqlstate, s.error, s.created_at, s.started_at, s.finished_at
+  FROM backfill.stream s
+ WHERE s.status OPERATOR(pg_catalog.=) 'completed'
+	OR s.started_at IS NULL
+UNION ALL
+SELECT s.id, s.run_id, s.position, s.name, s.target, s.status,
+	   CASE WHEN s.rows_total OPERATOR(pg_catalog.>) 0
 			THEN least(0.9999, (s.rows_scanned OPERATOR(pg_catalog.+) coalesce(b.rows_scanned, 0))::double precision
 					   OPERATOR(pg_catalog./) s.rows_total)
 			ELSE 0.0
@@ -695,10 +705,15 @@ SELECT s.id, s.run_id, s.position, s.name, s.target, s.status,
 	   s.wal_bytes OPERATOR(pg_catalog.+) coalesce(b.wal_bytes, 0) AS wal_bytes,
 	   s.pages_pruned OPERATOR(pg_catalog.+) coalesce(b.pages_pruned, 0) AS pages_pruned,
 	   s.space_freed OPERATOR(pg_catalog.+) coalesce(b.space_freed, 0) AS space_freed,
-	   s.weight, s.bounds, s.start_key, s.end_key, s.cursor, s.since, s.until, s.wait_reason,
+	   s.weight, s.bounds, s.start_key, s.end_key,
+	   coalesce(s.cursor, pg_catalog.to_jsonb((
+		SELECT b.end_key FROM backfill.batch b
+		 WHERE b.run_id OPERATOR(pg_catalog.=) s.id
+		 ORDER BY b.number DESC, b.part LIMIT 1))) AS cursor,
+	   s.since, s.until, s.wait_reason,
 	   s.sqlstate, s.error, s.created_at, s.started_at, s.finished_at
   FROM backfill.stream s
-  LEFT JOIN LATERAL (
+ CROSS JOIN LATERAL (
 	   SELECT pg_catalog.count(*) AS batches,
 			  pg_catalog.sum(b.rows_scanned)::bigint AS rows_scanned,
 			  pg_catalog.sum(b.rows_affected)::bigint AS rows_affected,
@@ -709,7 +724,8 @@ SELECT s.id, s.run_id, s.position, s.name, s.target, s.status,
 		WHERE b.run_id OPERATOR(pg_catalog.=) s.id
 		  AND b.number OPERATOR(pg_catalog.>) s.rollup_number
 		  AND b.status OPERATOR(pg_catalog.=) 'completed') b
-	   ON s.started_at IS NOT NULL AND s.status OPERATOR(pg_catalog.<>) 'completed';
+ WHERE s.status OPERATOR(pg_catalog.=) ANY (ARRAY['running', 'paused', 'failed', 'stopped', 'pending'])
+   AND s.started_at IS NOT NULL;
 COMMENT ON VIEW backfill.stream_progress IS 'streams with the sums over their batches; what backfill_streams shows';
 REVOKE ALL ON backfill.stream_progress FROM PUBLIC;
 
@@ -975,10 +991,7 @@ CREATE VIEW @extschema@.backfill_streams WITH (security_barrier) AS
 SELECT s.run_id, r.name AS definition, s.name, s.target, s.status,
 	   pg_catalog.round((100.0::double precision OPERATOR(pg_catalog.*) s.done)::numeric, 2)::numeric(5, 2) AS progress,
 	   s.rows_scanned, s.rows_total, s.rows_affected, s.batches, s.wal_bytes,
-	   coalesce(s.cursor, pg_catalog.to_jsonb((
-		SELECT b.end_key FROM backfill.batch b
-		 WHERE b.run_id OPERATOR(pg_catalog.=) s.id AND s.status OPERATOR(pg_catalog.<>) 'pending'
-		 ORDER BY b.number DESC, b.part LIMIT 1))) AS cursor,
+	   s.cursor,
 	   coalesce(w.workers, 0) AS workers,
 	   CASE WHEN s.status OPERATOR(pg_catalog.=) 'running' AND s.rows_total IS NOT NULL
 			 AND w.rate OPERATOR(pg_catalog.>) 0

@@ -376,12 +376,16 @@ CREATE TABLE items (id int PRIMARY KEY, changed_at timestamptz DEFAULT now(), n 
 INSERT INTO items SELECT generate_series(1, 50);
 CREATE TABLE facts (item int, id bigint, name text, started_at timestamptz, since timestamptz, types text);
 SELECT backfill_define('increment "1"', 'items', $$INSERT INTO facts SELECT batch.id, run.id, run.name, run.started_at, run.since, concat_ws(',', pg_typeof(run.id), pg_typeof(run.name), pg_typeof(run.started_at), pg_typeof(run.since)) FROM batch;
-	UPDATE batch SET n = n + 1$$, 'changed_at >= run.since AND run.id > 0 AND changed_at < run.started_at', parameters => '{"fail": {"type": "boolean", "default": false}}',
+	UPDATE batch SET n = n + 1$$, 'changed_at >= run.since AND run.id > 0 AND changed_at < run.until', parameters => '{"fail": {"type": "boolean", "default": false}}',
 	settings => '{"batch_size": 10, "target_batch_time": 0, "workers": 2, "sleep": 0}');
 CREATE PROCEDURE increment(label text) LANGUAGE plpgsql AS $$
 DECLARE
 	number bigint;
 BEGIN
+	-- what was changed just now is not that of this run, but of the next one
+	COMMIT;
+	PERFORM pg_sleep(0.2);
+	COMMIT;
 	number := backfill_start('increment "1"');
 	WHILE EXISTS (SELECT FROM mine WHERE status NOT IN ('completed', 'failed', 'stopped')) LOOP
 		COMMIT;
@@ -389,12 +393,12 @@ BEGIN
 	END LOOP;
 	INSERT INTO got SELECT label, format('%s: %s rows, facts: %s, since is %s, types: %s', r.status, count(f),
 			bool_and((f.id, f.name, f.started_at, f.since) = (r.id, r.name, r.started_at, coalesce(r.since, '-infinity'))),
-			CASE WHEN r.since IS NULL THEN 'null' ELSE coalesce((SELECT 'the start of ' || s.label FROM starts s WHERE s.started_at = r.since), 'wrong') END, string_agg(DISTINCT types, ' '))
+			CASE WHEN r.since IS NULL THEN 'null' ELSE coalesce((SELECT 'the end of ' || s.label FROM ends s WHERE s.until = r.since), 'wrong') END, string_agg(DISTINCT types, ' '))
 	  FROM backfill_runs r LEFT JOIN facts f ON true WHERE r.id = number GROUP BY r.id, r.status, r.name, r.started_at, r.since;
-	INSERT INTO starts SELECT label, started_at FROM backfill_runs WHERE id = number;
+	INSERT INTO ends SELECT label, until FROM backfill_runs WHERE id = number;
 	TRUNCATE facts;
 END $$;
-CREATE TABLE starts (label text, started_at timestamptz);
+CREATE TABLE ends (label text, until timestamptz);
 CALL increment('1st');
 CALL increment('2nd');
 UPDATE items SET changed_at = now() WHERE id % 10 = 1;
@@ -409,7 +413,7 @@ CALL increment('5th');
 SELECT backfill_define('other', 'items', 'SELECT FROM batch');
 SELECT backfill_start('other') IS NOT NULL;
 UPDATE items SET changed_at = now() WHERE id = 7;
-SELECT backfill_define('increment "1"', 'items', $$INSERT INTO facts SELECT batch.id, run.id, run.name, run.started_at, run.since FROM batch$$, 'changed_at >= run.since AND changed_at < run.started_at',
+SELECT backfill_define('increment "1"', 'items', $$INSERT INTO facts SELECT batch.id, run.id, run.name, run.started_at, run.since FROM batch$$, 'changed_at >= run.since AND changed_at < run.until',
 	settings => '{"batch_size": 7, "target_batch_time": 0, "sleep": 0, "share_target": true}');
 CALL increment('6th');
 SELECT label, value FROM got ORDER BY label;

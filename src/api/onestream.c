@@ -16,9 +16,7 @@
 
 #include "api/onestream.h"
 #include "base/compat.h"
-#include "shared/segment.h"
 #include "shared/wake.h"
-#include "shared/worker_slot.h"
 #include "store/event.h"
 #include "store/run.h"
 #include "store/status.h"
@@ -34,8 +32,8 @@ find_stream(StoreSession *session, const RunInfo *run, const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("run " INT64_FORMAT " has no stream \"%s\"", run->id, name),
-				 run->has_streams && run->end_key == NULL ?
-				 errhint("Its streams are known when it has begun.") :
+				 !run->has_streams ? errhint("Its definition has no \"streams\".") :
+				 run->end_key == NULL ? errhint("Its streams are known when it has begun.") :
 				 errhint("The view backfill_streams shows those that it has.")));
 	return stream;
 }
@@ -85,9 +83,10 @@ onestream_halt(StoreSession *session, const RunInfo *run, const char *name, RunS
 		refuse(run, stream, status == RUN_PAUSED ? "pause" : "stop");
 	stream_set_status(session, stream->id, status);
 	note(session, run, stream, status, caller, reason);
-	if (immediate && at_work && segment_available())
-		worker_slot_cancel(MyDatabaseId, run->id, stream->id);
-	wake_at_commit((WakeTarget) {run->owner, run->id});
+	if (immediate && at_work)
+		wake_cancel_at_commit((WakeTarget) {run->owner, run->id}, stream->id);
+	else
+		wake_at_commit((WakeTarget) {run->owner, run->id});
 	return MemoryContextStrdup(session->caller,
 							   psprintf(": stream \"%s\" is %s%s", name, word,
 										at_work && !immediate ? " after the batch in hand" : ""));

@@ -29,6 +29,7 @@
 #include "utils/snapmgr.h"
 
 #include "base/owner.h"
+#include "base/position.h"
 #include "definition/foresee.h"
 #include "definition/stage.h"
 
@@ -462,9 +463,18 @@ has_column(const Query *query, const char *name)
 void
 foresee_streams(const char *text)
 {
-	List	   *raws = raw_parser(text, RAW_PARSE_DEFAULT);
+	PositionText context = {"streams", text};
+	ErrorContextCallback callback;
+	List	   *raws;
 	Query	   *query = NULL;
 	ErrorData  *error;
+
+	callback.callback = position_error_callback;
+	callback.arg = &context;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	raws = raw_parser(text, RAW_PARSE_DEFAULT);
+	error_context_stack = callback.previous;
 
 	if (list_length(raws) != 1 || !IsA(linitial_node(RawStmt, raws)->stmt, SelectStmt))
 		ereport(ERROR,

@@ -8,7 +8,8 @@
  * name, or an object or a row with the columns name, "from", "to" and weight.
  *
  * A partition is walked as a table of its own.  What the parent would see to must not get
- * lost by that: row security and privileges are looked at here.
+ * lost by that, nor what is the partition's own come in between: row security, triggers for
+ * each statement and privileges are looked at here, and again when a stream is begun.
  *
  * Called as the owner of the definition or the run, under its search_path.
  *
@@ -156,13 +157,60 @@ check_stream_name(const char *name, int number)
 					  psprintf("The limit is %d bytes.", LIMIT_STREAM_NAME));
 }
 
-/* One stream, of a list or a row; number counts from 1. */
+/* Raises an error if the object, of a list, has what no stream has. */
+static void
+check_members(Jsonb *object, int number)
+{
+	JsonbIterator *it = JsonbIteratorInit(&object->root);
+	JsonbValue	key;
+	JsonbIteratorToken token;
+
+	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
+	{
+		char	   *name;
+
+		if (token != WJB_KEY)
+			continue;
+		name = pnstrdup(key.val.string.val, key.val.string.len);
+		if (strcmp(name, "name") != 0 && strcmp(name, "from") != 0 &&
+			strcmp(name, "to") != 0 && strcmp(name, "weight") != 0)
+			refuse_stream(number, psprintf("has a property \"%s\"", name), NULL);
+	}
+}
+
+/* Name the stream in the context of an error; the argument is its number. */
+static void
+stream_error_callback(void *arg)
+{
+	errcontext("stream %d of the backfill", *(int *) arg);
+}
+
+/* What else the object says of the stream than its name. */
+static void
+read_members(StreamInfo *stream, Jsonb *object, int number)
+{
+	ErrorContextCallback callback;
+	char	   *weight = member_text(object, "weight", number);
+
+	callback.callback = stream_error_callback;
+	callback.arg = &number;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	if (weight)
+		stream->weight = DatumGetFloat8(DirectFunctionCall1(float8in, CStringGetDatum(weight)));
+	stream->bounds = read_bounds(object);
+	error_context_stack = callback.previous;
+	if (weight && !(stream->weight > 0 && stream->weight < 1e18))
+		refuse_stream(number, "has a weight that is not above 0",
+					  psprintf("The weight is %s.", weight));
+}
+
+/* One stream, of a list, or of a row, which may have columns of its own; number counts from 1. */
 static StreamInfo *
-read_stream(const JsonbValue *value, int number)
+read_stream(const JsonbValue *value, int number, bool is_row)
 {
 	StreamInfo *stream = palloc0(sizeof(StreamInfo));
 	Jsonb	   *object;
-	char	   *weight;
 
 	stream->position = number;
 	if (value->type != jbvBinary)
@@ -176,15 +224,9 @@ read_stream(const JsonbValue *value, int number)
 		refuse_stream(number, "is an array", NULL);
 	stream->name = member_text(object, "name", number);
 	check_stream_name(stream->name, number);
-	weight = member_text(object, "weight", number);
-	if (weight)
-	{
-		stream->weight = DatumGetFloat8(DirectFunctionCall1(float8in, CStringGetDatum(weight)));
-		if (!(stream->weight > 0 && stream->weight < 1e18))
-			refuse_stream(number, "has a weight that is not above 0",
-						  psprintf("The weight is %s.", weight));
-	}
-	stream->bounds = read_bounds(object);
+	if (!is_row)
+		check_members(object, number);
+	read_members(stream, object, number);
 	return stream;
 }
 
@@ -201,8 +243,15 @@ read_list(const char *text)
 	limit_check_number("streams of a backfill", JB_ROOT_COUNT(array), LIMIT_STREAMS);
 	(void) JsonbIteratorNext(&it, &value, true);
 	while ((token = JsonbIteratorNext(&it, &value, true)) == WJB_ELEM)
-		result = lappend(result, read_stream(&value, list_length(result) + 1));
+		result = lappend(result, read_stream(&value, list_length(result) + 1, false));
 	return result;
+}
+
+/* Name the query in the context of an error. */
+static void
+query_error_callback(void *arg)
+{
+	errcontext("query for the streams of the backfill");
 }
 
 /* The streams that the rows of a query are, in the current memory context: StreamInfo. */
@@ -210,8 +259,14 @@ static List *
 run_query(const char *query)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	ErrorContextCallback callback;
 	List	   *result = NIL;
 	int			rc;
+
+	callback.callback = query_error_callback;
+	callback.arg = NULL;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
 
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -233,11 +288,12 @@ run_query(const char *query)
 
 		CHECK_FOR_INTERRUPTS();
 		JsonbToJsonbValue(object, &value);
-		result = lappend(result, read_stream(&value, (int) i + 1));
+		result = lappend(result, read_stream(&value, (int) i + 1, true));
 		MemoryContextSwitchTo(old);
 	}
 	PopActiveSnapshot();
 	SPI_finish();
+	error_context_stack = callback.previous;
 	return result;
 }
 
@@ -423,6 +479,31 @@ streamlist_check_settings(const DefinitionInfo *def, Jsonb *given)
 				 errhint("Name an index in \"key\".")));
 }
 
+compat_noreturn static void
+refuse_partitions(Oid table, const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("the partitions of table %s cannot be streams", table_text(table)),
+			 errdetail("%s", detail),
+			 errhint("Walk the table as a whole, without \"streams\".")));
+}
+
+/* The name of a trigger that is called for each statement which changes rows of batch; or NULL. */
+static const char *
+statement_trigger(Relation rel)
+{
+	for (int i = 0; rel->trigdesc && i < rel->trigdesc->numtriggers; i++)
+	{
+		const Trigger *trigger = &rel->trigdesc->triggers[i];
+
+		if (!TRIGGER_FOR_ROW(trigger->tgtype) && trigger->tgenabled != TRIGGER_DISABLED &&
+			(TRIGGER_FOR_UPDATE(trigger->tgtype) || TRIGGER_FOR_DELETE(trigger->tgtype)))
+			return trigger->tgname;
+	}
+	return NULL;
+}
+
 /*
  * What the parent sees to, and a partition that is named itself would not: raises an error
  * if the owner's row security, or triggers for each statement, hold for the table.
@@ -431,6 +512,7 @@ static void
 check_parent(Oid table)
 {
 	Relation	rel = table_open(table, AccessShareLock);
+	const char *trigger = statement_trigger(rel);
 
 	if (rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
 		ereport(ERROR,
@@ -438,24 +520,26 @@ check_parent(Oid table)
 				 errmsg("table %s has no partitions to be streams", table_text(table)),
 				 errhint("Give a list of names or a query in \"streams\", or leave it out.")));
 	if (check_enable_rls(table, InvalidOid, true) == RLS_ENABLED)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("the partitions of table %s cannot be streams", table_text(table)),
-				 errdetail("Row security of the table holds for the owner of the backfill, and would not where a partition is walked by itself."),
-				 errhint("Walk the table as a whole, without \"streams\".")));
-	for (int i = 0; rel->trigdesc && i < rel->trigdesc->numtriggers; i++)
-	{
-		const Trigger *trigger = &rel->trigdesc->triggers[i];
+		refuse_partitions(table, "Row security of the table holds for the owner of the backfill, and would not where a partition is walked by itself.");
+	if (trigger)
+		refuse_partitions(table, psprintf("Trigger \"%s\" is called for each statement about the table, and would not be where a partition is walked by itself.",
+										  trigger));
+	table_close(rel, NoLock);
+}
 
-		if (TRIGGER_FOR_ROW(trigger->tgtype) || trigger->tgenabled == TRIGGER_DISABLED)
-			continue;
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("the partitions of table %s cannot be streams", table_text(table)),
-				 errdetail("Trigger \"%s\" is called for each statement about the table, and would not be where a partition is walked by itself.",
-						   trigger->tgname),
-				 errhint("Walk the table as a whole, without \"streams\".")));
-	}
+/* The same the other way round: what would hold for the partition, and does not through the parent. */
+static void
+check_partition(Oid partition, Oid table)
+{
+	Relation	rel = table_open(partition, AccessShareLock);
+	const char *trigger = statement_trigger(rel);
+
+	if (check_enable_rls(partition, InvalidOid, true) == RLS_ENABLED)
+		refuse_partitions(table, psprintf("Row security of partition %s holds for the owner of the backfill where it is walked by itself, and does not through the table.",
+										  table_text(partition)));
+	if (trigger)
+		refuse_partitions(table, psprintf("Trigger \"%s\" of partition %s is called where it is walked by itself, and is not through the table.",
+										  trigger, table_text(partition)));
 	table_close(rel, NoLock);
 }
 
@@ -484,14 +568,27 @@ check_rights(Oid partition, Oid table)
 }
 
 /*
+ * Raises an error if the partition must not be walked by itself, by the current role, in the
+ * place of the table.
+ */
+void
+streamlist_check_partition(Oid table, Oid partition)
+{
+	check_parent(table);
+	check_partition(partition, table);
+	check_rights(partition, table);
+}
+
+/*
  * The definition as its statement can be checked: where partitions are streams, it is that
- * of the first of them.
+ * of the first of them.  Raises an error if they cannot be.
  */
 const DefinitionInfo *
 streamlist_sample(const DefinitionInfo *def)
 {
 	DefinitionInfo *sample;
 	List	   *partitions;
+	ListCell   *lc;
 
 	if (def->streams == NULL || !streamlist_is_partitions(def->streams))
 		return def;
@@ -501,6 +598,14 @@ streamlist_sample(const DefinitionInfo *def)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table %s has no partitions yet", table_text(def->target))));
+	foreach(lc, partitions)
+	{
+		Oid			partition = ((StreamInfo *) lfirst(lc))->target;
+
+		CHECK_FOR_INTERRUPTS();
+		check_partition(partition, def->target);
+		check_rights(partition, def->target);
+	}
 	sample = palloc(sizeof(DefinitionInfo));
 	*sample = *def;
 	sample->target = ((StreamInfo *) linitial(partitions))->target;
@@ -521,23 +626,16 @@ streamlist_first(const DefinitionInfo *def)
 }
 
 /*
- * Raises an error if the streams of the definition are not sound.  A query is analysed and
- * not run: what it says would fail now is a warning, since what it names may be made.
+ * Raises an error if the list or the query of the definition is not sound: what partitions are,
+ * streamlist_sample has seen.  A query is analysed and not run: what it says would fail now is
+ * a warning, since what it names may be made.
  */
 void
 streamlist_check(const DefinitionInfo *def)
 {
-	ListCell   *lc;
-
-	if (def->streams == NULL)
+	if (def->streams == NULL || streamlist_is_partitions(def->streams))
 		return;
-	if (streamlist_is_partitions(def->streams))
-	{
-		check_parent(def->target);
-		foreach(lc, streamlist_read(def->streams, def->target))
-			check_rights(((StreamInfo *) lfirst(lc))->target, def->target);
-	}
-	else if (is_list(def->streams))
+	if (is_list(def->streams))
 	{
 		if (streamlist_read(def->streams, def->target) == NIL)
 			ereport(ERROR,

@@ -19,6 +19,7 @@ extern List *streamlist_read(const char *text, Oid table);
 extern const char *streamlist_key(Oid partition, Oid table, const char *key);
 extern bool streamlist_has(Oid table, Oid partition);
 extern void streamlist_check_settings(const DefinitionInfo *def, Jsonb *given);
+extern void streamlist_check_partition(Oid table, Oid partition);
 extern const DefinitionInfo *streamlist_sample(const DefinitionInfo *def);
 extern const char *streamlist_first(const DefinitionInfo *def);
 extern void streamlist_check(const DefinitionInfo *def);

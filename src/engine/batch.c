@@ -74,9 +74,14 @@ batch_error_callback(void *arg)
 	Worker	   *worker = running->worker;
 
 	worker->hand.processed = statement_progress(&running->progress);
-	errcontext("batch " INT64_FORMAT " of backfill run " INT64_FORMAT " \"%s\"",
-			   worker->hand.batch->number, worker->session.run->id,
-			   worker->session.run->name);
+	if (worker->session.stream)
+		errcontext("batch " INT64_FORMAT " of stream \"%s\" of backfill run " INT64_FORMAT " \"%s\"",
+				   worker->hand.batch->number, worker->session.stream->name,
+				   worker->session.run->id, worker->session.run->name);
+	else
+		errcontext("batch " INT64_FORMAT " of backfill run " INT64_FORMAT " \"%s\"",
+				   worker->hand.batch->number, worker->session.run->id,
+				   worker->session.run->name);
 }
 
 /*

@@ -153,8 +153,13 @@ ends_find(Session *session, Work *work)
 	ArrayType  *key_types;
 	TimestampTz since;
 	TimestampTz until;
+	ErrorContextCallback callback;
 	int			nest;
 
+	callback.callback = session_error_callback;
+	callback.arg = session;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
 	session_begin(session);
 	MemoryContextSwitchTo(session->loop_context);
 	nest = session_enter_statement(session);
@@ -171,6 +176,7 @@ ends_find(Session *session, Work *work)
 					   texts.start, texts.end, texts.rows);
 	store_end(&store);
 	session_commit(session);
+	error_context_stack = callback.previous;
 	if (session->stream)
 		take_ends(session, key_types, &texts, since, until);
 }

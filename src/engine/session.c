@@ -447,6 +447,17 @@ session_take_stream(Session *session, const StreamInfo *stream)
 	MemoryContextSwitchTo(old);
 }
 
+/* Name the stream in hand, if there is one, in the context of an error; the argument is the session. */
+void
+session_error_callback(void *arg)
+{
+	const Session *session = (const Session *) arg;
+
+	if (session->stream)
+		errcontext("stream \"%s\" of backfill run " INT64_FORMAT " \"%s\"",
+				   session->stream->name, session->run->id, session->run->name);
+}
+
 /* Read the row of the run, that of its stream in hand, and its hooks. */
 static void
 load_run(Session *session, void *arg)

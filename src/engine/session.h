@@ -63,6 +63,7 @@ extern void session_carry_changes(Session *session);
 extern void session_user_parameters(Session *session, bool on);
 extern bool session_reload(Session *session);
 extern void session_take_stream(Session *session, const StreamInfo *stream);
+extern void session_error_callback(void *arg);
 extern void session_note_event(Session *session, const EventInfo *event);
 
 #endif							/* BACKFILL_ENGINE_SESSION_H */

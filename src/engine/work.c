@@ -118,6 +118,7 @@ work_prepare(Session *session, Work *work)
 {
 	RunInfo    *run = session->run;
 	RunFacts	facts = work_facts(session);
+	ErrorContextCallback callback;
 	int			nest;
 
 	if (work->context == NULL)
@@ -128,10 +129,16 @@ work_prepare(Session *session, Work *work)
 	if (work_is_outdated(session, work))
 		ResetPlanCache();
 	unprepare(work);
+	callback.callback = session_error_callback;
+	callback.arg = session;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
 	session_begin(session);
 	MemoryContextSwitchTo(work->context);
 	work->set = serverparams_copy(session->settings.set);
 	nest = session_enter_statement(session);
+	if (run->target != session->table)
+		streamlist_check_partition(session->table, run->target);
 	work->walk = walk_open(run->target, key_of_walk(session), &session->settings);
 	if (run->statement)
 		walk_check_is_here(work->walk);
@@ -151,6 +158,7 @@ work_prepare(Session *session, Work *work)
 	work->bounds = bounds_prepare(work->walk);
 	work->tables = run->statement ? toll_tables(run->target) : NIL;
 	session_commit(session);
+	error_context_stack = callback.previous;
 }
 
 /*

@@ -20,12 +20,14 @@
 
 #include "shared/segment.h"
 #include "shared/wake.h"
+#include "shared/worker_slot.h"
 
 /* The runs that the end of a transaction is to wake. */
 typedef struct Wake
 {
 	WakeTarget	target;
 	int			level;			/* of the subtransaction that has changed them */
+	int64		cancelled;		/* stream whose batches are to be cancelled, or 0 */
 } Wake;
 
 #define WAKES_MAX			32
@@ -133,7 +135,11 @@ wake_callback(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PARALLEL_COMMIT:
 			for (int i = 0; i < nwakes; i++)
+			{
 				wake_runs(MyDatabaseId, wakes[i].target);
+				if (wakes[i].cancelled != 0)
+					worker_slot_cancel(MyDatabaseId, wakes[i].target.run_id, wakes[i].cancelled);
+			}
 			nwakes = 0;
 			break;
 		case XACT_EVENT_PRE_PREPARE:
@@ -172,9 +178,13 @@ wake_subxact_callback(SubXactEvent event, SubTransactionId subid, SubTransaction
 	nwakes = n;
 }
 
-/* Wake those runs when, and only if, what has changed them now commits. */
-void
-wake_at_commit(WakeTarget target)
+/*
+ * Wake those runs when, and only if, what has changed them now commits; with a stream, have
+ * what is at work on it cancelled then.  Not before: who is cancelled looks whether his stream
+ * is his any more.
+ */
+static void
+note_wake(WakeTarget target, int64 cancelled)
 {
 	static bool registered = false;
 	int			level = GetCurrentTransactionNestLevel();
@@ -190,7 +200,7 @@ wake_at_commit(WakeTarget target)
 	for (int i = 0; i < nwakes; i++)
 	{
 		if (wakes[i].level <= level && wakes[i].target.owner == target.owner &&
-			wakes[i].target.run_id == target.run_id)
+			wakes[i].target.run_id == target.run_id && wakes[i].cancelled == cancelled)
 			return;
 	}
 
@@ -202,7 +212,21 @@ wake_at_commit(WakeTarget target)
 		*last = (Wake) {{InvalidOid, 0}, Min(last->level, level)};
 		return;
 	}
-	wakes[nwakes++] = (Wake) {target, level};
+	wakes[nwakes++] = (Wake) {target, level, cancelled};
+}
+
+/* Wake those runs when, and only if, what has changed them now commits. */
+void
+wake_at_commit(WakeTarget target)
+{
+	note_wake(target, 0);
+}
+
+/* The same, and have what is at work on a stream of the run cancelled. */
+void
+wake_cancel_at_commit(WakeTarget target, int64 stream)
+{
+	note_wake(target, stream);
 }
 
 /* Runs of the database are gone: their workers are to see it, too. */

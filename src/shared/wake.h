@@ -18,6 +18,7 @@ typedef struct WakeTarget
 extern void wake_scheduler(Oid database);
 extern void wake_runs(Oid database, WakeTarget target);
 extern void wake_at_commit(WakeTarget target);
+extern void wake_cancel_at_commit(WakeTarget target, int64 stream);
 extern void wake_workers(Oid database);
 
 #endif							/* BACKFILL_SHARED_WAKE_H */

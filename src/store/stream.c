@@ -365,12 +365,18 @@ stream_set_claimed(StoreSession *session, int64 id)
 static Sql sql_set_status = {
 	"UPDATE backfill.stream SET status = $2, wait_reason = NULL, "
 	"       rows_total = CASE WHEN $2 = 'completed' THEN rows_scanned ELSE rows_total END, "
+	"       cursor = CASE WHEN $2 = 'completed' THEN coalesce(cursor, "
+	"                to_jsonb((SELECT b.end_key FROM backfill.batch b WHERE b.run_id = $1 "
+	"                           ORDER BY b.number DESC, b.part LIMIT 1))) ELSE cursor END, "
 	"       finished_at = CASE WHEN $2 IN ('completed', 'failed', 'stopped') THEN $3 END "
 	" WHERE id = $1",
 	3, {INT8OID, TEXTOID, TIMESTAMPTZOID}
 };
 
-/* Set the status; one that is done has been added up. */
+/*
+ * Set the status; one that is done has been added up, and its cursor need not be looked for
+ * any more.
+ */
 void
 stream_set_status(StoreSession *session, int64 id, RunStatus status)
 {

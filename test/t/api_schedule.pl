@@ -211,8 +211,8 @@ is(sql("SELECT count(*), min(settings ->> 'sleep') FROM backfill_runs WHERE name
 is(sql("SELECT DISTINCT run_id = (SELECT id FROM backfill_runs WHERE name = 'held'), role, reason FROM backfill_events WHERE name = 'held' AND kind = 'schedule'"),
 	't|postgres|an occurrence of the schedule was skipped: the run is active', 'and it tells');
 is(sql('SELECT DISTINCT word FROM words'), $word, 'a value arrives as it was given');
-is(sql("SELECT bool_and(since = before) FROM (SELECT since, lag(started_at) OVER (ORDER BY id) AS before
-	FROM backfill_runs WHERE name = 'quick') r WHERE before IS NOT NULL"), 't', 'run.since is the start of the run before');
+is(sql("SELECT bool_and(since = before) FROM (SELECT since, lag(until) OVER (ORDER BY id) AS before
+	FROM backfill_runs WHERE name = 'quick') r WHERE before IS NOT NULL"), 't', 'run.since is the run.until of the run before');
 sql("SELECT backfill_stop(id, true) FROM backfill_runs WHERE name = 'held'");
 wait_for_status($node, sql("SELECT id FROM backfill_runs WHERE name = 'held'"), 'stopped');
 

@@ -247,16 +247,16 @@ my $since = sub {
 my $first = $since->('mallory');
 is(value($first, 'since IS NULL'), 't', 'the first has nothing before it');
 my $second = $since->('mallory');
-is(value($second, 'since'), value($first, 'started_at'), 'the second has the start of the first');
+is(value($second, 'since'), value($first, 'until'), 'the second has the end of the window of the first');
 sql("SELECT backfill_drop('since')");
 my $third = $since->('postgres');
 is(value($third, 'since IS NULL'), 't', 'the first of another owner has nothing before it');
 sql("SELECT backfill_drop('since')");
 my $fourth = $since->('mallory');
-is(value($fourth, 'since'), value($second, 'started_at'), 'the definition made anew by the first owner goes on where it was');
+is(value($fourth, 'since'), value($second, 'until'), 'the definition made anew by the first owner goes on where it was');
 sql("SELECT backfill_delete($second)");
 my $fifth = $since->('mallory');
-is(value($fifth, 'since'), value($fourth, 'started_at'), 'the last one counts');
+is(value($fifth, 'since'), value($fourth, 'until'), 'the last one counts');
 
 $node->stop;
 done_testing();

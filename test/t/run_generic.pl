@@ -118,7 +118,7 @@ ok(wait_for_status($node, $d1, 'completed'), 'a run on another');
 my $c2 = sql(q{SELECT backfill_start('each', '{"n": "n"}', target => 'c')});
 ok(wait_for_status($node, $c2, 'completed'), 'another on the first');
 is(sql("SELECT since IS NULL FROM backfill_runs WHERE id = $d1"), 't', 'the run before is not that on another table');
-is(sql("SELECT r.since = p.started_at FROM backfill_runs r, backfill_runs p WHERE r.id = $c2 AND p.id = $c1"), 't', 'but that on the same');
+is(sql("SELECT r.since = p.until FROM backfill_runs r, backfill_runs p WHERE r.id = $c2 AND p.id = $c1"), 't', 'but that on the same');
 
 create_target($node, 'e', 60);
 my $e = sql(qq{SELECT backfill_start('each', '{"n": "n"}', $slow, target => 'e')});
