@@ -27,6 +27,10 @@ CREATE TABLE backfill.definition (
 	prepare		text,
 	finish		text,
 	followers		jsonb,
+	source		text,
+	source_owner regrole,
+	source_check text,
+	source_check_owner regrole,
 	created_at	timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	updated_at	timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
@@ -45,6 +49,10 @@ COMMENT ON COLUMN backfill.definition.description IS 'free text';
 COMMENT ON COLUMN backfill.definition.prepare IS 'SQL that is run once before the first batch, or null';
 COMMENT ON COLUMN backfill.definition.finish IS 'SQL that is run once when every batch is done and verified, or null';
 COMMENT ON COLUMN backfill.definition.followers IS 'definitions that are started when a run is completed, or null';
+COMMENT ON COLUMN backfill.definition.source IS 'function that gives the pages of records, by its qualified name, or client if clients bring them; null if the target is walked';
+COMMENT ON COLUMN backfill.definition.source_owner IS 'owner of that function when the backfill was defined: nobody else''s is called';
+COMMENT ON COLUMN backfill.definition.source_check IS 'function that says what is missing before the first page is fetched, or null';
+COMMENT ON COLUMN backfill.definition.source_check_owner IS 'owner of that function then';
 COMMENT ON COLUMN backfill.definition.created_at IS 'when the definition was made';
 COMMENT ON COLUMN backfill.definition.updated_at IS 'when the definition was last replaced';
 
@@ -83,6 +91,10 @@ CREATE TABLE backfill.run (
 	closing_boot bigint,
 	rows_remaining bigint,
 	followers		jsonb,
+	source		text,
+	source_owner regrole,
+	source_check text,
+	source_check_owner regrole,
 	"after"		bigint[],
 	generic		boolean NOT NULL DEFAULT false,
 	start_at	timestamptz,
@@ -157,6 +169,10 @@ COMMENT ON COLUMN backfill.run.closings IS 'workers that began to call hooks, or
 COMMENT ON COLUMN backfill.run.closing_boot IS 'life of the server in which the last of them began';
 COMMENT ON COLUMN backfill.run.rows_remaining IS 'rows still in scope when they were last counted';
 COMMENT ON COLUMN backfill.run.followers IS 'definitions that are started when the run is completed';
+COMMENT ON COLUMN backfill.run.source IS 'function that gives the pages of records, by its qualified name, or client if clients bring them; null if the target is walked';
+COMMENT ON COLUMN backfill.run.source_owner IS 'owner of that function when the backfill was defined: nobody else''s is called';
+COMMENT ON COLUMN backfill.run.source_check IS 'function that says what is missing before the first page is fetched, or null';
+COMMENT ON COLUMN backfill.run.source_check_owner IS 'owner of that function then';
 COMMENT ON COLUMN backfill.run."after" IS 'runs that have to be completed before this one starts, or null';
 COMMENT ON COLUMN backfill.run.generic IS 'whether the definition is generic: the run was given its target, and has statements with the names in them';
 COMMENT ON COLUMN backfill.run.start_at IS 'time before which the run does not start';
@@ -240,6 +256,11 @@ CREATE TABLE backfill.batch (
 	failed_at	timestamptz,
 	failed_rows	bigint,
 	lease_until	timestamptz,
+	source_token jsonb,
+	next_token	jsonb,
+	fetched_at	timestamptz,
+	called_at	timestamptz,
+	calls		integer,
 	PRIMARY KEY (run_id, number, part)
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE backfill.batch IS 'one row for each batch: a key range of a run, processed in one transaction together with the change of this row';
@@ -282,6 +303,24 @@ COMMENT ON COLUMN backfill.batch.lease_until IS 'until when it is that of its cl
 
 COMMENT ON COLUMN backfill.batch.failed_at IS 'when a client failed with the batch, or lost it, the last time';
 COMMENT ON COLUMN backfill.batch.failed_rows IS 'rows that were in the hands of clients then, all times together: they count for the rate limit';
+
+COMMENT ON COLUMN backfill.batch.source_token IS 'token of the page of a source; null for the first one, and where the target is walked';
+COMMENT ON COLUMN backfill.batch.next_token IS 'token of the page behind it; null if there is none, or it is not fetched yet';
+COMMENT ON COLUMN backfill.batch.fetched_at IS 'when the page was fetched, or null';
+COMMENT ON COLUMN backfill.batch.called_at IS 'when the source was last called for it; only where the rate limit counts calls';
+COMMENT ON COLUMN backfill.batch.calls IS 'how often it was, likewise';
+
+-- From the commit that fetches a page to the one that applies it.
+CREATE TABLE backfill.page (
+	run_id		bigint NOT NULL,
+	number		bigint NOT NULL,
+	records		jsonb NOT NULL,
+	PRIMARY KEY (run_id, number)
+);
+COMMENT ON TABLE backfill.page IS 'pages of sources that are fetched and not yet applied, or have records that were skipped';
+COMMENT ON COLUMN backfill.page.run_id IS 'run the page belongs to';
+COMMENT ON COLUMN backfill.page.number IS 'number of the page, which is that of its batch';
+COMMENT ON COLUMN backfill.page.records IS 'what the source has given, an array';
 
 -- Hooks are called by a worker, in the owner's session, a moment after a client's commit.
 CREATE TABLE backfill.hooked (
@@ -456,7 +495,9 @@ REVOKE ALL ON ALL TABLES IN SCHEMA backfill FROM PUBLIC;
 -- what has lost its owner or its target would be restored as somebody else's
 SELECT pg_catalog.pg_extension_config_dump('backfill.definition',
 	'WHERE owner::pg_catalog.oid IN (SELECT oid FROM pg_catalog.pg_roles) '
-	'AND (target IS NULL OR target::pg_catalog.oid IN (SELECT oid FROM pg_catalog.pg_class))');
+	'AND (target IS NULL OR target::pg_catalog.oid IN (SELECT oid FROM pg_catalog.pg_class)) '
+	'AND (source_owner IS NULL OR source_owner::pg_catalog.oid IN (SELECT oid FROM pg_catalog.pg_roles)) '
+	'AND (source_check_owner IS NULL OR source_check_owner::pg_catalog.oid IN (SELECT oid FROM pg_catalog.pg_roles))');
 SELECT pg_catalog.pg_extension_config_dump('backfill.hook',
 	'WHERE created_by::pg_catalog.oid IN (SELECT oid FROM pg_catalog.pg_roles) '
 	'AND function_owner::pg_catalog.oid IN (SELECT oid FROM pg_catalog.pg_roles)');
@@ -539,7 +580,7 @@ REVOKE ALL ON FUNCTION backfill.wake() FROM PUBLIC;
 
 CREATE VIEW @extschema@.backfill_definitions WITH (security_barrier) AS
 SELECT d.name, d.owner, d.target, d.generic, d.statement, d.scope, d.key, d.parameters,
-	   d.settings, d.search_path, d.description, d.prepare, d.finish, d.followers, d.created_at, d.updated_at
+	   d.settings, d.search_path, d.description, d.prepare, d.finish, d.followers, d.source, d.source_check, d.created_at, d.updated_at
   FROM backfill.definition d
  WHERE pg_catalog.pg_has_role(d.owner, 'USAGE')
 	OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
@@ -604,7 +645,7 @@ SELECT r.id, r.name, r.status, p.progress,
 	   r.space_freed OPERATOR(pg_catalog.+) coalesce(b.space_freed, 0) AS space_freed,
 	   r.space_kept_by,
 	   r."after", r.followers,
-	   r.key, r.scope, r.statement, r.prepare, r.finish, r.parameters, r.settings
+	   r.key, r.scope, r.statement, r.prepare, r.finish, r.source, r.parameters, r.settings
   FROM backfill.run r
   LEFT JOIN backfill.live_runs() l ON l.run_id OPERATOR(pg_catalog.=) r.id
   CROSS JOIN (SELECT m.reason, m.reason OPERATOR(pg_catalog.~~) '%shared_preload_libraries%' AS unloaded
@@ -679,7 +720,8 @@ SELECT b.run_id, b.number, b.part,
 	   b.status, b.skipped, b.attempt, b.crashes, b.retry_at, b.rows_scanned, b.rows_affected,
 	   b.started_at, b.finished_at, b.duration, b.wal_bytes, b.pages_pruned, b.space_freed,
 	   b.worker, b.pid,
-	   b.error, b.client, b.claimed_by, b.claimed_at, l.lease_until
+	   b.error, b.client, b.claimed_by, b.claimed_at, l.lease_until,
+	   b.source_token, b.next_token, b.fetched_at
   FROM backfill.batch b
   JOIN backfill.run r ON r.id OPERATOR(pg_catalog.=) b.run_id
   LEFT JOIN backfill.live_leases() l ON l.run_id OPERATOR(pg_catalog.=) b.run_id
@@ -789,11 +831,14 @@ CREATE FUNCTION @extschema@.backfill_define(
 	finish text DEFAULT NULL,
 	followers jsonb DEFAULT NULL,
 	prepare text DEFAULT NULL,
-	generic boolean DEFAULT false)
+	generic boolean DEFAULT false,
+	source text DEFAULT NULL,
+	source_check text DEFAULT NULL,
+	check_now boolean DEFAULT false)
 RETURNS void
 AS 'MODULE_PATHNAME', 'backfill_define'
 LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION @extschema@.backfill_define(text, regclass, text, text, text, text, jsonb, jsonb, text, text, jsonb, text, boolean)
+COMMENT ON FUNCTION @extschema@.backfill_define(text, regclass, text, text, text, text, jsonb, jsonb, text, text, jsonb, text, boolean, text, text, boolean)
 	IS 'create or replace a backfill definition';
 
 CREATE FUNCTION @extschema@.backfill_drop(name text)
@@ -1067,6 +1112,28 @@ COMMENT ON COLUMN @extschema@.backfill_event.rows IS 'rows processed by the batc
 COMMENT ON COLUMN @extschema@.backfill_event.error IS 'message of the error, or null';
 COMMENT ON COLUMN @extschema@.backfill_event.parameters IS 'parameters of the run';
 
+CREATE TYPE @extschema@.backfill_fetch AS (
+	run_id		bigint,
+	name		text,
+	stream		text,
+	page		bigint,
+	attempt		integer,
+	since		timestamptz,
+	until		timestamptz,
+	started_at	timestamptz,
+	parameters	jsonb
+);
+COMMENT ON TYPE @extschema@.backfill_fetch IS 'what a source is told of the page that it is to give; see backfill_define';
+COMMENT ON COLUMN @extschema@.backfill_fetch.run_id IS 'number of the run, or null when the backfill is being defined';
+COMMENT ON COLUMN @extschema@.backfill_fetch.name IS 'name of the definition';
+COMMENT ON COLUMN @extschema@.backfill_fetch.stream IS 'name of the stream, or null';
+COMMENT ON COLUMN @extschema@.backfill_fetch.page IS 'number of the page, from 1, or null for a check';
+COMMENT ON COLUMN @extschema@.backfill_fetch.attempt IS 'how often this page has been asked for, this time included, or null for a check';
+COMMENT ON COLUMN @extschema@.backfill_fetch.since IS 'run.since, or null if there was no run before';
+COMMENT ON COLUMN @extschema@.backfill_fetch.until IS 'end of the window of the run, or null';
+COMMENT ON COLUMN @extschema@.backfill_fetch.started_at IS 'when the run began, or null when the backfill is being defined';
+COMMENT ON COLUMN @extschema@.backfill_fetch.parameters IS 'parameters of the run, or null when the backfill is being defined';
+
 CREATE FUNCTION @extschema@.backfill_on(event text, hook regproc, name text DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'backfill_on'
@@ -1224,7 +1291,7 @@ COMMENT ON COLUMN @extschema@.backfill_workers.worker IS 'number of the slot in 
 COMMENT ON COLUMN @extschema@.backfill_workers.pid IS 'process id, or null while the process starts; of a client, the session that has claimed, or null if there are several or after a restart';
 COMMENT ON COLUMN @extschema@.backfill_workers.run_id IS 'run the worker belongs to';
 COMMENT ON COLUMN @extschema@.backfill_workers.owner IS 'role as which the worker is connected';
-COMMENT ON COLUMN @extschema@.backfill_workers.state IS 'starting, preparing, waiting, running, sleeping, throttled, retrying, changing, verifying, finishing or leaving; claimed for a client';
+COMMENT ON COLUMN @extschema@.backfill_workers.state IS 'starting, preparing, waiting, fetching, running, sleeping, throttled, retrying, changing, verifying, finishing or leaving; claimed for a client';
 COMMENT ON COLUMN @extschema@.backfill_workers.state_since IS 'when this state began';
 COMMENT ON COLUMN @extschema@.backfill_workers.batch IS 'number of the batch in hand, or null';
 COMMENT ON COLUMN @extschema@.backfill_workers.attempt IS 'attempt at that batch';

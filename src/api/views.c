@@ -67,6 +67,8 @@ worker_state_name(WorkerState state)
 			return "preparing";
 		case WORKER_WAITING:
 			return "waiting";
+		case WORKER_FETCHING:
+			return "fetching";
 		case WORKER_RUNNING:
 			return "running";
 		case WORKER_SLEEPING:

@@ -70,6 +70,8 @@ typedef struct ClaimRefusal
 	TimestampTz next_due;		/* when one is to be tried again, or 0 */
 	bool		pending_elsewhere;	/* a suspect batch may be waiting */
 	bool		pending_soon;	/* ranges are cut by one worker, in turn */
+	bool		busy;			/* pages come one at a time, and others are at it */
+	char	   *reason;			/* why the next one waits, or NULL for an error that it met */
 } ClaimRefusal;
 
 extern Claimant claim_claimant(const Worker *worker);

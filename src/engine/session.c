@@ -382,6 +382,7 @@ load_run(Session *session, void *arg)
 	store_end(&store);
 	MemoryContextSwitchTo(session->run_context);
 	session->run = run;
+	session->walk_id = session->slot.run_id;
 	if (run)
 		apply_settings(session);
 	MemoryContextSwitchTo(old);

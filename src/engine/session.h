@@ -26,6 +26,7 @@ typedef struct Session
 	MemoryContext run_context;	/* holds run, settings and hooks */
 
 	RunInfo    *run;			/* NULL when it was deleted */
+	int64		walk_id;		/* under which its batches are */
 	RunSettings settings;
 	char	   *lock_timeout;	/* of the settings, as a parameter */
 	Pace		pace;			/* as the scheduler has set it */

@@ -19,6 +19,7 @@
 #include "utils/plancache.h"
 #include "utils/snapmgr.h"
 
+#include "definition/definition.h"
 #include "engine/session.h"
 #include "engine/work.h"
 #include "settings/parameters.h"
@@ -90,7 +91,7 @@ work_prepare(Session *session, Work *work)
 	MemoryContextSwitchTo(work->context);
 	work->set = serverparams_copy(session->settings.set);
 	nest = session_enter_statement(session);
-	work->walk = walk_open(run->target, run->key, &session->settings);
+	work->walk = definition_walk(run->target, run->key, &run->source, &session->settings);
 	if (run->statement)
 		walk_check_is_here(work->walk);
 	if (run->key_types)
@@ -106,7 +107,8 @@ work_prepare(Session *session, Work *work)
 		statement_keep(work->statements[shape]);
 	}
 	AtEOXact_GUC(false, nest);
-	work->bounds = bounds_prepare(work->walk);
+	if (!work->walk->by_source)
+		work->bounds = bounds_prepare(work->walk);
 	session_commit(session);
 }
 

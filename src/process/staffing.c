@@ -19,6 +19,7 @@
 #include "shared/run_slot.h"
 #include "store/batch.h"
 #include "store/event.h"
+#include "store/page.h"
 #include "store/run.h"
 #include "store/share.h"
 #include "store/status.h"
@@ -36,6 +37,8 @@ staffing_walk_is_claimed(StoreSession *session, RunInfo *run)
 		return false;
 	if (key_is_empty(run->end_key))
 		return true;
+	if (run->source.function)
+		return page_has_ended(session, run->id);
 	if (run->has_shares)
 		return !share_is_left(session, run->id);
 	return store_last_batch(session, run->id, run->pass_after, &number, &end_key) &&
@@ -55,6 +58,10 @@ staffing_wanted(StoreSession *session, RunInfo *run, int living, int most)
 		return 0;
 	if (run->by_clients)
 		most = 1;
+
+	/* one fetches, and one applies */
+	if (run->source.function)
+		most = Min(most, 2);
 	if (run->end_key == NULL)
 		return 1;
 

@@ -35,6 +35,7 @@
 #include "engine/cut.h"
 #include "engine/ends.h"
 #include "engine/failure.h"
+#include "engine/fetch.h"
 #include "engine/hook.h"
 #include "engine/probe.h"
 #include "engine/session.h"
@@ -59,6 +60,8 @@
 #define LONG_PAUSE_MS		100
 /* How soon to look again for a batch that another worker is to cut. */
 #define SOON_MS				20
+/* How soon to look again for a page, when others fetch and apply. */
+#define PAGE_POLL_MS		50
 
 /* ---- the beginning ---- */
 
@@ -157,7 +160,7 @@ be_admitted(Worker *worker)
 
 		if (!held)
 		{
-			if (allowance_reserve(hand->batch->rows_in_scope, hand->indivisible,
+			if (allowance_reserve(fetch_units(worker), hand->indivisible,
 								  &fitting, &look_at))
 				return true;
 			if (fitting > 0)
@@ -213,18 +216,28 @@ nap_for_others(Worker *worker, bool soon)
 		failure_leave(worker, NULL);
 }
 
+/* Pages come one at a time, and others are at it: be there when they have made room. */
+static void
+nap_for_page(Worker *worker)
+{
+	show(worker, WORKER_WAITING);
+	nap(worker, PAGE_POLL_MS);
+}
+
 /* There was no batch to be had: wait for one, or leave. */
 static void
 wait_or_leave(Worker *worker, const ClaimRefusal *refusal)
 {
-	if (refusal->throttled_until != 0)
+	if (refusal->busy)
+		nap_for_page(worker);
+	else if (refusal->throttled_until != 0)
 		throttle_until(worker, refusal->throttled_until);
 	else if (refusal->next_due != 0)
 	{
 		/* what is left waits to be tried again; one is enough to wait for it */
 		if (worker_slot_rank() > 0)
 			failure_leave(worker, NULL);
-		failure_wait_for_retry(worker, refusal->next_due);
+		failure_wait_for_retry(worker, refusal->next_due, refusal->reason);
 	}
 	else if (refusal->pending_elsewhere)
 		failure_wait_for_suspect(worker);
@@ -364,6 +377,7 @@ work_on(Worker *worker)
 	Hand	   *hand = &worker->hand;
 	ErrorData  *error;
 	bool		retried;
+	bool		is_fetch;
 
 	session_check_interrupts();
 	if (worker_slot_noticed() && !session_reload(session))
@@ -377,10 +391,11 @@ work_on(Worker *worker)
 	if (work_is_outdated(session, &worker->work))
 		failure_prepare(worker);
 	retried = hand->batch->tries > 0;
-	error = !hand->batch->announced && hook_wanted(session, "batch", "running") ?
+	is_fetch = fetch_is_due(worker);
+	error = !is_fetch && !hand->batch->announced && hook_wanted(session, "batch", "running") ?
 		claim_announce(worker) : NULL;
 	if (error == NULL)
-		error = session_try(session, batch_run, worker);
+		error = session_try(session, is_fetch ? fetch_run : batch_run, worker);
 	if (error)
 	{
 		failure_handle(worker, error);
@@ -388,6 +403,8 @@ work_on(Worker *worker)
 	}
 	hand->prepared_again = 0;
 	hand->in_trouble = hand->in_trouble && retried;
+	if (is_fetch)
+		return;
 	if (hand->pinned != 0)
 		batch_note_pinned(worker);
 	reclaim_some(session, &worker->reclaim, false);
@@ -434,7 +451,9 @@ set_up(Worker *worker)
 	failure_prepare(worker);
 	if (session->run->end_key == NULL)
 	{
-		if (!ends_wait_for_writers(session))
+		if (session->run->source.function)
+			failure_insist(worker, fetch_check);
+		else if (!ends_wait_for_writers(session))
 			proc_exit(0);
 		worker_slot_show(WORKER_PREPARING, 0, 0);
 		failure_insist(worker, find_ends);

@@ -216,7 +216,7 @@ run(Rehearsal *rehearsal, const char *name, Oid target, Jsonb *parameters,
 	def = rehearsal->def;
 	if (def->generic)
 		rehearsal->parameters = make_parameters(rehearsal, parameters);
-	rehearsal->walk = walk_open(def->target, def->key, &rehearsal->settings);
+	rehearsal->walk = definition_walk(def->target, def->key, &def->source, &rehearsal->settings);
 	key_check_bounds(rehearsal->walk, rehearsal->settings.from, rehearsal->settings.to);
 	if (!def->generic)
 		rehearsal->parameters = make_parameters(rehearsal, parameters);

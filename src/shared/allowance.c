@@ -475,7 +475,7 @@ worker_exit(int code, Datum arg)
 	run = segment_find_run(w->database, w->run_id);
 	now = GetCurrentTimestamp();
 	reserve(run ? &run->pace : NULL, -w->reserved - w->reserved_next);
-	if (w->state == WORKER_RUNNING)
+	if (w->state == WORKER_RUNNING || w->state == WORKER_FETCHING)
 	{
 		if (run)
 		{

@@ -393,9 +393,10 @@ store_shrink_batch(StoreSession *session, int64 run_id, const BatchInfo *batch,
 
 static Sql sql_insert_part = {
 	"INSERT INTO backfill.batch (run_id, number, part, start_key, end_key, "
-	"       start_inclusive, status, rows_scanned, error, crashes, share) "
-	"SELECT $1, $2, max(part) + 1, $3, $4, $5, 'pending', $6, $7, $8, max(share) "
-	"  FROM backfill.batch WHERE run_id = $1 AND number = $2",
+	"       start_inclusive, status, rows_scanned, error, crashes, share, source_token, fetched_at) "
+	"SELECT $1, $2, (SELECT max(part) + 1 FROM backfill.batch WHERE run_id = $1 AND number = $2), "
+	"       $3, $4, $5, 'pending', $6, $7, $8, share, source_token, fetched_at "
+	"  FROM backfill.batch WHERE run_id = $1 AND number = $2 AND part = 0",
 	8, {INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID, BOOLOID, INT8OID, TEXTOID, INT4OID}
 };
 

@@ -18,11 +18,13 @@
 #include "utils/timestamp.h"
 
 #include "store/definition.h"
+#include "store/page.h"
 #include "store/store.h"
 
 static Sql sql_load_definition = {
 	"SELECT name, owner::oid, target::oid, statement, scope, key, settings, "
-	"       search_path, description, parameters, followers, prepare, finish, generic "
+	"       search_path, description, parameters, followers, prepare, finish, generic, "
+	PAGE_SOURCE_COLUMNS
 	"  FROM backfill.definition WHERE name = $1",
 	1, {TEXTOID}
 };
@@ -54,31 +56,35 @@ store_load_definition(StoreSession *session, const char *name)
 	def->stages[STAGE_PREPARE] = store_text(session, 0, 12);
 	def->stages[STAGE_FINISH] = store_text(session, 0, 13);
 	def->generic = DatumGetBool(store_column(0, 14, NULL));
+	page_read_source(session, 0, 15, &def->source);
 	return def;
 }
 
 static Sql sql_store_definition = {
 	"INSERT INTO backfill.definition AS d (name, owner, target, statement, scope, "
 	"       key, settings, search_path, description, parameters, followers, prepare, "
-	"       finish, generic) "
-	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) "
+	"       finish, generic, source, source_owner, source_check, source_check_owner) "
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) "
 	"ON CONFLICT (name) DO UPDATE SET target = excluded.target, "
 	"       statement = excluded.statement, scope = excluded.scope, "
 	"       key = excluded.key, settings = excluded.settings, "
 	"       search_path = excluded.search_path, "
 	"       description = excluded.description, parameters = excluded.parameters, "
 	"       followers = excluded.followers, prepare = excluded.prepare, "
-	"       finish = excluded.finish, generic = excluded.generic, updated_at = now() "
+	"       finish = excluded.finish, generic = excluded.generic, "
+	"       source = excluded.source, source_owner = excluded.source_owner, "
+	"       source_check = excluded.source_check, "
+	"       source_check_owner = excluded.source_check_owner, updated_at = now() "
 	" WHERE d.owner = excluded.owner",
-	14, {TEXTOID, OIDOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID,
-	JSONBOID, JSONBOID, TEXTOID, TEXTOID, BOOLOID}
+	18, {TEXTOID, OIDOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID,
+	JSONBOID, JSONBOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID, OIDOID, TEXTOID, OIDOID}
 };
 
 /* Insert the definition or replace the one of the same name and owner. */
 void
 store_put_definition(StoreSession *session, const DefinitionInfo *def)
 {
-	char		nulls[] = "              ";
+	char		nulls[] = "                  ";
 	Datum		args[] = {
 		CStringGetTextDatum(def->name),
 		ObjectIdGetDatum(def->owner),
@@ -93,8 +99,17 @@ store_put_definition(StoreSession *session, const DefinitionInfo *def)
 		PointerGetDatum(def->followers),
 		store_text_or_null(def->stages[STAGE_PREPARE], &nulls[11]),
 		store_text_or_null(def->stages[STAGE_FINISH], &nulls[12]),
-		BoolGetDatum(def->generic)
+		BoolGetDatum(def->generic),
+		store_text_or_null(def->source.function, &nulls[14]),
+		ObjectIdGetDatum(def->source.owner),
+		store_text_or_null(def->source.check, &nulls[16]),
+		ObjectIdGetDatum(def->source.check_owner)
 	};
+
+	if (!OidIsValid(def->source.owner))
+		nulls[15] = 'n';
+	if (!OidIsValid(def->source.check_owner))
+		nulls[17] = 'n';
 
 	if (!OidIsValid(def->target))
 		nulls[2] = 'n';

@@ -22,6 +22,18 @@ typedef enum Stage
 
 #define STAGES (STAGE_FINISH + 1)
 
+/* What stands for a source in the place of a function: clients bring the pages. */
+#define SOURCE_CLIENT "client"
+
+/* Where pages of records come from, instead of rows of the target.  Names are quoted. */
+typedef struct SourceInfo
+{
+	char	   *function;		/* qualified, or SOURCE_CLIENT, or NULL for a table that is walked */
+	Oid			owner;			/* of the function, when it was given */
+	char	   *check;			/* likewise, or NULL for none */
+	Oid			check_owner;
+} SourceInfo;
+
 /* A row of backfill.definition.  Texts that may be null are NULL then. */
 typedef struct DefinitionInfo
 {
@@ -38,6 +50,7 @@ typedef struct DefinitionInfo
 	char	   *description;
 	char	   *stages[STAGES];	/* what is run once */
 	Jsonb	   *followers;			/* NULL for none */
+	SourceInfo	source;
 } DefinitionInfo;
 
 extern DefinitionInfo *store_load_definition(StoreSession *session, const char *name);

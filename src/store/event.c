@@ -148,9 +148,9 @@ store_add_hook(StoreSession *session, const HookInfo *hook, const char *name,
 		CStringGetTextDatum(hook->phase),
 		CStringGetTextDatum(hook->object),
 		CStringGetTextDatum(hook->status),
-		CStringGetTextDatum(hook->function_schema),
-		CStringGetTextDatum(hook->function_name),
-		ObjectIdGetDatum(hook->function_owner),
+		CStringGetTextDatum(hook->callee.schema),
+		CStringGetTextDatum(hook->callee.name),
+		ObjectIdGetDatum(hook->callee.owner),
 		store_text_or_null(name, &nulls[6]),
 		ObjectIdGetDatum(created_by)
 	};
@@ -189,8 +189,8 @@ store_delete_hook(StoreSession *session, const HookInfo *hook, const char *name)
 		CStringGetTextDatum(hook->phase),
 		CStringGetTextDatum(hook->object),
 		CStringGetTextDatum(hook->status),
-		CStringGetTextDatum(hook->function_schema),
-		CStringGetTextDatum(hook->function_name),
+		CStringGetTextDatum(hook->callee.schema),
+		CStringGetTextDatum(hook->callee.name),
 		store_text_or_null(name, &nulls[5])
 	};
 
@@ -223,9 +223,9 @@ store_load_hooks(StoreSession *session, const char *name, Oid owner)
 		hook->phase = store_text(session, i, 1);
 		hook->object = store_text(session, i, 2);
 		hook->status = store_text(session, i, 3);
-		hook->function_schema = store_text(session, i, 4);
-		hook->function_name = store_text(session, i, 5);
-		hook->function_owner = DatumGetObjectId(store_column(i, 6, NULL));
+		hook->callee.schema = store_text(session, i, 4);
+		hook->callee.name = store_text(session, i, 5);
+		hook->callee.owner = DatumGetObjectId(store_column(i, 6, NULL));
 		hook->created_by = DatumGetObjectId(store_column(i, 7, NULL));
 		hook->is_for_all = DatumGetBool(store_column(i, 8, NULL));
 		old = MemoryContextSwitchTo(session->caller);

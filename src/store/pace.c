@@ -77,8 +77,10 @@ store_note_yield(StoreSession *session, int64 id)
 
 static Sql sql_recent_batches = {
 	"SELECT u.at, u.rows, u.wal_bytes FROM backfill.batch b CROSS JOIN LATERAL (VALUES "
-	"       (CASE WHEN status = 'completed' THEN finished_at END, rows_affected, b.wal_bytes), "
-	"       (failed_at, failed_rows, 0)) u (at, rows, wal_bytes) "
+	"       (CASE WHEN status = 'completed' THEN finished_at END, "
+	"        CASE WHEN calls IS NULL THEN rows_affected ELSE 0 END, b.wal_bytes), "
+	"       (failed_at, CASE WHEN calls IS NULL THEN failed_rows ELSE 0 END, 0), "
+	"       (called_at, calls, 0)) u (at, rows, wal_bytes) "
 	" WHERE (run_id = $1 OR $1 = 0) AND u.at > $2 AND u.at <= $3",
 	3, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 };

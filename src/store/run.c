@@ -19,6 +19,7 @@
 
 #include "store/definition.h"
 #include "store/ledger.h"
+#include "store/page.h"
 #include "store/run.h"
 #include "store/share.h"
 #include "store/status.h"
@@ -32,8 +33,8 @@
 	"started_at, since, requested_by, request_reason, error, sqlstate, " \
 	"rollup_number, followers IS NOT NULL, \"after\", batch_size, throttled_by, closings, " \
 	"pass_after, key, generic, resumed_number, resumed_at, prepare IS NOT NULL, prepare_step, " \
-	"dormant, statement IS NULL, settings ? 'share_by'"
-#define RUN_HEAD_COLUMNS 37
+	"dormant, statement IS NULL, settings ? 'share_by', " PAGE_SOURCE_COLUMNS
+#define RUN_HEAD_COLUMNS 41
 
 /* The owner's texts and values, which only who runs or changes them needs. */
 #define RUN_TEXTS \
@@ -155,6 +156,7 @@ read_head(StoreSession *session, int row)
 	run->is_dormant = DatumGetBool(store_column(row, 35, NULL));
 	run->by_clients = DatumGetBool(store_column(row, 36, NULL));
 	run->has_shares = DatumGetBool(store_column(row, 37, NULL));
+	page_read_source(session, row, 38, &run->source);
 	return run;
 }
 
@@ -334,6 +336,7 @@ store_delete_run(StoreSession *session, int64 id)
 
 	ledger_delete(id);
 	share_delete(id);
+	page_delete(id);
 	store_sql(&sql_delete_hooked, args, NULL);
 	store_sql(&sql_delete_errors, args, NULL);
 	store_sql(&sql_delete_batches, args, NULL);

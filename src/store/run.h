@@ -68,6 +68,7 @@ typedef struct RunInfo
 	bool		is_dormant;		/* was started paused, and not resumed since */
 	bool		has_shares;		/* each value of share_by is a walk of its own */
 	bool		by_clients;		/* there is no statement: clients do the work */
+	SourceInfo	source;
 
 	char	   *statement;		/* NULL if clients do the work */
 	char	   *scope;
