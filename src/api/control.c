@@ -37,6 +37,7 @@
 #include "utils/wait_event.h"
 
 #include "api/control.h"
+#include "api/onestream.h"
 #include "api/started.h"
 #include "api/unloaded.h"
 #include "base/compat.h"
@@ -60,6 +61,7 @@
 #include "store/run.h"
 #include "store/status.h"
 #include "store/store.h"
+#include "store/stream.h"
 
 /* How often, and how many milliseconds apart, to try to lock the row of a run. */
 #define STOP_LOOKS			50
@@ -193,9 +195,20 @@ halt_run(StoreSession *session, RunInfo *run, RunStatus status, bool immediate,
 	return MemoryContextStrdup(session->caller, what);
 }
 
-/* The same for the run that the first argument of an SQL function means. */
+/* The argument, a name of a stream, or NULL for the whole run. */
+static char *
+stream_arg(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
+}
+
+/*
+ * The same for the run that the first argument of an SQL function means, or for one of its
+ * streams.
+ */
 static Datum
-halt(FunctionCallInfo fcinfo, RunStatus status, bool immediate, const char *reason)
+halt(FunctionCallInfo fcinfo, RunStatus status, bool immediate, const char *stream,
+	 const char *reason)
 {
 	FindKey		key = find_key_arg(fcinfo);
 	StoreSession session;
@@ -207,18 +220,21 @@ halt(FunctionCallInfo fcinfo, RunStatus status, bool immediate, const char *reas
 	ours = localcommit_begin();
 	store_begin(&session);
 	run = find_run(&session, &key, FIND_TO_CONTROL, caller, true);
-	what = halt_run(&session, run, status, immediate, caller, reason);
+	what = stream ? onestream_halt(&session, run, stream, status, immediate, caller, reason) :
+		halt_run(&session, run, status, immediate, caller, reason);
 	store_end(&session);
 	localcommit_end(ours);
 	return answer(run, what);
 }
 
-/* backfill_pause(run) */
+/* backfill_pause(run, stream) */
 Datum
 backfill_pause(PG_FUNCTION_ARGS)
 {
 	PreventCommandDuringRecovery("backfill_pause()");
-	return halt(fcinfo, RUN_PAUSED, false, "backfill_pause");
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	return halt(fcinfo, RUN_PAUSED, false, stream_arg(fcinfo, 1), "backfill_pause");
 }
 
 static const char *
@@ -227,14 +243,17 @@ stop_reason(bool immediate)
 	return immediate ? "backfill_stop, immediate" : "backfill_stop";
 }
 
-/* backfill_stop(run, immediate) */
+/* backfill_stop(run, immediate, stream) */
 Datum
 backfill_stop(PG_FUNCTION_ARGS)
 {
-	bool		immediate = PG_GETARG_BOOL(1);
+	bool		immediate;
 
 	PreventCommandDuringRecovery("backfill_stop()");
-	return halt(fcinfo, RUN_STOPPED, immediate, stop_reason(immediate));
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		PG_RETURN_NULL();
+	immediate = PG_GETARG_BOOL(1);
+	return halt(fcinfo, RUN_STOPPED, immediate, stream_arg(fcinfo, 2), stop_reason(immediate));
 }
 
 /* Whether the run is there, and not over. */
@@ -386,7 +405,7 @@ call_off(StoreSession *session, RunInfo *run, Oid caller, const char *reason)
 
 	/* somebody may have left already, and given back what he had in hand */
 	store_cancel_request(session, run->id);
-	store_reopen_batches(session, run->id);
+	stream_reopen_run(session, run, false);
 
 	/* one that is about to pause itself would ask again */
 	if (run->requested_by == NULL)
@@ -418,21 +437,48 @@ check_resume(const RunInfo *run, RunStatus status)
 		status_check_change(run->id, run->status, status);
 }
 
-/* Have a run that is held, or is over, begin again.  Returns what comes of it. */
+/* The same, but for what is to be done again. */
 static const char *
-begin_again(StoreSession *session, RunInfo *run, RunStatus status, Oid caller,
-			const char *reason)
+begin_run_again(StoreSession *session, RunInfo *run, RunStatus status, Oid caller,
+				const char *reason)
 {
 	start_check_alone(session, run->name, run->owner, run->target, run->generic,
 					  run->parameters, run->settings, run->after, run->id);
 	if (!run->is_local)
 		store_adopt_run(session, run->id);
 	run->is_local = true;
-	store_reopen_batches(session, run->id);
 	store_mark_resumed(session, run->id);
 	if (!change_run(session, run, status, false, caller, reason))
 		return ": goes on when its hooks have been called";
 	return status == RUN_PENDING ? ": waits again for its time, or for other runs" : ": goes on";
+}
+
+/* Have a run that is held, or is over, begin again.  Returns what comes of it. */
+static const char *
+begin_again(StoreSession *session, RunInfo *run, RunStatus status, Oid caller,
+			const char *reason)
+{
+	stream_reopen_run(session, run, true);
+	return begin_run_again(session, run, status, caller, reason);
+}
+
+/*
+ * Have one stream of the run go on, and the run, if that is over, with it.  Returns what
+ * comes of it.
+ */
+static const char *
+resume_stream(StoreSession *session, RunInfo *run, const char *name, Oid caller,
+			  const char *reason)
+{
+	onestream_resume(session, run, name, caller, reason);
+	wake_at_commit((WakeTarget) {run->owner, run->id});
+	if (run->is_local && status_has_ended(run->status))
+	{
+		access_check_owner(run->owner);
+		status_check_change(run->id, run->status, RUN_ENQUEUED);
+		(void) begin_run_again(session, run, RUN_ENQUEUED, caller, reason);
+	}
+	return MemoryContextStrdup(session->caller, psprintf(": stream \"%s\" goes on", name));
 }
 
 /*
@@ -445,6 +491,9 @@ control_resume(StoreSession *session, RunInfo *run, Oid caller, const char *reas
 	const char *what = ": goes on";
 
 	wake_at_commit((WakeTarget) {run->owner, run->id});
+	if (run->is_local && run->status == RUN_RUNNING && !run->is_requested && run->has_streams &&
+		onestream_resume_paused(session, run, caller, reason))
+		return ": its streams go on";
 	if (run->is_local && run->is_requested &&
 		(run->requested == RUN_PAUSED || run->requested == RUN_STOPPED))
 	{
@@ -461,10 +510,9 @@ control_resume(StoreSession *session, RunInfo *run, Oid caller, const char *reas
 		{
 			/* a copy of an active run: its workers are elsewhere */
 			BatchClaimants nobody = {.clean_start = true};
-			int64		worst;
-			int			crashes;
+			BatchCulprit worst;
 
-			store_recover_batches(session, run->id, &nobody, &worst, &crashes);
+			(void) stream_recover(session, run, &nobody, &worst);
 		}
 		access_check_owner(run->owner);
 		what = begin_again(session, run, status, caller, reason);
@@ -472,22 +520,28 @@ control_resume(StoreSession *session, RunInfo *run, Oid caller, const char *reas
 	return what;
 }
 
-/* backfill_resume(run) */
+/* backfill_resume(run, stream) */
 Datum
 backfill_resume(PG_FUNCTION_ARGS)
 {
-	FindKey		key = find_key_arg(fcinfo);
+	FindKey		key;
 	StoreSession session;
 	Oid			caller = GetUserId();
 	RunInfo    *run;
 	const char *what;
+	char	   *stream;
 
 	PreventCommandDuringRecovery("backfill_resume()");
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	key = find_key_arg(fcinfo);
+	stream = stream_arg(fcinfo, 1);
 	store_begin(&session);
 	run = find_run(&session, &key, FIND_TO_RESUME, caller, true);
 	if (!segment_available())
 		unloaded_check(&session, run);
-	what = control_resume(&session, run, caller, "backfill_resume");
+	what = stream ? resume_stream(&session, run, stream, caller, "backfill_resume") :
+		control_resume(&session, run, caller, "backfill_resume");
 	store_end(&session);
 	return answer(run, what);
 }
@@ -518,10 +572,10 @@ backfill_retry(PG_FUNCTION_ARGS)
 						run->id, status_name(run->status)),
 				 errhint("Wait until it has ended, or stop it.")));
 	access_check_owner(run->owner);
-	n = store_reopen_skipped(&session, run->id);
+	n = stream_reopen_skipped(&session, run);
 
 	/* and what a hook has kept from being retried */
-	if (run->status == RUN_COMPLETED)
+	if (run->status == RUN_COMPLETED && !run->has_streams)
 		n = store_open_batches(&session, run->id, NULL);
 	if (n > 0)
 		(void) begin_again(&session, run, RUN_ENQUEUED, caller, "backfill_retry");

@@ -141,8 +141,8 @@ say_replaced(const DefinitionInfo *before, const DefinitionInfo *now)
 static void
 read_source(FunctionCallInfo fcinfo, DefinitionInfo *def)
 {
-	char	   *source = text_arg(fcinfo, 13, "the source of a backfill");
-	char	   *check = text_arg(fcinfo, 14, "the source check of a backfill");
+	char	   *source = text_arg(fcinfo, 14, "the source of a backfill");
+	char	   *check = text_arg(fcinfo, 15, "the source check of a backfill");
 
 	if (source)
 		source_find(&def->source, source, check, get_func_namespace(fcinfo->flinfo->fn_oid));
@@ -152,7 +152,7 @@ read_source(FunctionCallInfo fcinfo, DefinitionInfo *def)
 
 /*
  * backfill_define(name, target, statement, scope, key, direction, parameters,
- *				   settings, description, finish, followers, prepare, generic,
+ *				   settings, description, finish, followers, prepare, generic, streams,
  *				   source, source_check, check_now)
  *
  * A definition that exists keeps its owner, as CREATE OR REPLACE does.
@@ -180,6 +180,7 @@ backfill_define(PG_FUNCTION_ARGS)
 	def.stages[STAGE_FINISH] = text_arg(fcinfo, 9, "\"finish\" of a backfill");
 	def.followers = jsonb_arg(fcinfo, 10, "\"followers\" of a backfill");
 	def.stages[STAGE_PREPARE] = text_arg(fcinfo, 11, "\"prepare\" of a backfill");
+	def.streams = text_arg(fcinfo, 13, "\"streams\" of a backfill");
 	read_source(fcinfo, &def);
 	def.search_path = pstrdup(namespace_search_path);
 	limit_check_bytes("the search_path of a backfill", strlen(def.search_path), LIMIT_TEXT);
@@ -196,7 +197,7 @@ backfill_define(PG_FUNCTION_ARGS)
 	}
 
 	definition_check(&def);
-	if (!PG_ARGISNULL(15) && PG_GETARG_BOOL(15))
+	if (!PG_ARGISNULL(16) && PG_GETARG_BOOL(16))
 		definition_check_source(&def);
 	if (def.followers)
 		def.followers = followers_check(&def);

@@ -53,6 +53,7 @@
 /* ---- live ---- */
 
 PG_FUNCTION_INFO_V1(backfill_live_workers);
+PG_FUNCTION_INFO_V1(backfill_live_streams);
 PG_FUNCTION_INFO_V1(backfill_live_leases);
 PG_FUNCTION_INFO_V1(backfill_live_runs);
 
@@ -104,24 +105,53 @@ backfill_live_workers(PG_FUNCTION_ARGS)
 	for (int i = 0; i < n; i++)
 	{
 		WorkerSlot *w = &copies[i];
-		Datum		values[12];
-		bool		nulls[12] = {false};
+		Datum		values[13];
+		bool		nulls[13] = {false};
 
 		values[0] = Int32GetDatum(w->number);
 		values[1] = Int32GetDatum(w->pid);
 		nulls[1] = !w->attached;
 		values[2] = Int64GetDatum(w->run_id);
-		values[3] = ObjectIdGetDatum(w->owner);
-		values[4] = CStringGetTextDatum(worker_state_name(w->state));
-		values[5] = TimestampTzGetDatum(w->state_since);
-		values[6] = Int64GetDatum(w->batch);
-		values[7] = Int32GetDatum(w->attempt);
-		nulls[6] = nulls[7] = w->batch == 0;
-		values[8] = Int64GetDatum(w->batches);
-		values[9] = Int64GetDatum(w->rows_scanned);
-		values[10] = Int64GetDatum(w->rows_affected);
-		values[11] = TimestampTzGetDatum(w->started_at);
-		nulls[11] = !w->attached;
+		values[3] = Int64GetDatum(w->stream);
+		nulls[3] = w->stream == 0;
+		values[4] = ObjectIdGetDatum(w->owner);
+		values[5] = CStringGetTextDatum(worker_state_name(w->state));
+		values[6] = TimestampTzGetDatum(w->state_since);
+		values[7] = Int64GetDatum(w->batch);
+		values[8] = Int32GetDatum(w->attempt);
+		nulls[7] = nulls[8] = w->batch == 0;
+		values[9] = Int64GetDatum(w->batches);
+		values[10] = Int64GetDatum(w->rows_scanned);
+		values[11] = Int64GetDatum(w->rows_affected);
+		values[12] = TimestampTzGetDatum(w->started_at);
+		nulls[12] = !w->attached;
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+/* backfill.live_streams(): a row for each worker that has one in hand. */
+Datum
+backfill_live_streams(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	WorkerSlot *copies;
+	int			n;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (!segment_available())
+		return (Datum) 0;
+	n = worker_slot_copy(MyDatabaseId, &copies);
+	for (int i = 0; i < n; i++)
+	{
+		Datum		values[3];
+		bool		nulls[3] = {false};
+
+		if (copies[i].stream == 0)
+			continue;
+		values[0] = Int64GetDatum(copies[i].stream);
+		values[1] = TimestampTzGetDatum(copies[i].stream_since);
+		values[2] = Int64GetDatum(copies[i].stream_rows);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;

@@ -11,6 +11,7 @@
 /* Bytes. */
 #define LIMIT_TEXT			1048576 /* of each text of a definition, and the like */
 #define LIMIT_SETTINGS		65536	/* of settings, as jsonb */
+#define LIMIT_STREAM_NAME	255		/* of the name of a stream */
 #define LIMIT_NOTE			65536	/* of an error as it is kept, and the like */
 #define LIMIT_TOKEN			65536	/* of a token of a source, as jsonb */
 #define LIMIT_PAGE			268435455	/* of the records of a page, as jsonb: no array is larger */
@@ -25,6 +26,7 @@
 #define LIMIT_OPTIONS		1000	/* of a parameter */
 #define LIMIT_FOLLOWERS		100		/* definitions in "followers" */
 #define LIMIT_RECORDS		1000000 /* of a page of a source */
+#define LIMIT_STREAMS		100000	/* of a run */
 #define LIMIT_HOOKS			100		/* of a definition, or of all */
 
 extern void limit_check_bytes(const char *what, Size bytes, Size most);

@@ -20,6 +20,7 @@ typedef enum LockClass
 	LOCK_CLASS_SCHEDULER = 79,	/* by database: its only scheduler */
 	LOCK_CLASS_CHANGE = 80,		/* by run: it changes by the hands of a worker */
 	LOCK_CLASS_START = 81,		/* by definition or table: a run is started */
+	LOCK_CLASS_STREAM = 83,		/* by run: its workers choose streams one after the other */
 	LOCK_CLASS_DEFINE = 82		/* by owner: a definition leads to others */
 } LockClass;
 

@@ -31,6 +31,7 @@
 #include "definition/repair.h"
 #include "definition/source.h"
 #include "definition/stage.h"
+#include "definition/streamlist.h"
 #include "settings/parameters.h"
 #include "settings/serverparams.h"
 #include "settings/setting.h"
@@ -316,15 +317,17 @@ check_shares(const Walk *walk, Jsonb *given)
 					 walk->target_name, columns.data)));
 }
 
-/* All but the probe, of a definition that has its target. */
+/* All but the probe, of a definition that has its target; where partitions are streams, for one of them. */
 static void
-check_texts(const DefinitionInfo *def, Jsonb *settings)
+check_texts(const DefinitionInfo *whole, Jsonb *settings)
 {
+	const DefinitionInfo *def = streamlist_sample(whole);
 	Candidate	candidate = {def, check_walk(def, settings)};
 	Foresight  *foresight = foresee_begin();
 	bool		prepared;
 	int			nest;
 
+	streamlist_check_settings(whole, settings);
 	check_without_statement(def->statement, settings);
 	check_ledger(candidate.walk, settings);
 	check_shares(candidate.walk, settings);
@@ -359,7 +362,10 @@ check_all(void *arg)
 		AtEOXact_GUC(false, enter_parameters(def->settings));
 	}
 	else
+	{
 		check_texts(def, def->settings);
+		streamlist_check(def);
+	}
 	check_probe(def->settings);
 }
 
@@ -540,8 +546,10 @@ bind_parameters(void *arg)
 	check_without_statement(def->statement, binding->settings);
 	if (!def->generic)
 	{
-		Walk	   *walk = check_walk(def, binding->settings);
+		const DefinitionInfo *sample = streamlist_sample(def);
+		Walk	   *walk = check_walk(sample, binding->settings);
 
+		streamlist_check_settings(def, binding->settings);
 		check_ledger(walk, binding->settings);
 		check_shares(walk, binding->settings);
 

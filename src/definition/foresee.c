@@ -438,3 +438,46 @@ foresee_probe(const char *text)
 				 errdetail("What it returns is the reason to hold the run, as a text, and null has it go on: false would be a reason, too."),
 				 errhint("Write for example SELECT 'queue is long' FROM queue HAVING count(*) > 1000.")));
 }
+
+/* Whether the query has a column of that name. */
+static bool
+has_column(const Query *query, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, query->targetList)
+	{
+		const TargetEntry *entry = lfirst_node(TargetEntry, lc);
+
+		if (!entry->resjunk && entry->resname && strcmp(entry->resname, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * A query that gives the streams of a run: raises an error if it is none, or names none.
+ * That it would fail now is a warning: what it names may be made.
+ */
+void
+foresee_streams(const char *text)
+{
+	List	   *raws = raw_parser(text, RAW_PARSE_DEFAULT);
+	Query	   *query = NULL;
+	ErrorData  *error;
+
+	if (list_length(raws) != 1 || !IsA(linitial_node(RawStmt, raws)->stmt, SelectStmt))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"streams\" of a backfill is not a query"),
+				 errhint("Write a SELECT that returns \"name\", and may return \"from\", \"to\" and \"weight\"; or a JSON array of names; or \"partitions\".")));
+	error = foresee_query(linitial_node(RawStmt, raws), text, &query);
+	if (error)
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("the query for the streams would fail now: %s", error->message)));
+	else if (!has_column(query, "name"))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("the query for the streams of a backfill returns no column \"name\"")));
+}

@@ -36,6 +36,7 @@
 #include "base/compat.h"
 #include "base/limit.h"
 #include "definition/source.h"
+#include "definition/streamlist.h"
 #include "settings/setting.h"
 #include "settings/settings.h"
 
@@ -191,6 +192,9 @@ check_arguments(const DefinitionInfo *def, Jsonb *settings)
 	if (def->scope)
 		refuse("\"scope\"", "A scope says which rows of a table are still to be processed, and a page has no others.",
 			   "Filter the records in the statement, with WHERE about \"batch\".");
+	if (def->streams && streamlist_is_partitions(def->streams))
+		refuse("\"streams\" as partitions", "What is read is the source, and no partition.",
+			   "Name the streams, or give a query for them.");
 	if (def->key)
 		refuse("\"key\"", "The pages come in the order of their tokens, and no table is walked.", NULL);
 	for (int i = 0; i < lengthof(walked); i++)

@@ -190,7 +190,7 @@ record(Session *session, void *arg)
 	StoreSession store;
 
 	store_begin(&store);
-	if (!store_complete_batch(&store, session->run->id, batch,
+	if (!store_complete_batch(&store, session->walk_id, batch,
 							  claim_claimant(worker).token, &worker->hand.result))
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
@@ -199,7 +199,7 @@ record(Session *session, void *arg)
 	if (worker->hand.repair)
 		repair_record(worker, &store);
 	else if (batch->had_error)
-		store_resolve_error(&store, session->run->id, batch);
+		store_resolve_error(&store, session->walk_id, batch);
 	if (worker->work.walk->by_source)
 		page_close(&store, session->walk_id, batch->number);
 	store_end(&store);
@@ -295,12 +295,12 @@ let_go(Session *session, void *arg)
 			.reason = release->message
 		};
 
-		store_retry_batch(&store, session->run->id, batch, token, release->until,
+		store_retry_batch(&store, session->walk_id, batch, token, release->until,
 						  release->message);
 		store_add_event(&store, session->run, &event);
 	}
 	else
-		store_give_back_batch(&store, session->run->id, batch, token, release->status,
+		store_give_back_batch(&store, session->walk_id, batch, token, release->status,
 							  release->message);
 	store_end(&store);
 }
@@ -321,7 +321,7 @@ batch_release(Session *session, void *arg)
 	hook_change(session, &event, let_go, arg);
 	session_commit(session);
 	claim_leave_quarantine(&worker->hand);
-	run_slot_set_pending(MyDatabaseId, session->run->id, release->until);
+	run_slot_set_pending(MyDatabaseId, session->slot.run_id, release->until);
 	claim_forget(worker);
 }
 

@@ -36,6 +36,7 @@
 #include "engine/pass.h"
 #include "engine/session.h"
 #include "engine/stage.h"
+#include "engine/streams.h"
 #include "engine/work.h"
 #include "run/follow.h"
 #include "run/transition.h"
@@ -52,7 +53,9 @@
 #include "store/run.h"
 #include "store/status.h"
 #include "store/store.h"
+#include "store/stream.h"
 #include "walk/count.h"
+#include "walk/key.h"
 
 /* ---- one change ---- */
 
@@ -92,7 +95,7 @@ set_status(Session *session, void *arg)
 				 errmsg("backfill run " INT64_FORMAT " has changed in the meantime",
 						session->slot.run_id)));
 	if (change->to == RUN_COMPLETED)
-		store_rollup(&store, run->id);
+		stream_rollup_run(&store, run);
 	transition_carry_out(&store, run, change->to);
 	store_end(&store);
 	if (change->to == RUN_COMPLETED)
@@ -282,7 +285,7 @@ accept_veto(Session *session, void *arg)
 
 			/* the run goes on, and with it what was given back for the stop */
 			if (status_is_active(run->status))
-				store_reopen_batches(&store, run->id);
+				stream_reopen_run(&store, run, false);
 		}
 	}
 	store_end(&store);
@@ -531,11 +534,11 @@ continue_verification(Session *session, void *arg)
 	session_commit(session);
 }
 
-/* Put down what was counted; raises an error if it is more than none. */
+/* Put down what was counted, which the argument is; raises an error if it is more than none. */
 static void
 end_verification(Session *session, void *arg)
 {
-	int64		rows = ((Verification *) arg)->count->rows;
+	int64		rows = *(int64 *) arg;
 	StoreSession store;
 	int64		skipped;
 	EventInfo	event = {
@@ -545,9 +548,9 @@ end_verification(Session *session, void *arg)
 
 	session_begin(session);
 	store_begin(&store);
-	store_set_remaining(&store, session->run->id, rows, rows == 0);
+	store_set_remaining(&store, session->slot.run_id, rows, rows == 0);
 	store_add_event(&store, session->run, &event);
-	skipped = store_run_errors(&store, session->run->id);
+	skipped = store_run_errors(&store, session->slot.run_id);
 	store_end(&store);
 	session_commit(session);
 	if (rows > 0)
@@ -557,6 +560,27 @@ end_verification(Session *session, void *arg)
 				 errdetail("They were counted by the setting \"verify\" when every batch was done. Of the rows of the run, " INT64_FORMAT " were skipped because of errors.",
 						   skipped),
 				 errhint("Look at the rows that are left, then call backfill_resume, which counts again.")));
+}
+
+/* The streams of a run that have walked: their numbers, in the session's context. */
+typedef struct StreamList
+{
+	int			n;
+	int64	   *ids;
+} StreamList;
+
+static void
+list_streams(Session *session, void *arg)
+{
+	StreamList *list = (StreamList *) arg;
+	StoreSession store;
+
+	session_begin(session);
+	MemoryContextSwitchTo(session->context);
+	store_begin(&store);
+	list->ids = stream_walked(&store, session->slot.run_id, &list->n);
+	store_end(&store);
+	session_commit(session);
 }
 
 /* The pause between two stretches, in milliseconds, as the windows have it now. */
@@ -570,19 +594,16 @@ pause_between(const Session *session)
 	return settings.sleep;
 }
 
-/* Count the rows still in scope, if the settings ask for it. */
-static void
-verify(Worker *worker)
+/* Count the rows still in scope of the walk, or of that of the stream in hand. */
+static int64
+count_walk(Worker *worker)
 {
 	Session    *session = &worker->session;
 	Verification verification = {&worker->work};
+	int64		rows;
 
-	if (!session->settings.verify || session->run->verified)
-		return;
-	MemoryContextSwitchTo(session->loop_context);
-	insist(worker, session_note_waiting, pstrdup("verifying: counts the rows that are still in scope"),
-		   WORKER_VERIFYING);
-	failure_prepare(worker);
+	if (!work_serves(session, &worker->work))
+		failure_prepare(worker);
 	insist(worker, begin_verification, &verification, WORKER_VERIFYING);
 	while (!verification.count->done)
 	{
@@ -593,8 +614,44 @@ verify(Worker *worker)
 		if (pause > 0 && !session_nap(pause) && !is_wanted(session))
 			leave(session);
 	}
-	insist(worker, end_verification, &verification, WORKER_VERIFYING);
+	rows = verification.count->rows;
 	count_end(verification.count);
+	return rows;
+}
+
+/* The same of all streams. */
+static int64
+count_streams(Worker *worker)
+{
+	Session    *session = &worker->session;
+	StreamList	list = {0};
+	int64		rows = 0;
+
+	insist(worker, list_streams, &list, WORKER_VERIFYING);
+	for (int i = 0; i < list.n; i++)
+	{
+		if (streams_show(worker, list.ids[i]) && !key_is_empty(session->run->end_key))
+			rows += count_walk(worker);
+		MemoryContextReset(session->loop_context);
+	}
+	(void) streams_show(worker, 0);
+	return rows;
+}
+
+/* Count the rows still in scope, if the settings ask for it. */
+static void
+verify(Worker *worker)
+{
+	Session    *session = &worker->session;
+	int64		rows;
+
+	if (!session->settings.verify || session->run->verified)
+		return;
+	MemoryContextSwitchTo(session->loop_context);
+	insist(worker, session_note_waiting, pstrdup("verifying: counts the rows that are still in scope"),
+		   WORKER_VERIFYING);
+	rows = session->run->has_streams ? count_streams(worker) : count_walk(worker);
+	insist(worker, end_verification, &rows, WORKER_VERIFYING);
 }
 
 /* Whether the walk, which has come to its end, begins again. */

@@ -3,7 +3,7 @@
  * claim.c
  *	  A batch comes into hand.
  *
- * Under the claim lock of the run, either a batch that somebody let go of is
+ * Under the claim lock of the run, or of its stream in hand, either a batch that somebody let go of is
  * taken up again, or the next bound is found from where the last range that was
  * claimed ends, and the batch inserted as "running".  Who claims is written into
  * its row: it is that claimant's as long as the row says so.
@@ -24,6 +24,7 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -80,17 +81,49 @@ claim_leave_quarantine(Hand *hand)
 
 /* ---- claiming ---- */
 
+/*
+ * Whether there may be batches to take up again; *changes and *due go with what is found.
+ * Of those of a run with streams the worker remembers itself whether its stream has any.
+ */
+static bool
+may_be_pending(Worker *worker, int *changes, TimestampTz *due)
+{
+	bool		pending = run_slot_has_pending(MyDatabaseId, worker->session.slot.run_id,
+											   changes, due);
+
+	if (worker->session.stream == NULL)
+		return pending;
+	*due = DT_NOBEGIN;
+	if (worker->pending_changes != *changes)
+		return true;
+	*due = worker->pending_due;
+	return *due != DT_NOEND;
+}
+
+/* There was none that is due before that time; DT_NOEND for none at all. */
+static void
+note_none_pending(Worker *worker, int changes, TimestampTz due)
+{
+	if (worker->session.stream == NULL)
+		run_slot_clear_pending(MyDatabaseId, worker->session.slot.run_id, changes, due);
+	else
+	{
+		worker->pending_changes = changes;
+		worker->pending_due = due;
+	}
+}
+
 /* Take up a batch that somebody let go of; NULL if there is none. */
 static BatchInfo *
 claim_pending(Worker *worker, const Claimant *claimant, ClaimRefusal *refusal)
 {
-	int64		run_id = worker->session.run->id;
+	int64		walk_id = worker->session.walk_id;
 	StoreSession store;
 	int			changes;
 	TimestampTz due;
 	BatchInfo  *batch;
 
-	if (!run_slot_has_pending(MyDatabaseId, run_id, &changes, &due))
+	if (!may_be_pending(worker, &changes, &due))
 		return NULL;
 	if (clock_is_ahead(due, GetCurrentTimestamp(), STORE_RETRY_MAX_MS))
 	{
@@ -98,25 +131,25 @@ claim_pending(Worker *worker, const Claimant *claimant, ClaimRefusal *refusal)
 		return NULL;
 	}
 	store_begin(&store);
-	batch = store_take_pending(&store, run_id, claimant->token, claimant->number,
+	batch = store_take_pending(&store, walk_id, claimant->token, claimant->number,
 							   BATCH_CRASHES_SUSPECT);
-	due = batch ? 0 : store_pending_due(&store, run_id, BATCH_CRASHES_FATAL);
+	due = batch ? 0 : store_pending_due(&store, walk_id, BATCH_CRASHES_FATAL);
 	if (batch == NULL && due > GetCurrentTimestamp())
 	{
 		/* none at all, or none yet */
-		run_slot_clear_pending(MyDatabaseId, run_id, changes, due);
+		note_none_pending(worker, changes, due);
 		refusal->next_due = due == DT_NOEND ? 0 : due;
 	}
 	else if (batch == NULL && !enter_quarantine(&worker->hand))
 		refusal->pending_elsewhere = true;
 	else if (batch == NULL)
 	{
-		batch = store_take_pending(&store, run_id, claimant->token, claimant->number,
+		batch = store_take_pending(&store, walk_id, claimant->token, claimant->number,
 								   BATCH_CRASHES_FATAL);
 		if (batch == NULL)
 		{
 			claim_leave_quarantine(&worker->hand);
-			run_slot_clear_pending(MyDatabaseId, run_id, changes, DT_NOEND);
+			note_none_pending(worker, changes, DT_NOEND);
 		}
 	}
 	store_end(&store);
@@ -128,14 +161,15 @@ claim_pending(Worker *worker, const Claimant *claimant, ClaimRefusal *refusal)
  * of the walk.
  */
 bool
-claim_find_start(const RunInfo *run, BatchInfo *batch)
+claim_find_start(const Session *session, BatchInfo *batch)
 {
+	const RunInfo *run = session->run;
 	StoreSession store;
 	bool		goes_on;
 
 	store_begin(&store);
 	batch->start_key = run->start_key;
-	goes_on = !store_find_start(&store, run->id, run->pass_after, run->rollup_number, batch) ||
+	goes_on = !store_find_start(&store, session->walk_id, run->pass_after, run->rollup_number, batch) ||
 		!key_is_last(batch->start_key, run->end_key);
 	store_end(&store);
 	return goes_on;
@@ -190,6 +224,14 @@ claim_find_end(Worker *worker, BatchInfo *batch, ArrayType *last_key, int64 size
 	AtEOXact_GUC(false, nest);
 }
 
+/* A partition that was detached is walked no further. */
+static bool
+is_walked_on(const Session *session)
+{
+	return session->stream == NULL || !OidIsValid(session->stream->target) ||
+		get_rel_relispartition(session->stream->target);
+}
+
 /*
  * Claim the range after the last one claimed; NULL at the end of the walk, or
  * when no rows may be begun.
@@ -204,8 +246,9 @@ claim_range(Worker *worker, const Claimant *claimant, ClaimRefusal *refusal)
 	int64		stride;
 	TimestampTz retry_at;
 
-	if (!claim_find_start(run, batch) ||
-		!bound_allows_batch(run, &worker->session.settings, batch->number))
+	if (!is_walked_on(&worker->session) || !claim_find_start(&worker->session, batch) ||
+		(worker->session.stream == NULL &&
+		 !bound_allows_batch(run, &worker->session.settings, batch->number)))
 		return NULL;
 	size = allowance_ask(run->scope != NULL, &stride, &retry_at);
 	if (size == 0)
@@ -221,7 +264,7 @@ claim_range(Worker *worker, const Claimant *claimant, ClaimRefusal *refusal)
 	batch->rows_in_scope = stride > 0 ? Min(batch->rows_scanned, size) : batch->rows_scanned;
 	allowance_keep(batch->rows_in_scope);
 	store_begin(&store);
-	store_insert_batch(&store, run->id, batch, claimant->token, claimant->number);
+	store_insert_batch(&store, worker->session.walk_id, batch, claimant->token, claimant->number);
 	store_end(&store);
 	return batch;
 }
@@ -272,7 +315,7 @@ must_outlive_crash(const BatchInfo *batch, bool pending, bool first, bool cautio
 static BatchInfo *
 claim(Worker *worker, const Claimant *claimant, bool first, ClaimRefusal *refusal)
 {
-	LOCKTAG		tag = locks_tag(LOCK_CLASS_CLAIM, worker->session.run->id);
+	LOCKTAG		tag = locks_tag(LOCK_CLASS_CLAIM, worker->session.walk_id);
 	BatchInfo  *batch;
 	bool		by_source;
 	bool		pending;
@@ -389,7 +432,7 @@ lock_target(Session *session)
 void
 claim_lock(Worker *worker)
 {
-	LOCKTAG		tag = locks_tag(LOCK_CLASS_CLAIM, worker->session.run->id);
+	LOCKTAG		tag = locks_tag(LOCK_CLASS_CLAIM, worker->session.walk_id);
 
 	lock_target(&worker->session);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);

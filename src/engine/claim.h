@@ -47,6 +47,10 @@ typedef struct Worker
 	Hand		hand;
 	Reclaim		reclaim;
 
+	/* in a run with streams */
+	int			stream_position;	/* of the one taken last */
+	bool		streams_seen;	/* it has looked for one that nobody has any more */
+
 	/* for clients, and where batches are cut ahead */
 	struct Shares *shares;		/* of share.c; NULL until they are read */
 	bool		shares_found;	/* all values are in the table */
@@ -77,7 +81,7 @@ typedef struct ClaimRefusal
 extern Claimant claim_claimant(const Worker *worker);
 extern void claim_batch(Worker *worker, ClaimRefusal *refusal);
 extern BatchInfo *claim_next_batch(Worker *worker);
-extern bool claim_find_start(const RunInfo *run, BatchInfo *batch);
+extern bool claim_find_start(const Session *session, BatchInfo *batch);
 extern void claim_find_end(Worker *worker, BatchInfo *batch, ArrayType *last_key, int64 size,
 						   int64 stride);
 extern void claim_take_in_hand(Worker *worker, const BatchInfo *claimed);

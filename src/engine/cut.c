@@ -172,7 +172,7 @@ step(const Worker *worker, BatchInfo *batch)
 	const RunInfo *run = worker->session.run;
 
 	if (batch->end_key == NULL)
-		return claim_find_start(run, batch);
+		return claim_find_start(&worker->session, batch);
 	if (key_is_last(batch->end_key, run->end_key))
 		return false;
 	batch->start_key = batch->end_key;
@@ -190,7 +190,7 @@ step_in_turn(Worker *worker, BatchInfo *batch, const ShareInfo *share, ArrayType
 	if (share == NULL)
 		return false;
 	if (batch->end_key == NULL)
-		(void) claim_find_start(worker->session.run, batch);
+		(void) claim_find_start(&worker->session, batch);
 	batch->start_inclusive = share->last_key == NULL;
 	batch->start_key = share->last_key ? share->last_key : share->start_key;
 	batch->share = share->id;

@@ -245,7 +245,7 @@ store_parts(const Division *division, int64 rows, ArrayType **ends, int n, bool 
 									   guessed && i == 0 && worker->hand.processed > 0);
 		rows -= part.rows_scanned;
 		store_begin(&store);
-		store_insert_part(&store, run->id, &part, message);
+		store_insert_part(&store, worker->session.walk_id, &part, message);
 		store_end(&store);
 		part.start_key = ends[i];
 		part.start_inclusive = false;
@@ -262,7 +262,7 @@ store_parts(const Division *division, int64 rows, ArrayType **ends, int n, bool 
 
 		store_add_event(&store, run, &event);
 	}
-	if (!store_shrink_batch(&store, run->id, worker->hand.batch, claim_claimant(worker).token,
+	if (!store_shrink_batch(&store, worker->session.walk_id, worker->hand.batch, claim_claimant(worker).token,
 							part.start_key, Max(rows, 0), message))
 		taken_over(worker);
 	store_end(&store);
@@ -310,7 +310,7 @@ divide_batch(Session *session, void *arg)
 	if (!division->divided)
 		return;
 	claim_leave_quarantine(&worker->hand);
-	run_slot_set_pending(MyDatabaseId, session->run->id, DT_NOBEGIN);
+	run_slot_set_pending(MyDatabaseId, session->slot.run_id, DT_NOBEGIN);
 	claim_forget(worker);
 }
 
@@ -370,7 +370,7 @@ leave_out(Session *session, void *arg)
 	StoreSession store;
 
 	store_begin(&store);
-	if (!store_skip_batch(&store, session->run->id, batch, key,
+	if (!store_skip_batch(&store, session->walk_id, batch, key,
 						  claim_claimant(skip->worker).token, skip->error,
 						  skip->repair_error))
 		taken_over(skip->worker);
@@ -397,7 +397,7 @@ divide_skip(Session *session, void *arg)
 	skip->key = divide_find_row(skip->worker);
 	hook_change(session, &event, leave_out, skip);
 	store_begin(&store);
-	store_error_counts(&store, session->run->id, &errors, &rows);
+	store_error_counts(&store, session->walk_id, &errors, &rows);
 	store_end(&store);
 	session_commit(session);
 

@@ -25,6 +25,7 @@
 #include "shared/worker_slot.h"
 #include "store/run.h"
 #include "store/store.h"
+#include "store/stream.h"
 #include "walk/bounds.h"
 #include "walk/records.h"
 #include "walk/walk.h"
@@ -111,7 +112,8 @@ ends_of_walk(Session *session, Work *work, WalkTexts *texts)
 }
 
 /*
- * In a transaction of its own: find the ends, and put them into the row of the run.
+ * In a transaction of its own: find the ends, and put them into the row of the run, or of
+ * the stream in hand.
  */
 void
 ends_find(Session *session, Work *work)
@@ -127,8 +129,12 @@ ends_find(Session *session, Work *work)
 	AtEOXact_GUC(false, nest);
 
 	store_begin(&store);
-	store_set_ends(&store, session->run->id, walk_key_names(work->walk), walk_key_types(work->walk),
-				   texts.start, texts.end, texts.rows);
+	if (session->stream)
+		stream_set_ends(&store, session->walk_id, walk_key_types(work->walk), texts.start,
+						texts.end, texts.rows);
+	else
+		store_set_ends(&store, session->run->id, walk_key_names(work->walk),
+					   walk_key_types(work->walk), texts.start, texts.end, texts.rows);
 	store_end(&store);
 	session_commit(session);
 }

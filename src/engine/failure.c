@@ -46,6 +46,7 @@
 #include "store/run.h"
 #include "store/status.h"
 #include "store/store.h"
+#include "store/stream.h"
 
 /* How often to look for a batch that is due, when there is nothing else. */
 #define RETRY_POLL_MS		500
@@ -75,13 +76,20 @@ fail_batch(Session *session, void *arg)
 	StoreSession store;
 
 	store_begin(&store);
-	store_give_back_batch(&store, session->slot.run_id, failure->worker->hand.batch,
+	store_give_back_batch(&store, session->walk_id, failure->worker->hand.batch,
 						  claim_claimant(failure->worker).token, "failed",
 						  failure->error->message);
 	store_end(&store);
 }
 
-/* Give the batch back as failed and ask for the run to fail. */
+/* Whether a stream that fails leaves the others of its run alone. */
+static bool
+fails_alone(const Session *session)
+{
+	return session->stream && session->settings.on_error == ON_ERROR_SKIP;
+}
+
+/* Give the batch back as failed, and ask for the run to fail, unless only its stream does. */
 static void
 record_failure(Session *session, void *arg)
 {
@@ -98,6 +106,7 @@ record_failure(Session *session, void *arg)
 	};
 	EventInfo	event = {
 		.kind = "error",
+		.stream = session->stream ? session->stream->name : NULL,
 		.batch = batch,
 		.sqlstate = run_error.sqlstate,
 		.reason = error->message
@@ -115,9 +124,12 @@ record_failure(Session *session, void *arg)
 	store_begin(&store);
 	run = store_load_run(&store, session->slot.run_id, true);
 	if (run != NULL)
+		store_add_event(&store, run, &event);
+	if (run != NULL && session->stream)
+		stream_set_error(&store, session->walk_id, &run_error);
+	if (run != NULL && !fails_alone(session))
 	{
 		store_set_error(&store, run->id, &run_error);
-		store_add_event(&store, run, &event);
 		transition_request(&store, run, RUN_FAILED, false, NULL, NULL);
 	}
 	store_end(&store);
@@ -141,6 +153,9 @@ try_to_fail(Worker *worker, const ErrorData *error)
 		return second;
 	ereport(LOG,
 			(errcode(error->sqlerrcode),
+			 fails_alone(session) ?
+			 errmsg("stream \"%s\" of backfill run " INT64_FORMAT " failed: %s",
+					session->stream->name, session->slot.run_id, error->message) :
 			 errmsg("backfill run " INT64_FORMAT " failed: %s",
 					session->slot.run_id, error->message),
 			 error->detail ? errdetail_internal("%s", error->detail) : 0,

@@ -56,10 +56,11 @@ make_facts(const Session *session, const BatchInfo *batch)
 	return (SourceFacts) {
 		.run_id = run->id,
 		.name = run->name,
+		.stream = run->stream,
 		.page = batch ? batch->number : 0,
 		.attempt = batch ? batch->attempt : 0,
 		.since = run->since,
-		.until = DT_NOBEGIN,
+		.until = run->until,
 		.started_at = run->started_at,
 		.parameters = run->parameters
 	};

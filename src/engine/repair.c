@@ -229,7 +229,7 @@ repair_record(Worker *worker, StoreSession *store)
 		.reason = hand->repair->message
 	};
 
-	store_repair_batch(store, run->id, hand->batch,
+	store_repair_batch(store, worker->session.walk_id, hand->batch,
 					   worker->work.walk->by_source ? fetch_error_key(hand->batch) : hand->repair_key,
 					   hand->repair);
 	if (strcmp(hand->last_repaired, sqlstate) != 0)

@@ -355,7 +355,35 @@ apply_settings(Session *session)
 	session->lock_timeout = psprintf(INT64_FORMAT, session->settings.lock_timeout);
 }
 
-/* Read the row of the run, and its hooks. */
+/*
+ * The run with what its stream in hand has of its own: the ends of the walk, the cursor,
+ * the table, if that is a partition.
+ */
+static void
+overlay(Session *session, RunInfo *run)
+{
+	const StreamInfo *stream = session->stream;
+
+	session->walk_id = run->id;
+	session->table = run->target;
+	if (stream == NULL)
+		return;
+	session->walk_id = stream->id;
+	run->stream = stream->name;
+	run->start_key = stream->start_key;
+	run->end_key = stream->end_key;
+	run->key_types = stream->key_types;
+	run->pass_after = 0;
+	run->rollup_number = stream->rollup_number;
+	run->since = stream->since;
+	run->until = stream->until;
+	if (OidIsValid(stream->target))
+		run->target = stream->target;
+	if (stream->bounds)
+		run->settings = settings_merge(run->settings, stream->bounds);
+}
+
+/* Read the row of the run, that of its stream in hand, and its hooks. */
 static void
 load_run(Session *session, void *arg)
 {
@@ -366,11 +394,13 @@ load_run(Session *session, void *arg)
 	session_begin(session);
 	MemoryContextReset(session->run_context);
 	session->run = NULL;
+	session->stream = NULL;
 	session->hooks = NIL;
 	old = MemoryContextSwitchTo(session->run_context);
 	store_begin(&store);
 	run = store_load_run(&store, session->slot.run_id, false);
 	session->hooks = run ? store_load_hooks(&store, run->name, run->owner) : NIL;
+	session->stream = run && session->stream_id != 0 ? stream_load(&store, session->stream_id) : NULL;
 
 	/* what it waited for is over when one of its workers works; who ends it says how */
 	if (run && run->status == RUN_RUNNING && run->end_key && run->wait_reason &&
@@ -384,7 +414,10 @@ load_run(Session *session, void *arg)
 	session->run = run;
 	session->walk_id = session->slot.run_id;
 	if (run)
+	{
+		overlay(session, run);
 		apply_settings(session);
+	}
 	MemoryContextSwitchTo(old);
 	session_commit(session);
 }
@@ -396,6 +429,8 @@ must_leave(Session *session)
 	return session->run == NULL || session->run->status != RUN_RUNNING ||
 		session->run->is_requested || !session->run->is_local ||
 		session->run->owner != session->slot.owner ||
+		(session->stream_id != 0 &&
+		 (session->stream == NULL || session->stream->status != RUN_RUNNING)) ||
 		worker_slot_rank() >= session->pace.workers || share_is_recalled();
 }
 

@@ -15,6 +15,7 @@
 #include "shared/segment.h"
 #include "store/event.h"
 #include "store/run.h"
+#include "store/stream.h"
 
 /* Who works, on which run, and how.  All of it is private to the process. */
 typedef struct Session
@@ -25,8 +26,11 @@ typedef struct Session
 	MemoryContext loop_context; /* reset before each batch */
 	MemoryContext run_context;	/* holds run, settings and hooks */
 
-	RunInfo    *run;			/* NULL when it was deleted */
-	int64		walk_id;		/* under which its batches are */
+	RunInfo    *run;			/* NULL when it was deleted; with what the stream in hand has of its own */
+	int64		stream_id;		/* of that which the worker has taken, or 0 */
+	StreamInfo *stream;			/* NULL for none, or when it was deleted */
+	int64		walk_id;		/* what batches have for the number of their run: its own, or the stream's */
+	Oid			table;			/* of the run, of which a stream may walk a partition */
 	RunSettings settings;
 	char	   *lock_timeout;	/* of the settings, as a parameter */
 	Pace		pace;			/* as the scheduler has set it */

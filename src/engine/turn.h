@@ -11,6 +11,9 @@
 #include "engine/session.h"
 #include "store/batch.h"
 
+/* So many workers find something to do in one source: one fetches, and one applies. */
+#define TURN_HANDS	2
+
 /* Who claims a page. */
 typedef struct TurnClaimant
 {

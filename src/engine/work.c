@@ -20,6 +20,7 @@
 #include "utils/snapmgr.h"
 
 #include "definition/definition.h"
+#include "definition/streamlist.h"
 #include "engine/session.h"
 #include "engine/work.h"
 #include "settings/parameters.h"
@@ -57,6 +58,7 @@ unprepare(Work *work)
 	if (work->bounds)
 		bounds_drop(work->bounds);
 	work->bounds = NULL;
+	work->walk = NULL;
 	work->set = NIL;
 	MemoryContextReset(work->context);
 }
@@ -68,6 +70,44 @@ work_is_outdated(const Session *session, const Work *work)
 	return !serverparams_equal(work->set, session->settings.set);
 }
 
+/* What the run says of itself, and of its stream in hand. */
+static RunFacts
+work_facts(const Session *session)
+{
+	const RunInfo *run = session->run;
+
+	return (RunFacts) {run->id, run->name, run->started_at, run->since, run->until, run->stream};
+}
+
+/* The key of the run, or that index of a partition which belongs to it. */
+static const char *
+key_of_walk(const Session *session)
+{
+	const RunInfo *run = session->run;
+
+	return run->target == session->table ? run->key :
+		streamlist_key(run->target, session->table, run->key);
+}
+
+/*
+ * Whether what is prepared serves the stream in hand, too: it has the table of the last one.
+ * Then it knows what the run says of itself now.
+ */
+bool
+work_serves(const Session *session, Work *work)
+{
+	RunFacts	facts = work_facts(session);
+	MemoryContext old;
+
+	if (work->walk == NULL || work->walk->target != session->run->target ||
+		work_is_outdated(session, work))
+		return false;
+	old = MemoryContextSwitchTo(work->context);
+	parameters_take_facts(work->parameters, &facts);
+	MemoryContextSwitchTo(old);
+	return true;
+}
+
 /*
  * In a transaction of its own: parse and analyse what the run does.  Raises what is
  * wrong with it.
@@ -76,7 +116,7 @@ void
 work_prepare(Session *session, Work *work)
 {
 	RunInfo    *run = session->run;
-	RunFacts	facts = {run->id, run->name, run->started_at, run->since};
+	RunFacts	facts = work_facts(session);
 	int			nest;
 
 	if (work->context == NULL)
@@ -91,7 +131,7 @@ work_prepare(Session *session, Work *work)
 	MemoryContextSwitchTo(work->context);
 	work->set = serverparams_copy(session->settings.set);
 	nest = session_enter_statement(session);
-	work->walk = definition_walk(run->target, run->key, &run->source, &session->settings);
+	work->walk = definition_walk(run->target, key_of_walk(session), &run->source, &session->settings);
 	if (run->statement)
 		walk_check_is_here(work->walk);
 	if (run->key_types)

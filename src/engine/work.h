@@ -37,6 +37,7 @@ typedef struct Work
 } Work;
 
 extern void work_prepare(Session *session, Work *work);
+extern bool work_serves(const Session *session, Work *work);
 extern bool work_is_outdated(const Session *session, const Work *work);
 extern bool work_find_in_scope(Session *session, Work *work, const Datum *start,
 							   bool start_inclusive, const Datum *end, int64 offset,

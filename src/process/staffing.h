@@ -11,7 +11,7 @@
 #include "store/run.h"
 #include "store/store.h"
 
-extern bool staffing_walk_is_claimed(StoreSession *session, RunInfo *run);
+extern bool staffing_is_done(StoreSession *session, RunInfo *run);
 extern int	staffing_wanted(StoreSession *session, RunInfo *run, int living, int most);
 
 #endif							/* BACKFILL_PROCESS_STAFFING_H */

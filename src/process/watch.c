@@ -38,6 +38,10 @@
 #include "store/run.h"
 #include "store/status.h"
 #include "store/store.h"
+#include "store/stream.h"
+
+/* So many streams are named in a message. */
+#define STREAMS_NAMED		5
 
 #define ROLLUP_MS			5000
 /* What ended a worker may be about to end us, too. */
@@ -146,8 +150,7 @@ recover(StoreSession *session, RunInfo *run, Watch *watch,
 		int64 *tokens, int living)
 {
 	int64		sum = 0;
-	int64		worst;
-	int			crashes;
+	BatchCulprit worst;
 	int			n;
 	EventInfo	event = {.kind = "takeover"};
 	BatchClaimants claimants = {.living = tokens, .nliving = living};
@@ -161,7 +164,7 @@ recover(StoreSession *session, RunInfo *run, Watch *watch,
 	claimants.boot = segment_boot(&claimants.clean_start);
 	claimants.npardoned = worker_slot_pardoned(&pardoned);
 	claimants.pardoned = pardoned;
-	n = store_recover_batches(session, run->id, &claimants, &worst, &crashes);
+	n = stream_recover(session, run, &claimants, &worst);
 	if (n == 0)
 		return true;
 	event.reason = psprintf("%d batch%s of workers that are gone", n, n == 1 ? "" : "es");
@@ -170,13 +173,14 @@ recover(StoreSession *session, RunInfo *run, Watch *watch,
 	/* how often a batch did harm must outlive the next harm it does */
 	ForceSyncCommit();
 	watch->pending = true;
-	if (crashes < BATCH_CRASHES_FATAL)
+	if (worst.crashes < BATCH_CRASHES_FATAL)
 		return true;
 	if (transition_needs_worker(session, run, RUN_FAILED))
 		living = Max(living, 1);
 	watch_fail_run(session, run, watch, living, ERRCODE_CRASH_SHUTDOWN,
-			 psprintf("batch " INT64_FORMAT " brought down its worker or the server %d times",
-					  worst, crashes),
+			 psprintf("batch " INT64_FORMAT "%s brought down its worker or the server %d times",
+					  worst.number, worst.stream ? psprintf(" of stream \"%s\"", worst.stream) : "",
+					  worst.crashes),
 			 "Look into the server log, mend the data or what the statement calls, and call backfill_resume.");
 	return false;
 }
@@ -191,11 +195,11 @@ carry_out(Scheduler *scheduler, StoreSession *session, RunInfo *run, Watch *watc
 	if (living > 0)
 	{
 		if (run->immediate)
-			worker_slot_cancel(MyDatabaseId, run->id);
+			worker_slot_cancel(MyDatabaseId, run->id, 0);
 		scheduler->round_soon = true;
 		return;
 	}
-	store_rollup(session, run->id);
+	stream_rollup_run(session, run);
 	governor_note_end(session, run, &watch->governor);
 	if (transition_needs_worker(session, run, run->requested))
 		watch->wanted = 1;
@@ -214,6 +218,38 @@ change_run(StoreSession *session, RunInfo *run, Watch *watch, RunStatus to)
 	}
 	else
 		transition_make(session, run, to, NULL, NULL);
+}
+
+/*
+ * Everything is done that can be: complete the run, unless there are streams that failed, or
+ * that somebody holds or has stopped.
+ */
+static void
+end_run(StoreSession *session, RunInfo *run, Watch *watch)
+{
+	StreamCounts counts = {0};
+
+	if (run->has_streams)
+		stream_count(session, run->id, &counts);
+	if (counts.failed > 0)
+	{
+		int			sqlstate;
+		char	   *names = stream_names(session, run->id, RUN_FAILED, STREAMS_NAMED);
+
+		sqlstate = stream_sqlstate(session, run->id);
+		watch_fail_run(session, run, watch, 0, sqlstate,
+					   psprintf(INT64_FORMAT " of " INT64_FORMAT " streams failed: %s%s",
+								counts.failed, counts.failed + counts.paused + counts.stopped + counts.completed,
+								names, counts.failed > STREAMS_NAMED ? ", ..." : ""),
+					   "The view backfill_streams has their errors; backfill_resume takes up those that failed.");
+	}
+	else if (counts.paused > 0)
+		store_set_wait_reason(session, run->id,
+							  psprintf("streams are paused: %s%s",
+									   stream_names(session, run->id, RUN_PAUSED, STREAMS_NAMED),
+									   counts.paused > STREAMS_NAMED ? ", ..." : ""));
+	else
+		change_run(session, run, watch, counts.stopped > 0 ? RUN_STOPPED : RUN_COMPLETED);
 }
 
 /*
@@ -250,17 +286,15 @@ advance(Scheduler *scheduler, StoreSession *session, RunInfo *run, Watch *watch,
 		scheduler->round_soon = true;
 		return false;
 	}
-	if (run->status == RUN_RUNNING && living == 0 &&
-		staffing_walk_is_claimed(session, run) &&
-		store_open_batches(session, run->id, NULL) == 0)
+	if (run->status == RUN_RUNNING && living == 0 && staffing_is_done(session, run))
 	{
 		/* the verification and the last step wait for their hour, too */
 		governor_set_pace(session, run, &watch->governor, living);
 		if (watch->governor.pace.hold)
 			return false;
-		store_rollup(session, run->id);
+		stream_rollup_run(session, run);
 		governor_note_end(session, run, &watch->governor);
-		change_run(session, run, watch, RUN_COMPLETED);
+		end_run(session, run, watch);
 		return false;
 	}
 	bound = run->status == RUN_RUNNING ? bound_reached(session, run, living) : NULL;
@@ -275,7 +309,7 @@ advance(Scheduler *scheduler, StoreSession *session, RunInfo *run, Watch *watch,
 	if (run->status == RUN_RUNNING &&
 		clock_has_passed(watch->rolled_up_at, now, ROLLUP_MS))
 	{
-		store_rollup(session, run->id);
+		stream_rollup_run(session, run);
 		governor_save_size(session, run);
 		watch->rolled_up_at = now;
 	}

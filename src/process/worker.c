@@ -39,6 +39,7 @@
 #include "engine/hook.h"
 #include "engine/probe.h"
 #include "engine/session.h"
+#include "engine/streams.h"
 #include "process/worker.h"
 #include "shared/allowance.h"
 #include "shared/pace.h"
@@ -216,12 +217,34 @@ nap_for_others(Worker *worker, bool soon)
 		failure_leave(worker, NULL);
 }
 
-/* Pages come one at a time, and others are at it: be there when they have made room. */
+/*
+ * Pages come one at a time, and others are at it: go on with another stream, or be there when
+ * they have made room.
+ */
 static void
-nap_for_page(Worker *worker)
+wait_for_page(Worker *worker)
 {
+	if (worker->session.stream && streams_switch(worker))
+		return;
 	show(worker, WORKER_WAITING);
 	nap(worker, PAGE_POLL_MS);
+}
+
+/*
+ * There was no batch to be had of the stream in hand: go on with another one when it waits,
+ * or is all claimed.
+ */
+static void
+leave_stream(Worker *worker, const ClaimRefusal *refusal)
+{
+	if (refusal->next_due == 0 && !refusal->pending_elsewhere)
+		streams_end(worker);
+	else if (streams_switch(worker))
+		return;
+	else if (refusal->next_due != 0)
+		failure_wait_for_retry(worker, refusal->next_due, refusal->reason);
+	else
+		failure_wait_for_suspect(worker);
 }
 
 /* There was no batch to be had: wait for one, or leave. */
@@ -229,9 +252,11 @@ static void
 wait_or_leave(Worker *worker, const ClaimRefusal *refusal)
 {
 	if (refusal->busy)
-		nap_for_page(worker);
+		wait_for_page(worker);
 	else if (refusal->throttled_until != 0)
 		throttle_until(worker, refusal->throttled_until);
+	else if (worker->session.stream)
+		leave_stream(worker, refusal);
 	else if (refusal->next_due != 0)
 	{
 		/* what is left waits to be tried again; one is enough to wait for it */
@@ -280,6 +305,12 @@ claim_or_leave(Worker *worker)
 		{
 			throttle_until(worker, look_at);
 			MemoryContextReset(session->loop_context);
+			continue;
+		}
+		if (session->run->has_streams && session->stream_id == 0)
+		{
+			if (!streams_take(worker))
+				failure_leave(worker, NULL);
 			continue;
 		}
 		error = session_try(session, try_claim, &claiming);
@@ -448,7 +479,8 @@ set_up(Worker *worker)
 		proc_exit(0);
 	if (session->run->end_key == NULL)
 		prepare_run(worker);
-	failure_prepare(worker);
+	if (!session->run->has_streams)
+		failure_prepare(worker);
 	if (session->run->end_key == NULL)
 	{
 		if (session->run->source.function)
@@ -456,11 +488,12 @@ set_up(Worker *worker)
 		else if (!ends_wait_for_writers(session))
 			proc_exit(0);
 		worker_slot_show(WORKER_PREPARING, 0, 0);
-		failure_insist(worker, find_ends);
+		failure_insist(worker, session->run->has_streams ? streams_list : find_ends);
 		wake_runs(MyDatabaseId, (WakeTarget) {session->run->owner, session->run->id});
 		if (!session_reload(session))
 			proc_exit(0);
-		failure_prepare(worker);
+		if (!session->run->has_streams)
+			failure_prepare(worker);
 	}
 	worker_slot_ready();
 }
@@ -470,7 +503,7 @@ static void
 work(Worker *worker)
 {
 	set_up(worker);
-	if (key_is_empty(worker->session.run->end_key))
+	if (!worker->session.run->has_streams && key_is_empty(worker->session.run->end_key))
 		proc_exit(0);
 	worker->pending_changes = worker->reported_changes = -1;
 	worker->pending_due = DT_NOEND;

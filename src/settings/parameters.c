@@ -9,7 +9,7 @@
  * sees never depends on who started the run, nor on when the worker began.
  *
  * The statement and the scope write params.name, and run.id, run.name,
- * run.started_at and run.since.  Where PostgreSQL finds no column of that name,
+ * run.started_at, run.since, run.until and run.stream.  Where PostgreSQL finds no column of that name,
  * a hook of the parser (walk/graft.c) puts a typed Param node there; a value
  * never becomes part of a text that is parsed.  A table or an alias of the user's
  * that is called "params" or "run" goes first.
@@ -598,6 +598,9 @@ parameters_bind(Jsonb *declaration, Jsonb *given)
 
 /* ---- in a statement ---- */
 
+/* How many things a run says of itself. */
+#define RUN_FACTS			6
+
 static Parameter *
 add_parameter(Parameters *parameters, const char *relation, char *name, Oid type,
 			  int32 typmod, Datum value, bool isnull)
@@ -613,6 +616,41 @@ add_parameter(Parameters *parameters, const char *relation, char *name, Oid type
 	return parameter;
 }
 
+/* The text, or a null. */
+static void
+add_text(Parameters *parameters, char *name, const char *text)
+{
+	add_parameter(parameters, PARAMETERS_RUN, name, TEXTOID, -1,
+				  text ? CStringGetTextDatum(text) : (Datum) 0, text == NULL);
+}
+
+/* What a run says of itself: as many as RUN_FACTS. */
+static void
+add_facts(Parameters *parameters, const RunFacts *facts)
+{
+	add_parameter(parameters, PARAMETERS_RUN, "id", INT8OID, -1, Int64GetDatum(facts->id), facts->id == 0);
+	add_text(parameters, "name", facts->name);
+	add_parameter(parameters, PARAMETERS_RUN, "started_at", TIMESTAMPTZOID, -1,
+				  TimestampTzGetDatum(facts->started_at), TIMESTAMP_IS_NOBEGIN(facts->started_at));
+	add_parameter(parameters, PARAMETERS_RUN, "since", TIMESTAMPTZOID, -1,
+				  TimestampTzGetDatum(facts->since), false);
+	add_parameter(parameters, PARAMETERS_RUN, "until", TIMESTAMPTZOID, -1,
+				  TimestampTzGetDatum(facts->until), TIMESTAMP_IS_NOBEGIN(facts->until));
+	add_text(parameters, "stream", facts->stream);
+}
+
+/* The run says something else of itself now.  In the memory context of the parameters. */
+void
+parameters_take_facts(Parameters *parameters, const RunFacts *facts)
+{
+	int			n = parameters->n;
+
+	/* they come first */
+	parameters->n = 0;
+	add_facts(parameters, facts);
+	parameters->n = n;
+}
+
 /*
  * What the statement and the scope of a run may refer to.  "values" is what
  * parameters_bind returned, or NULL for nulls; the facts may be NULL likewise.
@@ -623,22 +661,15 @@ parameters_load(Jsonb *declaration, Jsonb *values, const RunFacts *facts)
 {
 	List	   *list = read_declaration(declaration);
 	Parameters *parameters = palloc(sizeof(Parameters));
-	RunFacts	none = {0, NULL, DT_NOBEGIN, DT_NOBEGIN};
+	RunFacts	none = {0, NULL, DT_NOBEGIN, DT_NOBEGIN, DT_NOBEGIN, NULL};
 	int			nest = pin_begin(false);
 	ListCell   *lc;
 
 	if (facts == NULL)
 		facts = &none;
 	parameters->n = 0;
-	parameters->items = palloc(sizeof(Parameter) * (list_length(list) + 4));
-	add_parameter(parameters, PARAMETERS_RUN, "id", INT8OID, -1, Int64GetDatum(facts->id), facts->id == 0);
-	add_parameter(parameters, PARAMETERS_RUN, "name", TEXTOID, -1,
-				  facts->name ? CStringGetTextDatum(facts->name) : (Datum) 0,
-				  facts->name == NULL);
-	add_parameter(parameters, PARAMETERS_RUN, "started_at", TIMESTAMPTZOID, -1,
-				  TimestampTzGetDatum(facts->started_at), TIMESTAMP_IS_NOBEGIN(facts->started_at));
-	add_parameter(parameters, PARAMETERS_RUN, "since", TIMESTAMPTZOID, -1,
-				  TimestampTzGetDatum(facts->since), false);
+	parameters->items = palloc(sizeof(Parameter) * (list_length(list) + RUN_FACTS));
+	add_facts(parameters, facts);
 	foreach(lc, list)
 	{
 		Declared   *declared = lfirst(lc);

@@ -41,6 +41,8 @@ typedef struct RunFacts
 	const char *name;
 	TimestampTz started_at;		/* DT_NOBEGIN is null */
 	TimestampTz since;			/* DT_NOBEGIN is -infinity */
+	TimestampTz until;			/* DT_NOBEGIN is null */
+	const char *stream;			/* NULL is null */
 } RunFacts;
 
 extern void parameters_check(Jsonb *declaration);
@@ -49,6 +51,7 @@ extern Jsonb *parameters_bind(Jsonb *declaration, Jsonb *given);
 compat_noreturn extern void parameters_missing(const char *name);
 extern Parameters *parameters_load(Jsonb *declaration, Jsonb *values,
 								   const RunFacts *facts);
+extern void parameters_take_facts(Parameters *parameters, const RunFacts *facts);
 extern Parameters *parameters_with(const Parameters *parameters, const Parameter *added,
 								   int n);
 extern bool parameters_is_relation(const Parameters *parameters, const char *name);

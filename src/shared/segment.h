@@ -58,6 +58,10 @@ typedef struct WorkerSlot
 	TimestampTz asleep_until;	/* of the last pause */
 	TimestampTz quarantined_at; /* when its suspect batch was let in, or 0 */
 
+	int64		stream;			/* that it has in hand, or 0 */
+	TimestampTz stream_since;
+	int64		stream_rows;	/* scanned since then */
+
 	/* for the views */
 	WorkerState state;
 	TimestampTz state_since;

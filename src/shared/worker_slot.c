@@ -144,15 +144,19 @@ worker_slot_count(Oid database, int64 run_id, int64 **tokens)
 	return n;
 }
 
-/* Cancel what the workers of the run are executing, but not their leaving. */
+/*
+ * Cancel what the workers of the run are executing, but not their leaving; with a stream, only
+ * those that have it in hand.
+ */
 void
-worker_slot_cancel(Oid database, int64 run_id)
+worker_slot_cancel(Oid database, int64 run_id, int64 stream)
 {
 	segment_lock(LW_SHARED);
 	for (int i = 0; i < segment->nworkers; i++)
 	{
 		if (segment_works_for(&segment_workers[i], database, run_id) && segment_workers[i].attached &&
-			segment_workers[i].state != WORKER_LEAVING)
+			segment_workers[i].state != WORKER_LEAVING &&
+			(stream == 0 || segment_workers[i].stream == stream))
 			kill(segment_workers[i].pid, SIGINT);
 	}
 	segment_unlock();
@@ -330,6 +334,42 @@ worker_slot_ready(void)
 	segment_unlock();
 }
 
+/* The worker takes the stream in hand, or, with 0, has none any more. */
+void
+worker_slot_take_stream(int64 stream)
+{
+	WorkerSlot *w = segment_my_worker();
+
+	segment_lock(LW_EXCLUSIVE);
+	w->stream = stream;
+	w->stream_since = GetCurrentTimestamp();
+	w->stream_rows = 0;
+	segment_unlock();
+}
+
+/*
+ * The streams that the other workers of the run have in hand, one for each, in the current
+ * memory context.  Returns their number.
+ */
+int
+worker_slot_streams(Oid database, int64 run_id, int64 **streams)
+{
+	WorkerSlot *me = segment_my_worker();
+	int			n = 0;
+
+	*streams = palloc(sizeof(int64) * segment->nworkers);
+	segment_lock(LW_SHARED);
+	for (int i = 0; i < segment->nworkers; i++)
+	{
+		WorkerSlot *w = &segment_workers[i];
+
+		if (w != me && w->stream != 0 && segment_works_for(w, database, run_id))
+			(*streams)[n++] = w->stream;
+	}
+	segment_unlock();
+	return n;
+}
+
 /* Show what the worker does. */
 void
 worker_slot_show(WorkerState state, int64 batch, int attempt)
@@ -434,6 +474,7 @@ worker_slot_done(int64 rows_scanned, int64 rows_affected)
 	segment_lock(LW_EXCLUSIVE);
 	w->batches++;
 	w->rows_scanned += rows_scanned;
+	w->stream_rows += rows_scanned;
 	w->rows_affected += rows_affected;
 	run = segment_find_run(w->database, w->run_id);
 	if (run)

@@ -551,12 +551,12 @@ store_resolve_error(StoreSession *session, int64 run_id, const BatchInfo *batch)
 static Sql sql_error_counts = {
 	"SELECT (SELECT count(*) FROM backfill.error e "
 	"         WHERE e.run_id = r.id AND e.resolved_at IS NULL "
-	"           AND e.last_at >= coalesce(r.resumed_at, r.created_at)), "
+	"           AND e.last_at >= r.counted_since), "
 	"       r.rows_affected - r.resumed_rows "
 	"       + coalesce((SELECT sum(b.rows_affected) FROM backfill.batch b "
 	"                    WHERE b.run_id = r.id AND b.number > r.rollup_number "
 	"                      AND b.status = 'completed'), 0)::bigint "
-	"  FROM backfill.run r WHERE r.id = $1",
+	"  FROM backfill.walk r WHERE r.id = $1",
 	1, {INT8OID}
 };
 
@@ -573,14 +573,23 @@ store_error_counts(StoreSession *session, int64 run_id, int64 *errors, int64 *ro
 	*rows = DatumGetInt64(store_column(0, 2, NULL));
 }
 
+/* Of a run, or of a stream. */
+#define MARK_RESUMED(table) \
+	"UPDATE " table " SET resumed_at = $2, " \
+	"       resumed_number = coalesce((SELECT max(b.number) FROM backfill.batch b " \
+	"                                   WHERE b.run_id = $1), 0), " \
+	"       resumed_rows = rows_affected " \
+	"       + coalesce((SELECT sum(b.rows_affected) FROM backfill.batch b " \
+	"                    WHERE " STORE_OPEN_BATCHES " AND b.status = 'completed'), 0)::bigint " \
+	" WHERE id = $1"
+
 static Sql sql_mark_resumed = {
-	"UPDATE backfill.run SET resumed_at = $2, "
-	"       resumed_number = coalesce((SELECT max(b.number) FROM backfill.batch b "
-	"                                   WHERE b.run_id = $1), 0), "
-	"       resumed_rows = rows_affected "
-	"       + coalesce((SELECT sum(b.rows_affected) FROM backfill.batch b "
-	"                    WHERE " STORE_OPEN_BATCHES " AND b.status = 'completed'), 0)::bigint "
-	" WHERE id = $1",
+	MARK_RESUMED("backfill.run"),
+	2, {INT8OID, TIMESTAMPTZOID}
+};
+
+static Sql sql_mark_stream_resumed = {
+	MARK_RESUMED("backfill.stream"),
 	2, {INT8OID, TIMESTAMPTZOID}
 };
 
@@ -593,7 +602,7 @@ store_mark_resumed(StoreSession *session, int64 run_id)
 		TimestampTzGetDatum(GetCurrentTimestamp())
 	};
 
-	store_sql(&sql_mark_resumed, args, NULL);
+	store_sql(STORE_IS_STREAM(run_id) ? &sql_mark_stream_resumed : &sql_mark_resumed, args, NULL);
 }
 
 static Sql sql_reopen_skipped = {
@@ -602,23 +611,32 @@ static Sql sql_reopen_skipped = {
 	1, {INT8OID}
 };
 
+/* Of a run, or of a stream. */
+#define RECOUNT(table, also) \
+	"UPDATE " table " r SET " also "rollup_number = s.number, batches = s.batches, " \
+	"       rows_scanned = s.rows_scanned, rows_affected = s.rows_affected, " \
+	"       wal_bytes = s.wal_bytes, pages_pruned = s.pages_pruned, " \
+	"       space_freed = s.space_freed " \
+	"  FROM (SELECT f.number - 1 AS number, count(b.number) AS batches, " \
+	"               coalesce(sum(b.rows_scanned), 0) AS rows_scanned, " \
+	"               coalesce(sum(b.rows_affected), 0) AS rows_affected, " \
+	"               coalesce(sum(b.wal_bytes), 0) AS wal_bytes, " \
+	"               coalesce(sum(b.pages_pruned), 0) AS pages_pruned, " \
+	"               coalesce(sum(b.space_freed), 0) AS space_freed " \
+	"          FROM (SELECT min(number) AS number FROM backfill.batch " \
+	"                 WHERE run_id = $1 AND status <> 'completed') f " \
+	"          LEFT JOIN backfill.batch b ON b.run_id = $1 " \
+	"               AND b.number < f.number AND b.status = 'completed' " \
+	"         GROUP BY f.number) s " \
+	" WHERE r.id = $1 AND s.number IS NOT NULL"
+
 static Sql sql_recount = {
-	"UPDATE backfill.run r SET rollup_number = s.number, batches = s.batches, "
-	"       rows_scanned = s.rows_scanned, rows_affected = s.rows_affected, "
-	"       wal_bytes = s.wal_bytes, pages_pruned = s.pages_pruned, "
-	"       space_freed = s.space_freed, verified = false "
-	"  FROM (SELECT f.number - 1 AS number, count(b.number) AS batches, "
-	"               coalesce(sum(b.rows_scanned), 0) AS rows_scanned, "
-	"               coalesce(sum(b.rows_affected), 0) AS rows_affected, "
-	"               coalesce(sum(b.wal_bytes), 0) AS wal_bytes, "
-	"               coalesce(sum(b.pages_pruned), 0) AS pages_pruned, "
-	"               coalesce(sum(b.space_freed), 0) AS space_freed "
-	"          FROM (SELECT min(number) AS number FROM backfill.batch "
-	"                 WHERE run_id = $1 AND status <> 'completed') f "
-	"          LEFT JOIN backfill.batch b ON b.run_id = $1 "
-	"               AND b.number < f.number AND b.status = 'completed' "
-	"         GROUP BY f.number) s "
-	" WHERE r.id = $1 AND s.number IS NOT NULL",
+	RECOUNT("backfill.run", "verified = false, "),
+	1, {INT8OID}
+};
+
+static Sql sql_recount_stream = {
+	RECOUNT("backfill.stream", "status = 'pending', finished_at = NULL, "),
 	1, {INT8OID}
 };
 
@@ -633,6 +651,6 @@ store_reopen_skipped(StoreSession *session, int64 run_id)
 	int64		n = (int64) store_sql(&sql_reopen_skipped, args, NULL);
 
 	if (n > 0)
-		store_sql(&sql_recount, args, NULL);
+		store_sql(STORE_IS_STREAM(run_id) ? &sql_recount_stream : &sql_recount, args, NULL);
 	return n;
 }

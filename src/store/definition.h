@@ -34,6 +34,10 @@ typedef struct SourceInfo
 	Oid			check_owner;
 } SourceInfo;
 
+/* What store_read_source reads. */
+#define STORE_SOURCE_COLUMNS \
+	"source, source_owner::oid, source_check, source_check_owner::oid"
+
 /* A row of backfill.definition.  Texts that may be null are NULL then. */
 typedef struct DefinitionInfo
 {
@@ -41,6 +45,7 @@ typedef struct DefinitionInfo
 	Oid			owner;
 	Oid			target;			/* InvalidOid of a generic one that has not been given any */
 	bool		generic;
+	char	   *streams;		/* what a run is divided into */
 	char	   *statement;
 	char	   *scope;
 	char	   *key;
@@ -53,6 +58,7 @@ typedef struct DefinitionInfo
 	SourceInfo	source;
 } DefinitionInfo;
 
+extern void store_read_source(StoreSession *session, int row, int column, SourceInfo *source);
 extern DefinitionInfo *store_load_definition(StoreSession *session, const char *name);
 extern void store_put_definition(StoreSession *session, const DefinitionInfo *def);
 extern bool store_lock_definition(StoreSession *session, const char *name);

@@ -33,24 +33,26 @@
  * keeps what says where it was.
  */
 #define OLD_RUNS \
-	"WITH old AS (SELECT id FROM backfill.run WHERE status = 'completed' " \
-	"AND requested IS NULL AND finished_at < $1 FOR UPDATE SKIP LOCKED) "
+	"WITH old_runs AS (SELECT id FROM backfill.run WHERE status = 'completed' " \
+	"AND requested IS NULL AND finished_at < $1 FOR UPDATE SKIP LOCKED), " \
+	"old AS (SELECT id FROM old_runs UNION ALL " \
+	"SELECT s.id FROM backfill.stream s JOIN old_runs o ON o.id = s.run_id) "
 
 /* ---- events ---- */
 
 static Sql sql_add_event = {
 	"INSERT INTO backfill.event (run_id, name, owner, kind, previous_status, status, "
-	"       number, part, role, sqlstate, reason) "
-	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-	11, {INT8OID, TEXTOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, INT8OID, INT4OID, TEXTOID,
-	TEXTOID, TEXTOID}
+	"       number, part, role, sqlstate, reason, stream) "
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+	12, {INT8OID, TEXTOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, INT8OID, INT4OID, TEXTOID,
+	TEXTOID, TEXTOID, TEXTOID}
 };
 
 /* Put down what happened to the run. */
 void
 store_add_event(StoreSession *session, const RunInfo *run, const EventInfo *event)
 {
-	char		nulls[] = "           ";
+	char		nulls[] = "            ";
 	Datum		args[] = {
 		Int64GetDatum(run->id),
 		CStringGetTextDatum(run->name),
@@ -62,7 +64,8 @@ store_add_event(StoreSession *session, const RunInfo *run, const EventInfo *even
 		Int32GetDatum(event->batch ? event->batch->part : 0),
 		store_text_or_null(event->role, &nulls[8]),
 		store_text_or_null(event->sqlstate, &nulls[9]),
-		store_note_or_null(event->reason, &nulls[10])
+		store_note_or_null(event->reason, &nulls[10]),
+		store_text_or_null(event->stream ? event->stream : run->stream, &nulls[11])
 	};
 
 	if (event->batch == NULL)

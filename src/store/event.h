@@ -23,6 +23,7 @@ typedef struct EventInfo
 	const char *kind;
 	const char *previous_status;
 	const char *status;
+	const char *stream;			/* NULL for that of the run, if it has one in hand */
 	const BatchInfo *batch;
 	const char *role;			/* that caused it, NULL for backfill itself */
 	const char *sqlstate;

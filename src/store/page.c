@@ -26,18 +26,6 @@
 
 /* ---- the source ---- */
 
-/* Read PAGE_SOURCE_COLUMNS, which begin at that column. */
-void
-page_read_source(StoreSession *session, int row, int column, SourceInfo *source)
-{
-	bool		isnull;
-
-	source->function = store_text(session, row, column);
-	source->owner = DatumGetObjectId(store_column(row, column + 1, &isnull));
-	source->check = store_text(session, row, column + 2);
-	source->check_owner = DatumGetObjectId(store_column(row, column + 3, &isnull));
-}
-
 static Sql sql_set_source = {
 	"UPDATE backfill.run SET source = $2, source_owner = $3, source_check = $4, "
 	"       source_check_owner = $5 WHERE id = $1",
@@ -315,11 +303,12 @@ page_close(StoreSession *session, int64 run_id, int64 number)
 }
 
 static Sql sql_delete = {
-	"DELETE FROM backfill.page WHERE run_id = $1",
+	"DELETE FROM backfill.page WHERE run_id = $1 "
+	"    OR run_id IN (SELECT s.id FROM backfill.stream s WHERE s.run_id = $1)",
 	1, {INT8OID}
 };
 
-/* Forget the pages of the run. */
+/* Forget the pages of the run, and of its streams. */
 void
 page_delete(int64 run_id)
 {

@@ -16,10 +16,6 @@
 #include "store/definition.h"
 #include "store/store.h"
 
-/* What page_read_source reads. */
-#define PAGE_SOURCE_COLUMNS \
-	"source, source_owner::oid, source_check, source_check_owner::oid"
-
 /* A page, or a part of one, that may not have ended. */
 typedef struct PageInfo
 {
@@ -41,7 +37,6 @@ typedef struct PageEnd
 	Jsonb	   *next_token;
 } PageEnd;
 
-extern void page_read_source(StoreSession *session, int row, int column, SourceInfo *source);
 extern void page_set_source(StoreSession *session, int64 run_id, const SourceInfo *source);
 extern List *page_open(StoreSession *session, int64 run_id);
 extern void page_end(StoreSession *session, int64 run_id, PageEnd *end);

@@ -24,6 +24,7 @@
 #include "store/share.h"
 #include "store/status.h"
 #include "store/store.h"
+#include "store/stream.h"
 
 /* What says how a run stands, and nothing that may be long. */
 #define RUN_HEAD \
@@ -33,13 +34,14 @@
 	"started_at, since, requested_by, request_reason, error, sqlstate, " \
 	"rollup_number, followers IS NOT NULL, \"after\", batch_size, throttled_by, closings, " \
 	"pass_after, key, generic, resumed_number, resumed_at, prepare IS NOT NULL, prepare_step, " \
-	"dormant, statement IS NULL, settings ? 'share_by', " PAGE_SOURCE_COLUMNS
-#define RUN_HEAD_COLUMNS 41
+	"dormant, statement IS NULL, settings ? 'share_by', streams IS NOT NULL, until, " \
+	STORE_SOURCE_COLUMNS
+#define RUN_HEAD_COLUMNS 43
 
 /* The owner's texts and values, which only who runs or changes them needs. */
 #define RUN_TEXTS \
 	", statement, scope, search_path, key_types, start_key, parameters, " \
-	"parameter_types, followers, conditions, prepare, finish"
+	"parameter_types, followers, conditions, streams, prepare, finish"
 
 /* ---- runs ---- */
 
@@ -47,12 +49,12 @@ static Sql sql_insert_run = {
 	"INSERT INTO backfill.run (name, status, owner, started_by, database, "
 	"       system_identifier, target, statement, scope, key, settings, "
 	"       search_path, start_at, parameters, parameter_types, finish, "
-	"       followers, \"after\", prepare, generic, dormant) "
+	"       followers, \"after\", prepare, generic, streams, dormant) "
 	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, "
-	"       $17, $18, $19, $20, $2 = 'paused') RETURNING id",
-	20, {TEXTOID, TEXTOID, OIDOID, OIDOID, OIDOID, INT8OID, OIDOID, TEXTOID,
+	"       $17, $18, $19, $20, $21, $2 = 'paused') RETURNING id",
+	21, {TEXTOID, TEXTOID, OIDOID, OIDOID, OIDOID, INT8OID, OIDOID, TEXTOID,
 	TEXTOID, TEXTOID, JSONBOID, TEXTOID, TIMESTAMPTZOID, JSONBOID, JSONBOID, TEXTOID,
-	JSONBOID, INT8ARRAYOID, TEXTOID, BOOLOID}
+	JSONBOID, INT8ARRAYOID, TEXTOID, BOOLOID, TEXTOID}
 };
 
 /* Insert a run of the definition.  Returns its id. */
@@ -62,7 +64,7 @@ store_insert_run(StoreSession *session, const DefinitionInfo *def,
 				   Jsonb *settings, RunStatus status, TimestampTz start_at,
 				   ArrayType *after)
 {
-	char		nulls[] = "                   ";
+	char		nulls[] = "                     ";
 	Datum		args[] = {
 		CStringGetTextDatum(def->name),
 		CStringGetTextDatum(status_name(status)),
@@ -83,7 +85,8 @@ store_insert_run(StoreSession *session, const DefinitionInfo *def,
 		PointerGetDatum(def->followers),
 		PointerGetDatum(after),
 		store_text_or_null(def->stages[STAGE_PREPARE], &nulls[18]),
-		BoolGetDatum(def->generic)
+		BoolGetDatum(def->generic),
+		store_text_or_null(def->streams, &nulls[20])
 	};
 
 	if (def->followers == NULL)
@@ -156,7 +159,9 @@ read_head(StoreSession *session, int row)
 	run->is_dormant = DatumGetBool(store_column(row, 35, NULL));
 	run->by_clients = DatumGetBool(store_column(row, 36, NULL));
 	run->has_shares = DatumGetBool(store_column(row, 37, NULL));
-	page_read_source(session, row, 38, &run->source);
+	run->has_streams = DatumGetBool(store_column(row, 38, NULL));
+	run->until = read_time(row, 39);
+	store_read_source(session, row, 40, &run->source);
 	return run;
 }
 
@@ -175,6 +180,7 @@ read_run(StoreSession *session, int row)
 	run->parameter_types = store_varlena(session, row, ++n);
 	run->followers = store_varlena(session, row, ++n);
 	run->conditions = store_varlena(session, row, ++n);
+	run->streams = store_text(session, row, ++n);
 	for (int i = 0; i < STAGES; i++)
 		run->stages[i].text = store_text(session, row, ++n);
 	return run;
@@ -334,9 +340,10 @@ store_delete_run(StoreSession *session, int64 id)
 {
 	Datum		args[] = {Int64GetDatum(id)};
 
+	page_delete(id);
+	stream_delete(id);
 	ledger_delete(id);
 	share_delete(id);
-	page_delete(id);
 	store_sql(&sql_delete_hooked, args, NULL);
 	store_sql(&sql_delete_errors, args, NULL);
 	store_sql(&sql_delete_batches, args, NULL);
@@ -353,7 +360,7 @@ static Sql sql_set_status = {
 	"                        ELSE " STORE_THROTTLED_UNTIL("$3") " END, "
 	"       started_at = CASE WHEN $2 = 'running' THEN coalesce(started_at, $3) ELSE started_at END, "
 	"       since = CASE WHEN $2 = 'running' AND started_at IS NULL "
-	"               THEN (SELECT max(p.started_at) FROM backfill.run p "
+	"               THEN (SELECT max(coalesce(p.until, p.started_at)) FROM backfill.run p "
 	"                      WHERE p.name = r.name AND p.owner = r.owner "
 	"                        AND (NOT r.generic OR p.target = r.target) "
 	"                        AND p.status = 'completed') ELSE since END, "
@@ -573,39 +580,49 @@ store_begin_pass(StoreSession *session, int64 id, ArrayType *start_key, ArrayTyp
 	store_sql(&sql_begin_pass, args, NULL);
 }
 
+/* Of a run, or of a stream, which two may be about to do at the same time. */
+#define ROLLUP(table) \
+	"WITH first_open AS (" \
+	"  SELECT min(number) AS number FROM backfill.batch " \
+	"   WHERE " STORE_OPEN_BATCHES " AND status <> 'completed' AND NOT skipped), " \
+	"ended AS (" \
+	"  SELECT max(b.number) AS number, count(b.number) FILTER (WHERE NOT skipped) AS batches, " \
+	"         coalesce(sum(b.rows_scanned) FILTER (WHERE NOT skipped), 0) AS rows_scanned, " \
+	"         coalesce(sum(b.rows_affected) FILTER (WHERE NOT skipped), 0) AS rows_affected, " \
+	"         coalesce(sum(b.wal_bytes) FILTER (WHERE NOT skipped), 0) AS wal_bytes, " \
+	"         coalesce(sum(b.pages_pruned) FILTER (WHERE NOT skipped), 0) AS pages_pruned, " \
+	"         coalesce(sum(b.space_freed) FILTER (WHERE NOT skipped), 0) AS space_freed " \
+	"    FROM backfill.batch b CROSS JOIN first_open f " \
+	"   WHERE b.run_id = $1 " \
+	"     AND b.number > (SELECT rollup_number FROM backfill.walk WHERE id = $1) " \
+	"     AND (f.number IS NULL OR b.number < f.number)) " \
+	"UPDATE " table " r SET rollup_number = e.number, " \
+	"       batches = r.batches + e.batches, " \
+	"       rows_scanned = r.rows_scanned + e.rows_scanned, " \
+	"       rows_affected = r.rows_affected + e.rows_affected, " \
+	"       wal_bytes = r.wal_bytes + e.wal_bytes, " \
+	"       pages_pruned = r.pages_pruned + e.pages_pruned, " \
+	"       space_freed = r.space_freed + e.space_freed " \
+	"  FROM ended e WHERE r.id = $1 AND e.number IS NOT NULL " \
+	"   AND r.rollup_number = (SELECT rollup_number FROM backfill.walk WHERE id = $1)"
+
 static Sql sql_rollup = {
-	"WITH first_open AS ("
-	"  SELECT min(number) AS number FROM backfill.batch "
-	"   WHERE " STORE_OPEN_BATCHES " AND status <> 'completed' AND NOT skipped), "
-	"ended AS ("
-	"  SELECT max(b.number) AS number, count(b.number) FILTER (WHERE NOT skipped) AS batches, "
-	"         coalesce(sum(b.rows_scanned) FILTER (WHERE NOT skipped), 0) AS rows_scanned, "
-	"         coalesce(sum(b.rows_affected) FILTER (WHERE NOT skipped), 0) AS rows_affected, "
-	"         coalesce(sum(b.wal_bytes) FILTER (WHERE NOT skipped), 0) AS wal_bytes, "
-	"         coalesce(sum(b.pages_pruned) FILTER (WHERE NOT skipped), 0) AS pages_pruned, "
-	"         coalesce(sum(b.space_freed) FILTER (WHERE NOT skipped), 0) AS space_freed "
-	"    FROM backfill.batch b CROSS JOIN first_open f "
-	"   WHERE b.run_id = $1 "
-	"     AND b.number > (SELECT rollup_number FROM backfill.run WHERE id = $1) "
-	"     AND (f.number IS NULL OR b.number < f.number)) "
-	"UPDATE backfill.run r SET rollup_number = e.number, "
-	"       batches = r.batches + e.batches, "
-	"       rows_scanned = r.rows_scanned + e.rows_scanned, "
-	"       rows_affected = r.rows_affected + e.rows_affected, "
-	"       wal_bytes = r.wal_bytes + e.wal_bytes, "
-	"       pages_pruned = r.pages_pruned + e.pages_pruned, "
-	"       space_freed = r.space_freed + e.space_freed "
-	"  FROM ended e WHERE r.id = $1 AND e.number IS NOT NULL",
+	ROLLUP("backfill.run"),
 	1, {INT8OID}
 };
 
-/* Add the batches that have ended up in the row of the run. */
+static Sql sql_rollup_stream = {
+	ROLLUP("backfill.stream"),
+	1, {INT8OID}
+};
+
+/* Add the batches that have ended up in the row of the run, or of the stream. */
 void
 store_rollup(StoreSession *session, int64 id)
 {
 	Datum		args[] = {Int64GetDatum(id)};
 
-	store_sql(&sql_rollup, args, NULL);
+	store_sql(STORE_IS_STREAM(id) ? &sql_rollup_stream : &sql_rollup, args, NULL);
 }
 
 static Sql sql_progress = {

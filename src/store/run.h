@@ -52,9 +52,11 @@ typedef struct RunInfo
 	TimestampTz start_at;		/* DT_NOBEGIN if null */
 	TimestampTz started_at;		/* likewise */
 	TimestampTz since;			/* likewise */
+	TimestampTz until;			/* likewise */
 	int64		pass_after;		/* batches up to it are of earlier passes */
 	int64		rollup_number;	/* batches up to it are added up in the row */
 	ArrayType  *end_key;		/* NULL until the ends are known */
+	char	   *stream;			/* name of that which is in hand, or NULL */
 	char	   *wait_reason;
 	char	   *requested_by;	/* NULL if backfill itself asked */
 	char	   *request_reason;
@@ -66,6 +68,7 @@ typedef struct RunInfo
 	int64		resumed_number; /* of the last batch when it was last resumed, or 0 */
 	TimestampTz resumed_at;		/* DT_NOBEGIN if null */
 	bool		is_dormant;		/* was started paused, and not resumed since */
+	bool		has_streams;	/* it is divided into walks of their own */
 	bool		has_shares;		/* each value of share_by is a walk of its own */
 	bool		by_clients;		/* there is no statement: clients do the work */
 	SourceInfo	source;
@@ -80,6 +83,7 @@ typedef struct RunInfo
 	Jsonb	   *parameter_types;
 	Jsonb	   *followers;			/* NULL for none */
 	ArrayType  *conditions;		/* for clients, or NULL */
+	char	   *streams;		/* what it is divided into; NULL for one walk */
 } RunInfo;
 
 /* What a round of the scheduler asks of every run. */

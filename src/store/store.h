@@ -10,7 +10,13 @@
 
 #include "executor/spi.h"
 
-#define STORE_MAX_ARGS 20
+#define STORE_MAX_ARGS 24
+
+/*
+ * What has a run's number for its walk has that of a stream in a run with streams; those
+ * are negative.
+ */
+#define STORE_IS_STREAM(id) ((id) < 0)
 
 /* One SQL text, beside the function that runs it; prepared when it first does. */
 typedef struct Sql
@@ -33,7 +39,7 @@ typedef struct Sql
  * and would read the whole table.
  */
 #define STORE_OPEN_BATCHES \
-	"run_id = $1 AND number > (SELECT rollup_number FROM backfill.run WHERE id = $1) " \
+	"run_id = $1 AND number > (SELECT rollup_number FROM backfill.walk WHERE id = $1) " \
 	"AND number < 9223372036854775807"
 
 /*
