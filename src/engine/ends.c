@@ -105,7 +105,7 @@ ends_of_walk(Session *session, Work *work, WalkTexts *texts)
 		/* nobody knows how many pages there are, nor their records */
 		texts->start = records_key(0);
 		texts->end = records_key(PG_INT64_MAX);
-		texts->rows = 0;
+		texts->rows = -1;
 		return;
 	}
 	bounds_find_texts(work->walk, &session->settings, session->run->scope, work->parameters, texts);

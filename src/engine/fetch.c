@@ -239,7 +239,7 @@ fetch_run(Session *session, void *arg)
 void
 fetch_settle(const Worker *worker)
 {
-	allowance_settle(turn_counts_calls(&worker->session) ? 1 : 0);
+	allowance_called(turn_counts_calls(&worker->session) ? 1 : 0);
 }
 
 /*

@@ -231,7 +231,8 @@ store_give_back_batch(StoreSession *session, int64 run_id, const BatchInfo *batc
 }
 
 static Sql sql_retry_batch = {
-	"UPDATE backfill.batch SET status = 'pending', tries = $6, retry_at = $7, error = $4 "
+	"UPDATE backfill.batch SET status = 'pending', tries = $6, retry_at = $7, error = $4, "
+	"       called_at = CASE WHEN called_at IS NOT NULL THEN clock_timestamp() END "
 	" WHERE run_id = $1 AND number = $2 AND part = $5 "
 	"   AND status = 'running' AND token = $3",
 	7, {INT8OID, INT8OID, INT8OID, TEXTOID, INT4OID, INT4OID, TIMESTAMPTZOID}

@@ -501,11 +501,11 @@ store_set_wait_reason(StoreSession *session, int64 id, const char *reason)
 
 static Sql sql_set_ends = {
 	"UPDATE backfill.run SET key_names = $2, start_key = $3, end_key = $4, "
-	"       rows_total = $5, key_types = $6, wait_reason = NULL WHERE id = $1",
+	"       rows_total = nullif($5, -1), key_types = $6, wait_reason = NULL WHERE id = $1",
 	6, {INT8OID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8OID, TEXTARRAYOID}
 };
 
-/* Remember the ends of the walk. */
+/* Remember the ends of the walk; it has -1 rows if nobody knows. */
 void
 store_set_ends(StoreSession *session, int64 id, ArrayType *key_names,
 				 ArrayType *key_types, ArrayType *start_key, ArrayType *end_key, double rows_total)

@@ -312,12 +312,12 @@ stream_begin(StoreSession *session, int64 id, TimestampTz now)
 }
 
 static Sql sql_set_ends = {
-	"UPDATE backfill.stream SET key_types = $2, start_key = $3, end_key = $4, rows_total = $5 "
-	" WHERE id = $1",
+	"UPDATE backfill.stream SET key_types = $2, start_key = $3, end_key = $4, "
+	"       rows_total = nullif($5, -1) WHERE id = $1",
 	5, {INT8OID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8OID}
 };
 
-/* Remember the ends of its walk, and the estimate of its rows. */
+/* Remember the ends of its walk, and the estimate of its rows; -1 if nobody knows. */
 void
 stream_set_ends(StoreSession *session, int64 id, ArrayType *key_types, ArrayType *start_key,
 				ArrayType *end_key, double rows)
