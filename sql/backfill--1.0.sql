@@ -731,10 +731,15 @@ SELECT r.id, r.name, r.status, p.progress,
 	   s.rows_per_second,
 	   CASE WHEN r.status OPERATOR(pg_catalog.=) 'running'
 			 AND r.requested OPERATOR(pg_catalog.=) 'completed' IS NOT TRUE
-			 AND s.rows_per_second OPERATOR(pg_catalog.>) 0
+			 AND d.rows_total IS NOT NULL AND s.rows_per_second OPERATOR(pg_catalog.>) 0
 			THEN pg_catalog.make_interval(secs => pg_catalog.ceil(
 					greatest(d.rows_total OPERATOR(pg_catalog.-) d.rows_scanned, 0)
 					OPERATOR(pg_catalog./) s.rows_per_second))
+			WHEN r.status OPERATOR(pg_catalog.=) 'running'
+			 AND r.requested OPERATOR(pg_catalog.=) 'completed' IS NOT TRUE
+			 AND d.rows_total IS NULL AND t.done OPERATOR(pg_catalog.>) 0
+			THEN pg_catalog.date_trunc('second', (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) r.started_at)
+					OPERATOR(pg_catalog.*) ((1 OPERATOR(pg_catalog.-) t.done) OPERATOR(pg_catalog./) t.done))
 	   END AS eta,
 	   CASE WHEN NOT backfill.is_local(r.database, r.system_identifier)
 			 AND r.status OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'enqueued', 'running', 'paused'])
@@ -979,7 +984,8 @@ SELECT s.run_id, r.name AS definition, s.name, s.target, s.status,
 		 WHERE b.run_id OPERATOR(pg_catalog.=) s.id AND b.status OPERATOR(pg_catalog.=) 'completed'
 		 ORDER BY b.number DESC LIMIT 1) END) AS cursor,
 	   coalesce(w.workers, 0) AS workers,
-	   CASE WHEN s.status OPERATOR(pg_catalog.=) 'running' AND w.rate OPERATOR(pg_catalog.>) 0
+	   CASE WHEN s.status OPERATOR(pg_catalog.=) 'running' AND s.rows_total IS NOT NULL
+			 AND w.rate OPERATOR(pg_catalog.>) 0
 			THEN pg_catalog.make_interval(secs => pg_catalog.ceil(
 					greatest(s.rows_total OPERATOR(pg_catalog.-) s.rows_scanned, 0)
 					OPERATOR(pg_catalog./) w.rate))

@@ -452,8 +452,9 @@ claim_batch(Worker *worker, ClaimRefusal *refusal)
 	session_begin(session);
 	MemoryContextSwitchTo(session->loop_context);
 	lock_target(session);
-	batch = claim(worker, &me, true, refusal);
+	batch = claim(worker, &me, session->stream == NULL || !worker->has_claimed, refusal);
 	session_commit(session);
+	worker->has_claimed = worker->has_claimed || batch != NULL;
 	claim_take_in_hand(worker, batch);
 }
 

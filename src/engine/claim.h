@@ -49,6 +49,7 @@ typedef struct Worker
 
 	/* in a run with streams */
 	int			stream_position;	/* of the one taken last */
+	bool		has_claimed;	/* a batch of one */
 	bool		streams_seen;	/* it has looked for one that nobody has any more */
 
 	/* for clients, and where batches are cut ahead */

@@ -111,6 +111,23 @@ ends_of_walk(Session *session, Work *work, WalkTexts *texts)
 	bounds_find_texts(work->walk, &session->settings, session->run->scope, work->parameters, texts);
 }
 
+/* The stream in hand has these ends now. */
+static void
+take_ends(Session *session, ArrayType *key_types, const WalkTexts *texts)
+{
+	StreamInfo	stream = *session->stream;
+	MemoryContext old = MemoryContextSwitchTo(session->loop_context);
+
+	stream.name = pstrdup(stream.name);
+	stream.key_types = key_types;
+	stream.start_key = texts->start;
+	stream.end_key = texts->end;
+	stream.bounds = stream.cursor = NULL;	/* they have served */
+	stream.wait_reason = NULL;
+	session_take_stream(session, &stream);
+	MemoryContextSwitchTo(old);
+}
+
 /*
  * In a transaction of its own: find the ends, and put them into the row of the run, or of
  * the stream in hand.
@@ -120,6 +137,7 @@ ends_find(Session *session, Work *work)
 {
 	StoreSession store;
 	WalkTexts	texts;
+	ArrayType  *key_types;
 	int			nest;
 
 	session_begin(session);
@@ -128,13 +146,15 @@ ends_find(Session *session, Work *work)
 	ends_of_walk(session, work, &texts);
 	AtEOXact_GUC(false, nest);
 
+	key_types = walk_key_types(work->walk);
 	store_begin(&store);
 	if (session->stream)
-		stream_set_ends(&store, session->walk_id, walk_key_types(work->walk), texts.start,
-						texts.end, texts.rows);
+		stream_set_ends(&store, session->walk_id, key_types, texts.start, texts.end, texts.rows);
 	else
-		store_set_ends(&store, session->run->id, walk_key_names(work->walk),
-					   walk_key_types(work->walk), texts.start, texts.end, texts.rows);
+		store_set_ends(&store, session->run->id, walk_key_names(work->walk), key_types,
+					   texts.start, texts.end, texts.rows);
 	store_end(&store);
 	session_commit(session);
+	if (session->stream)
+		take_ends(session, key_types, &texts);
 }

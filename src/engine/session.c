@@ -82,6 +82,8 @@ session_open(Session *session)
 											 ALLOCSET_DEFAULT_SIZES);
 	session->loop_context = AllocSetContextCreate(session->context, "backfill loop",
 												  ALLOCSET_DEFAULT_SIZES);
+	session->stream_context = AllocSetContextCreate(session->context, "backfill stream",
+													ALLOCSET_SMALL_SIZES);
 	session->run_context = AllocSetContextCreate(session->context, "backfill run",
 												 ALLOCSET_SMALL_SIZES);
 	MemoryContextSwitchTo(session->loop_context);
@@ -355,19 +357,55 @@ apply_settings(Session *session)
 	session->lock_timeout = psprintf(INT64_FORMAT, session->settings.lock_timeout);
 }
 
+/* A copy of the text or the array in the current memory context; NULL of none. */
+static void *
+copy_varlena(const void *value)
+{
+	Size		size;
+	void	   *copy;
+
+	if (value == NULL)
+		return NULL;
+	size = VARSIZE_ANY(value);
+	copy = palloc(size);
+	memcpy(copy, value, size);
+	return copy;
+}
+
+/* A copy of the stream in the current memory context. */
+static StreamInfo *
+copy_stream(const StreamInfo *stream)
+{
+	StreamInfo *copy = palloc(sizeof(StreamInfo));
+
+	*copy = *stream;
+	copy->name = pstrdup(stream->name);
+	copy->bounds = copy_varlena(stream->bounds);
+	copy->key_types = copy_varlena(stream->key_types);
+	copy->start_key = copy_varlena(stream->start_key);
+	copy->end_key = copy_varlena(stream->end_key);
+	copy->cursor = copy_varlena(stream->cursor);
+	copy->wait_reason = stream->wait_reason ? pstrdup(stream->wait_reason) : NULL;
+	return copy;
+}
+
 /*
- * The run with what its stream in hand has of its own: the ends of the walk, the cursor,
- * the table, if that is a partition.
+ * The run becomes one with what its stream in hand has of its own: the ends of the walk, the
+ * cursor, the table, if that is a partition.
  */
 static void
-overlay(Session *session, RunInfo *run)
+overlay(Session *session)
 {
 	const StreamInfo *stream = session->stream;
+	RunInfo    *run;
 
-	session->walk_id = run->id;
-	session->table = run->target;
+	session->run = session->whole;
+	session->walk_id = session->whole->id;
+	session->table = session->whole->target;
 	if (stream == NULL)
 		return;
+	run = palloc(sizeof(RunInfo));
+	*run = *session->whole;
 	session->walk_id = stream->id;
 	run->stream = stream->name;
 	run->start_key = stream->start_key;
@@ -375,12 +413,38 @@ overlay(Session *session, RunInfo *run)
 	run->key_types = stream->key_types;
 	run->pass_after = 0;
 	run->rollup_number = stream->rollup_number;
-	run->since = stream->since;
-	run->until = stream->until;
+	if (!TIMESTAMP_IS_NOBEGIN(stream->until))
+	{
+		run->since = stream->since;
+		run->until = stream->until;
+	}
 	if (OidIsValid(stream->target))
 		run->target = stream->target;
 	if (stream->bounds)
 		run->settings = settings_merge(run->settings, stream->bounds);
+	session->run = run;
+}
+
+/*
+ * Have the stream in hand, which is not in the context of the one before, or, with NULL, none.
+ * Outside of a transaction, too.
+ */
+void
+session_take_stream(Session *session, const StreamInfo *stream)
+{
+	MemoryContext old = MemoryContextSwitchTo(session->stream_context);
+	StreamInfo *copy;
+
+	MemoryContextReset(session->stream_context);
+	copy = stream ? copy_stream(stream) : NULL;
+	session->stream = copy;
+	session->stream_id = copy ? copy->id : 0;
+	if (session->whole)
+	{
+		overlay(session);
+		apply_settings(session);
+	}
+	MemoryContextSwitchTo(old);
 }
 
 /* Read the row of the run, that of its stream in hand, and its hooks. */
@@ -393,14 +457,14 @@ load_run(Session *session, void *arg)
 
 	session_begin(session);
 	MemoryContextReset(session->run_context);
-	session->run = NULL;
+	MemoryContextReset(session->stream_context);
+	session->run = session->whole = NULL;
 	session->stream = NULL;
 	session->hooks = NIL;
 	old = MemoryContextSwitchTo(session->run_context);
 	store_begin(&store);
 	run = store_load_run(&store, session->slot.run_id, false);
 	session->hooks = run ? store_load_hooks(&store, run->name, run->owner) : NIL;
-	session->stream = run && session->stream_id != 0 ? stream_load(&store, session->stream_id) : NULL;
 
 	/* what it waited for is over when one of its workers works; who ends it says how */
 	if (run && run->status == RUN_RUNNING && run->end_key && run->wait_reason &&
@@ -410,12 +474,19 @@ load_run(Session *session, void *arg)
 		run->wait_reason = NULL;
 	}
 	store_end(&store);
+	if (run && session->stream_id != 0)
+	{
+		MemoryContextSwitchTo(session->stream_context);
+		store_begin(&store);
+		session->stream = stream_load(&store, session->stream_id);
+		store_end(&store);
+	}
 	MemoryContextSwitchTo(session->run_context);
-	session->run = run;
-	session->walk_id = session->slot.run_id;
+	session->whole = run;
 	if (run)
 	{
-		overlay(session, run);
+		MemoryContextSwitchTo(session->stream_context);
+		overlay(session);
 		apply_settings(session);
 	}
 	MemoryContextSwitchTo(old);

@@ -27,6 +27,8 @@ typedef struct Session
 	MemoryContext run_context;	/* holds run, settings and hooks */
 
 	RunInfo    *run;			/* NULL when it was deleted; with what the stream in hand has of its own */
+	RunInfo    *whole;			/* the run without; NULL likewise */
+	MemoryContext stream_context;	/* holds stream, and then run */
 	int64		stream_id;		/* of that which the worker has taken, or 0 */
 	StreamInfo *stream;			/* NULL for none, or when it was deleted */
 	int64		walk_id;		/* what batches have for the number of their run: its own, or the stream's */
@@ -60,6 +62,7 @@ extern int	session_enter_statement(Session *session);
 extern void session_carry_changes(Session *session);
 extern void session_user_parameters(Session *session, bool on);
 extern bool session_reload(Session *session);
+extern void session_take_stream(Session *session, const StreamInfo *stream);
 extern void session_note_event(Session *session, const EventInfo *event);
 
 #endif							/* BACKFILL_ENGINE_SESSION_H */

@@ -274,11 +274,10 @@ drop(Worker *worker)
 {
 	Session    *session = &worker->session;
 
-	session->stream_id = 0;
 	worker_slot_take_stream(0);
+	session_take_stream(session, NULL);
 	worker->pending_changes = -1;
 	worker->pending_due = DT_NOEND;
-	(void) session_reload(session);
 }
 
 static void
@@ -298,21 +297,6 @@ set_up(Worker *worker)
 	if (session->run->end_key != NULL)
 		return;
 	failure_insist(worker, find_ends);
-	if (!session_reload(session))
-		failure_leave(worker, NULL);
-}
-
-/* Make that stream the one in hand.  Leaves if the run, or the stream, is not to go on. */
-static void
-have(Worker *worker, int64 id)
-{
-	Session    *session = &worker->session;
-
-	session->stream_id = id;
-	worker->pending_changes = -1;
-	worker->pending_due = DT_NOEND;
-	if (!session_reload(session))
-		failure_leave(worker, NULL);
 }
 
 /*
@@ -354,10 +338,16 @@ take_one(Worker *worker, Choice *choice)
 	}
 	if (choice->stream == NULL)
 		return false;
-	have(worker, choice->stream->id);
-	error = session_try(session, look_whether_detached, &detached);
-	if (error)
-		ReThrowError(error);
+	choice->stream->status = RUN_RUNNING;
+	session_take_stream(session, choice->stream);
+	worker->pending_changes = -1;
+	worker->pending_due = DT_NOEND;
+	if (OidIsValid(session->stream->target))
+	{
+		error = session_try(session, look_whether_detached, &detached);
+		if (error)
+			ReThrowError(error);
+	}
 	if (!detached)
 		set_up(worker);
 	MemoryContextReset(session->loop_context);
