@@ -1137,7 +1137,8 @@ CREATE FUNCTION @extschema@.backfill_claim(
 	batches integer DEFAULT 1,
 	OUT number bigint, OUT part integer, OUT start_key text[], OUT end_key text[],
 	OUT condition text, OUT rows bigint, OUT token text, OUT lease_until timestamptz,
-	OUT retry_after interval, OUT reason text, OUT done boolean)
+	OUT retry_after interval, OUT reason text, OUT done boolean,
+	OUT stream text, OUT source_token jsonb)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'backfill_claim'
 LANGUAGE C VOLATILE;
@@ -1151,7 +1152,8 @@ CREATE FUNCTION @extschema@.backfill_claim(
 	batches integer DEFAULT 1,
 	OUT number bigint, OUT part integer, OUT start_key text[], OUT end_key text[],
 	OUT condition text, OUT rows bigint, OUT token text, OUT lease_until timestamptz,
-	OUT retry_after interval, OUT reason text, OUT done boolean)
+	OUT retry_after interval, OUT reason text, OUT done boolean,
+	OUT stream text, OUT source_token jsonb)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'backfill_claim'
 LANGUAGE C VOLATILE;
@@ -1190,12 +1192,21 @@ COMMENT ON FUNCTION @extschema@.backfill_complete(bigint, bigint, integer, text,
 
 CREATE FUNCTION @extschema@.backfill_fail(
 	run_id bigint, number bigint, part integer, token text, message text,
-	sqlstate text DEFAULT NULL, retryable boolean DEFAULT NULL, key text[] DEFAULT NULL)
+	sqlstate text DEFAULT NULL, retryable boolean DEFAULT NULL, key text[] DEFAULT NULL,
+	retry_after interval DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'backfill_fail'
 LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION @extschema@.backfill_fail(bigint, bigint, integer, text, text, text, boolean, text[])
+COMMENT ON FUNCTION @extschema@.backfill_fail(bigint, bigint, integer, text, text, text, boolean, text[], interval)
 	IS 'report that a claimed batch, or the row of it with that key, has failed: what comes of it is what the settings of the run say';
+
+CREATE FUNCTION @extschema@.backfill_put(
+	run_id bigint, stream text, token text, records jsonb, next_token jsonb)
+RETURNS void
+AS 'MODULE_PATHNAME', 'backfill_put'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_put(bigint, text, text, jsonb, jsonb)
+	IS 'bring a claimed page of a source: its records, which a worker applies, and the token of the next page, null if there is none';
 
 CREATE FUNCTION @extschema@.backfill_confirm(run_id bigint, token text, keys text[])
 RETURNS bigint

@@ -56,16 +56,17 @@ read_date(const char *text, TimestampTz *at)
 {
 	struct pg_tm tm = {0};
 	char		month[4];
-	int			gmt = 0;
+	int			length = 0;
+	int			utc = 0;		/* as an offset in seconds */
 
 	if (sscanf(text, "%*3[A-Za-z], %2d %3[A-Za-z] %4d %2d:%2d:%2d GMT%n", &tm.tm_mday, month,
-			   &tm.tm_year, &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &gmt) != 6 || gmt == 0)
+			   &tm.tm_year, &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &length) != 6 || length == 0)
 		return false;
 	tm.tm_mon = month_number(month);
 	if (tm.tm_mon == 0 || tm.tm_mday < 1 || tm.tm_mday > 31 || tm.tm_hour < 0 || tm.tm_hour > 23 ||
 		tm.tm_min < 0 || tm.tm_min > 59 || tm.tm_sec < 0 || tm.tm_sec > 60)
 		return false;
-	return tm2timestamp(&tm, 0, &gmt, at) == 0;
+	return tm2timestamp(&tm, 0, &utc, at) == 0;
 }
 
 /*

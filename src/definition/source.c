@@ -78,20 +78,6 @@ static const CalleeKind check_kind = {
 	.owner_hint = DEFINE_AGAIN
 };
 
-/* Whether workers fetch the pages. */
-bool
-source_is_function(const SourceInfo *source)
-{
-	return source->function != NULL && !source_is_client(source);
-}
-
-/* Whether clients bring them. */
-bool
-source_is_client(const SourceInfo *source)
-{
-	return source->function != NULL && strcmp(source->function, SOURCE_CLIENT) == 0;
-}
-
 /* Raises an error unless the result of the function is two columns of the type jsonb. */
 static void
 check_result(Oid function)
@@ -204,9 +190,9 @@ check_arguments(const DefinitionInfo *def, Jsonb *settings)
 				   "It is about a table that is walked, and no table is.",
 				   "What is to be fetched is said to the source by its parameters.");
 	}
-	if (source_is_function(&def->source) && settings_gives(settings, "outside"))
-		refuse("the setting \"outside\"", "Workers call the function.",
-			   "With the source \"" SOURCE_CLIENT "\", clients bring the pages.");
+	if (settings_gives(settings, "outside"))
+		refuse("the setting \"outside\"", "Workers apply the pages, whoever fetches them.",
+			   "With the source \"" SOURCE_CLIENT "\", clients bring them.");
 	if (def->statement == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),

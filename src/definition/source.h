@@ -35,8 +35,6 @@ typedef struct SourcePage
 	Jsonb	   *next_token;		/* NULL at the end */
 } SourcePage;
 
-extern bool source_is_function(const SourceInfo *source);
-extern bool source_is_client(const SourceInfo *source);
 extern void source_find(SourceInfo *source, const char *words, const char *check_words,
 						Oid extension_schema);
 extern void source_check_definition(const DefinitionInfo *def, Jsonb *settings);

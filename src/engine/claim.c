@@ -381,6 +381,8 @@ copy_batch(const BatchInfo *batch)
 	copy->end_key = DatumGetArrayTypePCopy(PointerGetDatum(batch->end_key));
 	if (batch->source_token)
 		copy->source_token = DatumGetJsonbPCopy(PointerGetDatum(batch->source_token));
+	copy->report = batch->report ? pstrdup(batch->report) : NULL;
+	copy->report_state = batch->report_state ? pstrdup(batch->report_state) : NULL;
 	return copy;
 }
 

@@ -59,6 +59,7 @@ typedef struct Worker
 	int			pending_changes;	/* as of the last look for pending batches; -1 for none */
 	int			reported_changes;	/* the same for those with which clients have failed */
 	TimestampTz pending_due;	/* when one is due that was not then; DT_NOEND if there was none */
+	int			refusals;		/* of claims, since there was a batch in hand */
 } Worker;
 
 /* Who claims a batch, as it is written into the row of the batch. */

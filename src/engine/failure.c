@@ -676,8 +676,9 @@ judge_fetch(Worker *worker, ErrorData *error)
 	BatchInfo  *batch = worker->hand.batch;
 	TimestampTz until;
 
-	fetch_settle(worker);
-	if (!fetch_may_come(error))
+	if (batch->report == NULL)
+		fetch_settle(worker);
+	if (batch->report || !fetch_may_come(error))
 		fail_or_try(worker, error);
 	else if (retryafter_read(error->hint, GetCurrentTimestamp(), &until))
 		try_later(worker, error, until);

@@ -31,6 +31,7 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
+#include "base/compat.h"
 #include "definition/source.h"
 #include "engine/claim.h"
 #include "engine/fetch.h"
@@ -204,6 +205,18 @@ call_and_put(Worker *worker)
 		taken_over(worker);
 }
 
+/* The client that was to bring the page has given it up: what it has said is the error. */
+compat_noreturn static void
+raise_report(const BatchInfo *batch)
+{
+	const char *state = batch->report_state;
+
+	ereport(ERROR,
+			(errcode(state ? MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]) :
+					 ERRCODE_RAISE_EXCEPTION),
+			 errmsg_internal("%s", batch->report)));
+}
+
 /*
  * Fetch the page in hand of the worker that is the argument, and claim what comes next, in one
  * transaction.  It does not claim when the row of the run has changed, which has to be read
@@ -216,6 +229,8 @@ fetch_run(Session *session, void *arg)
 	Hand	   *hand = &worker->hand;
 	BatchInfo  *next = NULL;
 
+	if (hand->batch->report)
+		raise_report(hand->batch);
 	worker_slot_show(WORKER_FETCHING, hand->batch->number, hand->batch->attempt);
 	pgstat_report_activity(STATE_RUNNING, session->run->source.function);
 	if (turn_counts_calls(session))

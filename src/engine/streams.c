@@ -185,7 +185,7 @@ choose_running(StoreSession *store, const Choice *choice, bool shared)
 
 		if (stream->id == choice->except || (hands > 0 && (!shared || stream->claimed)))
 			continue;
-		if (session->run->source.function && hands >= TURN_HANDS)
+		if (session->run->source.function && hands >= TURN_HANDS(&session->run->source))
 			continue;
 		if (best && hands >= fewest)
 			continue;

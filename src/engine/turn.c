@@ -106,6 +106,11 @@ take(Session *session, const TurnClaimant *claimant, const PageInfo *page, TurnR
 	store_end(&store);
 	if (batch)
 		batch->rows_in_scope = batch->rows_scanned;
+	if (batch && page->is_reported)
+	{
+		batch->report = page->error ? page->error : "a client has failed";
+		batch->report_state = page->sqlstate;
+	}
 	return batch;
 }
 
@@ -124,6 +129,7 @@ ask(Session *session, const TurnClaimant *claimant, TurnRefusal *refusal)
 	StoreSession store;
 	PageEnd		end;
 	bool		goes_on;
+	bool		by_client = source_is_client(&session->run->source);
 
 	store_begin(&store);
 	page_end(&store, session->walk_id, &end);
@@ -133,11 +139,16 @@ ask(Session *session, const TurnClaimant *claimant, TurnRefusal *refusal)
 	batch->attempt = 1;
 	batch->source_token = end.next_token;
 	batch->start_key = batch->end_key = records_key(0);
-	if (goes_on)
+	if (goes_on && by_client)
+		page_want(&store, session->walk_id, batch->number, batch->source_token);
+	else if (goes_on)
 		page_ask(&store, session->walk_id, batch, claimant->token, claimant->number);
 	store_end(&store);
 	if (goes_on)
-		return batch;
+	{
+		refusal->busy = by_client;
+		return by_client ? NULL : batch;
+	}
 
 	/* who is at the last page does without us */
 	refusal->busy = false;
@@ -170,8 +181,10 @@ turn_claim(Session *session, const TurnClaimant *claimant, TurnRefusal *refusal)
 		return batch;
 	if (choice.fetching)
 		refusal->busy = true;
-	else if (!has_room(session, &choice))
+	else if (!has_room(session, &choice) && !(choice.fetch && choice.fetch->is_reported))
 		return NULL;			/* who applies, or is to, makes room */
+	else if (choice.fetch && source_is_client(&session->run->source) && !choice.fetch->is_reported)
+		refusal->busy = true;	/* a client is to fetch it */
 	else if (choice.fetch)
 		batch = take(session, claimant, choice.fetch, refusal);
 	else

@@ -11,8 +11,8 @@
 #include "engine/session.h"
 #include "store/batch.h"
 
-/* So many workers find something to do in one source: one fetches, and one applies. */
-#define TURN_HANDS	2
+/* So many workers find something to do in one source: one applies, and one fetches unless clients do. */
+#define TURN_HANDS(source)	(source_is_client(source) ? 1 : 2)
 
 /* Who claims a page. */
 typedef struct TurnClaimant

@@ -73,7 +73,7 @@ wanted_for_streams(StoreSession *session, RunInfo *run, int living, int most)
 
 	stream_count(session, run->id, &counts);
 	if (run->source.function)
-		most = (int) Min(most, TURN_HANDS * (counts.pending + counts.unclaimed) +
+		most = (int) Min(most, TURN_HANDS(&run->source) * (counts.pending + counts.unclaimed) +
 						 counts.running - counts.unclaimed);
 	if (counts.unclaimed > 0)
 		return most;
@@ -109,7 +109,7 @@ staffing_wanted(StoreSession *session, RunInfo *run, int living, int most)
 	if (run->has_streams)
 		return wanted_for_streams(session, run, living, most);
 	if (run->source.function)
-		most = Min(most, TURN_HANDS);
+		most = Min(most, TURN_HANDS(&run->source));
 	if (walk_is_claimed(session, run) || bound_is_claimed(session, run))
 	{
 		/* what is left is at most what somebody let go of */

@@ -61,8 +61,9 @@
 #define LONG_PAUSE_MS		100
 /* How soon to look again for a batch that another worker is to cut. */
 #define SOON_MS				20
-/* How soon to look again for a page, when others fetch and apply. */
+/* How soon to look again for a page, when others fetch and apply; and into yet another stream. */
 #define PAGE_POLL_MS		50
+#define SWITCH_MS			20
 
 /* ---- the beginning ---- */
 
@@ -218,16 +219,30 @@ nap_for_others(Worker *worker, bool soon)
 }
 
 /*
+ * Whether to look at another stream instead of waiting for the one in hand.  Who has found
+ * nothing in two of them sleeps a while before he looks at a third.
+ */
+static bool
+switch_stream(Worker *worker)
+{
+	if (worker->session.stream == NULL)
+		return false;
+	if (++worker->refusals > 1)
+		nap(worker, SWITCH_MS);
+	return streams_switch(worker);
+}
+
+/*
  * Pages come one at a time, and others are at it: go on with another stream, or be there when
- * they have made room.
+ * they have made room.  Who brings pages says so.
  */
 static void
 wait_for_page(Worker *worker)
 {
-	if (worker->session.stream && streams_switch(worker))
+	if (switch_stream(worker))
 		return;
 	show(worker, WORKER_WAITING);
-	nap(worker, PAGE_POLL_MS);
+	nap(worker, source_is_client(&worker->session.run->source) ? HELD_POLL_MS : PAGE_POLL_MS);
 }
 
 /*
@@ -239,7 +254,7 @@ leave_stream(Worker *worker, const ClaimRefusal *refusal)
 {
 	if (refusal->next_due == 0 && !refusal->pending_elsewhere)
 		streams_end(worker);
-	else if (streams_switch(worker))
+	else if (switch_stream(worker))
 		return;
 	else if (refusal->next_due != 0)
 		failure_wait_for_retry(worker, refusal->next_due, refusal->reason);
@@ -320,7 +335,10 @@ claim_or_leave(Worker *worker)
 			if (worker->hand.batch == NULL)
 				wait_or_leave(worker, &claiming.refusal);
 			else
+			{
+				worker->refusals = 0;
 				failure_wait_is_over(worker);
+			}
 			continue;
 		}
 		if (failure_prepare_again(worker, error))

@@ -43,6 +43,8 @@ typedef struct BatchInfo
 	int			share;			/* number of the value of share_by, or 0 */
 	bool		is_fetched;		/* page of a source: it is there, and to be applied */
 	Jsonb	   *source_token;	/* of that page, NULL for the first one */
+	char	   *report;			/* that a client has given it up with, or NULL */
+	char	   *report_state;	/* SQLSTATE of that, or NULL */
 } BatchInfo;
 
 /* A batch that brought its worker down so often fails the run. */

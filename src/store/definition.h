@@ -34,6 +34,20 @@ typedef struct SourceInfo
 	Oid			check_owner;
 } SourceInfo;
 
+/* Whether clients bring the pages. */
+static inline bool
+source_is_client(const SourceInfo *source)
+{
+	return source->function != NULL && strcmp(source->function, SOURCE_CLIENT) == 0;
+}
+
+/* Whether workers fetch them. */
+static inline bool
+source_is_function(const SourceInfo *source)
+{
+	return source->function != NULL && !source_is_client(source);
+}
+
 /* What store_read_source reads. */
 #define STORE_SOURCE_COLUMNS \
 	"source, source_owner::oid, source_check, source_check_owner::oid"

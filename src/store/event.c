@@ -97,6 +97,11 @@ static Sql sql_prune_errors = {
 	1, {TIMESTAMPTZOID}
 };
 
+static Sql sql_prune_pages = {
+	OLD_RUNS "DELETE FROM backfill.page p USING old WHERE p.run_id = old.id",
+	1, {TIMESTAMPTZOID}
+};
+
 static Sql sql_prune_batches = {
 	OLD_RUNS "DELETE FROM backfill.batch b USING old WHERE b.run_id = old.id",
 	1, {TIMESTAMPTZOID}
@@ -126,6 +131,7 @@ store_prune(StoreSession *session, TimestampTz before)
 	store_sql(&sql_prune_errors, args, NULL);
 	store_sql(&sql_prune_ledger, args, NULL);
 	store_sql(&sql_prune_shares, args, NULL);
+	store_sql(&sql_prune_pages, args, NULL);
 	store_sql(&sql_prune_batches, args, NULL);
 }
 

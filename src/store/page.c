@@ -56,7 +56,8 @@ page_set_source(StoreSession *session, int64 run_id, const SourceInfo *source)
 
 static Sql sql_open = {
 	"SELECT number, part, fetched_at IS NOT NULL, status = 'pending', status = 'running', "
-	"       crashes, retry_at, error "
+	"       crashes, retry_at, error, reported IS NOT NULL AND fetched_at IS NULL, "
+	"       reported ->> 'sqlstate' "
 	"  FROM backfill.batch "
 	" WHERE " STORE_OPEN_BATCHES " AND status <> 'completed' AND NOT skipped "
 	" ORDER BY number, (end_key[1])::bigint",
@@ -86,6 +87,8 @@ page_open(StoreSession *session, int64 run_id)
 		page->crashes = DatumGetInt32(store_column(i, 6, NULL));
 		page->retry_at = isnull ? DT_NOBEGIN : DatumGetTimestampTz(retry_at);
 		page->error = store_text(session, i, 8);
+		page->is_reported = DatumGetBool(store_column(i, 9, NULL));
+		page->sqlstate = store_text(session, i, 10);
 		result = lappend(result, page);
 	}
 	MemoryContextSwitchTo(old);
@@ -126,7 +129,7 @@ page_has_ended(StoreSession *session, int64 run_id)
 
 static Sql sql_take = {
 	"UPDATE backfill.batch SET status = 'running', attempt = attempt + 1, "
-	"       token = $4, worker = $5, pid = $6, retry_at = NULL "
+	"       token = $4, worker = $5, pid = $6, retry_at = NULL, reported = NULL "
 	" WHERE run_id = $1 AND number = $2 AND part = $3 AND status = 'pending' "
 	"RETURNING start_key, end_key, start_inclusive, attempt, crashes, rows_scanned, "
 	"          error IS NOT NULL, tries, fetched_at IS NOT NULL, source_token",
@@ -189,6 +192,26 @@ page_ask(StoreSession *session, int64 run_id, const BatchInfo *batch, int64 toke
 	};
 
 	store_sql(&sql_ask, args, batch->source_token ? NULL : "     n");
+}
+
+static Sql sql_want = {
+	"INSERT INTO backfill.batch (run_id, number, start_key, end_key, start_inclusive, "
+	"       status, rows_scanned, attempt, source_token) "
+	"VALUES ($1, $2, '{0}', '{0}', false, 'pending', 0, 0, $3)",
+	3, {INT8OID, INT8OID, JSONBOID}
+};
+
+/* Insert the batch of a page that clients are to bring, with that token of the source. */
+void
+page_want(StoreSession *session, int64 run_id, int64 number, Jsonb *source_token)
+{
+	Datum		args[] = {
+		Int64GetDatum(run_id),
+		Int64GetDatum(number),
+		PointerGetDatum(source_token)
+	};
+
+	store_sql(&sql_want, args, source_token ? NULL : "  n");
 }
 
 static Sql sql_note_call = {

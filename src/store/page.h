@@ -27,6 +27,8 @@ typedef struct PageInfo
 	int			crashes;
 	TimestampTz retry_at;		/* DT_NOBEGIN if null */
 	char	   *error;			/* NULL for none */
+	bool		is_reported;	/* a client has failed with it for good */
+	char	   *sqlstate;		/* of that, or NULL */
 } PageInfo;
 
 /* The page that was asked for last. */
@@ -45,6 +47,7 @@ extern BatchInfo *page_take(StoreSession *session, int64 run_id, int64 number, i
 							int64 token, int worker);
 extern void page_ask(StoreSession *session, int64 run_id, const BatchInfo *batch, int64 token,
 					 int worker);
+extern void page_want(StoreSession *session, int64 run_id, int64 number, Jsonb *source_token);
 extern bool page_note_call(StoreSession *session, int64 run_id, const BatchInfo *batch,
 						   int64 token);
 extern bool page_put(StoreSession *session, int64 run_id, const BatchInfo *batch, int64 token,
