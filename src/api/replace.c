@@ -75,6 +75,8 @@ check_way(const RunInfo *run, const DefinitionInfo *def)
 		detail = psprintf("The run walks along %s, and the definition now along %s.",
 						  run->key ? quote_identifier(run->key) : "the primary key",
 						  def->key ? quote_identifier(def->key) : "the primary key");
+	else if (!is_same_text(def->streams, run->streams))
+		detail = "They are divided into other streams.";
 	else if (direction(def->settings) != direction(run->settings))
 		detail = "They walk in opposite directions.";
 	if (detail)

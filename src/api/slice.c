@@ -53,7 +53,7 @@ typedef struct Sight
 static void
 open_sight(const RunInfo *run, Sight *sight)
 {
-	RunFacts	facts = {run->id, run->name, run->started_at, run->since};
+	RunFacts	facts = {run->id, run->name, run->started_at, run->since, run->until, run->stream};
 
 	memset(sight, 0, sizeof(Sight));
 	settings_resolve(run->settings, &sight->settings);

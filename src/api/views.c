@@ -311,6 +311,7 @@ backfill_setting_list(PG_FUNCTION_ARGS)
 		[SETTING_WEIGHTS] = "weights",
 		[SETTING_WINDOWS] = "windows",
 		[SETTING_PARAMETERS] = "parameters",
+		[SETTING_TIME] = "timestamp",
 		[SETTING_SQL] = "sql"
 	};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;

@@ -365,4 +365,11 @@ compat_file_blocks(Oid tablespace, Oid database, Oid file)
 #define COMPAT_MODULE_MAGIC PG_MODULE_MAGIC
 #endif
 
+/* What the statistics tell of a session, by its place in them, from 1; or NULL. */
+#if PG_VERSION_NUM >= 160000
+#define compat_local_backend(i) pgstat_get_local_beentry_by_index(i)
+#else
+#define compat_local_backend(i) pgstat_fetch_stat_local_beentry(i)
+#endif
+
 #endif							/* BACKFILL_COMPAT_H */

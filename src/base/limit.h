@@ -27,6 +27,7 @@
 #define LIMIT_FOLLOWERS		100		/* definitions in "followers" */
 #define LIMIT_RECORDS		1000000 /* of a page of a source */
 #define LIMIT_STREAMS		100000	/* of a run */
+#define LIMIT_FOLLOWER_STREAMS 1000	/* for each of which a follower is started */
 #define LIMIT_HOOKS			100		/* of a definition, or of all */
 
 extern void limit_check_bytes(const char *what, Size bytes, Size most);

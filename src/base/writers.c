@@ -16,9 +16,14 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
+#include "utils/backend_status.h"
+#include "utils/timestamp.h"
 
 #include "base/compat.h"
 #include "base/writers.h"
+
+/* So long, in milliseconds, a transaction may have begun before anybody can see it. */
+#define MARGIN_MS			100
 
 /* The transactions that hold a lock for writing on the target or a child. */
 List *
@@ -77,6 +82,39 @@ writers_wait(List *all)
 
 	foreach(lc, all)
 		(void) VirtualXactLock(*(VirtualTransactionId *) lfirst(lc), true);
+}
+
+/*
+ * The time before which no transaction in this database has begun that may still write: what
+ * has a time from before it is committed, if it was taken when its transaction began.
+ * Transactions of prepared and replicated ones begin anywhere; of what hides what it does,
+ * the begin of the session counts.  A transaction is not seen in the instant in which it
+ * begins: that is what the margin is for.
+ */
+TimestampTz
+writers_watermark(void)
+{
+	TimestampTz watermark = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), -MARGIN_MS);
+	int			n;
+
+	pgstat_clear_backend_activity_snapshot();
+	n = pgstat_fetch_stat_numbackends();
+	for (int i = 1; i <= n; i++)
+	{
+		LocalPgBackendStatus *local = compat_local_backend(i);
+		const PgBackendStatus *backend = local ? &local->backendStatus : NULL;
+		TimestampTz began;
+
+		if (backend == NULL || backend->st_databaseid != MyDatabaseId ||
+			backend->st_procpid == MyProcPid ||
+			(backend->st_backendType != B_BACKEND && backend->st_backendType != B_BG_WORKER))
+			continue;
+		began = backend->st_state == STATE_DISABLED ? backend->st_proc_start_timestamp :
+			backend->st_xact_start_timestamp;
+		if (began != 0)
+			watermark = Min(watermark, began);
+	}
+	return watermark;
 }
 
 /* What a run says that waits for them. */

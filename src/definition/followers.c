@@ -85,9 +85,27 @@ check_target(const JsonbValue *value)
 	(void) names_table(pnstrdup(value->val.string.val, value->val.string.len));
 }
 
+/* Whether a run of the follower is to be started for each stream of the run. */
+bool
+followers_is_for_each(JsonbContainer *follower)
+{
+	return followers_member(follower, "each") != NULL;
+}
+
+/* Raises an error unless the value has a run started for each stream. */
+static void
+check_each(const JsonbValue *value, bool has_streams)
+{
+	if (value->type != jbvString || value->val.string.len != strlen("stream") ||
+		strncmp(value->val.string.val, "stream", value->val.string.len) != 0)
+		bad_followers("\"each\" can only be \"stream\".");
+	if (!has_streams)
+		bad_followers("The definition has no \"streams\" for each of which a run could be started.");
+}
+
 /* Check one follower: its name, and the forms of what it is given. */
 static void
-check_follower(JsonbValue *follower)
+check_follower(JsonbValue *follower, bool has_streams)
 {
 	JsonbIterator *it;
 	JsonbIteratorToken token;
@@ -108,14 +126,16 @@ check_follower(JsonbValue *follower)
 			key = pnstrdup(v.val.string.val, v.val.string.len);
 			if (strcmp(key, "name") != 0 && strcmp(key, "parameters") != 0 &&
 				strcmp(key, "settings") != 0 && strcmp(key, "owner") != 0 &&
-				strcmp(key, "target") != 0)
-				bad_followers(psprintf("There is no property \"%s\"; the properties are \"name\", \"owner\", \"parameters\", \"settings\" and \"target\".",
+				strcmp(key, "target") != 0 && strcmp(key, "each") != 0)
+				bad_followers(psprintf("There is no property \"%s\"; the properties are \"name\", \"each\", \"owner\", \"parameters\", \"settings\" and \"target\".",
 								  key));
 		}
 		else if (token == WJB_VALUE && strcmp(key, "owner") == 0)
 			check_owner(&v);
 		else if (token == WJB_VALUE && strcmp(key, "target") == 0)
 			check_target(&v);
+		else if (token == WJB_VALUE && strcmp(key, "each") == 0)
+			check_each(&v, has_streams);
 		else if (token == WJB_VALUE && strcmp(key, "name") != 0)
 		{
 			if (!followers_is_object(&v))
@@ -205,7 +225,7 @@ followers_check(const DefinitionInfo *def)
 	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
 	{
 		if (token == WJB_ELEM)
-			check_follower(&v);
+			check_follower(&v, def->streams != NULL);
 	}
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 	store_begin(&session);

@@ -13,6 +13,7 @@
 #include "store/definition.h"
 
 extern JsonbValue *followers_member(JsonbContainer *object, const char *name);
+extern bool followers_is_for_each(JsonbContainer *follower);
 extern bool followers_is_object(const JsonbValue *value);
 extern bool followers_is_same_target(const JsonbValue *value);
 extern Jsonb *followers_check(const DefinitionInfo *def);

@@ -24,6 +24,7 @@
 #include "shared/segment.h"
 #include "shared/worker_slot.h"
 #include "store/run.h"
+#include "store/span.h"
 #include "store/store.h"
 #include "store/stream.h"
 #include "walk/bounds.h"
@@ -111,9 +112,28 @@ ends_of_walk(Session *session, Work *work, WalkTexts *texts)
 	bounds_find_texts(work->walk, &session->settings, session->run->scope, work->parameters, texts);
 }
 
+/*
+ * What the run, or the stream in hand, has to look at, of what has a time: from where the last
+ * one ended to what is committed.  Put down with the ends, and known from then on.
+ */
+static void
+open_window(Session *session, StoreSession *store, TimestampTz *since, TimestampTz *until)
+{
+	const RunSettings *settings = &session->settings;
+	TimestampTz watermark = Min(writers_watermark(), settings->end_value);
+
+	if (session->stream)
+		span_open_stream(store, session->whole, session->walk_id, settings->initial_value,
+						  settings->lookback, watermark, since, until);
+	else
+		span_open_run(store, session->run, settings->initial_value, settings->lookback,
+						 watermark, since, until);
+}
+
 /* The stream in hand has these ends now. */
 static void
-take_ends(Session *session, ArrayType *key_types, const WalkTexts *texts)
+take_ends(Session *session, ArrayType *key_types, const WalkTexts *texts, TimestampTz since,
+		  TimestampTz until)
 {
 	StreamInfo	stream = *session->stream;
 	MemoryContext old = MemoryContextSwitchTo(session->loop_context);
@@ -122,6 +142,8 @@ take_ends(Session *session, ArrayType *key_types, const WalkTexts *texts)
 	stream.key_types = key_types;
 	stream.start_key = texts->start;
 	stream.end_key = texts->end;
+	stream.since = since;
+	stream.until = until;
 	stream.bounds = stream.cursor = NULL;	/* they have served */
 	stream.wait_reason = NULL;
 	session_take_stream(session, &stream);
@@ -138,6 +160,8 @@ ends_find(Session *session, Work *work)
 	StoreSession store;
 	WalkTexts	texts;
 	ArrayType  *key_types;
+	TimestampTz since;
+	TimestampTz until;
 	int			nest;
 
 	session_begin(session);
@@ -148,6 +172,7 @@ ends_find(Session *session, Work *work)
 
 	key_types = walk_key_types(work->walk);
 	store_begin(&store);
+	open_window(session, &store, &since, &until);
 	if (session->stream)
 		stream_set_ends(&store, session->walk_id, key_types, texts.start, texts.end, texts.rows);
 	else
@@ -156,5 +181,5 @@ ends_find(Session *session, Work *work)
 	store_end(&store);
 	session_commit(session);
 	if (session->stream)
-		take_ends(session, key_types, &texts);
+		take_ends(session, key_types, &texts, since, until);
 }

@@ -297,6 +297,9 @@ set_up(Worker *worker)
 	if (session->run->end_key != NULL)
 		return;
 	failure_insist(worker, find_ends);
+
+	/* the window is known only now */
+	(void) work_serves(session, &worker->work);
 }
 
 /*

@@ -66,6 +66,9 @@ append_head(StringInfo out, const Facts *facts)
 
 	appendStringInfo(out, "Backfill %s of table %s\n",
 					 quote_identifier(facts->rehearsal->def->name), walk->target_name);
+	if (facts->rehearsal->stream)
+		appendStringInfo(out, "  Stream: \"%s\", the first of %d; what follows is about it alone\n",
+						 facts->rehearsal->stream->name, facts->rehearsal->streams);
 	appendStringInfo(out, "  Key: %s%s\n",
 					 walk->by_page ? KEY_OF_PAGES : quote_identifier(get_rel_name(walk->index)),
 					 keykind_words(facts->rehearsal, &facts->kind));

@@ -41,8 +41,10 @@
 #include "utils/timestamp.h"
 
 #include "base/owner.h"
+#include "base/writers.h"
 #include "definition/definition.h"
 #include "definition/names.h"
+#include "definition/streamlist.h"
 #include "rehearsal/frame.h"
 #include "settings/parameters.h"
 #include "settings/serverparams.h"
@@ -144,12 +146,22 @@ load_definition(Rehearsal *rehearsal, const char *name, Oid target)
 	rehearsal->def = definition_get(&session, name);
 	store_end(&session);
 	definition_check_role(rehearsal->def->owner, "definition", quote_identifier(name));
+	if (rehearsal->def->source.function)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot try out backfill definition \"%s\"", name),
+				 errdetail("It has a source, which is not called to try something out: what a call does elsewhere cannot be rolled back."),
+				 errhint("Call the function, and run the statement about a page of it in a transaction that you roll back.")));
 	definition_take_target(rehearsal->def, target);
 
 	store_begin(&session);
 	rehearsal->since = store_last_started(&session, rehearsal->def);
 	store_end(&session);
 	settings_resolve(rehearsal->def->settings, &rehearsal->settings);
+	if (TIMESTAMP_IS_NOBEGIN(rehearsal->since))
+		rehearsal->since = rehearsal->settings.initial_value;
+	if (!TIMESTAMP_NOT_FINITE(rehearsal->since))
+		rehearsal->since = TimestampTzPlusMilliseconds(rehearsal->since, -rehearsal->settings.lookback);
 }
 
 /*
@@ -160,7 +172,9 @@ static Parameters *
 make_parameters(Rehearsal *rehearsal, Jsonb *given)
 {
 	DefinitionInfo *def = rehearsal->def;
-	RunFacts	facts = {0, def->name, GetCurrentTimestamp(), rehearsal->since};
+	RunFacts	facts = {0, def->name, GetCurrentTimestamp(), rehearsal->since,
+		Min(writers_watermark(), rehearsal->settings.end_value),
+	rehearsal->stream ? rehearsal->stream->name : NULL};
 	Parameters *parameters = parameters_load(def->parameters,
 											 parameters_bind(def->parameters, given), &facts);
 
@@ -198,6 +212,35 @@ become_owner(Rehearsal *rehearsal)
 	count_nothing();
 }
 
+/*
+ * Of a definition with streams the first one is tried out, as if it were all: the definition
+ * becomes its.
+ */
+static void
+take_stream(Rehearsal *rehearsal)
+{
+	DefinitionInfo *def = rehearsal->def;
+	List	   *streams;
+
+	if (def->streams == NULL)
+		return;
+	streams = streamlist_read(def->streams, def->target);
+	if (streams == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a run of backfill definition \"%s\" would have no streams", def->name)));
+	rehearsal->streams = list_length(streams);
+	rehearsal->stream = linitial(streams);
+	if (rehearsal->stream->bounds)
+		settings_resolve(settings_merge(def->settings, rehearsal->stream->bounds),
+						 &rehearsal->settings);
+	if (OidIsValid(rehearsal->stream->target))
+	{
+		def->key = unconstify(char *, streamlist_key(rehearsal->stream->target, def->target, def->key));
+		def->target = rehearsal->stream->target;
+	}
+}
+
 /* Inside of the subtransaction: prepare what a worker prepares, and go. */
 static void
 run(Rehearsal *rehearsal, const char *name, Oid target, Jsonb *parameters,
@@ -216,7 +259,8 @@ run(Rehearsal *rehearsal, const char *name, Oid target, Jsonb *parameters,
 	def = rehearsal->def;
 	if (def->generic)
 		rehearsal->parameters = make_parameters(rehearsal, parameters);
-	rehearsal->walk = definition_walk(def->target, def->key, &def->source, &rehearsal->settings);
+	take_stream(rehearsal);
+	rehearsal->walk = walk_open(def->target, def->key, &rehearsal->settings);
 	key_check_bounds(rehearsal->walk, rehearsal->settings.from, rehearsal->settings.to);
 	if (!def->generic)
 		rehearsal->parameters = make_parameters(rehearsal, parameters);

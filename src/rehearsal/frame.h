@@ -13,6 +13,7 @@
 #include "settings/parameters.h"
 #include "settings/setting.h"
 #include "store/definition.h"
+#include "store/stream.h"
 #include "walk/bounds.h"
 #include "walk/statement.h"
 #include "walk/walk.h"
@@ -25,6 +26,8 @@ typedef struct Rehearsal
 	DefinitionInfo *def;		/* bound, if it is generic */
 	RunSettings settings;
 	TimestampTz since;			/* as run.since of a run started now */
+	int			streams;		/* that the run would have, 0 for none */
+	StreamInfo *stream;			/* the one that would be begun first: it is tried out; or NULL */
 	Parameters *parameters;
 	Walk	   *walk;
 	Statement  *statement;		/* for a range with its start */

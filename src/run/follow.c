@@ -20,6 +20,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/limit.h"
 #include "definition/followers.h"
 #include "definition/names.h"
 #include "run/follow.h"
@@ -28,6 +29,7 @@
 #include "store/event.h"
 #include "store/run.h"
 #include "store/store.h"
+#include "store/stream.h"
 
 /* ---- then: the runs ---- */
 
@@ -67,6 +69,15 @@ map_value(RunInfo *run, JsonbValue *value)
 		result = time_value(run->started_at);
 	else if (strcmp(source, "run.since") == 0)
 		result = time_value(run->since);
+	else if (strcmp(source, "run.until") == 0)
+		result = time_value(run->until);
+	else if (strcmp(source, "run.stream") == 0 && run->stream)
+	{
+		result = palloc(sizeof(JsonbValue));
+		result->type = jbvString;
+		result->val.string.val = run->stream;
+		result->val.string.len = strlen(run->stream);
+	}
 	if (result == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_PARAMETER),
@@ -197,6 +208,42 @@ start_follower(RunInfo *run, JsonbContainer *follower)
 	store_end(&session);
 }
 
+/* Start the follower once for each stream of the run. */
+static void
+start_for_each(RunInfo *run, JsonbContainer *follower)
+{
+	StoreSession session;
+	List	   *streams;
+	ListCell   *lc;
+	int			n = 0;
+
+	store_begin(&session);
+	streams = stream_completed(&session, run->id);
+	store_end(&session);
+	foreach(lc, streams)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (++n > LIMIT_FOLLOWER_STREAMS)
+			break;
+		run->stream = ((StreamInfo *) lfirst(lc))->name;
+		start_follower(run, follower);
+	}
+	run->stream = NULL;
+	if (n > LIMIT_FOLLOWER_STREAMS)
+	{
+		EventInfo	event = {
+			.kind = "followers",
+			.reason = psprintf("\"%s\" was started for the first %d of %d streams",
+							   text_member(follower, "name"), LIMIT_FOLLOWER_STREAMS,
+							   list_length(streams))
+		};
+
+		store_begin(&session);
+		store_add_event(&session, run, &event);
+		store_end(&session);
+	}
+}
+
 /*
  * The run has been completed, in the current transaction, by its owner: start
  * what follows it.
@@ -213,7 +260,9 @@ follow_start(RunInfo *run)
 	it = JsonbIteratorInit(&run->followers->root);
 	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
 	{
-		if (token == WJB_ELEM)
+		if (token == WJB_ELEM && followers_is_for_each(v.val.binary.data))
+			start_for_each(run, v.val.binary.data);
+		else if (token == WJB_ELEM)
 			start_follower(run, v.val.binary.data);
 	}
 }

@@ -73,6 +73,7 @@ static const char *const allowed_of_type[] = {
 	[SETTING_BYTE_RATE] = "The value must be a number of bytes per second, or a string such as \"20MB per second\", over at least 100ms and at most 31d.",
 	[SETTING_WINDOWS] = "The value must be an array of objects, such as [{\"from\": \"22:00\", \"to\": \"06:00\", \"settings\": {\"nice\": 0}}].",
 	[SETTING_PARAMETERS] = "The value must be an object of server parameters, such as {\"work_mem\": \"256MB\"}.",
+	[SETTING_TIME] = "The value must be a string that is a time with its zone, such as \"2026-01-31 00:00:00+00\".",
 	[SETTING_SQL] = "The value must be a string that holds one SQL statement.",
 	[SETTING_KEY] = "The value must be a string, a number, or an array of them, one for each of the first key columns.",
 	[SETTING_EXPRESSION] = "The value must be a string: the first column of the key, or an expression.",
@@ -331,6 +332,37 @@ sql_error_callback(void *arg)
 		errhint("Names in braces stand in the texts of a generic backfill, and not in its settings.");
 }
 
+/* Whether the text has the year first, and a zone in numbers last: it means the same everywhere. */
+static bool
+is_plain_time(const char *text)
+{
+	int			length = strlen(text);
+	int			zone = length;
+
+	if (length < 4 || strspn(text, "0123456789") < 4)
+		return false;
+	if (text[length - 1] == 'Z' || text[length - 1] == 'z')
+		return true;
+	while (zone > 0 && strchr("0123456789:", text[zone - 1]))
+		zone--;
+	return zone > 10 && (text[zone - 1] == '+' || text[zone - 1] == '-');
+}
+
+static TimestampTz
+time_value(const Setting *setting, JsonbValue *value)
+{
+	char	   *text;
+
+	if (value->type != jbvString)
+		bad_value(setting, value);
+	text = scalar_text(value);
+	if (!is_plain_time(text))
+		bad_value(setting, value);
+	return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(text),
+												   ObjectIdGetDatum(InvalidOid),
+												   Int32GetDatum(-1)));
+}
+
 /* A list of names. */
 static List *
 columns_value(const Setting *setting, JsonbValue *value)
@@ -501,6 +533,9 @@ setting_apply(const Setting *setting, JsonbValue *value, RunSettings *result)
 			break;
 		case SETTING_PARAMETERS:
 			*(List **) member = parameters_value(setting, value);
+			break;
+		case SETTING_TIME:
+			*(TimestampTz *) member = time_value(setting, value);
 			break;
 		case SETTING_SQL:
 			*(char **) member = sql_value(setting, value);

@@ -8,6 +8,7 @@
 #ifndef BACKFILL_SETTINGS_SETTING_H
 #define BACKFILL_SETTINGS_SETTING_H
 
+#include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 #include "utils/jsonb.h"
 
@@ -43,6 +44,9 @@ typedef struct RunSettings
 	RateLimit	share_rate_limit;	/* of each of its values */
 	List	   *weights;		/* Weight *, of its values */
 	int64		share_target;	/* boolean */
+	TimestampTz initial_value;	/* DT_NOBEGIN is none */
+	TimestampTz end_value;		/* DT_NOEND is none */
+	int64		lookback;
 	List	   *from;			/* char *, a prefix of the key, or NIL */
 	List	   *to;
 	List	   *group_by;		/* char *, the first columns of the key, or NIL */
@@ -117,6 +121,7 @@ typedef enum SettingType
 	SETTING_WEIGHTS,			/* an object of numbers above 0 */
 	SETTING_WINDOWS,			/* an array of objects; see window.c */
 	SETTING_PARAMETERS,			/* an object of server parameters; see serverparams.c */
+	SETTING_TIME,				/* a string that is a time with its zone; in microseconds */
 	SETTING_SQL					/* a string that is one SQL statement */
 } SettingType;
 

@@ -215,6 +215,21 @@ stream_running(StoreSession *session, int64 run_id)
 	return read_streams(session, store_sql(&sql_running, args, NULL));
 }
 
+static Sql sql_completed = {
+	"SELECT " STREAM_COLUMNS " FROM backfill.stream "
+	" WHERE run_id = $1 AND status = 'completed' ORDER BY position",
+	1, {INT8OID}
+};
+
+/* The streams of the run that are done: StreamInfo. */
+List *
+stream_completed(StoreSession *session, int64 run_id)
+{
+	Datum		args[] = {Int64GetDatum(run_id)};
+
+	return read_streams(session, store_sql(&sql_completed, args, NULL));
+}
+
 static Sql sql_paused = {
 	"SELECT " STREAM_COLUMNS " FROM backfill.stream "
 	" WHERE run_id = $1 AND status = 'paused' ORDER BY position FOR NO KEY UPDATE",
@@ -331,41 +346,6 @@ stream_set_ends(StoreSession *session, int64 id, ArrayType *key_types, ArrayType
 	};
 
 	store_sql(&sql_set_ends, args, NULL);
-}
-
-/* The last window of a stream of the name that is done is where this one begins. */
-static Sql sql_set_window = {
-	"UPDATE backfill.stream s SET until = $3, "
-	"       since = coalesce((SELECT max(coalesce(o.until, o.started_at)) "
-	"                           FROM backfill.stream o JOIN backfill.run p ON p.id = o.run_id "
-	"                          WHERE o.name = s.name AND o.status = 'completed' "
-	"                            AND p.name = $4 AND p.owner = $5::regrole "
-	"                            AND (NOT $6 OR p.target = $7::regclass)), $8) - $2 "
-	" WHERE s.id = $1 AND s.until IS NULL",
-	8, {INT8OID, INTERVALOID, TIMESTAMPTZOID, TEXTOID, OIDOID, BOOLOID, OIDOID, TIMESTAMPTZOID}
-};
-
-/*
- * What a stream, whose walk begins, has to look at: from where the last one of the name
- * ended, or "initial" if there was none, less so many milliseconds, to "until".
- */
-void
-stream_set_window(StoreSession *session, const RunInfo *run, int64 id, TimestampTz initial,
-				  int64 lookback, TimestampTz until)
-{
-	Interval	back = {.time = lookback * 1000};
-	Datum		args[] = {
-		Int64GetDatum(id),
-		IntervalPGetDatum(&back),
-		TimestampTzGetDatum(until),
-		CStringGetTextDatum(run->name),
-		ObjectIdGetDatum(run->owner),
-		BoolGetDatum(run->generic),
-		ObjectIdGetDatum(run->target),
-		TimestampTzGetDatum(initial)
-	};
-
-	store_sql(&sql_set_window, args, NULL);
 }
 
 static Sql sql_set_claimed = {

@@ -71,13 +71,12 @@ extern StreamInfo *stream_find(StoreSession *session, int64 run_id, const char *
 							   bool for_update);
 extern StreamInfo *stream_next(StoreSession *session, int64 run_id, int after);
 extern List *stream_running(StoreSession *session, int64 run_id);
+extern List *stream_completed(StoreSession *session, int64 run_id);
 extern List *stream_paused(StoreSession *session, int64 run_id);
 extern List *stream_targets(StoreSession *session, int64 run_id);
 extern bool stream_begin(StoreSession *session, int64 id, TimestampTz now);
 extern void stream_set_ends(StoreSession *session, int64 id, ArrayType *key_types,
 							ArrayType *start_key, ArrayType *end_key, double rows);
-extern void stream_set_window(StoreSession *session, const RunInfo *run, int64 id,
-							  TimestampTz initial, int64 lookback, TimestampTz until);
 extern void stream_set_claimed(StoreSession *session, int64 id);
 extern void stream_set_status(StoreSession *session, int64 id, RunStatus status);
 extern void stream_set_error(StoreSession *session, int64 id, const RunError *error);
