@@ -25,26 +25,33 @@ from urllib.parse import parse_qs, urlsplit
 from http_service import Handler, Service
 
 
+# By the number of the call: 503, put off twice, cut off, and no answer at all.
+FIRST = {2: 0.5, 5: 1.2, 9: 1.2, 13: 1.7, 17: 2.2}
+
+
 class Pages(Service):
     def __init__(self, options):
         self.streams = {
             f"s{s + 1}": [{"id": f"s{s + 1}-{n:07d}", "name": f"name {n}", "changed": time.time(), "extra": True}
                           for n in range(options.pages * options.size)]
             for s in range(options.streams)}
-        self.early, self.not_before, self.put_off = 0, {}, 0
+        self.early, self.not_before, self.put_off, self.handled = 0, {}, 0, 0
         super().__init__(options)
         self.RequestHandlerClass = PageHandler
 
     def trouble(self, stream, now):
         """What goes wrong with this call, if anything does: the status, and when to come back."""
-        options, chance = self.options, self.random.random()
+        options = self.options
+        # Each kind of trouble comes once among the first calls, the rest by chance.
+        chance = options.failing * FIRST[self.handled] if self.handled in FIRST else self.random.random()
+        self.handled += 1
         if len(self.times) > options.calls and now - self.times[-options.calls - 1] < options.window:
             self.refused += 1
             return 429, None
         if chance < options.failing:
             return 503, None
         if chance < 1.5 * options.failing:
-            wait, as_date = self.random.choice([(0.3, False), (1, True)])
+            wait, as_date = (1, True) if self.put_off % 2 else (0.3, False)
             until = math.ceil(time.time() + wait) if as_date else time.time() + wait
             self.not_before[stream] = until
             self.put_off += 1
