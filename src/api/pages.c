@@ -247,14 +247,14 @@ load_run(int64 run_id, const LeaseKey *key)
 /* Find the page that is out with the token, in the stream, NULL for a run without, and lock it. */
 static bool
 find_held(StoreSession *store, int64 run_id, const char *stream, const LeaseToken *token,
-		  PageHeld *held)
+		  Oid role, PageHeld *held)
 {
 	int64		number;
 	char	   *name;
 
 	return pagelease_number(store, run_id, token, &number, &name) &&
 		(stream ? name && strcmp(name, stream) == 0 : name == NULL) &&
-		pagelease_hold(store, run_id, number, token, GetUserId(), held);
+		pagelease_hold(store, run_id, number, token, role, held);
 }
 
 /* backfill_put(run_id, stream, token, records, next_token) */
@@ -273,6 +273,7 @@ backfill_put(PG_FUNCTION_ARGS)
 		.next_token = PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4)
 	};
 	BatchInfo	batch = {0};
+	Oid			role = GetUserId();
 	bool		is_held;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(2))
@@ -286,7 +287,7 @@ backfill_put(PG_FUNCTION_ARGS)
 	if (!token_parse(text_to_cstring(PG_GETARG_TEXT_PP(2)), &token))
 		outside_refuse(&key, "What was given is no token.", NULL);
 	store_begin(&store);
-	is_held = find_held(&store, run_id, stream, &token, &held);
+	is_held = find_held(&store, run_id, stream, &token, role, &held);
 	store_end(&store);
 	if (!is_held)
 		outside_refuse(&key, "The lease ran out, or no page of the stream is out with this token.",

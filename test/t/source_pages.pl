@@ -9,14 +9,11 @@ use warnings;
 use BackfillDoc;
 use BackfillTest;
 use BackfillTest::Clients;
-use HTTP::Tiny;
-use JSON::PP ();
-use PostgreSQL::Test::Utils;
+use BackfillTest::Pages;
 use Test::More;
-use Time::HiRes qw(time usleep);
+use Time::HiRes qw(usleep);
 
 need('/usr/bin/python3', '/usr/bin/python3', '-c', 'import http.server');
-$ENV{PYTHONDONTWRITEBYTECODE} = 1;
 
 my $streams = 4;
 my $pages = full_length() ? 1250 : 12;
@@ -28,38 +25,12 @@ my $changed = full_length() ? 500 : 25;
 
 seed_random();
 my $node = make_node('main');
-my $port_file = $node->basedir . '/port';
-start_client($node, '/usr/bin/python3', "$tree/test/clients/page_server.py", '--port-file', $port_file,
-	'--calls', $calls, '--window', $window, '--streams', $streams, '--pages', $pages, '--size', $size,
-	'--seed', int(rand(1_000_000)));
-my $until = time + $BackfillTest::timeout;
-usleep(10_000) until -e $port_file || time > $until;
-my $port = slurp_file($port_file);
-
-sub ask_service
-{
-	my ($what, $method) = @_;
-	my $answer = HTTP::Tiny->new->request($method || 'GET', "http://127.0.0.1:$port/$what");
-	die "the service says: $answer->{content}" unless $answer->{success};
-	return $method ? 1 : JSON::PP->new->allow_nonref->decode($answer->{content});
-}
-
-# What is in the table, in the words of the service.
-sub sum_of_table
-{
-	return query_ok($node, q{SELECT count(*) || ':' || md5(string_agg(id || '=' || name, ',' ORDER BY id COLLATE "C")) FROM items});
-}
-
-sub sum_of_service
-{
-	my $sum = ask_service('sum');
-	return "$sum->{records}:$sum->{md5}";
-}
+my $port = start_service($node, calls => $calls, window => $window, streams => $streams, pages => $pages, size => $size);
 
 # --- The source -----------------------------------------------------------------
 
+create_items($node);
 query_ok($node, qq{
-	CREATE TABLE items (id text PRIMARY KEY, name text, changed double precision, applied int NOT NULL DEFAULT 0);
 	CREATE FUNCTION fetch_items(token jsonb, event backfill_fetch, OUT records jsonb, OUT next_token jsonb)
 	LANGUAGE plpgsql AS \$\$
 	DECLARE
@@ -79,10 +50,8 @@ query_ok($node, qq{
 		records := page -> 'records';
 		next_token := page -> 'next';
 	END \$\$;
-	SELECT backfill_define('items', 'items',
-		'INSERT INTO items SELECT id, name, changed, 1 FROM batch
-			ON CONFLICT (id) DO UPDATE SET name = excluded.name, changed = excluded.changed, applied = items.applied + 1',
-		source => 'fetch_items', streams => '["s1", "s2", "s3", "s4"]',
+	SELECT backfill_define('items', 'items', \$\$$BackfillTest::Pages::apply\$\$,
+		source => 'fetch_items', streams => '@{[names_of_streams($streams)]}',
 		settings => '{"workers": 3, "retry_delay": "20ms", "max_attempts": 50,
 			"rate_limit": "$calls per $window s", "rate_limit_counts": "calls"}')});
 
@@ -101,7 +70,7 @@ foreach my $kill (1 .. $kills)
 }
 ok(wait_for_status($node, $id, 'completed', timeout => full_length() ? 900 : 180), 'the run completes');
 
-is(sum_of_table(), sum_of_service(), 'the table is what the service has');
+check_items($node, 'the table is what the service has');
 is(query_ok($node, 'SELECT DISTINCT applied FROM items'), 1, 'each record was applied once');
 is(query_ok($node, "SELECT count(*), sum(rows_affected) FROM backfill_batches WHERE run_id = $id AND status = 'completed'"),
 	$streams * $pages . '|' . $streams * $pages * $size, 'and each page');
@@ -109,14 +78,7 @@ is(query_ok($node, "SELECT string_agg(name || ' ' || batches || ' ' || status, '
 		FROM backfill_streams WHERE run_id = $id"),
 	join(', ', map { "s$_ $pages completed" } 1 .. $streams), 'in each stream');
 is(query_ok($node, 'SELECT count(*) FROM backfill.page'), 0, 'no page is left behind');
-
-my $report = ask_service('report?2');
-note join(', ', map { "$_ " . ($report->{$_} // '') } sort keys %$report);
-cmp_ok($report->{failed}, '>', 0, 'calls have failed');
-cmp_ok($report->{put_off}, '>', 0, 'some were put off');
-is($report->{early}, 0, 'and nobody came back before the time');
-is($report->{refused}, 0, 'the service had to refuse nobody');
-cmp_ok($report->{shortest}, '>=', $window, 'no window had more calls than are allowed');
+check_calls($window);
 
 # --- What has changed since -----------------------------------------------------
 
@@ -124,7 +86,7 @@ ask_service("change?$changed", 'POST');
 ask_service('begin', 'POST');
 $id = start_run($node, 'items');
 ok(wait_for_status($node, $id, 'completed'), 'a later run completes');
-is(sum_of_table(), sum_of_service(), 'the table is what the service has now');
+check_items($node, 'the table is what the service has now');
 is(query_ok($node, "SELECT sum(rows_scanned) FROM backfill_batches WHERE run_id = $id"), $streams * $changed,
 	'it fetched what has changed and nothing else');
 is(query_ok($node, 'SELECT applied, count(*) FROM items WHERE applied > 1 GROUP BY 1'), '2|' . $streams * $changed,
