@@ -1353,7 +1353,8 @@ CREATE TYPE @extschema@.backfill_event AS (
 	key_range	text,
 	rows		bigint,
 	error		text,
-	parameters	jsonb
+	parameters	jsonb,
+	stream		text
 );
 COMMENT ON TYPE @extschema@.backfill_event IS 'what a lifecycle hook is told; see backfill_on';
 COMMENT ON COLUMN @extschema@.backfill_event.phase IS 'before, around or after';
@@ -1367,6 +1368,7 @@ COMMENT ON COLUMN @extschema@.backfill_event.key_range IS 'key range of the batc
 COMMENT ON COLUMN @extschema@.backfill_event.rows IS 'rows processed by the batch, or by the run so far';
 COMMENT ON COLUMN @extschema@.backfill_event.error IS 'message of the error, or null';
 COMMENT ON COLUMN @extschema@.backfill_event.parameters IS 'parameters of the run';
+COMMENT ON COLUMN @extschema@.backfill_event.stream IS 'stream of the batch, or null';
 
 CREATE TYPE @extschema@.backfill_fetch AS (
 	run_id		bigint,

@@ -43,7 +43,7 @@
 
 PG_FUNCTION_INFO_V1(backfill_yield);
 
-#define EVENT_COLUMNS 11
+#define EVENT_COLUMNS 12
 
 /* An "around" hook that is being called. */
 typedef struct Frame
@@ -102,6 +102,9 @@ make_event(Session *session, const HookInfo *hook, const HookEvent *event, Oid t
 	if (!nulls[9])
 		values[9] = CStringGetTextDatum(event->error);
 	values[10] = JsonbPGetDatum(session->run->parameters);
+	nulls[11] = session->run->stream == NULL;
+	if (!nulls[11])
+		values[11] = CStringGetTextDatum(session->run->stream);
 	tuple = heap_form_tuple(desc, values, nulls);
 	result = heap_copy_tuple_as_datum(tuple, desc);
 	ReleaseTupleDesc(desc);

@@ -222,6 +222,7 @@ store_last_run(StoreSession *session, const RunSight *sight, const char *name, b
 /* What a run shares with the definition that it was started from, if both are what they were. */
 #define LIKE_DEFINITION \
 	"(r.target = $4::regclass AND r.statement = $5 AND r.scope IS NOT DISTINCT FROM $6 " \
+	" AND r.streams IS NOT DISTINCT FROM $8 " \
 	" AND r.settings -> 'from' IS NOT DISTINCT FROM $7 -> 'from' " \
 	" AND r.settings -> 'to' IS NOT DISTINCT FROM $7 -> 'to' " \
 	" AND r.settings -> 'limit' IS NOT DISTINCT FROM $7 -> 'limit')"
@@ -234,7 +235,7 @@ static Sql sql_find_kin = {
 	" ORDER BY r.status = 'completed' AND r.requested IS NULL AND " LIKE_DEFINITION " DESC, "
 	"       " UNFINISHED " AND backfill.is_local(r.database, r.system_identifier) DESC, "
 	"       r.id DESC LIMIT 1",
-	7, {TEXTOID, OIDOID, JSONBOID, OIDOID, TEXTOID, TEXTOID, JSONBOID}
+	8, {TEXTOID, OIDOID, JSONBOID, OIDOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID}
 };
 
 /*
@@ -244,7 +245,7 @@ static Sql sql_find_kin = {
 RunKin
 store_find_kin(StoreSession *session, const DefinitionInfo *def, Jsonb *parameters)
 {
-	char		nulls[] = "       ";
+	char		nulls[] = "        ";
 	Datum		args[] = {
 		CStringGetTextDatum(def->name),
 		ObjectIdGetDatum(def->owner),
@@ -252,7 +253,8 @@ store_find_kin(StoreSession *session, const DefinitionInfo *def, Jsonb *paramete
 		ObjectIdGetDatum(def->target),
 		CStringGetTextDatum(def->statement),
 		store_text_or_null(def->scope, &nulls[5]),
-		JsonbPGetDatum(def->settings)
+		JsonbPGetDatum(def->settings),
+		store_text_or_null(def->streams, &nulls[7])
 	};
 	RunKin		kin = {0};
 

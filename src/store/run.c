@@ -580,7 +580,7 @@ store_begin_pass(StoreSession *session, int64 id, ArrayType *start_key, ArrayTyp
 	store_sql(&sql_begin_pass, args, NULL);
 }
 
-/* Of a run, or of a stream, which two may be about to do at the same time. */
+/* Of a run, or of a stream, whose row is locked. */
 #define ROLLUP(table) \
 	"WITH first_open AS (" \
 	"  SELECT min(number) AS number FROM backfill.batch " \
@@ -603,8 +603,7 @@ store_begin_pass(StoreSession *session, int64 id, ArrayType *start_key, ArrayTyp
 	"       wal_bytes = r.wal_bytes + e.wal_bytes, " \
 	"       pages_pruned = r.pages_pruned + e.pages_pruned, " \
 	"       space_freed = r.space_freed + e.space_freed " \
-	"  FROM ended e WHERE r.id = $1 AND e.number IS NOT NULL " \
-	"   AND r.rollup_number = (SELECT rollup_number FROM backfill.walk WHERE id = $1)"
+	"  FROM ended e WHERE r.id = $1 AND e.number IS NOT NULL"
 
 static Sql sql_rollup = {
 	ROLLUP("backfill.run"),
@@ -616,12 +615,23 @@ static Sql sql_rollup_stream = {
 	1, {INT8OID}
 };
 
-/* Add the batches that have ended up in the row of the run, or of the stream. */
+static Sql sql_lock_stream = {
+	"SELECT FROM backfill.stream WHERE id = $1 FOR NO KEY UPDATE",
+	1, {INT8OID}
+};
+
+/*
+ * Add the batches that have ended up in the row of the run, or of the stream.  Who does it for
+ * a run has that locked; a stream may be added up by its worker and by the scheduler at the
+ * same time, and is locked here.
+ */
 void
 store_rollup(StoreSession *session, int64 id)
 {
 	Datum		args[] = {Int64GetDatum(id)};
 
+	if (STORE_IS_STREAM(id))
+		store_sql(&sql_lock_stream, args, NULL);
 	store_sql(STORE_IS_STREAM(id) ? &sql_rollup_stream : &sql_rollup, args, NULL);
 }
 

@@ -532,6 +532,11 @@ static Sql sql_with_errors = {
 	1, {INT8OID}
 };
 
+static Sql sql_unverified = {
+	"UPDATE backfill.run SET verified = false WHERE id = $1",
+	1, {INT8OID}
+};
+
 /* Have the rows of the run done again that were skipped, whatever stream they are in.  Returns their number. */
 int64
 stream_reopen_skipped(StoreSession *session, const RunInfo *run)
@@ -547,6 +552,8 @@ stream_reopen_skipped(StoreSession *session, const RunInfo *run)
 
 	foreach(lc, streams)
 		rows += store_reopen_skipped(session, ((StreamInfo *) lfirst(lc))->id);
+	if (rows > 0)
+		store_sql(&sql_unverified, args, NULL);
 	return rows;
 }
 
