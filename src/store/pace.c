@@ -82,8 +82,9 @@ static Sql sql_recent_batches = {
 	"        CASE WHEN calls IS NULL THEN rows_affected ELSE 0 END, b.wal_bytes), "
 	"       (failed_at, CASE WHEN calls IS NULL THEN failed_rows ELSE 0 END, 0), "
 	"       (CASE WHEN fetched_at IS NULL AND called_at < pg_postmaster_start_time() "
-	"             THEN pg_postmaster_start_time() ELSE greatest(called_at, fetched_at) END, "
-	"        CASE WHEN called_at IS NOT NULL THEN calls END, 0)) u (at, rows, wal_bytes) "
+	"             THEN pg_postmaster_start_time() "
+	"             WHEN called_at IS NOT NULL THEN greatest(called_at, fetched_at) END, "
+	"        calls, 0)) u (at, rows, wal_bytes) "
 	" WHERE ($1 = 0 OR run_id = $1 "
 	"        OR run_id = ANY (ARRAY(SELECT s.id FROM backfill.stream s WHERE s.run_id = $1))) "
 	"   AND u.at > $2 AND u.at <= $3",
