@@ -28,7 +28,7 @@
 static Sql sql_lease_run = {
 	"SELECT status, requested, owner::oid, target::oid, "
 	"       backfill.is_local(database, system_identifier), "
-	"       statement IS NULL OR coalesce((settings ->> 'outside')::boolean, false) OR source = 'client', "
+	"       statement IS NULL OR coalesce((settings ->> 'outside')::boolean, false) OR coalesce(source = 'client', false), "
 	"       throttled_by, wait_reason, error, conditions, "
 	"       coalesce((settings ->> 'ledger')::boolean, false), coalesce(cardinality(key_names), 0), "
 	"       coalesce(source = 'client', false), name, settings "
