@@ -385,6 +385,7 @@ source_check_page(const char *whose, Jsonb *token, SourcePage *page)
 				 errdetail("A page is an array of objects, one for each record.")));
 	page->n = JB_ROOT_COUNT(page->records);
 	limit_check_number(psprintf("records in a page from %s", whose), page->n, LIMIT_RECORDS);
+	limit_check_bytes(psprintf("the page from %s", whose), VARSIZE(page->records), LIMIT_PAGE);
 	if (page->next_token && is_json_null(page->next_token))
 		page->next_token = NULL;
 	if (page->next_token == NULL)
