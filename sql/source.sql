@@ -38,8 +38,6 @@ SELECT backfill_define('f', 'contact', :take, direction => 'desc', source => 'gi
 SELECT backfill_define('f', 'contact', :take, settings => '{"from": 1}', source => 'give');
 SELECT backfill_define('f', 'contact', :take, settings => '{"share_by": "name"}', source => 'give');
 SELECT backfill_define('f', 'contact', :take, settings => '{"outside": true}', source => 'client');
-SELECT backfill_define('f', 'contact', 'UPDATE batch SET name = NULL', settings => '{"prefetch": 2}');
-SELECT backfill_define('f', 'contact', 'UPDATE batch SET name = NULL', settings => '{"rate_limit_counts": "calls"}');
 
 -- batch is a page, with the columns of the target
 SELECT backfill_define('f', 'contact', 'UPDATE batch SET name = NULL', source => 'give');

@@ -203,17 +203,8 @@ check_arguments(const DefinitionInfo *def, Jsonb *settings)
 
 /* The same for a definition without one. */
 static void
-check_nothing(const DefinitionInfo *def, Jsonb *settings)
+check_nothing(const DefinitionInfo *def)
 {
-	static const char *const paged[] = {"prefetch", "rate_limit_counts"};
-
-	for (int i = 0; i < lengthof(paged); i++)
-	{
-		if (settings_gives(settings, paged[i]))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("the setting \"%s\" needs a source", paged[i])));
-	}
 	if (def->source.check)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -228,7 +219,7 @@ source_check_definition(const DefinitionInfo *def, Jsonb *settings)
 
 	if (source->function == NULL)
 	{
-		check_nothing(def, settings);
+		check_nothing(def);
 		return;
 	}
 	check_arguments(def, settings);
