@@ -18,7 +18,7 @@ need('/usr/bin/python3', '/usr/bin/python3', '-c', 'import http.server');
 my $streams = 4;
 my $pages = full_length() ? 1250 : 12;
 my $size = full_length() ? 200 : 20;
-my $calls = full_length() ? 400 : 30;
+my $calls = full_length() ? 60 : 30;
 my $window = 2;
 my $kills = full_length() ? 5 : 2;
 my $changed = full_length() ? 500 : 25;
