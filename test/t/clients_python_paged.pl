@@ -66,6 +66,9 @@ ok(wait_for($node, "SELECT EXISTS (SELECT FROM backfill_batches WHERE run_id = $
 end_client(shift @clients, 'KILL');
 push @clients, start_paged();
 applied(int($all * (0.3 + rand(0.2))));
+
+# a client that has not begun finds no server, and gives up
+at_work($node, $id, $_) foreach @clients;
 rand() < 0.5 ? kill_postmaster($node) : kill_server($node);
 $node->start;
 applied(int($all * (0.6 + rand(0.2))));
