@@ -60,9 +60,21 @@ sub applied
 my @clients = map { start_paged() } 1 .. 2;
 my $all = $streams * $pages;
 applied(int($all * rand(0.2)));
-ok(wait_for($node, "SELECT EXISTS (SELECT FROM backfill_batches WHERE run_id = $id AND status = 'running'
-		AND client LIKE '%:$clients[0]{pid}/%' AND fetched_at IS NULL) OR status <> 'running' FROM backfill_runs WHERE id = $id",
-		interval => 2_000), 'a client has a page in its hands');
+
+# frozen while it has a page in its hands, it cannot have brought it before it is killed
+my $in_hand = "SELECT count(*) > 0 FROM backfill_batches WHERE run_id = $id AND status = 'running'
+	AND client LIKE '%:$clients[0]{pid}/%' AND fetched_at IS NULL";
+my $caught = 0;
+foreach my $try (1 .. 100)
+{
+	wait_for($node, $in_hand, interval => 2_000) or last;
+	kill('STOP', -$clients[0]{pid});
+	usleep(20_000);
+	$caught = query_ok($node, $in_hand) eq 't';
+	last if $caught;
+	kill('CONT', -$clients[0]{pid});
+}
+ok($caught, 'a client has a page in its hands');
 end_client(shift @clients, 'KILL');
 push @clients, start_paged();
 applied(int($all * (0.3 + rand(0.2))));
