@@ -28,6 +28,10 @@ CREATE TABLE backfill.definition (
 	prepare		text,
 	finish		text,
 	followers		jsonb,
+	source		text,
+	source_owner regrole,
+	source_check text,
+	source_check_owner regrole,
 	created_at	timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	updated_at	timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
@@ -47,6 +51,10 @@ COMMENT ON COLUMN backfill.definition.description IS 'free text';
 COMMENT ON COLUMN backfill.definition.prepare IS 'SQL that is run once before the first batch, or null';
 COMMENT ON COLUMN backfill.definition.finish IS 'SQL that is run once when every batch is done and verified, or null';
 COMMENT ON COLUMN backfill.definition.followers IS 'definitions that are started when a run is completed, or null';
+COMMENT ON COLUMN backfill.definition.source IS 'function that gives the pages of records, by its qualified name, or client if clients bring them; null if the target is walked';
+COMMENT ON COLUMN backfill.definition.source_owner IS 'owner of that function when the backfill was defined: nobody else''s is called';
+COMMENT ON COLUMN backfill.definition.source_check IS 'function that says what is missing before the first page is fetched, or null';
+COMMENT ON COLUMN backfill.definition.source_check_owner IS 'owner of that function then';
 COMMENT ON COLUMN backfill.definition.created_at IS 'when the definition was made';
 COMMENT ON COLUMN backfill.definition.updated_at IS 'when the definition was last replaced';
 
@@ -86,6 +94,10 @@ CREATE TABLE backfill.run (
 	closing_boot bigint,
 	rows_remaining bigint,
 	followers		jsonb,
+	source		text,
+	source_owner regrole,
+	source_check text,
+	source_check_owner regrole,
 	"after"		bigint[],
 	generic		boolean NOT NULL DEFAULT false,
 	start_at	timestamptz,
@@ -165,6 +177,10 @@ COMMENT ON COLUMN backfill.run.closings IS 'workers that began to call hooks, or
 COMMENT ON COLUMN backfill.run.closing_boot IS 'life of the server in which the last of them began';
 COMMENT ON COLUMN backfill.run.rows_remaining IS 'rows still in scope when they were last counted';
 COMMENT ON COLUMN backfill.run.followers IS 'definitions that are started when the run is completed';
+COMMENT ON COLUMN backfill.run.source IS 'function that gives the pages of records, by its qualified name, or client if clients bring them; null if the target is walked';
+COMMENT ON COLUMN backfill.run.source_owner IS 'owner of that function when the backfill was defined: nobody else''s is called';
+COMMENT ON COLUMN backfill.run.source_check IS 'function that says what is missing before the first page is fetched, or null';
+COMMENT ON COLUMN backfill.run.source_check_owner IS 'owner of that function then';
 COMMENT ON COLUMN backfill.run."after" IS 'runs that have to be completed before this one starts, or null';
 COMMENT ON COLUMN backfill.run.generic IS 'whether the definition is generic: the run was given its target, and has statements with the names in them';
 COMMENT ON COLUMN backfill.run.start_at IS 'time before which the run does not start';
@@ -257,6 +273,11 @@ CREATE TABLE backfill.batch (
 	rows_updated bigint,
 	hot_updated	bigint,
 	cpu_time	interval,
+	source_token jsonb,
+	next_token	jsonb,
+	fetched_at	timestamptz,
+	called_at	timestamptz,
+	calls		integer,
 	PRIMARY KEY (run_id, number, part)
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE backfill.batch IS 'one row for each batch: a key range of a run, processed in one transaction together with the change of this row';
@@ -305,6 +326,24 @@ COMMENT ON COLUMN backfill.batch.lease_until IS 'until when it is that of its cl
 
 COMMENT ON COLUMN backfill.batch.failed_at IS 'when a client failed with the batch, or lost it, the last time';
 COMMENT ON COLUMN backfill.batch.failed_rows IS 'rows that were in the hands of clients then, all times together: they count for the rate limit';
+
+COMMENT ON COLUMN backfill.batch.source_token IS 'token of the page of a source; null for the first one, and where the target is walked';
+COMMENT ON COLUMN backfill.batch.next_token IS 'token of the page behind it; null if there is none, or it is not fetched yet';
+COMMENT ON COLUMN backfill.batch.fetched_at IS 'when the page was fetched, or null';
+COMMENT ON COLUMN backfill.batch.called_at IS 'when the source was last called for it; only where the rate limit counts calls';
+COMMENT ON COLUMN backfill.batch.calls IS 'how often it was, likewise';
+
+-- From the commit that fetches a page to the one that applies it.
+CREATE TABLE backfill.page (
+	run_id		bigint NOT NULL,
+	number		bigint NOT NULL,
+	records		jsonb NOT NULL,
+	PRIMARY KEY (run_id, number)
+);
+COMMENT ON TABLE backfill.page IS 'pages of sources that are fetched and not yet applied, or have records that were skipped';
+COMMENT ON COLUMN backfill.page.run_id IS 'run the page belongs to';
+COMMENT ON COLUMN backfill.page.number IS 'number of the page, which is that of its batch';
+COMMENT ON COLUMN backfill.page.records IS 'what the source has given, an array';
 
 -- A run may be divided into streams: each is a walk of its own, with its own cursor.  What
 -- has run_id for its walk (batch, error) has the number of the stream there: those are
@@ -558,7 +597,9 @@ REVOKE ALL ON ALL TABLES IN SCHEMA backfill FROM PUBLIC;
 -- what has lost its owner or its target would be restored as somebody else's
 SELECT pg_catalog.pg_extension_config_dump('backfill.definition',
 	'WHERE owner::pg_catalog.oid IN (SELECT oid FROM pg_catalog.pg_roles) '
-	'AND (target IS NULL OR target::pg_catalog.oid IN (SELECT oid FROM pg_catalog.pg_class))');
+	'AND (target IS NULL OR target::pg_catalog.oid IN (SELECT oid FROM pg_catalog.pg_class)) '
+	'AND (source_owner IS NULL OR source_owner::pg_catalog.oid IN (SELECT oid FROM pg_catalog.pg_roles)) '
+	'AND (source_check_owner IS NULL OR source_check_owner::pg_catalog.oid IN (SELECT oid FROM pg_catalog.pg_roles))');
 SELECT pg_catalog.pg_extension_config_dump('backfill.hook',
 	'WHERE created_by::pg_catalog.oid IN (SELECT oid FROM pg_catalog.pg_roles) '
 	'AND function_owner::pg_catalog.oid IN (SELECT oid FROM pg_catalog.pg_roles)');
@@ -674,7 +715,7 @@ REVOKE ALL ON FUNCTION backfill.wake() FROM PUBLIC;
 
 CREATE VIEW @extschema@.backfill_definitions WITH (security_barrier) AS
 SELECT d.name, d.owner, d.target, d.generic, d.streams, d.statement, d.scope, d.key, d.parameters,
-	   d.settings, d.search_path, d.description, d.prepare, d.finish, d.followers, d.created_at, d.updated_at
+	   d.settings, d.search_path, d.description, d.prepare, d.finish, d.followers, d.source, d.source_check, d.created_at, d.updated_at
   FROM backfill.definition d
  WHERE pg_catalog.pg_has_role(d.owner, 'USAGE')
 	OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
@@ -706,10 +747,16 @@ SELECT s.id, s.run_id, s.position, s.name, s.target, s.status,
 	   s.pages_pruned OPERATOR(pg_catalog.+) coalesce(b.pages_pruned, 0) AS pages_pruned,
 	   s.space_freed OPERATOR(pg_catalog.+) coalesce(b.space_freed, 0) AS space_freed,
 	   s.weight, s.bounds, s.start_key, s.end_key,
-	   coalesce(s.cursor, pg_catalog.to_jsonb((
+	   coalesce(s.cursor, CASE WHEN (SELECT r.source FROM backfill.run r
+									  WHERE r.id OPERATOR(pg_catalog.=) s.run_id) IS NULL
+							   THEN pg_catalog.to_jsonb((
 		SELECT b.end_key FROM backfill.batch b
 		 WHERE b.run_id OPERATOR(pg_catalog.=) s.id
-		 ORDER BY b.number DESC, b.part LIMIT 1))) AS cursor,
+		 ORDER BY b.number DESC, b.part LIMIT 1))
+							   ELSE (
+		SELECT b.next_token FROM backfill.batch b
+		 WHERE b.run_id OPERATOR(pg_catalog.=) s.id AND b.status OPERATOR(pg_catalog.=) 'completed'
+		 ORDER BY b.number DESC LIMIT 1) END) AS cursor,
 	   s.since, s.until, s.wait_reason,
 	   s.sqlstate, s.error, s.created_at, s.started_at, s.finished_at
   FROM backfill.stream s
@@ -802,7 +849,7 @@ SELECT r.id, r.name, r.status, p.progress,
 							  WHERE b.run_id OPERATOR(pg_catalog.=) x.id) n) AS last_batch,
 	   r.note,
 	   r."after", r.followers,
-	   r.streams, r.key, r.scope, r.statement, r.prepare, r.finish, r.parameters, r.settings
+	   r.streams, r.key, r.scope, r.statement, r.prepare, r.finish, r.source, r.parameters, r.settings
   FROM backfill.run r
   LEFT JOIN backfill.live_runs() l ON l.run_id OPERATOR(pg_catalog.=) r.id
   CROSS JOIN (SELECT m.reason, m.reason OPERATOR(pg_catalog.~~) '%shared_preload_libraries%' AS unloaded
@@ -914,7 +961,8 @@ SELECT b.run_id, NULL::text AS stream, b.number, b.part,
 	   b.started_at, b.finished_at, b.duration, b.cpu_time, b.lock_wait, b.wal_bytes, b.full_pages,
 	   b.blocks_read, b.rows_updated, b.hot_updated, b.pages_pruned, b.space_freed,
 	   b.worker, b.pid,
-	   b.error, b.client, b.claimed_by, b.claimed_at, l.lease_until
+	   b.error, b.client, b.claimed_by, b.claimed_at, l.lease_until,
+	   b.source_token, b.next_token, b.fetched_at
   FROM backfill.batch b
   JOIN backfill.run r ON r.id OPERATOR(pg_catalog.=) b.run_id
   LEFT JOIN backfill.live_leases() l ON l.run_id OPERATOR(pg_catalog.=) b.run_id
@@ -934,7 +982,8 @@ SELECT s.run_id, s.name, b.number, b.part,
 	   b.started_at, b.finished_at, b.duration, b.cpu_time, b.lock_wait, b.wal_bytes, b.full_pages,
 	   b.blocks_read, b.rows_updated, b.hot_updated, b.pages_pruned, b.space_freed,
 	   b.worker, b.pid,
-	   b.error, b.client, b.claimed_by, b.claimed_at, l.lease_until
+	   b.error, b.client, b.claimed_by, b.claimed_at, l.lease_until,
+	   b.source_token, b.next_token, b.fetched_at
   FROM backfill.batch b
   JOIN backfill.stream s ON s.id OPERATOR(pg_catalog.=) b.run_id
   JOIN backfill.run r ON r.id OPERATOR(pg_catalog.=) s.run_id
@@ -1236,11 +1285,14 @@ CREATE FUNCTION @extschema@.backfill_define(
 	followers jsonb DEFAULT NULL,
 	prepare text DEFAULT NULL,
 	generic boolean DEFAULT false,
-	streams text DEFAULT NULL)
+	streams text DEFAULT NULL,
+	source text DEFAULT NULL,
+	source_check text DEFAULT NULL,
+	check_now boolean DEFAULT false)
 RETURNS void
 AS 'MODULE_PATHNAME', 'backfill_define'
 LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION @extschema@.backfill_define(text, regclass, text, text, text, text, jsonb, jsonb, text, text, jsonb, text, boolean, text)
+COMMENT ON FUNCTION @extschema@.backfill_define(text, regclass, text, text, text, text, jsonb, jsonb, text, text, jsonb, text, boolean, text, text, text, boolean)
 	IS 'create or replace a backfill definition';
 
 CREATE FUNCTION @extschema@.backfill_drop(name text)
@@ -1294,7 +1346,8 @@ CREATE FUNCTION @extschema@.backfill_claim(
 	batches integer DEFAULT 1,
 	OUT number bigint, OUT part integer, OUT start_key text[], OUT end_key text[],
 	OUT condition text, OUT rows bigint, OUT token text, OUT lease_until timestamptz,
-	OUT retry_after interval, OUT reason text, OUT done boolean)
+	OUT retry_after interval, OUT reason text, OUT done boolean,
+	OUT stream text, OUT source_token jsonb)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'backfill_claim'
 LANGUAGE C VOLATILE;
@@ -1308,7 +1361,8 @@ CREATE FUNCTION @extschema@.backfill_claim(
 	batches integer DEFAULT 1,
 	OUT number bigint, OUT part integer, OUT start_key text[], OUT end_key text[],
 	OUT condition text, OUT rows bigint, OUT token text, OUT lease_until timestamptz,
-	OUT retry_after interval, OUT reason text, OUT done boolean)
+	OUT retry_after interval, OUT reason text, OUT done boolean,
+	OUT stream text, OUT source_token jsonb)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'backfill_claim'
 LANGUAGE C VOLATILE;
@@ -1347,12 +1401,21 @@ COMMENT ON FUNCTION @extschema@.backfill_complete(bigint, bigint, integer, text,
 
 CREATE FUNCTION @extschema@.backfill_fail(
 	run_id bigint, number bigint, part integer, token text, message text,
-	sqlstate text DEFAULT NULL, retryable boolean DEFAULT NULL, key text[] DEFAULT NULL)
+	sqlstate text DEFAULT NULL, retryable boolean DEFAULT NULL, key text[] DEFAULT NULL,
+	retry_after interval DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'backfill_fail'
 LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION @extschema@.backfill_fail(bigint, bigint, integer, text, text, text, boolean, text[])
+COMMENT ON FUNCTION @extschema@.backfill_fail(bigint, bigint, integer, text, text, text, boolean, text[], interval)
 	IS 'report that a claimed batch, or the row of it with that key, has failed: what comes of it is what the settings of the run say';
+
+CREATE FUNCTION @extschema@.backfill_put(
+	run_id bigint, stream text, token text, records jsonb, next_token jsonb)
+RETURNS void
+AS 'MODULE_PATHNAME', 'backfill_put'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.backfill_put(bigint, text, text, jsonb, jsonb)
+	IS 'bring a claimed page of a source: its records, which a worker applies, and the token of the next page, null if there is none';
 
 CREATE FUNCTION @extschema@.backfill_confirm(run_id bigint, token text, keys text[])
 RETURNS bigint
@@ -1529,6 +1592,28 @@ COMMENT ON COLUMN @extschema@.backfill_event.error IS 'message of the error, or 
 COMMENT ON COLUMN @extschema@.backfill_event.parameters IS 'parameters of the run';
 COMMENT ON COLUMN @extschema@.backfill_event.stream IS 'stream of the batch, or null';
 
+CREATE TYPE @extschema@.backfill_fetch AS (
+	run_id		bigint,
+	name		text,
+	stream		text,
+	page		bigint,
+	attempt		integer,
+	since		timestamptz,
+	until		timestamptz,
+	started_at	timestamptz,
+	parameters	jsonb
+);
+COMMENT ON TYPE @extschema@.backfill_fetch IS 'what a source is told of the page that it is to give; see backfill_define';
+COMMENT ON COLUMN @extschema@.backfill_fetch.run_id IS 'number of the run, or null when the backfill is being defined';
+COMMENT ON COLUMN @extschema@.backfill_fetch.name IS 'name of the definition';
+COMMENT ON COLUMN @extschema@.backfill_fetch.stream IS 'name of the stream, or null';
+COMMENT ON COLUMN @extschema@.backfill_fetch.page IS 'number of the page, from 1, or null for a check';
+COMMENT ON COLUMN @extschema@.backfill_fetch.attempt IS 'how often this page has been asked for, this time included, or null for a check';
+COMMENT ON COLUMN @extschema@.backfill_fetch.since IS 'run.since, or null if there was no run before';
+COMMENT ON COLUMN @extschema@.backfill_fetch.until IS 'end of the window of the run, or null';
+COMMENT ON COLUMN @extschema@.backfill_fetch.started_at IS 'when the run began, or null when the backfill is being defined';
+COMMENT ON COLUMN @extschema@.backfill_fetch.parameters IS 'parameters of the run, or null when the backfill is being defined';
+
 CREATE FUNCTION @extschema@.backfill_on(event text, hook regproc, name text DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'backfill_on'
@@ -1704,7 +1789,7 @@ COMMENT ON COLUMN @extschema@.backfill_workers.worker IS 'number of the slot in 
 COMMENT ON COLUMN @extschema@.backfill_workers.pid IS 'process id, or null while the process starts; of a client, the session that has claimed, or null if there are several or after a restart';
 COMMENT ON COLUMN @extschema@.backfill_workers.run_id IS 'run the worker belongs to';
 COMMENT ON COLUMN @extschema@.backfill_workers.owner IS 'role as which the worker is connected';
-COMMENT ON COLUMN @extschema@.backfill_workers.state IS 'starting, preparing, waiting, running, sleeping, throttled, retrying, changing, verifying, finishing or leaving; claimed for a client';
+COMMENT ON COLUMN @extschema@.backfill_workers.state IS 'starting, preparing, waiting, fetching, running, sleeping, throttled, retrying, changing, verifying, finishing or leaving; claimed for a client';
 COMMENT ON COLUMN @extschema@.backfill_workers.state_since IS 'when this state began';
 COMMENT ON COLUMN @extschema@.backfill_workers.batch IS 'number of the batch in hand, or null';
 COMMENT ON COLUMN @extschema@.backfill_workers.attempt IS 'attempt at that batch';

@@ -11,7 +11,7 @@ INSERT INTO contact SELECT i, 'm' || i, CASE WHEN i % 10 = 0 THEN 'done' END FRO
 CREATE TABLE mine (LIKE contact);
 ALTER TABLE mine DROP id, DROP mail, DROP state;
 ALTER TABLE mine ADD run bigint, ADD number bigint, ADD part int, ADD start_key text[], ADD end_key text[], ADD condition text,
-	ADD rows bigint, ADD token text, ADD lease_until timestamptz, ADD retry_after interval, ADD reason text, ADD done boolean;
+	ADD rows bigint, ADD token text, ADD lease_until timestamptz, ADD retry_after interval, ADD reason text, ADD done boolean, ADD stream text, ADD source_token jsonb;
 
 -- Claim until there are as many batches, or the run is over; what comes of it is in the table "mine".
 CREATE PROCEDURE claim(run bigint, lease text DEFAULT '10 min', batches int DEFAULT 1) LANGUAGE plpgsql AS $$

@@ -29,8 +29,9 @@
 #include "utils/tuplestore.h"
 #include "utils/uuid.h"
 
-#include "api/lease.h"
 #include "api/outside.h"
+#include "api/pages.h"
+#include "api/token.h"
 #include "api/unloaded.h"
 #include "base/compat.h"
 #include "run/access.h"
@@ -61,8 +62,8 @@ PG_FUNCTION_INFO_V1(backfill_claim_rows);
 enum
 {
 	CLAIM_NUMBER, CLAIM_PART, CLAIM_START_KEY, CLAIM_END_KEY, CLAIM_CONDITION, CLAIM_ROWS,
-	CLAIM_TOKEN, CLAIM_LEASE_UNTIL, CLAIM_RETRY_AFTER, CLAIM_REASON, CLAIM_DONE, CLAIM_BATCH,
-	CLAIM_COLUMNS
+	CLAIM_TOKEN, CLAIM_LEASE_UNTIL, CLAIM_RETRY_AFTER, CLAIM_REASON, CLAIM_DONE, CLAIM_MORE,
+	CLAIM_BATCH = CLAIM_MORE, CLAIM_STREAM = CLAIM_MORE, CLAIM_SOURCE_TOKEN, CLAIM_COLUMNS
 };
 
 /* One call. */
@@ -223,13 +224,15 @@ answer_batch(Claim *claim, const BatchInfo *batch, TimestampTz until)
 	values[CLAIM_END_KEY] = PointerGetDatum(batch->end_key);
 	values[CLAIM_CONDITION] = CStringGetTextDatum(condition);
 	values[CLAIM_ROWS] = Int64GetDatum(claim->run->has_ledger ? list_length(claim->keys) : batch->rows_in_scope);
-	values[CLAIM_TOKEN] = CStringGetTextDatum(lease_token_text(&claim->lease.token));
+	values[CLAIM_TOKEN] = CStringGetTextDatum(token_text(&claim->lease.token));
 	values[CLAIM_LEASE_UNTIL] = TimestampTzGetDatum(until);
 	nulls[CLAIM_LEASE_UNTIL] = claim->length == 0;
 	nulls[CLAIM_RETRY_AFTER] = nulls[CLAIM_REASON] = true;
 	values[CLAIM_DONE] = BoolGetDatum(false);
 	if (claim->with_rows)
 		values[CLAIM_BATCH] = read_rows(claim, condition);
+	else
+		nulls[CLAIM_STREAM] = nulls[CLAIM_SOURCE_TOKEN] = true;
 	put(claim, values, nulls);
 }
 
@@ -502,6 +505,52 @@ claim_unloaded(Claim *claim)
 	(void) outside_wal();
 }
 
+/* A row for a page that is to be fetched. */
+static void
+answer_page(Claim *claim, const PageWanted *wanted)
+{
+	Datum		values[CLAIM_COLUMNS] = {0};
+	bool		nulls[CLAIM_COLUMNS];
+
+	memset(nulls, true, sizeof(nulls));
+	values[CLAIM_NUMBER] = Int64GetDatum(wanted->number);
+	values[CLAIM_PART] = Int32GetDatum(0);
+	values[CLAIM_TOKEN] = CStringGetTextDatum(token_text(&claim->lease.token));
+	values[CLAIM_LEASE_UNTIL] = TimestampTzGetDatum(claim->lease.until);
+	values[CLAIM_DONE] = BoolGetDatum(false);
+	nulls[CLAIM_NUMBER] = nulls[CLAIM_PART] = nulls[CLAIM_TOKEN] = nulls[CLAIM_LEASE_UNTIL] =
+		nulls[CLAIM_DONE] = false;
+	nulls[CLAIM_STREAM] = wanted->stream == NULL;
+	if (wanted->stream)
+		values[CLAIM_STREAM] = CStringGetTextDatum(wanted->stream);
+	nulls[CLAIM_SOURCE_TOKEN] = wanted->token == NULL;
+	values[CLAIM_SOURCE_TOKEN] = PointerGetDatum(wanted->token);
+	put(claim, values, nulls);
+}
+
+/* Claim pages of a source that clients bring. */
+static void
+claim_pages(Claim *claim)
+{
+	PagesRefusal refusal;
+	PageWanted	wanted;
+
+	if (claim->with_rows)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("pages of a source have no rows yet"),
+				 errhint("Claim them by backfill_claim.")));
+	for (; claim->claimed < claim->batches; claim->claimed++)
+	{
+		make_secret(claim);
+		if (!pages_claim(claim->run, &claim->lease, &wanted, &refusal))
+			break;
+		answer_page(claim, &wanted);
+	}
+	if (claim->claimed == 0)
+		answer_nothing(claim, false, refusal.ms, refusal.reason);
+}
+
 /* A run that clients cannot work on says why. */
 static void
 check_run(const Claim *claim)
@@ -560,7 +609,7 @@ do_claim(FunctionCallInfo fcinfo, bool with_rows)
 	read_arguments(fcinfo, &claim);
 	claim.run = load_run(claim.run_id);
 	check_run(&claim);
-	if (!segment_available())
+	if (!segment_available() && !claim.run->is_source)
 		claim_unloaded(&claim);
 	else if (status_has_ended(claim.run->status))
 		answer_nothing(&claim, true, 0, claim.run->error ?
@@ -575,6 +624,8 @@ do_claim(FunctionCallInfo fcinfo, bool with_rows)
 					   claim.run->wait_reason ?
 					   psprintf("%s: %s", status_name(claim.run->status), claim.run->wait_reason) :
 					   status_name(claim.run->status));
+	else if (claim.run->is_source)
+		claim_pages(&claim);
 	else if (claim.run->conditions == NULL)
 		answer_nothing(&claim, false, ASK_SOON_MS, claim.run->wait_reason ? claim.run->wait_reason : "the run begins");
 	else

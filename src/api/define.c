@@ -16,11 +16,13 @@
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 
 #include "base/compat.h"
 #include "base/limit.h"
 #include "definition/definition.h"
 #include "definition/followers.h"
+#include "definition/source.h"
 #include "run/title.h"
 #include "settings/settings.h"
 #include "store/definition.h"
@@ -135,9 +137,23 @@ say_replaced(const DefinitionInfo *before, const DefinitionInfo *now)
 				 errdetail("Runs that are there go on as they began.")));
 }
 
+/* The source and its check, looked up as the caller; what goes with them is checked later. */
+static void
+read_source(FunctionCallInfo fcinfo, DefinitionInfo *def)
+{
+	char	   *source = text_arg(fcinfo, 14, "the source of a backfill");
+	char	   *check = text_arg(fcinfo, 15, "the source check of a backfill");
+
+	if (source)
+		source_find(&def->source, source, check, get_func_namespace(fcinfo->flinfo->fn_oid));
+	else
+		def->source.check = check;
+}
+
 /*
  * backfill_define(name, target, statement, scope, key, direction, parameters,
- *				   settings, description, finish, followers, prepare, generic, streams)
+ *				   settings, description, finish, followers, prepare, generic, streams,
+ *				   source, source_check, check_now)
  *
  * A definition that exists keeps its owner, as CREATE OR REPLACE does.
  */
@@ -165,6 +181,7 @@ backfill_define(PG_FUNCTION_ARGS)
 	def.followers = jsonb_arg(fcinfo, 10, "\"followers\" of a backfill");
 	def.stages[STAGE_PREPARE] = text_arg(fcinfo, 11, "\"prepare\" of a backfill");
 	def.streams = text_arg(fcinfo, 13, "\"streams\" of a backfill");
+	read_source(fcinfo, &def);
 	def.search_path = pstrdup(namespace_search_path);
 	limit_check_bytes("the search_path of a backfill", strlen(def.search_path), LIMIT_TEXT);
 	def.owner = GetUserId();
@@ -180,6 +197,8 @@ backfill_define(PG_FUNCTION_ARGS)
 	}
 
 	definition_check(&def);
+	if (!PG_ARGISNULL(16) && PG_GETARG_BOOL(16))
+		definition_check_source(&def);
 	if (def.followers)
 		def.followers = followers_check(&def);
 

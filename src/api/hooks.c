@@ -164,7 +164,7 @@ backfill_on(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("function %s is a hook for that event already",
-						format_procedure(hook.function))));
+						format_procedure(hook.callee.function))));
 	limit_check_number(name ? "hooks of a backfill definition" : "hooks of all backfills",
 					   store_count_hooks(&session, name), LIMIT_HOOKS);
 	store_end(&session);
@@ -186,7 +186,7 @@ delete_hook(HookInfo *hook, const char *name, Oid owner, List *schemas)
 	store_begin(&session);
 	foreach(lc, schemas)
 	{
-		hook->function_schema = lfirst(lc);
+		hook->callee.schema = lfirst(lc);
 		done = done || store_delete_hook(&session, hook, name);
 	}
 	if (!done)
@@ -210,7 +210,7 @@ backfill_off(PG_FUNCTION_ARGS)
 	PreventCommandDuringRecovery("backfill_off()");
 	name = read_arguments(fcinfo, &hook, &owner);
 	if (hookname_read(&hook, PG_GETARG_OID(1)))
-		schemas = list_make1(hook.function_schema);
+		schemas = list_make1(hook.callee.schema);
 	delete_hook(&hook, name, owner, schemas);
 	PG_RETURN_VOID();
 }
@@ -229,7 +229,7 @@ backfill_off_by_name(PG_FUNCTION_ARGS)
 	PreventCommandDuringRecovery("backfill_off()");
 	name = read_arguments(fcinfo, &hook, &owner);
 	DeconstructQualifiedName(textToQualifiedNameList(PG_GETARG_TEXT_PP(1)), &schema,
-							 &hook.function_name);
+							 &hook.callee.name);
 	if (schema)
 		schemas = list_make1(schema);
 	else

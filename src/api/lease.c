@@ -18,8 +18,9 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "api/lease.h"
 #include "api/outside.h"
+#include "api/pages.h"
+#include "api/token.h"
 #include "api/unloaded.h"
 #include "base/limit.h"
 #include "run/lapse.h"
@@ -34,48 +35,6 @@
 PG_FUNCTION_INFO_V1(backfill_extend);
 PG_FUNCTION_INFO_V1(backfill_complete);
 PG_FUNCTION_INFO_V1(backfill_fail);
-
-/* ---- tokens ---- */
-
-/* The token as the client has it: a number that never comes again, and the secret. */
-char *
-lease_token_text(const LeaseToken *token)
-{
-	StringInfoData buf;
-
-	initStringInfo(&buf);
-	appendStringInfo(&buf, INT64_FORMAT "-", token->number);
-	for (int i = 0; i < UUID_LEN; i++)
-		appendStringInfo(&buf, "%02x", token->secret.data[i]);
-	return buf.data;
-}
-
-static bool
-parse_hex(const char *text, unsigned char *bytes)
-{
-	for (int i = 0; i < UUID_LEN; i++)
-	{
-		unsigned int byte;
-
-		if (!isxdigit((unsigned char) text[2 * i]) || !isxdigit((unsigned char) text[2 * i + 1]) ||
-			sscanf(text + 2 * i, "%2x", &byte) != 1)
-			return false;
-		bytes[i] = byte;
-	}
-	return text[2 * UUID_LEN] == '\0';
-}
-
-/* Read the token; false if it is none. */
-bool
-lease_parse_token(const char *words, LeaseToken *token)
-{
-	char	   *end;
-
-	errno = 0;
-	token->number = strtoll(words, &end, 10);
-	return errno == 0 && end > words && *end == '-' && strlen(end + 1) >= 2 * UUID_LEN &&
-		parse_hex(end + 1, token->secret.data);
-}
 
 /* ---- whose it is ---- */
 
@@ -113,7 +72,7 @@ read_call(FunctionCallInfo fcinfo, const char *function, LeaseCall *call)
 	PreventCommandDuringRecovery(function);
 	call->key = lease_key(PG_GETARG_INT64(0), PG_GETARG_INT64(1), PG_GETARG_INT32(2));
 	call->role = GetUserId();
-	if (!lease_parse_token(text_to_cstring(PG_GETARG_TEXT_PP(3)), &call->token))
+	if (!token_parse(text_to_cstring(PG_GETARG_TEXT_PP(3)), &call->token))
 		outside_refuse(&call->key, "What was given is no token.", TOKEN_HINT);
 	if (!segment_available())
 	{
@@ -180,6 +139,14 @@ backfill_extend(PG_FUNCTION_ARGS)
 	read_call(fcinfo, "backfill_extend()", &call);
 	if (!segment_available())
 		PG_RETURN_TIMESTAMPTZ(extend_row(&call, PG_ARGISNULL(4) ? NULL : PG_GETARG_INTERVAL_P(4)));
+	if (call.state == LEASE_UNKNOWN &&
+		pages_is_page(call.key.run_id, call.key.number, &call.token))
+	{
+		if (!pages_extend(call.key.run_id, call.key.number, &call.token, call.role,
+						  PG_ARGISNULL(4) ? NULL : PG_GETARG_INTERVAL_P(4), &until))
+			refuse_token(&call);
+		PG_RETURN_TIMESTAMPTZ(until);
+	}
 	if (call.state == LEASE_UNKNOWN)
 		enter_again(&call);
 	if (call.lease.length == 0)
@@ -230,6 +197,12 @@ backfill_complete(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the number of rows must be between 0 and %d", PG_INT32_MAX)));
 	read_call(fcinfo, "backfill_complete()", &call);
+	if (call.state == LEASE_UNKNOWN &&
+		pages_is_page(call.key.run_id, call.key.number, &call.token))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a page of a source cannot be completed by a client"),
+				 errhint("Give its records to backfill_put.")));
 	store_begin(&store);
 	completed = (segment_available() ||
 				 rowlease_hold(&store, call.key.run_id, call.key.number, call.key.part,
@@ -276,7 +249,7 @@ sqlstate_arg(FunctionCallInfo fcinfo, int n)
 	return state;
 }
 
-/* backfill_fail(run_id, number, part, token, message, sqlstate, retryable, key) */
+/* backfill_fail(run_id, number, part, token, message, sqlstate, retryable, key, retry_after) */
 Datum
 backfill_fail(PG_FUNCTION_ARGS)
 {
@@ -293,6 +266,19 @@ backfill_fail(PG_FUNCTION_ARGS)
 	if (report.key)
 		limit_check_bytes("the key", VARSIZE(report.key), LIMIT_NOTE);
 	read_call(fcinfo, "backfill_fail()", &call);
+	if (call.state == LEASE_UNKNOWN &&
+		pages_is_page(call.key.run_id, call.key.number, &call.token))
+	{
+		if (!pages_fail(call.key.run_id, call.key.number, &call.token, call.role, &report,
+						PG_ARGISNULL(8) ? NULL : PG_GETARG_INTERVAL_P(8)))
+			refuse_token(&call);
+		PG_RETURN_VOID();
+	}
+	if (!PG_ARGISNULL(8))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"retry_after\" can be given for a page of a source only"),
+				 errdetail("When a batch is tried again, the setting \"retry_delay\" says.")));
 	if (!segment_available())
 	{
 		if (!unloaded_fail(&call.key, &call.token, call.role, &report))

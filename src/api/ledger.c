@@ -20,8 +20,8 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
-#include "api/lease.h"
 #include "api/outside.h"
+#include "api/token.h"
 #include "base/limit.h"
 #include "run/access.h"
 #include "shared/lease.h"
@@ -90,7 +90,7 @@ backfill_confirm(PG_FUNCTION_ARGS)
 				 errmsg("run, token and keys cannot be null")));
 	PreventCommandDuringRecovery("backfill_confirm()");
 	key = lease_key(PG_GETARG_INT64(0), 0, 0);
-	if (!lease_parse_token(text_to_cstring(PG_GETARG_TEXT_PP(1)), &token))
+	if (!token_parse(text_to_cstring(PG_GETARG_TEXT_PP(1)), &token))
 		outside_refuse(&key, "What was given is no token.", NULL);
 	if (outside_claims(token.number))
 		ereport(ERROR,

@@ -35,6 +35,7 @@
 #include "store/batch.h"
 #include "store/copy.h"
 #include "store/event.h"
+#include "store/page.h"
 #include "store/run.h"
 #include "store/status.h"
 #include "store/store.h"
@@ -75,6 +76,9 @@ check_way(const RunInfo *run, const DefinitionInfo *def)
 		detail = psprintf("The run walks along %s, and the definition now along %s.",
 						  run->key ? quote_identifier(run->key) : "the primary key",
 						  def->key ? quote_identifier(def->key) : "the primary key");
+	else if ((def->source.function == NULL) != (run->source.function == NULL) ||
+			 source_is_client(&def->source) != source_is_client(&run->source))
+		detail = "One of them reads pages of a source, and the other does not, or from others.";
 	else if (!is_same_text(def->streams, run->streams))
 		detail = "They are divided into other streams.";
 	else if (direction(def->settings) != direction(run->settings))
@@ -214,6 +218,7 @@ exchange(StoreSession *session, RunInfo *run, const DefinitionInfo *def, Jsonb *
 						  run->after, run->id);
 	note_replaced(session, run, def, parts, caller);
 	store_replace_copy(session, run->id, def, values, types);
+	page_set_source(session, run->id, &def->source);
 	run->parameters = values;
 	return go_on(session, run, caller);
 }

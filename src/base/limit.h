@@ -13,6 +13,8 @@
 #define LIMIT_SETTINGS		65536	/* of settings, as jsonb */
 #define LIMIT_STREAM_NAME	255		/* of the name of a stream */
 #define LIMIT_NOTE			65536	/* of an error as it is kept, and the like */
+#define LIMIT_TOKEN			65536	/* of a token of a source, as jsonb */
+#define LIMIT_PAGE			268435455	/* of the records of a page, as jsonb: no array is larger */
 
 /* How many. */
 #define LIMIT_AFTER			1000	/* runs that a run waits for */
@@ -23,6 +25,7 @@
 #define LIMIT_SERVER_PARAMETERS 50	/* in the setting "set" */
 #define LIMIT_OPTIONS		1000	/* of a parameter */
 #define LIMIT_FOLLOWERS		100		/* definitions in "followers" */
+#define LIMIT_RECORDS		1000000 /* of a page of a source */
 #define LIMIT_STREAMS		100000	/* of a run */
 #define LIMIT_FOLLOWER_STREAMS 1000	/* for each of which a follower is started */
 #define LIMIT_HOOKS			100		/* of a definition, or of all */

@@ -29,6 +29,7 @@
 #include "definition/foresee.h"
 #include "definition/names.h"
 #include "definition/repair.h"
+#include "definition/source.h"
 #include "definition/stage.h"
 #include "definition/streamlist.h"
 #include "settings/parameters.h"
@@ -132,6 +133,14 @@ definition_statement(const DefinitionInfo *def)
 	return def->statement ? def->statement : "SELECT * FROM batch";
 }
 
+/* The way of a definition or a run: along its target, or through the pages of its source. */
+Walk *
+definition_walk(Oid target, const char *key, const SourceInfo *source,
+				const RunSettings *settings)
+{
+	return source->function ? walk_open_source(target) : walk_open(target, key, settings);
+}
+
 /* The walk of the definition's target under the settings, checked. */
 static Walk *
 check_walk(const DefinitionInfo *def, Jsonb *given)
@@ -141,7 +150,8 @@ check_walk(const DefinitionInfo *def, Jsonb *given)
 
 	settings_resolve(given, &settings);
 	settings_check_together(given, def->scope);
-	walk = walk_open(def->target, def->key, &settings);
+	source_check_definition(def, given);
+	walk = definition_walk(def->target, def->key, &def->source, &settings);
 	if (def->statement)
 		walk_check_is_here(walk);
 	key_check_bounds(walk, settings.from, settings.to);
@@ -345,6 +355,7 @@ check_all(void *arg)
 	if (def->generic)
 	{
 		settings_check_together(def->settings, def->scope);
+		source_check_definition(def, def->settings);
 		check_without_statement(def->statement, def->settings);
 		parameters_check(def->parameters);
 		names_check(def);
@@ -368,6 +379,28 @@ void
 definition_check(const DefinitionInfo *def)
 {
 	owner_look(def->owner, def->search_path, check_all, unconstify(DefinitionInfo *, def));
+}
+
+/* As the owner: the argument is the definition. */
+static void
+check_source(void *arg)
+{
+	const DefinitionInfo *def = (const DefinitionInfo *) arg;
+	SourceFacts facts = {
+		.name = def->name,
+		.since = DT_NOBEGIN,
+		.until = DT_NOBEGIN,
+		.started_at = DT_NOBEGIN
+	};
+
+	source_check_ready(&def->source, def->owner, &facts);
+}
+
+/* Have the source's check, if there is one, look now whether the source is ready; as the owner. */
+void
+definition_check_source(const DefinitionInfo *def)
+{
+	owner_look(def->owner, def->search_path, check_source, unconstify(DefinitionInfo *, def));
 }
 
 /* What is to become of a run: NULL for what stays. */
@@ -436,7 +469,7 @@ check_repair_change(void *arg)
 
 	check_without_statement(run->statement, given);
 	settings_resolve(given, &settings);
-	walk = walk_open(run->target, run->key, &settings);
+	walk = definition_walk(run->target, run->key, &run->source, &settings);
 	check_repair(given, walk, run->scope, parameters_load(run->parameter_types, NULL, NULL),
 				 store_stage_is_left(run, STAGE_PREPARE));
 	AtEOXact_GUC(false, nest);

@@ -36,12 +36,14 @@
 #include "base/lockwait.h"
 #include "engine/batch.h"
 #include "engine/claim.h"
+#include "engine/fetch.h"
 #include "engine/hook.h"
 #include "engine/pass.h"
 #include "engine/reclaim.h"
 #include "engine/repair.h"
 #include "engine/session.h"
 #include "engine/toll.h"
+#include "engine/turn.h"
 #include "engine/waiters.h"
 #include "engine/work.h"
 #include "shared/allowance.h"
@@ -52,6 +54,7 @@
 #include "shared/worker_slot.h"
 #include "store/batch.h"
 #include "store/event.h"
+#include "store/page.h"
 #include "store/store.h"
 #include "walk/key.h"
 #include "walk/statement.h"
@@ -107,6 +110,8 @@ run_statement(Worker *worker)
 	key_from_text(work->walk, batch->end_key, end);
 	walk_set_start(work->walk, params, start);
 	walk_set_end(work->walk, params, end);
+	if (work->walk->by_source)
+		fetch_read(worker, params);
 
 	worker->hand.processed = -1;
 	callback.callback = batch_error_callback;
@@ -165,7 +170,7 @@ run_and_measure(Worker *worker)
 	result->pages_pruned = worker->reclaim.pruned;
 	result->space_freed = worker->reclaim.freed;
 
-	hand->over_limit = !allowance_cover(hand->batch->rows_in_scope, result->rows_affected) &&
+	hand->over_limit = !turn_counts_calls(&worker->session) && !allowance_cover(hand->batch->rows_in_scope, result->rows_affected) &&
 		rows_scanned > 1 && !hand->indivisible;
 	if (hand->over_limit)
 		ereport(ERROR,
@@ -175,7 +180,7 @@ run_and_measure(Worker *worker)
 
 	hand->wal_before = 0;
 	cost.rows_scanned = rows_scanned;
-	cost.rows_affected = result->rows_affected;
+	cost.rows_affected = turn_counts_calls(&worker->session) ? rows_scanned : result->rows_affected;
 	cost.wal_bytes = result->wal_bytes;
 	cost.finished_at = result->finished_at;
 
@@ -183,6 +188,8 @@ run_and_measure(Worker *worker)
 	cost.duration = result->finished_at - result->started_at - hand->lock_wait;
 	cost.waited = worker->session.settings.yield_after > 0 ? waiters_longest() : 0;
 	hand->pinned = allowance_measure(&cost, worker->session.run->scope != NULL);
+	if (worker->work.walk->by_source)
+		hand->pinned = 0;		/* how many records come is the affair of the source */
 }
 
 /* Put down in the batch's row that it is done. */
@@ -204,14 +211,18 @@ record(Session *session, void *arg)
 		repair_record(worker, &store);
 	else if (batch->had_error)
 		store_resolve_error(&store, session->walk_id, batch);
+	if (worker->work.walk->by_source)
+		page_close(&store, session->walk_id, batch->number);
 	store_end(&store);
 }
 
-/* The batch in hand, of that run and with that result, is committed: settle for it, and count it. */
+/* The batch in hand, with that result, is committed: settle for it, and count it. */
 static void
-settle(const RunInfo *run, const BatchResult *result)
+settle(const Session *session, const BatchResult *result)
 {
-	allowance_settle(result->rows_affected);
+	const RunInfo *run = session->run;
+
+	allowance_settle(turn_counts_calls(session) ? 0 : result->rows_affected);
 	metrics_count_batch(run->owner, run->name, result->rows_affected, result->wal_bytes,
 						result->finished_at - result->started_at);
 }
@@ -271,7 +282,7 @@ batch_run(Session *session, void *arg)
 	worker->reclaim.pruned = worker->reclaim.freed = 0;
 	reclaim_enqueue(session, &worker->reclaim, xid);
 
-	settle(session->run, &hand->result);
+	settle(session, &hand->result);
 
 	/* what was to cancel this batch must not cancel what follows it */
 	QueryCancelPending = false;

@@ -34,6 +34,7 @@
 #include "engine/claim.h"
 #include "engine/hook.h"
 #include "engine/session.h"
+#include "engine/turn.h"
 #include "engine/work.h"
 #include "run/bound.h"
 #include "shared/allowance.h"
@@ -268,6 +269,32 @@ claim_range(Worker *worker, const Claimant *claimant, ClaimRefusal *refusal)
 	return batch;
 }
 
+/* Claim a page of the source, to be fetched or applied. */
+static BatchInfo *
+claim_page(Worker *worker, const Claimant *claimant, ClaimRefusal *refusal)
+{
+	TurnClaimant turn = {claimant->token, claimant->number, BATCH_CRASHES_SUSPECT};
+	TurnRefusal refused;
+	BatchInfo  *batch = turn_claim(&worker->session, &turn, &refused);
+
+	if (batch == NULL && refused.suspect)
+	{
+		if (!enter_quarantine(&worker->hand))
+		{
+			refusal->pending_elsewhere = true;
+			return NULL;
+		}
+		turn.crashes_below = BATCH_CRASHES_FATAL;
+		batch = turn_claim(&worker->session, &turn, &refused);
+		if (batch == NULL)
+			claim_leave_quarantine(&worker->hand);
+	}
+	refusal->busy = refused.busy;
+	refusal->next_due = refused.next_due;
+	refusal->reason = refused.reason;
+	return batch;
+}
+
 /*
  * Whether the claim must not be lost in a crash, because the batch may be what
  * brings the server down, and would never be found out: one that somebody let
@@ -290,6 +317,7 @@ claim(Worker *worker, const Claimant *claimant, bool first, ClaimRefusal *refusa
 {
 	LOCKTAG		tag = locks_tag(LOCK_CLASS_CLAIM, worker->session.walk_id);
 	BatchInfo  *batch;
+	bool		by_source;
 	bool		pending;
 	bool		cautious;
 
@@ -305,9 +333,13 @@ claim(Worker *worker, const Claimant *claimant, bool first, ClaimRefusal *refusa
 	}
 
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
-	batch = claim_pending(worker, claimant, refusal);
-	pending = batch != NULL;
-	if (pending)
+	by_source = worker->session.run->source.function != NULL;
+	batch = by_source ? claim_page(worker, claimant, refusal) :
+		claim_pending(worker, claimant, refusal);
+	pending = batch != NULL && !by_source;
+	if (by_source)
+		first = first || (batch && batch->crashes > 0);
+	else if (pending)
 	{
 		batch->rows_in_scope = batch->rows_scanned;
 		stock_remove(batch->number, batch->part);
@@ -347,6 +379,10 @@ copy_batch(const BatchInfo *batch)
 	*copy = *batch;
 	copy->start_key = DatumGetArrayTypePCopy(PointerGetDatum(batch->start_key));
 	copy->end_key = DatumGetArrayTypePCopy(PointerGetDatum(batch->end_key));
+	if (batch->source_token)
+		copy->source_token = DatumGetJsonbPCopy(PointerGetDatum(batch->source_token));
+	copy->report = batch->report ? pstrdup(batch->report) : NULL;
+	copy->report_state = batch->report_state ? pstrdup(batch->report_state) : NULL;
 	return copy;
 }
 

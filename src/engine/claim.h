@@ -59,6 +59,7 @@ typedef struct Worker
 	int			pending_changes;	/* as of the last look for pending batches; -1 for none */
 	int			reported_changes;	/* the same for those with which clients have failed */
 	TimestampTz pending_due;	/* when one is due that was not then; DT_NOEND if there was none */
+	int			refusals;		/* of claims, since there was a batch in hand */
 } Worker;
 
 /* Who claims a batch, as it is written into the row of the batch. */
@@ -75,6 +76,8 @@ typedef struct ClaimRefusal
 	TimestampTz next_due;		/* when one is to be tried again, or 0 */
 	bool		pending_elsewhere;	/* a suspect batch may be waiting */
 	bool		pending_soon;	/* ranges are cut by one worker, in turn */
+	bool		busy;			/* pages come one at a time, and others are at it */
+	char	   *reason;			/* why the next one waits, or NULL for an error that it met */
 } ClaimRefusal;
 
 extern Claimant claim_claimant(const Worker *worker);

@@ -25,6 +25,7 @@
 #include "base/compat.h"
 #include "engine/claim.h"
 #include "engine/divide.h"
+#include "engine/fetch.h"
 #include "engine/hook.h"
 #include "engine/session.h"
 #include "engine/work.h"
@@ -36,7 +37,39 @@
 #include "store/store.h"
 #include "walk/bounds.h"
 #include "walk/key.h"
+#include "walk/records.h"
 #include "walk/walk.h"
+
+/* ---- where to divide a page ---- */
+
+/* The ordinals around the record behind so many, which is guessed to have failed. */
+static int
+records_around(const BatchInfo *batch, int64 processed, ArrayType **ends)
+{
+	int64		start = records_ordinal(batch->start_key);
+	int64		end = records_ordinal(batch->end_key);
+	int			n = 0;
+
+	if (processed > 0 && start + processed < end)
+		ends[n++] = records_key(start + processed);
+	if (start + processed + 1 < end)
+		ends[n++] = records_key(start + processed + 1);
+	return n;
+}
+
+/* The ordinals at which to divide into parts of that size. */
+static int
+records_of_size(const Division *division, int64 size, ArrayType **ends)
+{
+	const BatchInfo *batch = division->worker->hand.batch;
+	int64		end = records_ordinal(batch->end_key);
+	int			n = 0;
+
+	for (int64 at = records_ordinal(batch->start_key) + size;
+		 at < end && n < division->parts - 1; at += size)
+		ends[n++] = records_key(at);
+	return n;
+}
 
 /* ---- where to divide ---- */
 
@@ -80,6 +113,8 @@ guess_ends(const Division *division, ArrayType **ends)
 		return 0;
 	if (!worker->hand.is_named && (batch->had_error || worker->work.walk->descending))
 		return 0;
+	if (worker->work.walk->by_source)
+		return records_around(batch, processed, ends);
 	if (processed > 0 && !find_in_scope(worker, NULL, processed - 1, before))
 		return 0;
 	if (!find_in_scope(worker, processed > 0 ? before : NULL, 0, row))
@@ -139,6 +174,8 @@ even_ends(const Division *division, int64 rows, ArrayType **ends)
 		Max((rows + division->parts - 1) / division->parts, 1) : division->fitting;
 	int			n = 0;
 
+	if (division->worker->work.walk->by_source)
+		return records_of_size(division, size, ends);
 	if (ARR_HASNULL(division->worker->hand.batch->end_key))
 		return 0;
 	while (n == 0 && size > 0)
@@ -173,6 +210,8 @@ count_rows(Worker *worker, const BatchInfo *part, bool guessed)
 	int64		rows;
 	int			nest;
 
+	if (worker->work.walk->by_source)
+		return records_ordinal(part->end_key) - records_ordinal(part->start_key);
 	if (guessed && worker->session.run->scope == NULL && !worker->work.walk->may_repeat)
 		return worker->hand.processed;
 
@@ -287,8 +326,11 @@ divide_find_row(Worker *worker)
 	Datum		end[INDEX_MAX_KEYS];
 	Datum		last[INDEX_MAX_KEYS];
 	bool		at_end;
-	int			nest = session_enter_statement(&worker->session);
+	int			nest;
 
+	if (walk->by_source)
+		return batch->end_key;
+	nest = session_enter_statement(&worker->session);
 	PushActiveSnapshot(GetLatestSnapshot());
 	key_from_text(walk, batch->start_key, start);
 	key_from_text(walk, batch->end_key, last);
@@ -323,10 +365,12 @@ static void
 leave_out(Session *session, void *arg)
 {
 	const Skip *skip = (const Skip *) arg;
+	BatchInfo  *batch = skip->worker->hand.batch;
+	ArrayType  *key = skip->worker->work.walk->by_source ? fetch_error_key(batch) : skip->key;
 	StoreSession store;
 
 	store_begin(&store);
-	if (!store_skip_batch(&store, session->walk_id, skip->worker->hand.batch, skip->key,
+	if (!store_skip_batch(&store, session->walk_id, batch, key,
 						  claim_claimant(skip->worker).token, skip->error,
 						  skip->repair_error))
 		taken_over(skip->worker);

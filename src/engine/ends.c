@@ -28,6 +28,7 @@
 #include "store/store.h"
 #include "store/stream.h"
 #include "walk/bounds.h"
+#include "walk/records.h"
 #include "walk/walk.h"
 
 /* How often to look whether the writers of the target have ended. */
@@ -100,6 +101,14 @@ ends_wait_for_writers(Session *session)
 void
 ends_of_walk(Session *session, Work *work, WalkTexts *texts)
 {
+	if (work->walk->by_source)
+	{
+		/* nobody knows how many pages there are, nor their records */
+		texts->start = records_key(0);
+		texts->end = records_key(PG_INT64_MAX);
+		texts->rows = -1;
+		return;
+	}
 	bounds_find_texts(work->walk, &session->settings, session->run->scope, work->parameters, texts);
 }
 

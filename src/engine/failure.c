@@ -23,11 +23,13 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/retryafter.h"
 #include "base/rowerror.h"
 #include "engine/batch.h"
 #include "engine/claim.h"
 #include "engine/divide.h"
 #include "engine/failure.h"
+#include "engine/fetch.h"
 #include "engine/hook.h"
 #include "engine/repair.h"
 #include "engine/session.h"
@@ -345,16 +347,17 @@ failure_wait_for_suspect(Worker *worker)
 }
 
 /*
- * Every batch that is left waits to be tried again: say so, and sleep a while,
- * at most until the first is due.
+ * Every batch that is left waits to be tried again: say so, for that reason or, with NULL,
+ * because of errors, and sleep a while, at most until the first is due.
  */
 void
-failure_wait_for_retry(Worker *worker, TimestampTz due)
+failure_wait_for_retry(Worker *worker, TimestampTz due, const char *reason)
 {
 	Session    *session = &worker->session;
 	int64		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), due);
 
-	say_waiting(session, "waits to try batches again that met an error; see backfill_batches");
+	say_waiting(session, reason ? reason :
+				"waits to try batches again that met an error; see backfill_batches");
 	worker_slot_show(WORKER_RETRYING, 0, 0);
 	if (!session_nap(Min(ms, RETRY_POLL_MS)) && !session_reload(session))
 		failure_leave(worker, NULL);
@@ -525,21 +528,22 @@ fail_or_try(Worker *worker, ErrorData *error)
 }
 
 /*
- * Put the batch in hand aside, to be tried again after a while: what is in its
- * way need not be in the way of others.
+ * Put the batch in hand aside, to be tried again at that time or, with DT_NOBEGIN, after a
+ * while: what is in its way need not be in the way of others.
  */
 static void
-try_later(Worker *worker, const ErrorData *error)
+try_later(Worker *worker, const ErrorData *error, TimestampTz until)
 {
 	Session    *session = &worker->session;
 	Hand	   *hand = &worker->hand;
 	int			tries = hand->batch->tries;
 	int64		number = hand->batch->number;
-	BatchRelease release = {worker, "pending", error->message, error};
+	BatchRelease release = {worker, "pending", error->message, error, until};
 	ErrorData  *second;
 
-	release.until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-												session_retry_delay(session, tries));
+	if (TIMESTAMP_IS_NOBEGIN(until))
+		release.until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													session_retry_delay(session, tries));
 	second = let_go(worker, &release);
 	if (second)
 	{
@@ -603,7 +607,7 @@ give_way(Worker *worker, ErrorData *error, pid_t to)
 		return;
 	}
 	worker->hand.batch->tries = 1;
-	try_later(worker, error);
+	try_later(worker, error, DT_NOBEGIN);
 }
 
 /*
@@ -659,7 +663,29 @@ judge(Worker *worker, ErrorData *error, bool from_hook)
 		divide(worker, error, 2, 0))
 		return;
 
-	try_later(worker, error);
+	try_later(worker, error, DT_NOBEGIN);
+}
+
+/*
+ * The source has raised the error, or what it has given is no page: again, or the end of the
+ * run.  Where it says when to come back, that is no attempt that failed.
+ */
+static void
+judge_fetch(Worker *worker, ErrorData *error)
+{
+	BatchInfo  *batch = worker->hand.batch;
+	TimestampTz until;
+
+	if (batch->report == NULL)
+		fetch_settle(worker);
+	if (batch->report || !fetch_may_come(error))
+		fail_or_try(worker, error);
+	else if (retryafter_read(error->hint, GetCurrentTimestamp(), &until))
+		try_later(worker, error, until);
+	else if (++batch->tries >= worker->session.settings.max_attempts)
+		fail_or_try(worker, error);
+	else
+		try_later(worker, error, DT_NOBEGIN);
 }
 
 /*
@@ -690,7 +716,9 @@ failure_handle(Worker *worker, ErrorData *error)
 			failure_fail_run(worker, error);
 		failure_leave(worker, error->message);
 	}
-	if (yield_to != 0 && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+	if (fetch_is_due(worker))
+		judge_fetch(worker, error);
+	else if (yield_to != 0 && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 		give_way(worker, error, yield_to);
 	else if (hand->over_limit)
 	{

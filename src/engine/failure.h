@@ -20,7 +20,7 @@ extern bool failure_prepare_again(Worker *worker, const ErrorData *error);
 extern void failure_note_retry(Session *session, const ErrorData *error);
 extern void failure_wait_is_over(Worker *worker);
 extern void failure_wait_for_suspect(Worker *worker);
-extern void failure_wait_for_retry(Worker *worker, TimestampTz due);
+extern void failure_wait_for_retry(Worker *worker, TimestampTz due, const char *reason);
 extern void failure_give_back(Worker *worker);
 extern void failure_divide_fitting(Worker *worker, int64 rows);
 extern void failure_handle(Worker *worker, ErrorData *error);

@@ -165,11 +165,11 @@ call_hook(Session *session, HookInfo *hook, const HookEvent *event)
 	(void) hookname_resolve(hook, session->userid);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	InitFunctionCallInfoData(*fcinfo, &function, 1, InvalidOid, NULL, NULL);
-	fcinfo->args[0].value = make_event(session, hook, event, hook_argument(hook->function));
+	fcinfo->args[0].value = make_event(session, hook, event, hook_argument(hook->callee.function));
 	fcinfo->args[0].isnull = false;
-	if (!compat_may_execute(hook->function, GetUserId()))
-		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, get_func_name(hook->function));
-	fmgr_info(hook->function, &function);
+	if (!compat_may_execute(hook->callee.function, GetUserId()))
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, get_func_name(hook->callee.function));
+	fmgr_info(hook->callee.function, &function);
 	(void) FunctionCallInvoke(fcinfo);
 	PopActiveSnapshot();
 	CommandCounterIncrement();

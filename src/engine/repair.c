@@ -28,6 +28,7 @@
 #include "definition/repair.h"
 #include "engine/claim.h"
 #include "engine/divide.h"
+#include "engine/fetch.h"
 #include "engine/repair.h"
 #include "engine/work.h"
 #include "store/batch.h"
@@ -196,6 +197,8 @@ repair_run(Worker *worker, ParamListInfo statement)
 							  repair_parameters(work->parameters, work->walk, key, error));
 	walk_set_start(work->walk, params, start);
 	walk_set_end(work->walk, params, end);
+	if (work->walk->by_source)
+		fetch_read(worker, params);
 	may_move = work->walk->by_page && find_place(worker, start, end, &place);
 
 	callback.callback = repair_error_callback;
@@ -226,7 +229,9 @@ repair_record(Worker *worker, StoreSession *store)
 		.reason = hand->repair->message
 	};
 
-	store_repair_batch(store, worker->session.walk_id, hand->batch, hand->repair_key, hand->repair);
+	store_repair_batch(store, worker->session.walk_id, hand->batch,
+					   worker->work.walk->by_source ? fetch_error_key(hand->batch) : hand->repair_key,
+					   hand->repair);
 	if (strcmp(hand->last_repaired, sqlstate) != 0)
 		store_add_event(store, run, &event);
 }

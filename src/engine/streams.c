@@ -34,6 +34,7 @@
 #include "engine/failure.h"
 #include "engine/session.h"
 #include "engine/streams.h"
+#include "engine/turn.h"
 #include "engine/work.h"
 #include "shared/worker_slot.h"
 #include "store/batch.h"
@@ -183,6 +184,8 @@ choose_running(StoreSession *store, const Choice *choice, bool shared)
 		int			hands = hands_on(stream->id, others, n);
 
 		if (stream->id == choice->except || (hands > 0 && (!shared || stream->claimed)))
+			continue;
+		if (session->run->source.function && hands >= TURN_HANDS(&session->run->source))
 			continue;
 		if (best && hands >= fewest)
 			continue;

@@ -19,6 +19,7 @@
 #include "utils/plancache.h"
 #include "utils/snapmgr.h"
 
+#include "definition/definition.h"
 #include "definition/streamlist.h"
 #include "engine/session.h"
 #include "engine/toll.h"
@@ -139,7 +140,7 @@ work_prepare(Session *session, Work *work)
 	nest = session_enter_statement(session);
 	if (run->target != session->table)
 		streamlist_check_partition(session->table, run->target);
-	work->walk = walk_open(run->target, key_of_walk(session), &session->settings);
+	work->walk = definition_walk(run->target, key_of_walk(session), &run->source, &session->settings);
 	if (run->statement)
 		walk_check_is_here(work->walk);
 	if (run->key_types)
@@ -155,7 +156,8 @@ work_prepare(Session *session, Work *work)
 		statement_keep(work->statements[shape]);
 	}
 	AtEOXact_GUC(false, nest);
-	work->bounds = bounds_prepare(work->walk);
+	if (!work->walk->by_source)
+		work->bounds = bounds_prepare(work->walk);
 	work->tables = run->statement ? toll_tables(run->target) : NIL;
 	session_commit(session);
 	error_context_stack = callback.previous;

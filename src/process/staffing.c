@@ -14,11 +14,13 @@
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
+#include "engine/turn.h"
 #include "process/staffing.h"
 #include "run/bound.h"
 #include "shared/run_slot.h"
 #include "store/batch.h"
 #include "store/event.h"
+#include "store/page.h"
 #include "store/run.h"
 #include "store/share.h"
 #include "store/status.h"
@@ -37,6 +39,8 @@ walk_is_claimed(StoreSession *session, RunInfo *run)
 		return false;
 	if (key_is_empty(run->end_key))
 		return true;
+	if (run->source.function)
+		return page_has_ended(session, run->id);
 	if (run->has_shares)
 		return !share_is_left(session, run->id);
 	return store_last_batch(session, run->id, run->pass_after, &number, &end_key) &&
@@ -68,6 +72,9 @@ wanted_for_streams(StoreSession *session, RunInfo *run, int living, int most)
 	StreamCounts counts;
 
 	stream_count(session, run->id, &counts);
+	if (run->source.function)
+		most = (int) Min(most, TURN_HANDS(&run->source) * (counts.pending + counts.unclaimed) +
+						 counts.running - counts.unclaimed);
 	if (counts.unclaimed > 0)
 		return most;
 	if (counts.pending > 0)
@@ -101,6 +108,8 @@ staffing_wanted(StoreSession *session, RunInfo *run, int living, int most)
 		return 1;
 	if (run->has_streams)
 		return wanted_for_streams(session, run, living, most);
+	if (run->source.function)
+		most = Min(most, TURN_HANDS(&run->source));
 	if (walk_is_claimed(session, run) || bound_is_claimed(session, run))
 	{
 		/* what is left is at most what somebody let go of */

@@ -36,6 +36,7 @@
 #include "shared/worker_slot.h"
 #include "store/batch.h"
 #include "store/event.h"
+#include "store/pagelease.h"
 #include "store/run.h"
 #include "store/status.h"
 #include "store/store.h"
@@ -435,7 +436,13 @@ look_after(Scheduler *scheduler, Watch *watch)
 		watch->settles_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SETTLE_MS);
 	watch->living = living;
 	if (run && run->is_local && (run->status == RUN_RUNNING || run->is_requested))
-		over = lapse_review(&session, run, !watch->leases_known);
+	{
+		/* what clients have of a source, its row says */
+		if (source_is_client(&run->source))
+			(void) pagelease_lapse(&session, run, run->is_requested && run->immediate);
+		else
+			over = lapse_review(&session, run, !watch->leases_known);
+	}
 	goes_on = run && is_to_be_advanced(&session, run, watch, tokens, living);
 	store_end(&session);
 	if (run && run->is_local)

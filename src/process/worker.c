@@ -35,6 +35,7 @@
 #include "engine/cut.h"
 #include "engine/ends.h"
 #include "engine/failure.h"
+#include "engine/fetch.h"
 #include "engine/hook.h"
 #include "engine/probe.h"
 #include "engine/session.h"
@@ -60,6 +61,9 @@
 #define LONG_PAUSE_MS		100
 /* How soon to look again for a batch that another worker is to cut. */
 #define SOON_MS				20
+/* How soon to look again for a page, when others fetch and apply; and into yet another stream. */
+#define PAGE_POLL_MS		50
+#define SWITCH_MS			20
 
 /* ---- the beginning ---- */
 
@@ -158,7 +162,7 @@ be_admitted(Worker *worker)
 
 		if (!held)
 		{
-			if (allowance_reserve(hand->batch->rows_in_scope, hand->indivisible,
+			if (allowance_reserve(fetch_units(worker), hand->indivisible,
 								  &fitting, &look_at))
 				return true;
 			if (fitting > 0)
@@ -215,6 +219,33 @@ nap_for_others(Worker *worker, bool soon)
 }
 
 /*
+ * Whether to look at another stream instead of waiting for the one in hand.  Who has found
+ * nothing in two of them sleeps a while before he looks at a third.
+ */
+static bool
+switch_stream(Worker *worker)
+{
+	if (worker->session.stream == NULL)
+		return false;
+	if (++worker->refusals > 1)
+		nap(worker, SWITCH_MS);
+	return streams_switch(worker);
+}
+
+/*
+ * Pages come one at a time, and others are at it: go on with another stream, or be there when
+ * they have made room.  Who brings pages says so.
+ */
+static void
+wait_for_page(Worker *worker)
+{
+	if (switch_stream(worker))
+		return;
+	show(worker, WORKER_WAITING);
+	nap(worker, source_is_client(&worker->session.run->source) ? HELD_POLL_MS : PAGE_POLL_MS);
+}
+
+/*
  * There was no batch to be had of the stream in hand: go on with another one when it waits,
  * or is all claimed.
  */
@@ -223,10 +254,10 @@ leave_stream(Worker *worker, const ClaimRefusal *refusal)
 {
 	if (refusal->next_due == 0 && !refusal->pending_elsewhere)
 		streams_end(worker);
-	else if (streams_switch(worker))
+	else if (switch_stream(worker))
 		return;
 	else if (refusal->next_due != 0)
-		failure_wait_for_retry(worker, refusal->next_due);
+		failure_wait_for_retry(worker, refusal->next_due, refusal->reason);
 	else
 		failure_wait_for_suspect(worker);
 }
@@ -235,7 +266,9 @@ leave_stream(Worker *worker, const ClaimRefusal *refusal)
 static void
 wait_or_leave(Worker *worker, const ClaimRefusal *refusal)
 {
-	if (refusal->throttled_until != 0)
+	if (refusal->busy)
+		wait_for_page(worker);
+	else if (refusal->throttled_until != 0)
 		throttle_until(worker, refusal->throttled_until);
 	else if (worker->session.stream)
 		leave_stream(worker, refusal);
@@ -244,7 +277,7 @@ wait_or_leave(Worker *worker, const ClaimRefusal *refusal)
 		/* what is left waits to be tried again; one is enough to wait for it */
 		if (worker_slot_rank() > 0)
 			failure_leave(worker, NULL);
-		failure_wait_for_retry(worker, refusal->next_due);
+		failure_wait_for_retry(worker, refusal->next_due, refusal->reason);
 	}
 	else if (refusal->pending_elsewhere)
 		failure_wait_for_suspect(worker);
@@ -302,7 +335,10 @@ claim_or_leave(Worker *worker)
 			if (worker->hand.batch == NULL)
 				wait_or_leave(worker, &claiming.refusal);
 			else
+			{
+				worker->refusals = 0;
 				failure_wait_is_over(worker);
+			}
 			continue;
 		}
 		if (failure_prepare_again(worker, error))
@@ -390,6 +426,7 @@ work_on(Worker *worker)
 	Hand	   *hand = &worker->hand;
 	ErrorData  *error;
 	bool		retried;
+	bool		is_fetch;
 
 	session_check_interrupts();
 	if (worker_slot_noticed() && !session_reload(session))
@@ -403,10 +440,11 @@ work_on(Worker *worker)
 	if (work_is_outdated(session, &worker->work))
 		failure_prepare(worker);
 	retried = hand->batch->tries > 0;
-	error = !hand->batch->announced && hook_wanted(session, "batch", "running") ?
+	is_fetch = fetch_is_due(worker);
+	error = !is_fetch && !hand->batch->announced && hook_wanted(session, "batch", "running") ?
 		claim_announce(worker) : NULL;
 	if (error == NULL)
-		error = session_try(session, batch_run, worker);
+		error = session_try(session, is_fetch ? fetch_run : batch_run, worker);
 	if (error)
 	{
 		failure_handle(worker, error);
@@ -414,6 +452,8 @@ work_on(Worker *worker)
 	}
 	hand->prepared_again = 0;
 	hand->in_trouble = hand->in_trouble && retried;
+	if (is_fetch)
+		return;
 	if (hand->pinned != 0)
 		batch_note_pinned(worker);
 	reclaim_some(session, &worker->reclaim, false);
@@ -461,7 +501,9 @@ set_up(Worker *worker)
 		failure_prepare(worker);
 	if (session->run->end_key == NULL)
 	{
-		if (!ends_wait_for_writers(session))
+		if (session->run->source.function)
+			failure_insist(worker, fetch_check);
+		else if (!ends_wait_for_writers(session))
 			proc_exit(0);
 		worker_slot_show(WORKER_PREPARING, 0, 0);
 		failure_insist(worker, session->run->has_streams ? streams_list : find_ends);

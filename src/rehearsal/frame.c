@@ -146,6 +146,12 @@ load_definition(Rehearsal *rehearsal, const char *name, Oid target)
 	rehearsal->def = definition_get(&session, name);
 	store_end(&session);
 	definition_check_role(rehearsal->def->owner, "definition", quote_identifier(name));
+	if (rehearsal->def->source.function)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot try out backfill definition \"%s\"", name),
+				 errdetail("It has a source, which is not called to try something out: what a call does elsewhere cannot be rolled back."),
+				 errhint("Call the function, and run the statement about a page of it in a transaction that you roll back.")));
 	definition_take_target(rehearsal->def, target);
 
 	store_begin(&session);

@@ -43,6 +43,7 @@
 #include "store/definition.h"
 #include "store/event.h"
 #include "store/find.h"
+#include "store/page.h"
 #include "store/run.h"
 #include "store/status.h"
 #include "store/store.h"
@@ -279,6 +280,8 @@ start_run(const char *name, const char *owner, Oid target, Jsonb *parameters, Js
 													RUN_ENQUEUED));
 	id = store_insert_run(&session, def, caller, parameters, types, settings,
 							hooked ? RUN_PENDING : status, options->start_at, after);
+	if (def->source.function)
+		page_set_source(&session, id, &def->source);
 	run = store_load_run(&session, id, true);
 	if (!begins_hooked)
 		transition_begin(&session, run, GetUserNameFromId(caller, false), reason);

@@ -38,6 +38,8 @@ typedef struct RunSettings
 	int64		ledger;			/* boolean */
 	int64		outside;		/* boolean; a run without a statement is, whatever it says */
 	int64		max_claims;		/* 0 is none */
+	int64		prefetch;		/* pages of a source */
+	int64		rate_limit_counts;	/* one of the COUNT_ values below */
 	char	   *share_by;		/* first column of the key, or an expression, or NULL */
 	RateLimit	share_rate_limit;	/* of each of its values */
 	List	   *weights;		/* Weight *, of its values */
@@ -86,6 +88,8 @@ typedef struct RunSettings
 #define PRESET_BALANCED	0
 #define PRESET_POLITE	1
 #define PRESET_FAST		2
+#define COUNT_RECORDS	0
+#define COUNT_CALLS		1
 #define WALK_ASCENDING	0
 #define WALK_DESCENDING 1
 

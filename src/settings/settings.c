@@ -40,6 +40,9 @@ static const char *const error_modes[] = {"fail", "skip", NULL};
 static const char *const commit_modes[] = {"off", "local", "remote_write", "on",
 "remote_apply", NULL};
 
+/* in the order of the COUNT_ values */
+static const char *const counted[] = {"records", "calls", NULL};
+
 static const char *const presets[] = {"balanced", "polite", "fast", NULL};
 
 static const Setting settings[] = {
@@ -142,6 +145,9 @@ static const Setting settings[] = {
 	{"pause_for_maintenance", SETTING_BOOL, MEMBER(pause_for_maintenance), 0, 0, 0,
 		NULL, SETTING_PACE,
 	"whether the run is held while the target is vacuumed, repacked, clustered or indexed"},
+	{"prefetch", SETTING_INTEGER, MEMBER(prefetch), 1, 0, 100,
+		NULL, 0,
+	"pages of a source that may wait, fetched, while another one is applied"},
 	{"preset", SETTING_ENUM, MEMBER(preset), PRESET_BALANCED, 0, 0,
 		presets, SETTING_PACE,
 	"values for settings that are not given: \"polite\", \"balanced\" or \"fast\""},
@@ -154,6 +160,9 @@ static const Setting settings[] = {
 	{"rate_limit", SETTING_ROW_RATE, MEMBER(rate_limit), 0, 0, 0,
 		NULL, SETTING_PACE | SETTING_NONE,
 	"most rows that the run processes in any window of a length, such as \"3000 per 5 min\""},
+	{"rate_limit_counts", SETTING_ENUM, MEMBER(rate_limit_counts), COUNT_RECORDS, 0, 0,
+		counted, SETTING_FIXED,
+	"what rate_limit counts in a run with a source: the \"records\" that are applied, or the \"calls\" of the source"},
 	{"repair", SETTING_SQL, MEMBER(repair), 0, 0, 0,
 		NULL, SETTING_NONE,
 	"SQL, run as the owner for a row that failed, in the transaction in which it is tried again; with on_error \"skip\""},

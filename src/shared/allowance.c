@@ -475,7 +475,7 @@ worker_exit(int code, Datum arg)
 	run = segment_find_run(w->database, w->run_id);
 	now = GetCurrentTimestamp();
 	reserve(run ? &run->pace : NULL, -w->reserved - w->reserved_next);
-	if (w->state == WORKER_RUNNING)
+	if (w->state == WORKER_RUNNING || w->state == WORKER_FETCHING)
 	{
 		if (run)
 		{
@@ -593,6 +593,34 @@ allowance_settle(int64 rows_affected)
 		ledger_add(&p->all_rows, now, rows_affected, now);
 	}
 	w->counted = true;
+	segment_unlock();
+}
+
+/*
+ * A call for which a unit was reserved, or none, has ended, with whatever result: so many are
+ * used.  It was put down when it began, so that who reads the table meanwhile counts it, too:
+ * twice rather than not at all.
+ */
+void
+allowance_called(int64 calls)
+{
+	WorkerSlot *w = segment_my_worker();
+	RunPace    *p;
+	TimestampTz now;
+
+	segment_lock(LW_EXCLUSIVE);
+	now = GetCurrentTimestamp();
+	w->state = WORKER_WAITING;
+	w->state_since = now;
+	p = segment_my_pace();
+	reserve(p, -w->reserved);
+	w->reserved = 0;
+	ledger_add(&segment->budgets.used_rows, now, calls, now);
+	if (p)
+	{
+		ledger_add(&p->rows, now, calls, now);
+		ledger_add(&p->all_rows, now, calls, now);
+	}
 	segment_unlock();
 }
 

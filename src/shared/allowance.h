@@ -33,6 +33,7 @@ extern void allowance_attach(void);
 extern void allowance_wrote(int64 wal_bytes);
 extern int	allowance_measure(const BatchCost *cost, bool has_scope);
 extern void allowance_settle(int64 rows_affected);
+extern void allowance_called(int64 calls);
 
 struct RunSlot;
 extern bool allowance_grant(struct RunSlot *run, int64 rows, int64 *reserved,

@@ -23,6 +23,7 @@ typedef enum WorkerState
 	WORKER_STARTING,			/* registered, not there yet */
 	WORKER_PREPARING,			/* parses the statement, finds the bounds */
 	WORKER_WAITING,				/* for writers, or for another batch to end */
+	WORKER_FETCHING,			/* in a call of the source */
 	WORKER_RUNNING,				/* in a batch */
 	WORKER_SLEEPING,			/* between two batches */
 	WORKER_THROTTLED,			/* waits until it may begin a batch */

@@ -119,6 +119,32 @@ stock_take(Oid database, int64 run_id, StockTaken *taken, TimestampTz *retry_at)
 }
 
 /*
+ * Whether a client may fetch a page now, for which so many calls count, from now on and
+ * whatever becomes of it.  Otherwise *retry_at is when to ask again.
+ */
+StockAnswer
+stock_call(Oid database, int64 run_id, int64 calls, TimestampTz *retry_at)
+{
+	StockAnswer answer = STOCK_TAKEN;
+	RunSlot    *run;
+	int64		reserved;
+
+	*retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ASK_AGAIN_MS);
+	segment_lock(LW_EXCLUSIVE);
+	run = segment_find_run(database, run_id);
+	if (run == NULL)
+		answer = STOCK_CLOSED;
+	else if (pace_holds(&run->pace))
+		answer = STOCK_HELD;
+	else if (calls > 0 && !allowance_grant(run, calls, &reserved, retry_at))
+		answer = STOCK_LIMITED;
+	else if (calls > 0)
+		allowance_use(run, reserved, calls, 0);
+	segment_unlock();
+	return answer;
+}
+
+/*
  * From now on who finds the stock empty can wait until batches have been added to it, or to
  * another one, without missing that.
  */

@@ -31,6 +31,7 @@ typedef struct StockTaken
 
 extern StockAnswer stock_take(Oid database, int64 run_id, StockTaken *taken,
 							  TimestampTz *retry_at);
+extern StockAnswer stock_call(Oid database, int64 run_id, int64 calls, TimestampTz *retry_at);
 extern void stock_begin_wait(void);
 extern bool stock_wait(long ms);
 extern void stock_end_wait(void);

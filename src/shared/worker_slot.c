@@ -348,6 +348,7 @@ worker_slot_state_name(WorkerState state)
 		[WORKER_STARTING] = "starting",
 		[WORKER_PREPARING] = "preparing",
 		[WORKER_WAITING] = "waiting",
+		[WORKER_FETCHING] = "fetching",
 		[WORKER_RUNNING] = "running",
 		[WORKER_SLEEPING] = "sleeping",
 		[WORKER_THROTTLED] = "throttled",

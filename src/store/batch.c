@@ -253,7 +253,8 @@ store_give_back_batch(StoreSession *session, int64 run_id, const BatchInfo *batc
 }
 
 static Sql sql_retry_batch = {
-	"UPDATE backfill.batch SET status = 'pending', tries = $6, retry_at = $7, error = $4 "
+	"UPDATE backfill.batch SET status = 'pending', tries = $6, retry_at = $7, error = $4, "
+	"       called_at = CASE WHEN called_at IS NOT NULL THEN clock_timestamp() END "
 	" WHERE run_id = $1 AND number = $2 AND part = $5 "
 	"   AND status = 'running' AND token = $3",
 	7, {INT8OID, INT8OID, INT8OID, TEXTOID, INT4OID, INT4OID, TIMESTAMPTZOID}
@@ -415,9 +416,10 @@ store_shrink_batch(StoreSession *session, int64 run_id, const BatchInfo *batch,
 
 static Sql sql_insert_part = {
 	"INSERT INTO backfill.batch (run_id, number, part, start_key, end_key, "
-	"       start_inclusive, status, rows_scanned, error, crashes, share) "
-	"SELECT $1, $2, max(part) + 1, $3, $4, $5, 'pending', $6, $7, $8, max(share) "
-	"  FROM backfill.batch WHERE run_id = $1 AND number = $2",
+	"       start_inclusive, status, rows_scanned, error, crashes, share, source_token, fetched_at) "
+	"SELECT $1, $2, (SELECT max(part) + 1 FROM backfill.batch WHERE run_id = $1 AND number = $2), "
+	"       $3, $4, $5, 'pending', $6, $7, $8, share, source_token, fetched_at "
+	"  FROM backfill.batch WHERE run_id = $1 AND number = $2 AND part = 0",
 	8, {INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID, BOOLOID, INT8OID, TEXTOID, INT4OID}
 };
 

@@ -10,6 +10,7 @@
 
 #include "datatype/timestamp.h"
 #include "utils/array.h"
+#include "utils/jsonb.h"
 
 #include "store/store.h"
 
@@ -40,6 +41,10 @@ typedef struct BatchInfo
 	int64		rows_in_scope;	/* at most, as far as is known; kept only if cut for clients */
 	ArrayType  *keys;			/* of those, with a ledger; or NULL */
 	int			share;			/* number of the value of share_by, or 0 */
+	bool		is_fetched;		/* page of a source: it is there, and to be applied */
+	Jsonb	   *source_token;	/* of that page, NULL for the first one */
+	char	   *report;			/* that a client has given it up with, or NULL */
+	char	   *report_state;	/* SQLSTATE of that, or NULL */
 } BatchInfo;
 
 /* A batch that brought its worker down so often fails the run. */

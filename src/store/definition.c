@@ -20,9 +20,22 @@
 #include "store/definition.h"
 #include "store/store.h"
 
+/* Read STORE_SOURCE_COLUMNS, which begin at that column. */
+void
+store_read_source(StoreSession *session, int row, int column, SourceInfo *source)
+{
+	bool		isnull;
+
+	source->function = store_text(session, row, column);
+	source->owner = DatumGetObjectId(store_column(row, column + 1, &isnull));
+	source->check = store_text(session, row, column + 2);
+	source->check_owner = DatumGetObjectId(store_column(row, column + 3, &isnull));
+}
+
 static Sql sql_load_definition = {
 	"SELECT name, owner::oid, target::oid, statement, scope, key, settings, "
-	"       search_path, description, parameters, followers, prepare, finish, generic, streams "
+	"       search_path, description, parameters, followers, prepare, finish, generic, streams, "
+	STORE_SOURCE_COLUMNS
 	"  FROM backfill.definition WHERE name = $1",
 	1, {TEXTOID}
 };
@@ -55,14 +68,15 @@ store_load_definition(StoreSession *session, const char *name)
 	def->stages[STAGE_FINISH] = store_text(session, 0, 13);
 	def->generic = DatumGetBool(store_column(0, 14, NULL));
 	def->streams = store_text(session, 0, 15);
+	store_read_source(session, 0, 16, &def->source);
 	return def;
 }
 
 static Sql sql_store_definition = {
 	"INSERT INTO backfill.definition AS d (name, owner, target, statement, scope, "
 	"       key, settings, search_path, description, parameters, followers, prepare, "
-	"       finish, generic, streams) "
-	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) "
+	"       finish, generic, streams, source, source_owner, source_check, source_check_owner) "
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19) "
 	"ON CONFLICT (name) DO UPDATE SET target = excluded.target, "
 	"       statement = excluded.statement, scope = excluded.scope, "
 	"       key = excluded.key, settings = excluded.settings, "
@@ -70,17 +84,21 @@ static Sql sql_store_definition = {
 	"       description = excluded.description, parameters = excluded.parameters, "
 	"       followers = excluded.followers, prepare = excluded.prepare, "
 	"       finish = excluded.finish, generic = excluded.generic, "
-	"       streams = excluded.streams, updated_at = now() "
+	"       streams = excluded.streams, "
+	"       source = excluded.source, source_owner = excluded.source_owner, "
+	"       source_check = excluded.source_check, "
+	"       source_check_owner = excluded.source_check_owner, updated_at = now() "
 	" WHERE d.owner = excluded.owner",
-	15, {TEXTOID, OIDOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID,
-	JSONBOID, JSONBOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID}
+	19, {TEXTOID, OIDOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID,
+	JSONBOID, JSONBOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID,
+	TEXTOID, OIDOID, TEXTOID, OIDOID}
 };
 
 /* Insert the definition or replace the one of the same name and owner. */
 void
 store_put_definition(StoreSession *session, const DefinitionInfo *def)
 {
-	char		nulls[] = "               ";
+	char		nulls[] = "                   ";
 	Datum		args[] = {
 		CStringGetTextDatum(def->name),
 		ObjectIdGetDatum(def->owner),
@@ -96,8 +114,17 @@ store_put_definition(StoreSession *session, const DefinitionInfo *def)
 		store_text_or_null(def->stages[STAGE_PREPARE], &nulls[11]),
 		store_text_or_null(def->stages[STAGE_FINISH], &nulls[12]),
 		BoolGetDatum(def->generic),
-		store_text_or_null(def->streams, &nulls[14])
+		store_text_or_null(def->streams, &nulls[14]),
+		store_text_or_null(def->source.function, &nulls[15]),
+		ObjectIdGetDatum(def->source.owner),
+		store_text_or_null(def->source.check, &nulls[17]),
+		ObjectIdGetDatum(def->source.check_owner)
 	};
+
+	if (!OidIsValid(def->source.owner))
+		nulls[16] = 'n';
+	if (!OidIsValid(def->source.check_owner))
+		nulls[18] = 'n';
 
 	if (!OidIsValid(def->target))
 		nulls[2] = 'n';

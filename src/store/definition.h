@@ -22,6 +22,36 @@ typedef enum Stage
 
 #define STAGES (STAGE_FINISH + 1)
 
+/* What stands for a source in the place of a function: clients bring the pages. */
+#define SOURCE_CLIENT "client"
+
+/* Where pages of records come from, instead of rows of the target.  Names are quoted. */
+typedef struct SourceInfo
+{
+	char	   *function;		/* qualified, or SOURCE_CLIENT, or NULL for a table that is walked */
+	Oid			owner;			/* of the function, when it was given */
+	char	   *check;			/* likewise, or NULL for none */
+	Oid			check_owner;
+} SourceInfo;
+
+/* Whether clients bring the pages. */
+static inline bool
+source_is_client(const SourceInfo *source)
+{
+	return source->function != NULL && strcmp(source->function, SOURCE_CLIENT) == 0;
+}
+
+/* Whether workers fetch them. */
+static inline bool
+source_is_function(const SourceInfo *source)
+{
+	return source->function != NULL && !source_is_client(source);
+}
+
+/* What store_read_source reads. */
+#define STORE_SOURCE_COLUMNS \
+	"source, source_owner::oid, source_check, source_check_owner::oid"
+
 /* A row of backfill.definition.  Texts that may be null are NULL then. */
 typedef struct DefinitionInfo
 {
@@ -39,8 +69,10 @@ typedef struct DefinitionInfo
 	char	   *description;
 	char	   *stages[STAGES];	/* what is run once */
 	Jsonb	   *followers;			/* NULL for none */
+	SourceInfo	source;
 } DefinitionInfo;
 
+extern void store_read_source(StoreSession *session, int row, int column, SourceInfo *source);
 extern DefinitionInfo *store_load_definition(StoreSession *session, const char *name);
 extern void store_put_definition(StoreSession *session, const DefinitionInfo *def);
 extern bool store_lock_definition(StoreSession *session, const char *name);

@@ -97,6 +97,11 @@ static Sql sql_prune_errors = {
 	1, {TIMESTAMPTZOID}
 };
 
+static Sql sql_prune_pages = {
+	OLD_RUNS "DELETE FROM backfill.page p USING old WHERE p.run_id = old.id",
+	1, {TIMESTAMPTZOID}
+};
+
 static Sql sql_prune_batches = {
 	OLD_RUNS "DELETE FROM backfill.batch b USING old WHERE b.run_id = old.id",
 	1, {TIMESTAMPTZOID}
@@ -126,6 +131,7 @@ store_prune(StoreSession *session, TimestampTz before)
 	store_sql(&sql_prune_errors, args, NULL);
 	store_sql(&sql_prune_ledger, args, NULL);
 	store_sql(&sql_prune_shares, args, NULL);
+	store_sql(&sql_prune_pages, args, NULL);
 	store_sql(&sql_prune_batches, args, NULL);
 }
 
@@ -151,9 +157,9 @@ store_add_hook(StoreSession *session, const HookInfo *hook, const char *name,
 		CStringGetTextDatum(hook->phase),
 		CStringGetTextDatum(hook->object),
 		CStringGetTextDatum(hook->status),
-		CStringGetTextDatum(hook->function_schema),
-		CStringGetTextDatum(hook->function_name),
-		ObjectIdGetDatum(hook->function_owner),
+		CStringGetTextDatum(hook->callee.schema),
+		CStringGetTextDatum(hook->callee.name),
+		ObjectIdGetDatum(hook->callee.owner),
 		store_text_or_null(name, &nulls[6]),
 		ObjectIdGetDatum(created_by)
 	};
@@ -192,8 +198,8 @@ store_delete_hook(StoreSession *session, const HookInfo *hook, const char *name)
 		CStringGetTextDatum(hook->phase),
 		CStringGetTextDatum(hook->object),
 		CStringGetTextDatum(hook->status),
-		CStringGetTextDatum(hook->function_schema),
-		CStringGetTextDatum(hook->function_name),
+		CStringGetTextDatum(hook->callee.schema),
+		CStringGetTextDatum(hook->callee.name),
 		store_text_or_null(name, &nulls[5])
 	};
 
@@ -226,9 +232,9 @@ store_load_hooks(StoreSession *session, const char *name, Oid owner)
 		hook->phase = store_text(session, i, 1);
 		hook->object = store_text(session, i, 2);
 		hook->status = store_text(session, i, 3);
-		hook->function_schema = store_text(session, i, 4);
-		hook->function_name = store_text(session, i, 5);
-		hook->function_owner = DatumGetObjectId(store_column(i, 6, NULL));
+		hook->callee.schema = store_text(session, i, 4);
+		hook->callee.name = store_text(session, i, 5);
+		hook->callee.owner = DatumGetObjectId(store_column(i, 6, NULL));
 		hook->created_by = DatumGetObjectId(store_column(i, 7, NULL));
 		hook->is_for_all = DatumGetBool(store_column(i, 8, NULL));
 		old = MemoryContextSwitchTo(session->caller);

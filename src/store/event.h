@@ -11,6 +11,7 @@
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
+#include "base/callee.h"
 #include "store/batch.h"
 #include "store/run.h"
 #include "store/status.h"
@@ -35,10 +36,7 @@ typedef struct HookInfo
 	char	   *phase;
 	char	   *object;
 	char	   *status;
-	char	   *function_schema;
-	char	   *function_name;
-	Oid			function_owner; /* when it became a hook */
-	Oid			function;		/* see hookname_resolve; InvalidOid if not known */
+	Callee		callee;
 
 	/* of one that is there */
 	Oid			created_by;

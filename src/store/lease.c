@@ -28,9 +28,10 @@
 static Sql sql_lease_run = {
 	"SELECT status, requested, owner::oid, target::oid, "
 	"       backfill.is_local(database, system_identifier), "
-	"       statement IS NULL OR coalesce((settings ->> 'outside')::boolean, false), "
+	"       statement IS NULL OR coalesce((settings ->> 'outside')::boolean, false) OR coalesce(source = 'client', false), "
 	"       throttled_by, wait_reason, error, conditions, "
-	"       coalesce((settings ->> 'ledger')::boolean, false), coalesce(cardinality(key_names), 0) "
+	"       coalesce((settings ->> 'ledger')::boolean, false), coalesce(cardinality(key_names), 0), "
+	"       coalesce(source = 'client', false), name, settings "
 	"  FROM backfill.run WHERE id = $1",
 	1, {INT8OID}
 };
@@ -58,6 +59,9 @@ store_lease_run(StoreSession *session, int64 id)
 	run->conditions = store_varlena(session, 0, 10);
 	run->has_ledger = DatumGetBool(store_column(0, 11, NULL));
 	run->nkeys = DatumGetInt32(store_column(0, 12, NULL));
+	run->is_source = DatumGetBool(store_column(0, 13, NULL));
+	run->name = store_text(session, 0, 14);
+	run->settings = store_varlena(session, 0, 15);
 	return run;
 }
 

@@ -61,6 +61,9 @@ typedef struct LeaseRun
 	ArrayType  *conditions;		/* NULL until the first worker has come */
 	bool		has_ledger;
 	int			nkeys;			/* 0 until then */
+	bool		is_source;		/* clients bring pages */
+	char	   *name;
+	Jsonb	   *settings;
 } LeaseRun;
 
 /* A batch in the hands of a client. */

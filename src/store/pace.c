@@ -107,12 +107,19 @@ store_note_yield(StoreSession *session, int64 id)
 	store_sql(&sql_note_yield, args, NULL);
 }
 
+/* A call of a source that a crash has cut short may have come there until then. */
 static Sql sql_recent_batches = {
 	"SELECT u.at, u.rows, u.wal_bytes FROM backfill.batch b CROSS JOIN LATERAL (VALUES "
-	"       (CASE WHEN status = 'completed' THEN finished_at END, rows_affected, b.wal_bytes), "
-	"       (failed_at, failed_rows, 0)) u (at, rows, wal_bytes) "
-	" WHERE (run_id = $1 OR $1 = 0 "
-	"        OR run_id IN (SELECT s.id FROM backfill.stream s WHERE s.run_id = $1)) AND u.at > $2 AND u.at <= $3",
+	"       (CASE WHEN status = 'completed' THEN finished_at END, "
+	"        CASE WHEN calls IS NULL THEN rows_affected ELSE 0 END, b.wal_bytes), "
+	"       (failed_at, CASE WHEN calls IS NULL THEN failed_rows ELSE 0 END, 0), "
+	"       (CASE WHEN fetched_at IS NULL AND called_at < pg_postmaster_start_time() "
+	"             THEN pg_postmaster_start_time() "
+	"             WHEN called_at IS NOT NULL THEN greatest(called_at, fetched_at) END, "
+	"        calls, 0)) u (at, rows, wal_bytes) "
+	" WHERE ($1 = 0 OR run_id = $1 "
+	"        OR run_id = ANY (ARRAY(SELECT s.id FROM backfill.stream s WHERE s.run_id = $1))) "
+	"   AND u.at > $2 AND u.at <= $3",
 	3, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 };
 

@@ -19,6 +19,7 @@
 
 #include "store/definition.h"
 #include "store/ledger.h"
+#include "store/page.h"
 #include "store/run.h"
 #include "store/share.h"
 #include "store/status.h"
@@ -32,8 +33,9 @@
 	"started_at, since, requested_by, request_reason, error, sqlstate, " \
 	"rollup_number, followers IS NOT NULL, \"after\", batch_size, throttled_by, closings, " \
 	"pass_after, key, generic, resumed_number, resumed_at, prepare IS NOT NULL, prepare_step, " \
-	"dormant, statement IS NULL, settings ? 'share_by', streams IS NOT NULL, until"
-#define RUN_HEAD_COLUMNS 39
+	"dormant, statement IS NULL, settings ? 'share_by', streams IS NOT NULL, until, " \
+	STORE_SOURCE_COLUMNS
+#define RUN_HEAD_COLUMNS 43
 
 /* The owner's texts and values, which only who runs or changes them needs. */
 #define RUN_TEXTS \
@@ -158,6 +160,7 @@ read_head(StoreSession *session, int row)
 	run->has_shares = DatumGetBool(store_column(row, 37, NULL));
 	run->has_streams = DatumGetBool(store_column(row, 38, NULL));
 	run->until = read_time(row, 39);
+	store_read_source(session, row, 40, &run->source);
 	return run;
 }
 
@@ -336,6 +339,7 @@ store_delete_run(StoreSession *session, int64 id)
 {
 	Datum		args[] = {Int64GetDatum(id)};
 
+	page_delete(id);
 	ledger_delete(id);
 	share_delete(id);
 	store_sql(&sql_delete_hooked, args, NULL);
@@ -495,11 +499,11 @@ store_set_wait_reason(StoreSession *session, int64 id, const char *reason)
 
 static Sql sql_set_ends = {
 	"UPDATE backfill.run SET key_names = $2, start_key = $3, end_key = $4, "
-	"       rows_total = $5, key_types = $6, wait_reason = NULL WHERE id = $1",
+	"       rows_total = nullif($5, -1), key_types = $6, wait_reason = NULL WHERE id = $1",
 	6, {INT8OID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8OID, TEXTARRAYOID}
 };
 
-/* Remember the ends of the walk. */
+/* Remember the ends of the walk; it has -1 rows if nobody knows. */
 void
 store_set_ends(StoreSession *session, int64 id, ArrayType *key_names,
 				 ArrayType *key_types, ArrayType *start_key, ArrayType *end_key, double rows_total)

@@ -71,6 +71,7 @@ typedef struct RunInfo
 	bool		has_streams;	/* it is divided into walks of their own */
 	bool		has_shares;		/* each value of share_by is a walk of its own */
 	bool		by_clients;		/* there is no statement: clients do the work */
+	SourceInfo	source;
 
 	char	   *statement;		/* NULL if clients do the work */
 	char	   *scope;

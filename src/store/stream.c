@@ -327,12 +327,12 @@ stream_begin(StoreSession *session, int64 id, TimestampTz now)
 }
 
 static Sql sql_set_ends = {
-	"UPDATE backfill.stream SET key_types = $2, start_key = $3, end_key = $4, rows_total = $5 "
-	" WHERE id = $1",
+	"UPDATE backfill.stream SET key_types = $2, start_key = $3, end_key = $4, "
+	"       rows_total = nullif($5, -1) WHERE id = $1",
 	5, {INT8OID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8OID}
 };
 
-/* Remember the ends of its walk, and the estimate of its rows. */
+/* Remember the ends of its walk, and the estimate of its rows; -1 if nobody knows. */
 void
 stream_set_ends(StoreSession *session, int64 id, ArrayType *key_types, ArrayType *start_key,
 				ArrayType *end_key, double rows)
@@ -365,7 +365,9 @@ stream_set_claimed(StoreSession *session, int64 id)
 static Sql sql_set_status = {
 	"UPDATE backfill.stream SET status = $2, wait_reason = NULL, "
 	"       rows_total = CASE WHEN $2 = 'completed' THEN rows_scanned ELSE rows_total END, "
-	"       cursor = CASE WHEN $2 = 'completed' THEN coalesce(cursor, "
+	"       cursor = CASE WHEN $2 = 'completed' "
+	"                 AND (SELECT r.source IS NULL FROM backfill.run r WHERE r.id = run_id) "
+	"                THEN coalesce(cursor, "
 	"                to_jsonb((SELECT b.end_key FROM backfill.batch b WHERE b.run_id = $1 "
 	"                           ORDER BY b.number DESC, b.part LIMIT 1))) ELSE cursor END, "
 	"       finished_at = CASE WHEN $2 IN ('completed', 'failed', 'stopped') THEN $3 END "

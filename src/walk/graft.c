@@ -66,6 +66,7 @@
 #include "settings/parameters.h"
 #include "walk/graft.h"
 #include "walk/loose.h"
+#include "walk/records.h"
 #include "walk/walk.h"
 
 #define BATCH "batch"
@@ -287,6 +288,8 @@ columnref_hook(ParseState *pstate, ColumnRef *cref)
 
 	if (place == NULL)
 		return NULL;
+	if (graft->walk->by_source)
+		return records_place(graft->walk, place);
 	nsitem = pstate->p_target_nsitem ? pstate->p_target_nsitem :
 		(ParseNamespaceItem *) linitial(pstate->p_namespace);
 
@@ -495,8 +498,11 @@ make_batch_with(const Graft *graft)
 	SelectStmt *outer;
 
 	initStringInfo(&template);
-	appendStringInfo(&template, "WITH %s AS NOT MATERIALIZED (", BATCH);
-	if (graft->walk->distinct)
+	appendStringInfo(&template, "WITH %s AS %s MATERIALIZED (", BATCH,
+					 graft->walk->by_source ? "" : "NOT");	/* a page is read once */
+	if (graft->walk->by_source)
+		records_append_batch(&template);
+	else if (graft->walk->distinct)
 		loose_append_batch(&template, graft->walk, &graft->range);
 	else
 		appendStringInfo(&template, "SELECT * FROM %s AS batch WHERE \"%s\"",
@@ -548,10 +554,13 @@ refuse_statement(const char *message, const char *hint, int location)
 			 location >= 0 ? errposition(location + 1) : 0));
 }
 
-/* Values are no rows that could be changed. */
+/* Neither values nor the records of a page are rows that could be changed. */
 static void
 refuse_to_change_values(const Walk *walk, int location)
 {
+	if (walk->by_source)
+		refuse_statement("cannot change \"batch\", which is a page of records that a source has given",
+						 "Insert the records into a table, or change that, joined with \"batch\".", location);
 	if (walk->distinct)
 		refuse_statement("cannot change \"batch\", which is one row for each value of the key",
 						 "Name the table itself, and join it with \"batch\".", location);

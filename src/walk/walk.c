@@ -292,6 +292,27 @@ open_pages(Walk *walk, Relation rel, const RunSettings *settings)
 	open_type(walk, column);
 }
 
+/* The walk of the target, without a way yet; *rel is the target, open and locked. */
+static Walk *
+open_target(Oid target, Relation *rel)
+{
+	Walk	   *walk = palloc0(sizeof(Walk));
+
+	*rel = try_relation_open(target, AccessShareLock);
+	if (*rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("the target table of the backfill was dropped"),
+				 errdetail("There is no relation with OID %u.", target)));
+	check_target(*rel);
+	walk->target = target;
+	walk->target_name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(*rel)),
+												   RelationGetRelationName(*rel));
+	walk->has_children = (*rel)->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ||
+		has_subclass(target);
+	return walk;
+}
+
 /*
  * The walk of the target along its primary key, the index named, or its pages.  Raises an
  * error that says why when there is no such walk.  Allocated in the current
@@ -301,22 +322,10 @@ open_pages(Walk *walk, Relation rel, const RunSettings *settings)
 Walk *
 walk_open(Oid target, const char *key, const RunSettings *settings)
 {
-	Walk	   *walk = palloc0(sizeof(Walk));
 	Relation	rel;
+	Walk	   *walk = open_target(target, &rel);
 	Oid			index;
 
-	rel = try_relation_open(target, AccessShareLock);
-	if (rel == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("the target table of the backfill was dropped"),
-				 errdetail("There is no relation with OID %u.", target)));
-	check_target(rel);
-	walk->target = target;
-	walk->target_name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-												   RelationGetRelationName(rel));
-	walk->has_children = rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ||
-		has_subclass(target);
 	walk->descending = settings->direction == WALK_DESCENDING;
 	index = keyindex_find(rel, key);
 	if (OidIsValid(index))
@@ -325,6 +334,27 @@ walk_open(Oid target, const char *key, const RunSettings *settings)
 		open_pages(walk, rel, settings);
 	else
 		keyindex_refuse_name(rel, key);
+	relation_close(rel, NoLock);
+	return walk;
+}
+
+/*
+ * The same for pages of a source, whose records have the type of the target's rows: its key
+ * is the ordinal of a record in its page.
+ */
+Walk *
+walk_open_source(Oid target)
+{
+	Relation	rel;
+	Walk	   *walk = open_target(target, &rel);
+	WalkColumn *column = &walk->columns[0];
+
+	walk->by_source = true;
+	walk->nkeys = 1;
+	column->name = pstrdup("ordinal");
+	column->type = column->argtype = column->opcintype = INT8OID;
+	column->opfamily = get_opclass_family(GetDefaultOpClass(INT8OID, BTREE_AM_OID));
+	open_type(walk, column);
 	relation_close(rel, NoLock);
 	return walk;
 }
@@ -411,7 +441,8 @@ walk_check_key_types(Walk *walk, ArrayType *types)
 void
 walk_check_index(Walk *walk)
 {
-	if (!walk->by_page && !SearchSysCacheExists1(RELOID, ObjectIdGetDatum(walk->index)))
+	if (!walk->by_page && !walk->by_source &&
+		!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(walk->index)))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the index of the walk of table %s was dropped",
@@ -696,7 +727,7 @@ walk_make_params(Walk *walk, int others)
 		params->params[i].isnull = true;
 		params->params[i].pflags = PARAM_FLAG_CONST;
 		params->params[i].ptype = i < 2 * walk->nkeys ?
-			walk->columns[i % walk->nkeys].argtype : INT8OID;
+			walk->columns[i % walk->nkeys].argtype : walk->by_source ? JSONBOID : INT8OID;
 	}
 	return params;
 }

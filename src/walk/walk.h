@@ -24,6 +24,10 @@
 #define WALK_REST_BACK	"backfill rest back"
 #define WALK_REST_OF	"loose"
 
+/* What stands for a row of the target's type, and for the records of a page of a source. */
+#define WALK_ROW		"backfill row"
+#define WALK_RECORDS	"backfill records"
+
 /* One column of the key. */
 typedef struct WalkColumn
 {
@@ -59,6 +63,7 @@ typedef struct Walk
 	bool		is_shared;		/* the first column of the key is what the setting share_by names */
 	bool		distinct;		/* batch is one row for each value */
 	bool		by_page;
+	bool		by_source;		/* batch is the page of a source, see records.c; there is no index */
 	bool		comes_again;	/* until nothing is in scope; by pages, without bounds */
 	bool		descending;
 	bool		pin;			/* key texts depend on parameters */
@@ -96,6 +101,7 @@ typedef enum RangeShape
 
 extern void walk_check_is_here(const Walk *walk);
 extern Walk *walk_open(Oid target, const char *key, const RunSettings *settings);
+extern Walk *walk_open_source(Oid target);
 extern ArrayType *walk_key_names(const Walk *walk);
 extern ArrayType *walk_key_types(Walk *walk);
 extern void walk_check_key_types(Walk *walk, ArrayType *types);

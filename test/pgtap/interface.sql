@@ -9,7 +9,7 @@ SELECT has_schema('backfill');
 -- functions
 SELECT has_function('public', name, args, name || ' takes ' || array_to_string(args, ', '))
   FROM (VALUES
-	('backfill_define'::name, ARRAY['text', 'regclass', 'text', 'text', 'text', 'text', 'jsonb', 'jsonb', 'text', 'text', 'jsonb', 'text', 'boolean', 'text']::name[]),
+	('backfill_define'::name, ARRAY['text', 'regclass', 'text', 'text', 'text', 'text', 'jsonb', 'jsonb', 'text', 'text', 'jsonb', 'text', 'boolean', 'text', 'text', 'text', 'boolean']::name[]),
 	('backfill_drop', ARRAY['text']), ('backfill_start', ARRAY['text', 'jsonb', 'jsonb', 'timestamptz', 'bigint[]', 'regclass', 'boolean']),
 	('backfill_pause', ARRAY['bigint', 'text']), ('backfill_resume', ARRAY['bigint', 'text']), ('backfill_stop', ARRAY['bigint', 'boolean', 'text']),
 	('backfill_replace', ARRAY['bigint']), ('backfill_replace', ARRAY['text']), ('backfill_stop_all', ARRAY['boolean']), ('backfill_alter', ARRAY['bigint', 'jsonb', 'text']), ('backfill_retry', ARRAY['bigint']), ('backfill_delete', ARRAY['bigint']),
@@ -19,7 +19,7 @@ SELECT has_function('public', name, args, name || ' takes ' || array_to_string(a
 	('backfill_on', ARRAY['text', 'regproc', 'text']), ('backfill_off', ARRAY['text', 'regproc', 'text']), ('backfill_off', ARRAY['text', 'text', 'text']), ('backfill_yield', ARRAY[]::name[]),
 	('backfill_window', ARRAY['jsonb', 'timestamptz']), ('backfill_report', ARRAY['bigint', 'text']), ('backfill_report', ARRAY['text', 'text']),
 	('backfill_claim', ARRAY['bigint', 'text', 'interval', 'integer']), ('backfill_claim', ARRAY['bigint', 'text', 'text', 'integer']), ('backfill_claim_rows', ARRAY['bigint', 'text', 'text', 'integer']),
-	('backfill_extend', ARRAY['bigint', 'bigint', 'integer', 'text', 'interval']), ('backfill_complete', ARRAY['bigint', 'bigint', 'integer', 'text', 'bigint']), ('backfill_fail', ARRAY['bigint', 'bigint', 'integer', 'text', 'text', 'text', 'boolean', 'text[]']),
+	('backfill_extend', ARRAY['bigint', 'bigint', 'integer', 'text', 'interval']), ('backfill_complete', ARRAY['bigint', 'bigint', 'integer', 'text', 'bigint']), ('backfill_fail', ARRAY['bigint', 'bigint', 'integer', 'text', 'text', 'text', 'boolean', 'text[]', 'interval']), ('backfill_put', ARRAY['bigint', 'text', 'text', 'jsonb', 'jsonb']),
 	('backfill_schedule', ARRAY['text', 'text', 'jsonb', 'jsonb', 'regclass']), ('backfill_unschedule', ARRAY['text', 'text']), ('backfill_start_scheduled', ARRAY['text', 'jsonb', 'jsonb', 'text', 'regclass'])) v(name, args);
 SELECT function_returns('public', 'backfill_' || f, ARRAY[t]::name[] || more, CASE f WHEN 'verify' THEN 'bigint' ELSE 'text' END, format('backfill_%s of a %s returns what it says', f, t))
   FROM (VALUES ('pause', '{text}'::name[]), ('resume', '{text}'), ('stop', '{boolean,text}'), ('alter', '{jsonb,text}'), ('retry', '{}'), ('replace', '{}'), ('delete', '{}'), ('verify', '{}')) v(f, more), (VALUES ('bigint'), ('text')) u(t);
@@ -28,11 +28,11 @@ SELECT function_returns('public', name, type, name || ' returns ' || type)
 	('backfill_stop_all', 'setof text'), ('backfill_explain', 'setof text'), ('backfill_report', 'setof text'), ('backfill_preview', 'setof record'),
 	('backfill_on', 'void'), ('backfill_off', 'void'), ('backfill_yield', 'void'), ('backfill_window', 'setof record'),
 	('backfill_schedule', 'bigint'), ('backfill_unschedule', 'boolean'), ('backfill_start_scheduled', 'bigint'),
-	('backfill_claim', 'setof record'), ('backfill_claim_rows', 'setof record'), ('backfill_extend', 'timestamp with time zone'), ('backfill_complete', 'void'), ('backfill_fail', 'void')) v(name, type);
 SELECT is_procedure('public', 'backfill_wait', args::name[], 'backfill_wait is a procedure') FROM (VALUES (ARRAY['bigint', 'interval', 'interval', 'text']), (ARRAY['text', 'interval', 'interval', 'text']), (ARRAY['interval', 'interval', 'text'])) v(args);
+	('backfill_claim', 'setof record'), ('backfill_claim_rows', 'setof record'), ('backfill_extend', 'timestamp with time zone'), ('backfill_complete', 'void'), ('backfill_fail', 'void'), ('backfill_put', 'void')) v(name, type);
 SELECT is(pg_get_function_arguments(p::regprocedure), arguments, format('arguments and defaults of %s', p))
   FROM (VALUES
-	('backfill_define(text,regclass,text,text,text,text,jsonb,jsonb,text,text,jsonb,text,boolean,text)', 'name text, target regclass, statement text, scope text DEFAULT NULL::text, key text DEFAULT NULL::text, direction text DEFAULT NULL::text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb, description text DEFAULT NULL::text, finish text DEFAULT NULL::text, followers jsonb DEFAULT NULL::jsonb, prepare text DEFAULT NULL::text, generic boolean DEFAULT false, streams text DEFAULT NULL::text'),
+	('backfill_define(text,regclass,text,text,text,text,jsonb,jsonb,text,text,jsonb,text,boolean,text,text,text,boolean)', 'name text, target regclass, statement text, scope text DEFAULT NULL::text, key text DEFAULT NULL::text, direction text DEFAULT NULL::text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb, description text DEFAULT NULL::text, finish text DEFAULT NULL::text, followers jsonb DEFAULT NULL::jsonb, prepare text DEFAULT NULL::text, generic boolean DEFAULT false, streams text DEFAULT NULL::text, source text DEFAULT NULL::text, source_check text DEFAULT NULL::text, check_now boolean DEFAULT false'),
 	('backfill_drop(text)', 'name text'),
 	('backfill_start(text,jsonb,jsonb,timestamptz,bigint[],regclass,boolean)', 'name text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb, start_at timestamp with time zone DEFAULT NULL::timestamp with time zone, after bigint[] DEFAULT NULL::bigint[], target regclass DEFAULT NULL::regclass, paused boolean DEFAULT false'),
 	('backfill_pause(bigint,text)', 'id bigint, stream text DEFAULT NULL::text'), ('backfill_resume(bigint,text)', 'id bigint, stream text DEFAULT NULL::text'),
@@ -51,7 +51,8 @@ SELECT is(pg_get_function_arguments(p::regprocedure), arguments, format('argumen
 	('backfill_yield()', ''),
 	('backfill_extend(bigint,bigint,integer,text,interval)', 'run_id bigint, number bigint, part integer, token text, lease interval DEFAULT NULL::interval'),
 	('backfill_complete(bigint,bigint,integer,text,bigint)', 'run_id bigint, number bigint, part integer, token text, rows bigint DEFAULT NULL::bigint'),
-	('backfill_fail(bigint,bigint,integer,text,text,text,boolean,text[])', 'run_id bigint, number bigint, part integer, token text, message text, sqlstate text DEFAULT NULL::text, retryable boolean DEFAULT NULL::boolean, key text[] DEFAULT NULL::text[]'),
+	('backfill_fail(bigint,bigint,integer,text,text,text,boolean,text[],interval)', 'run_id bigint, number bigint, part integer, token text, message text, sqlstate text DEFAULT NULL::text, retryable boolean DEFAULT NULL::boolean, key text[] DEFAULT NULL::text[], retry_after interval DEFAULT NULL::interval'),
+	('backfill_put(bigint,text,text,jsonb,jsonb)', 'run_id bigint, stream text, token text, records jsonb, next_token jsonb'),
 	('backfill_window(jsonb,timestamptz)', 'windows jsonb, at timestamp with time zone DEFAULT now()'),
 	('backfill_schedule(text,text,jsonb,jsonb,regclass)', 'name text, cron text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb, target regclass DEFAULT NULL::regclass'),
 	('backfill_unschedule(text,text)', 'name text, target text DEFAULT NULL::text'),

@@ -80,8 +80,8 @@ foreach my $function (@functions)
 my @relations = rows("SELECT relname, oid, relkind FROM pg_class
 	WHERE relkind IN ('v', 'c') AND relname ~ '^(backfill|pg_stat_progress)_'
 	  AND (oid IN ($members) OR reltype IN ($members)) ORDER BY 1");
-is(join(' ', map { $_->[0] } grep { $_->[2] eq 'c' } @relations), 'backfill_event',
-	'the extension has one composite type');
+is(join(' ', map { $_->[0] } grep { $_->[2] eq 'c' } @relations), 'backfill_event backfill_fetch',
+	'the extension has two composite types');
 foreach my $view (@relations)
 {
 	my ($name, $oid) = @$view;
