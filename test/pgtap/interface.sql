@@ -28,8 +28,8 @@ SELECT function_returns('public', name, type, name || ' returns ' || type)
 	('backfill_stop_all', 'setof text'), ('backfill_explain', 'setof text'), ('backfill_report', 'setof text'), ('backfill_preview', 'setof record'),
 	('backfill_on', 'void'), ('backfill_off', 'void'), ('backfill_yield', 'void'), ('backfill_window', 'setof record'),
 	('backfill_schedule', 'bigint'), ('backfill_unschedule', 'boolean'), ('backfill_start_scheduled', 'bigint'),
-SELECT is_procedure('public', 'backfill_wait', args::name[], 'backfill_wait is a procedure') FROM (VALUES (ARRAY['bigint', 'interval', 'interval', 'text']), (ARRAY['text', 'interval', 'interval', 'text']), (ARRAY['interval', 'interval', 'text'])) v(args);
 	('backfill_claim', 'setof record'), ('backfill_claim_rows', 'setof record'), ('backfill_extend', 'timestamp with time zone'), ('backfill_complete', 'void'), ('backfill_fail', 'void'), ('backfill_put', 'void')) v(name, type);
+SELECT is_procedure('public', 'backfill_wait', args::name[], 'backfill_wait is a procedure') FROM (VALUES (ARRAY['bigint', 'interval', 'interval', 'text']), (ARRAY['text', 'interval', 'interval', 'text']), (ARRAY['interval', 'interval', 'text'])) v(args);
 SELECT is(pg_get_function_arguments(p::regprocedure), arguments, format('arguments and defaults of %s', p))
   FROM (VALUES
 	('backfill_define(text,regclass,text,text,text,text,jsonb,jsonb,text,text,jsonb,text,boolean,text,text,text,boolean)', 'name text, target regclass, statement text, scope text DEFAULT NULL::text, key text DEFAULT NULL::text, direction text DEFAULT NULL::text, parameters jsonb DEFAULT NULL::jsonb, settings jsonb DEFAULT NULL::jsonb, description text DEFAULT NULL::text, finish text DEFAULT NULL::text, followers jsonb DEFAULT NULL::jsonb, prepare text DEFAULT NULL::text, generic boolean DEFAULT false, streams text DEFAULT NULL::text, source text DEFAULT NULL::text, source_check text DEFAULT NULL::text, check_now boolean DEFAULT false'),
