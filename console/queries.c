@@ -21,6 +21,13 @@
 /* Where a page of a list ends: NUMBER, or NUMBER.PART where parts of a batch have rows of their own. */
 #define BEFORE "(nullif(split_part(@->>'before', '.', 1), ''))::bigint"
 #define BEFORE_PART "(nullif(split_part(@->>'before', '.', 2), ''))::integer"
+#define BEFORE_STREAM "substring(@->>'before' from '^[0-9]+[.][0-9]+[.](.*)$')"
+/* Lists of batches have the greatest number first, and of that one stream after the other. */
+#define IN_ORDER(x) x ".number DESC, " x ".stream, " x ".part DESC"
+#define IS_BEHIND(x) \
+	"(" BEFORE " IS NULL OR " x ".number < " BEFORE " OR (" x ".number = " BEFORE " AND " BEFORE_PART " IS NOT NULL" \
+	" AND CASE WHEN " BEFORE_STREAM " IS NULL THEN " x ".part < " BEFORE_PART \
+	" ELSE " x ".stream > " BEFORE_STREAM " OR (" x ".stream = " BEFORE_STREAM " AND " x ".part < " BEFORE_PART ") END))"
 
 /* Statuses that the tab or the filter of a list asks for. */
 #define STATUS_FILTER(column) \
@@ -186,14 +193,14 @@ queries_batches(const DatabaseFacts *facts)
 		"    CASE WHEN nullif(@->>'status', '') IS NULL THEN 102 ELSE 5000 END AS width FROM backfill_runs WHERE id = " ID "),"
 		" last AS MATERIALIZED (SELECT * FROM backfill_batches b WHERE b.run_id = " ID
 		"    AND b.number > (SELECT upper - width FROM place) AND b.number <= (SELECT upper FROM place)"
-		"    AND (" BEFORE " IS NULL OR b.number < " BEFORE " OR b.part < " BEFORE_PART ")) "
+		"    AND " IS_BEHIND("b") ") "
 		"SELECT jsonb_build_object(" RUN_OF_LIST ","
 		" 'batches', coalesce(l.batches, '[]'), 'more', l.n > 100, 'searched', l.searched,"
 		" 'earlier', (SELECT greatest(upper - width + 1, 1) FROM place WHERE upper > width)), NULL::jsonb, NULL::jsonb, NULL::jsonb"
-		"  FROM (SELECT jsonb_agg(to_jsonb(x) - 'place' ORDER BY x.number DESC, x.part DESC) FILTER (WHERE x.place <= 100) AS batches,"
+		"  FROM (SELECT jsonb_agg(to_jsonb(x) - 'place' ORDER BY x.place) FILTER (WHERE x.place <= 100) AS batches,"
 		"               count(*) AS n, (SELECT count(*) FROM last) AS searched"
-		"          FROM (SELECT b.*, row_number() OVER (ORDER BY b.number DESC, b.part DESC) AS place FROM"
-		"                 (SELECT * FROM last b WHERE " STATUS_FILTER("b.status") " ORDER BY b.number DESC, b.part DESC LIMIT 101) b) x) l"
+		"          FROM (SELECT b.*, row_number() OVER (ORDER BY " IN_ORDER("b") ") AS place FROM"
+		"                 (SELECT * FROM last b WHERE " STATUS_FILTER("b.status") " ORDER BY " IN_ORDER("b") " LIMIT 101) b) x) l"
 		" WHERE EXISTS (SELECT FROM backfill_runs WHERE id = " ID ")";
 }
 
@@ -204,11 +211,11 @@ queries_errors(const DatabaseFacts *facts)
 	return
 		"SELECT jsonb_build_object(" RUN_OF_LIST ","
 		" 'errors', coalesce(l.errors, '[]'), 'more', coalesce(l.n > 100, false)), NULL::jsonb, NULL::jsonb, NULL::jsonb"
-		"  FROM (SELECT jsonb_agg(to_jsonb(x) - 'place' ORDER BY x.number DESC, x.part DESC) FILTER (WHERE x.place <= 100) AS errors, count(*) AS n"
-		"          FROM (SELECT e.*, row_number() OVER (ORDER BY e.number DESC, e.part DESC) AS place FROM"
+		"  FROM (SELECT jsonb_agg(to_jsonb(x) - 'place' ORDER BY x.place) FILTER (WHERE x.place <= 100) AS errors, count(*) AS n"
+		"          FROM (SELECT e.*, row_number() OVER (ORDER BY " IN_ORDER("e") ") AS place FROM"
 		"                 (SELECT * FROM backfill_errors e WHERE e.run_id = " ID
-		"                    AND (" BEFORE " IS NULL OR (e.number, e.part) < (" BEFORE ", coalesce(" BEFORE_PART ", 0)))"
-		"                  ORDER BY e.number DESC, e.part DESC LIMIT 101) e) x) l"
+		"                    AND " IS_BEHIND("e")
+		"                  ORDER BY " IN_ORDER("e") " LIMIT 101) e) x) l"
 		" WHERE EXISTS (SELECT FROM backfill_runs WHERE id = " ID ")";
 }
 

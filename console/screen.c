@@ -36,6 +36,7 @@ static const Screen metrics = {"metrics", "", query_none, true, queries_metrics}
 
 /* Digits of a number of a run. */
 #define LONGEST_ID 18
+#define LONGEST_PART	10				/* digits of the number of a part, and one more */
 
 static void
 add_argument(Text *args, const char *name, const char *value)
@@ -91,12 +92,32 @@ match(const char *pattern, const char *path, Text *args)
 	}
 }
 
-/* Whether a field may have a value: "before" is a number. */
+/* How many digits the text begins with; 0 if they are too many for a number. */
+static size_t
+digits(const char *text)
+{
+	size_t		n = strspn(text, "0123456789");
+
+	return n <= LONGEST_ID ? n : 0;
+}
+
+/*
+ * Whether a field may have a value: "before" is a number, and may have that of a part of a
+ * batch behind it, and then the name of a stream: 17, 17.2, 17.0.europe.
+ */
 static bool
 is_good_value(const char *name, const char *value)
 {
-	return strcmp(name, "before") != 0 ||
-		(strlen(value) <= LONGEST_ID && strspn(value, "0123456789") == strlen(value));
+	size_t		n;
+
+	if (strcmp(name, "before") != 0 || *value == '\0')
+		return true;
+	n = digits(value);
+	if (n == 0 || value[n] != '.')
+		return n > 0 && value[n] == '\0';
+	value += n + 1;
+	n = digits(value);
+	return n > 0 && n < LONGEST_PART && (value[n] == '\0' || value[n] == '.');
 }
 
 /* Adds the fields of the query that the screen knows; false if it is no query. */

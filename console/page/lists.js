@@ -23,6 +23,12 @@ function batchStatus(batch)
 
 const STATUSES = ['all', 'failed', 'pending', 'running', 'completed'];
 
+// Where the next page of batches, or of rows that have failed, begins: behind this one.
+function place(row)
+{
+	return `${row.number}.${row.part}` + (row.stream == null ? '' : `.${row.stream}`);
+}
+
 export const batches = {
 	title: data => `Batches of #${data.run.id} ${data.run.name}`,
 	view(data, context)
@@ -34,11 +40,11 @@ export const batches = {
 			head(data, 'Batches'),
 			tabs('Which batches', STATUSES.map(name => [name, withQuery(context.path, { status: name === 'all' ? null : name, before: null }), name === chosen])),
 			table({
-				caption: 'Batches, the newest first', rows: data.batches, key: b => `batch-${b.number}-${b.part}`,
+				caption: 'Batches, the newest first', rows: data.batches, key: b => `batch-${b.number}-${b.part}-${b.stream ?? ''}`,
 				empty: chosen !== 'all' ? 'No batch is such.'
-					: 'There is no batch yet; or the run is divided into streams, whose batches are in the view backfill_batches.',
+					: 'There is no batch yet.',
 				columns: [
-					{ label: 'Batch', head: true, cell: b => count(b.number) + (b.part > 0 ? `, part ${b.part}` : '') },
+					{ label: 'Batch', head: true, cell: b => [count(b.number) + (b.part > 0 ? `, part ${b.part}` : ''), b.stream == null ? null : el('span', { class: 'sub' }, b.stream)] },
 					{ label: 'Status', cell: batchStatus },
 					{ label: 'Keys', cell: b => el('span', { class: 'mono' }, b.key_range) },
 					{ label: 'Rows', num: true, cell: b => count(b.rows_scanned) },
@@ -52,7 +58,7 @@ export const batches = {
 				],
 			}),
 			data.earlier && !data.more ? el('p', { class: 'quiet' }, `These are of the ${count(data.searched)} batches from number ${count(data.earlier)} on.`) : null,
-			pager(context, data.more || data.earlier, data.more ? last && `${last.number}.${last.part}` : data.earlier));
+			pager(context, data.more || data.earlier, data.more ? last && place(last) : data.earlier));
 	},
 };
 
@@ -77,7 +83,7 @@ export const errors = {
 			head(data, 'Errors'),
 			open && !readOnly() ? el('div', { class: 'row' }, el('button', { class: 'primary', 'data-action': 'retry', onclick: () => retry(data.run) }, 'Retry the skipped rows…')) : null,
 			table({
-				caption: 'Errors, the newest first', rows: data.errors, key: e => `error-${e.number}-${e.part}-${(e.key || []).join('-')}`,
+				caption: 'Errors, the newest first', rows: data.errors, key: e => `error-${e.number}-${e.part}-${e.stream ?? ''}-${(e.key || []).join('-')}`,
 				empty: 'No row has failed.',
 				columns: [
 					{ label: 'Row', head: true, cell: e => el('span', { class: 'mono' }, (e.key || []).join(', ')) },
@@ -86,12 +92,12 @@ export const errors = {
 					{ label: 'Message', wide: true, cell: e => [el('span', null, e.message), e.detail ? el('span', { class: 'sub' }, e.detail) : null,
 						e.repair_error ? el('span', { class: 'sub' }, 'Repair: ' + e.repair_error) : null] },
 					{ label: 'SQLSTATE', cell: e => el('span', { class: 'mono' }, e.sqlstate) },
-					{ label: 'Batch', num: true, cell: e => count(e.number) + (e.part > 0 ? `.${e.part}` : '') },
+					{ label: 'Batch', num: true, cell: e => [count(e.number) + (e.part > 0 ? `.${e.part}` : ''), e.stream == null ? null : el('span', { class: 'sub' }, e.stream)] },
 					{ label: 'Attempts', num: true, cell: e => e.attempts },
 					{ label: 'Last', num: true, cell: e => time(e.last_at, data.now) },
 				],
 			}),
-			pager(context, data.more, last && `${last.number}.${last.part}`));
+			pager(context, data.more, last && place(last)));
 	},
 };
 

@@ -76,6 +76,9 @@ foreach ([ 'tab=failed', 0 ], [ 'tab=active', 0 ], [ 'tab=mine', 2 ], [ 'q=plain
 	is(scalar @{ $data->{runs} }, $n, "/runs?$query");
 }
 is((api($alice, '/runs?before=x'))[0], 404, 'a number that is none is no page');
+is((api($alice, "/runs/$plain/$_->[0]"))[0], $_->[1], "$_->[0]: $_->[1]")
+	foreach ([ 'batches?before=11.2', 200 ], [ 'batches?before=11.0.a.b', 200 ], [ 'errors?before=3.1', 200 ], [ 'batches?before=11.', 404 ],
+	[ 'batches?before=11.x', 404 ], [ 'batches?before=1234567890123456789', 404 ], [ 'batches?before=1.1234567890', 404 ]);
 ($status, $data) = api($alice, '/runs');
 is($status, 200, 'of nobody else');
 
@@ -90,6 +93,22 @@ is($data->{batches}[0]{number}, 40, 'the last one first');
 is(scalar @{ $data->{batches} }, 10, 'those before one');
 ($status, $data) = api($alice, "/runs/$bad/batches?status=failed");
 is(scalar @{ $data->{batches} }, 4, 'those of a status');
+
+# numbers repeat from stream to stream, and no batch is shown twice or not at all
+of_alice(q{CREATE TABLE s AS SELECT i AS id, 0 AS n FROM generate_series(1, 40) i; ALTER TABLE s ADD PRIMARY KEY (id);
+	SELECT backfill_define('divided', 's', 'UPDATE batch SET n = n + 1', streams => '["a.b", "c", "d"]',
+		settings => '{"batch_size": 1, "target_batch_time": 0, "sleep": 0}')});
+my $divided = (do_action($alice, 'start', name => 'divided'))[1]->{result};
+ok(wait_for_status($node, $divided, 'completed'), 'a run with streams');
+my (%seen, $before, $pages);
+do
+{
+	($status, $data) = api($alice, "/runs/$divided/batches" . (defined $before ? "?before=$before" : ''));
+	$seen{"$_->{stream} $_->{number}"}++ foreach @{ $data->{batches} };
+	my $last = $data->{batches}[-1];
+	$before = $last && "$last->{number}.$last->{part}.$last->{stream}";
+} while ($data->{more} && ++$pages < 10);
+is(join(' ', scalar(keys %seen), grep { $seen{$_} != 1 } keys %seen), '120', 'its batches, page by page');
 ($status, $data) = api($alice, "/runs/$plain/events");
 is($data->{events}[-1]{reason}, 'backfill_start: ticket 4711', 'the events, the first one last');
 
