@@ -112,7 +112,7 @@ is( $node->safe_psql('postgres', q{
 			THEN has_sequence_privilege('bob', c.oid, 'USAGE, SELECT, UPDATE') END)
 	  FROM pg_class c
 	 WHERE relnamespace = 'backfill'::regnamespace AND relkind = 'S'}),
-	'4|f', 'nor on its sequences');
+	'5|f', 'nor on its sequences');
 is( $node->safe_psql('postgres', q{SELECT has_schema_privilege('bob', 'backfill', 'USAGE, CREATE')}),
 	'f', 'nor on the schema itself');
 for my $table ('definition', 'run', 'batch', 'error', 'event', 'hook')

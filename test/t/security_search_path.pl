@@ -127,7 +127,7 @@ like(refused($super, 'CREATE EXTENSION backfill', 'squatted'), qr/42P06.*schema 
 	'the extension does not move into a schema that somebody prepared');
 as('bob', q{
 	DROP SCHEMA backfill;
-	CREATE FUNCTION public.backfill_stop(id bigint, immediate boolean DEFAULT false) RETURNS void
+	CREATE FUNCTION public.backfill_stop(id bigint, immediate boolean DEFAULT false, stream text DEFAULT NULL) RETURNS void
 	LANGUAGE sql AS 'SELECT'}, 'squatted');
 like(refused($super, 'CREATE EXTENSION backfill', 'squatted'), qr/42723/,
 	'nor does it take over a function that somebody prepared');
