@@ -124,7 +124,7 @@ is(processed('nulls'), '1 x1, 19 x2', 'they do, and are left out');
 is(sql("SELECT string_agg(array_to_string(key, ',', 'null'), ' ') FROM backfill_errors WHERE run_id = $id"), '20,20,null', 'and named');
 
 # a column that cannot be null any more, or can be from now on
-sql('DELETE FROM nulls', 'INSERT INTO nulls SELECT i, nullif(i, 3) FROM generate_series(1, 20) i',
+sql('ALTER TABLE nulls SET (autovacuum_enabled = off)', 'DELETE FROM nulls', 'INSERT INTO nulls SELECT i, nullif(i, 3) FROM generate_series(1, 20) i',
 	"SELECT backfill_define('w', 'nulls', 'UPDATE batch SET n = n + 1', key => 'nulls_ab', settings => '{$calm, \"batch_size\": 4, \"sleep\": \"1 day\"}')");
 $id = start_run($node, 'w');
 ok(wait_for($node, "SELECT batches = 1 FROM backfill_runs WHERE id = $id"), 'one batch');
@@ -278,7 +278,7 @@ define('groups', 'groups_tenant', '"target_batch_time": 0, "batch_size": 500');
 is(sql("SELECT x::jsonb -> 'warnings' FROM backfill_explain('w', format => 'json') x"), '[]', 'no warning where it is not');
 define('groups', 'groups_pkey', '"target_batch_time": 0');
 like(explained(), qr/Key: groups_pkey, ascending$/m, 'a primary key as ever');
-sql('DELETE FROM nulls', 'ALTER TABLE nulls ALTER a DROP NOT NULL, ALTER b DROP NOT NULL', 'INSERT INTO nulls SELECT nullif(i % 4, 0) + i * 10, i FROM generate_series(1, 400) i');
+sql('ALTER TABLE nulls SET (autovacuum_enabled = off)', 'DELETE FROM nulls', 'ALTER TABLE nulls ALTER a DROP NOT NULL, ALTER b DROP NOT NULL', 'INSERT INTO nulls SELECT nullif(i % 4, 0) + i * 10, i FROM generate_series(1, 400) i');
 define('nulls', 'nulls_ab', '"target_batch_time": 0, "batch_size": 50');
 sql('DELETE FROM pg_statistic WHERE starelid = \'nulls\'::regclass');
 is(warned(), 'estimate_guess key_unknown', 'nothing is known of the nulls');
