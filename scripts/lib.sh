@@ -81,7 +81,7 @@ pgconf() { "$PG_CONFIG" "--$1" 2>/dev/null || true; }
 # Whether a kind of tests is among those that this is for.
 kind_wanted()					# build|test KIND
 {
-	[ "$1" = test ] && [[ " ${TESTS:-regress isolation tap pgtap console} " == *" $2 "* ]]
+	[ "$1" = test ] && [[ " ${TESTS:-regress isolation tap pgtap} " == *" $2 "* ]]
 }
 
 # Whether the distribution has a package, as far as the lists here tell.

@@ -4,7 +4,8 @@
 # leave nothing behind.  The last line says how many test files passed.
 #
 #   PG_CONFIG=...       the server to test with
-#   TESTS="regress isolation tap pgtap console"   which kinds of tests, all by default
+#   TESTS="regress isolation tap pgtap"   which kinds of tests, these by default; console is
+#                       one more, make test-console
 #   PROVE_TESTS="..."   which TAP and pgTAP files, and those of the console (names or patterns)
 #   PROVE_JOBS=4        TAP files at the same time; by default two more than there
 #                       are processors, since most of them wait most of the time
@@ -26,7 +27,7 @@ started=$SECONDS
 heading() { printf '\n== %s\n' "$*"; }
 
 # Whether a kind of tests is asked for.
-wanted() { [[ " ${TESTS:-regress isolation tap pgtap console} " == *" $1 "* ]]; }
+wanted() { [[ " ${TESTS:-regress isolation tap pgtap} " == *" $1 "* ]]; }
 
 # Add the outcome of a kind: files, passed ones, skipped ones.  What did not
 # report, because the driver died, has failed.

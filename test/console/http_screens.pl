@@ -135,7 +135,7 @@ is($data->{may}{pause}, undef, 'and which would be refused');
 # --- Definitions ---
 
 ($status, $data) = api($alice, '/definitions');
-is_deeply([ map { $_->{name} } @{ $data->{definitions} } ], [ $evil_name, 'plain', 'slow' ], 'the definitions');
+is_deeply([ map { $_->{name} } @{ $data->{definitions} } ], [ $evil_name, 'divided', 'plain', 'slow' ], 'the definitions');
 ($status, $data) = api($alice, '/definitions?q=SLO');
 is(scalar @{ $data->{definitions} }, 1, 'looked for');
 ($status, $data) = api($alice, '/definitions/plain');
