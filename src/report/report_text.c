@@ -163,8 +163,9 @@ append_histogram(StringInfo out, const Scale *scale, char *(*label) (double), co
 		most = Max(most, scale->buckets[i].batches);
 	for (int i = first; i <= last; i++)
 	{
-		appendStringInfo(out, "    from %9s%s %10" INT64_MODIFIER "d",
-						 label(i == 0 ? 0 : scale->bounds[i - 1]), unit, scale->buckets[i].batches);
+		appendStringInfo(out, "    from %9s%s %10s",
+						 label(i == 0 ? 0 : scale->bounds[i - 1]), unit,
+						 psprintf(INT64_FORMAT, scale->buckets[i].batches));
 		append_bar(out, (double) scale->buckets[i].batches / most, BAR_WIDTH);
 	}
 }
