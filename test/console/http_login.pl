@@ -105,14 +105,14 @@ is($response->{status}, 403, 'an empty password is none');
 # --- Brute force ---
 
 my $thief = client($console);
-my @statuses = map { log_in_client($thief, 'bob', "guess $_")->{status} } 1 .. 5;
-is($statuses[0], 403, 'a wrong password is refused');
-is($statuses[-1], 429, 'who guesses has to wait');
-$response = log_in_client($thief, 'bob', 'guess');
-cmp_ok($response->{headers}{'retry-after'} || 0, '>', 0, 'and is told for how long');
+my @responses = map { log_in_client($thief, 'bob', "guess $_") } 1 .. 12;
+my @held = grep { $_->{status} == 429 } @responses;
+is($responses[0]{status}, 403, 'a wrong password is refused');
+ok(@held > 0, 'who guesses has to wait');
+is(scalar(grep { ($_->{headers}{'retry-after'} || 0) > 0 } @held), scalar(@held), 'and is told for how long');
 is(query_ok($node, 'SELECT 1'), 1, 'the server is not asked meanwhile');
 my $guesses = () = PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ /password authentication failed for user "bob"/g;
-cmp_ok($guesses, '<', 5, "the server has seen $guesses of the guesses");
+cmp_ok($guesses, '<=', 12 - @held, "the server has seen $guesses of the 12 guesses");
 ok(tries_until(sub { log_in_client(client($console), 'bob')->{status} == 303 }), 'later the right password lets in');
 $response = log_in_client(client($console), 'no_such_role', 'x');
 is($response->{status}, 403, 'a role that does not exist is refused');
