@@ -613,18 +613,6 @@ streamlist_sample(const DefinitionInfo *def)
 	return sample;
 }
 
-/* The name of the stream that would be begun first, or NULL; runs no query. */
-const char *
-streamlist_first(const DefinitionInfo *def)
-{
-	List	   *streams;
-
-	if (def->streams == NULL || (!streamlist_is_partitions(def->streams) && !is_list(def->streams)))
-		return NULL;
-	streams = streamlist_read(def->streams, def->target);
-	return streams == NIL ? NULL : ((StreamInfo *) linitial(streams))->name;
-}
-
 /*
  * Raises an error if the list or the query of the definition is not sound: what partitions are,
  * streamlist_sample has seen.  A query is analysed and not run: what it says would fail now is

@@ -21,7 +21,6 @@ extern bool streamlist_has(Oid table, Oid partition);
 extern void streamlist_check_settings(const DefinitionInfo *def, Jsonb *given);
 extern void streamlist_check_partition(Oid table, Oid partition);
 extern const DefinitionInfo *streamlist_sample(const DefinitionInfo *def);
-extern const char *streamlist_first(const DefinitionInfo *def);
 extern void streamlist_check(const DefinitionInfo *def);
 
 #endif							/* BACKFILL_DEFINITION_STREAMLIST_H */

@@ -22,7 +22,7 @@ typedef struct RowLeases
 	int64		undated;		/* in the hands of clients, the row does not say until when */
 	int64		open;			/* not completed */
 	int64		ended;			/* before the first of those, and not added up */
-	TimestampTz due;			/* when the first pending one is: DT_NOBEGIN for now, DT_NOEND for none */
+	TimestampTz due;			/* when the first pending one is: DT_NOBEGIN if one is due at once, DT_NOEND for none */
 } RowLeases;
 
 /* A lease as the row has it. */

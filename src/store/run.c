@@ -99,16 +99,6 @@ store_insert_run(StoreSession *session, const DefinitionInfo *def,
 	return DatumGetInt64(store_column(0, 1, NULL));
 }
 
-/* A time, DT_NOBEGIN if null. */
-static TimestampTz
-read_time(int row, int column)
-{
-	bool		isnull;
-	Datum		value = store_column(row, column, &isnull);
-
-	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
-}
-
 static RunInfo *
 read_head(StoreSession *session, int row)
 {
@@ -129,14 +119,14 @@ read_head(StoreSession *session, int row)
 	run->is_local = DatumGetBool(store_column(row, 7, NULL));
 	run->target = DatumGetObjectId(store_column(row, 8, NULL));
 	run->settings = store_varlena(session, row, 9);
-	run->start_at = read_time(row, 10);
+	run->start_at = store_time(row, 10);
 	run->end_key = store_varlena(session, row, 11);
 	run->wait_reason = store_text(session, row, 12);
 	run->stages[STAGE_FINISH].is_given = DatumGetBool(store_column(row, 13, NULL));
 	run->stages[STAGE_FINISH].step = DatumGetInt32(store_column(row, 14, NULL));
 	run->verified = DatumGetBool(store_column(row, 15, NULL));
-	run->started_at = read_time(row, 16);
-	run->since = read_time(row, 17);
+	run->started_at = store_time(row, 16);
+	run->since = store_time(row, 17);
 	run->requested_by = store_text(session, row, 18);
 	run->request_reason = store_text(session, row, 19);
 	run->error = store_text(session, row, 20);
@@ -152,14 +142,14 @@ read_head(StoreSession *session, int row)
 	run->key = store_text(session, row, 29);
 	run->generic = DatumGetBool(store_column(row, 30, NULL));
 	run->resumed_number = DatumGetInt64(store_column(row, 31, NULL));
-	run->resumed_at = read_time(row, 32);
+	run->resumed_at = store_time(row, 32);
 	run->stages[STAGE_PREPARE].is_given = DatumGetBool(store_column(row, 33, NULL));
 	run->stages[STAGE_PREPARE].step = DatumGetInt32(store_column(row, 34, NULL));
 	run->is_dormant = DatumGetBool(store_column(row, 35, NULL));
 	run->by_clients = DatumGetBool(store_column(row, 36, NULL));
 	run->has_shares = DatumGetBool(store_column(row, 37, NULL));
 	run->has_streams = DatumGetBool(store_column(row, 38, NULL));
-	run->until = read_time(row, 39);
+	run->until = store_time(row, 39);
 	store_read_source(session, row, 40, &run->source);
 	return run;
 }
@@ -261,7 +251,7 @@ store_active_runs(StoreSession *session)
 		due->id = DatumGetInt64(store_column(i, 1, NULL));
 		due->status = status_from_name(TextDatumGetCString(store_column(i, 2, NULL)));
 		due->is_requested = DatumGetBool(store_column(i, 3, NULL));
-		due->start_at = read_time(i, 4);
+		due->start_at = store_time(i, 4);
 		result = lappend(result, due);
 	}
 	MemoryContextSwitchTo(old);

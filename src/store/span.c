@@ -19,15 +19,6 @@
 #include "store/span.h"
 #include "store/store.h"
 
-static TimestampTz
-read_time(int row, int column)
-{
-	bool		isnull;
-	Datum		value = store_column(row, column, &isnull);
-
-	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
-}
-
 static Sql sql_open_run = {
 	"UPDATE backfill.run r SET until = coalesce(r.until, $3), "
 	"       since = CASE WHEN r.until IS NOT NULL THEN r.since ELSE nullif(coalesce(r.since, $4) - $2, '-infinity') END "
@@ -55,8 +46,8 @@ span_open_run(StoreSession *session, const RunInfo *run, TimestampTz initial, in
 	*now_since = *now_until = DT_NOBEGIN;
 	if (store_sql(&sql_open_run, args, NULL) == 0)
 		return;
-	*now_since = read_time(0, 1);
-	*now_until = read_time(0, 2);
+	*now_since = store_time(0, 1);
+	*now_until = store_time(0, 2);
 }
 
 /* The last window of a stream of the name that is done is where this one begins. */
@@ -97,6 +88,6 @@ span_open_stream(StoreSession *session, const RunInfo *run, int64 id, TimestampT
 	*now_since = *now_until = DT_NOBEGIN;
 	if (store_sql(&sql_open_stream, args, NULL) == 0)
 		return;
-	*now_since = read_time(0, 1);
-	*now_until = read_time(0, 2);
+	*now_since = store_time(0, 1);
+	*now_until = store_time(0, 2);
 }

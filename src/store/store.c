@@ -285,6 +285,16 @@ store_column(int row, int column, bool *isnull)
 	return value;
 }
 
+/* The value as a time, DT_NOBEGIN if null. */
+TimestampTz
+store_time(int row, int column)
+{
+	bool		isnull;
+	Datum		value = store_column(row, column, &isnull);
+
+	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
+}
+
 /* A text column, copied into the caller's memory context, or NULL. */
 char *
 store_text(StoreSession *session, int row, int column)

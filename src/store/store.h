@@ -68,6 +68,7 @@ extern void store_end(StoreSession *session);
 extern uint64 store_sql(Sql *sql, Datum *values, const char *nulls);
 extern void store_each(Sql *sql, Datum *values, StoreRow function, void *arg);
 extern Datum store_column(int row, int column, bool *isnull);
+extern TimestampTz store_time(int row, int column);
 extern char *store_text(StoreSession *session, int row, int column);
 extern void *store_varlena(StoreSession *session, int row, int column);
 extern Datum store_text_or_null(const char *text, char *null);

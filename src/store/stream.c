@@ -32,15 +32,6 @@
 	"id, run_id, position, name, target::oid, status, claimed, weight, bounds, key_types, " \
 	"start_key, end_key, cursor, rollup_number, since, until, started_at, wait_reason"
 
-static TimestampTz
-read_time(int row, int column)
-{
-	bool		isnull;
-	Datum		value = store_column(row, column, &isnull);
-
-	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
-}
-
 static StreamInfo *
 read_stream(StoreSession *session, int row)
 {
@@ -64,9 +55,9 @@ read_stream(StoreSession *session, int row)
 	stream->end_key = store_varlena(session, row, 12);
 	stream->cursor = store_varlena(session, row, 13);
 	stream->rollup_number = DatumGetInt64(store_column(row, 14, NULL));
-	stream->since = read_time(row, 15);
-	stream->until = read_time(row, 16);
-	stream->started_at = read_time(row, 17);
+	stream->since = store_time(row, 15);
+	stream->until = store_time(row, 16);
+	stream->started_at = store_time(row, 17);
 	stream->wait_reason = store_text(session, row, 18);
 	return stream;
 }
@@ -410,22 +401,6 @@ stream_set_error(StoreSession *session, int64 id, const RunError *error)
 	};
 
 	store_sql(&sql_set_error, args, nulls);
-}
-
-static Sql sql_set_wait_reason = {
-	"UPDATE backfill.stream SET wait_reason = $2 "
-	" WHERE id = $1 AND wait_reason IS DISTINCT FROM $2",
-	2, {INT8OID, TEXTOID}
-};
-
-/* Say why the stream does not move; NULL when it does. */
-void
-stream_set_wait_reason(StoreSession *session, int64 id, const char *reason)
-{
-	char		nulls[] = "  ";
-	Datum		args[] = {Int64GetDatum(id), store_text_or_null(reason, &nulls[1])};
-
-	store_sql(&sql_set_wait_reason, args, nulls);
 }
 
 static Sql sql_walked = {

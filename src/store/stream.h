@@ -80,7 +80,6 @@ extern void stream_set_ends(StoreSession *session, int64 id, ArrayType *key_type
 extern void stream_set_claimed(StoreSession *session, int64 id);
 extern void stream_set_status(StoreSession *session, int64 id, RunStatus status);
 extern void stream_set_error(StoreSession *session, int64 id, const RunError *error);
-extern void stream_set_wait_reason(StoreSession *session, int64 id, const char *reason);
 extern int	stream_recover(StoreSession *session, const RunInfo *run,
 						   const BatchClaimants *claimants, BatchCulprit *worst);
 extern void stream_count(StoreSession *session, int64 run_id, StreamCounts *counts);
