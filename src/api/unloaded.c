@@ -369,7 +369,7 @@ list_pending(const RunInfo *run, int wanted)
 	List	   *batches;
 
 	store_begin(&store);
-	batches = store_stocked_batches(&store, run->id, wanted);
+	batches = store_stocked_batches(&store, run->id, GetCurrentTimestamp(), wanted);
 	store_end(&store);
 	return batches;
 }

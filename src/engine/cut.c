@@ -284,6 +284,7 @@ look_for_pending(Session *session, void *arg)
 {
 	Cutting    *cutting = (Cutting *) arg;
 	StoreSession store;
+	TimestampTz now = GetCurrentTimestamp();
 	List	   *batches;
 	ListCell   *lc;
 
@@ -291,8 +292,8 @@ look_for_pending(Session *session, void *arg)
 	session_begin(session);
 	MemoryContextSwitchTo(session->loop_context);
 	store_begin(&store);
-	batches = store_stocked_batches(&store, session->run->id, STOCK_SIZE);
-	cutting->due = store_stocked_due(&store, session->run->id);
+	batches = store_stocked_batches(&store, session->run->id, now, STOCK_SIZE);
+	cutting->due = store_stocked_due(&store, session->run->id, now);
 	store_end(&store);
 	foreach(lc, batches)
 	{

@@ -109,13 +109,13 @@ static Sql sql_stocked_batches = {
 	3, {INT8OID, TIMESTAMPTZOID, INT4OID}
 };
 
-/* The first pending batches that need not wait, as LeasedBatch of which only that is known. */
+/* The first pending batches that need not wait any more, as LeasedBatch of which only that is known. */
 List *
-store_stocked_batches(StoreSession *session, int64 run_id, int most)
+store_stocked_batches(StoreSession *session, int64 run_id, TimestampTz now, int most)
 {
 	Datum		args[] = {
 		Int64GetDatum(run_id),
-		TimestampTzGetDatum(GetCurrentTimestamp()),
+		TimestampTzGetDatum(now),
 		Int32GetDatum(most)
 	};
 	uint64		n = store_sql(&sql_stocked_batches, args, NULL);
@@ -141,13 +141,16 @@ static Sql sql_stocked_due = {
 	2, {INT8OID, TIMESTAMPTZOID}
 };
 
-/* When the first of those is due that have to wait, or DT_NOEND. */
+/*
+ * When the first of those is due that have to wait, or DT_NOEND.  "now" has to be that of the
+ * look before: what falls due between two clocks would be in neither answer.
+ */
 TimestampTz
-store_stocked_due(StoreSession *session, int64 run_id)
+store_stocked_due(StoreSession *session, int64 run_id, TimestampTz now)
 {
 	Datum		args[] = {
 		Int64GetDatum(run_id),
-		TimestampTzGetDatum(GetCurrentTimestamp())
+		TimestampTzGetDatum(now)
 	};
 	bool		isnull;
 	Datum		due;

@@ -110,8 +110,8 @@ typedef struct LeaseReport
 } LeaseReport;
 
 extern void store_stock_batch(StoreSession *session, int64 run_id, const BatchInfo *batch);
-extern List *store_stocked_batches(StoreSession *session, int64 run_id, int most);
-extern TimestampTz store_stocked_due(StoreSession *session, int64 run_id);
+extern List *store_stocked_batches(StoreSession *session, int64 run_id, TimestampTz now, int most);
+extern TimestampTz store_stocked_due(StoreSession *session, int64 run_id, TimestampTz now);
 extern BatchInfo *store_lease_batch(StoreSession *session, int64 run_id, int64 number, int part,
 									LeaseClaim *claim);
 extern void store_return_batch(StoreSession *session, int64 run_id, int64 number, int part,
