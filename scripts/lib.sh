@@ -143,6 +143,7 @@ optional_packages()
 	if [[ ${PROVE_TESTS:-metrics} == *metrics* ]]; then
 		have promtool || echo prometheus
 		have prometheus-postgres-exporter || echo prometheus-postgres-exporter
+		have prometheus-sql-exporter || echo prometheus-sql-exporter
 	fi
 	[[ ${PROVE_TESTS:-clients} == *clients* ]] || return 0
 	/usr/bin/python3 -c 'import psycopg2' 2>/dev/null || echo python3-psycopg2

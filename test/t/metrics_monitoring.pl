@@ -1,6 +1,6 @@
 # monitoring/: the text for Prometheus, the configurations of exporters, the alert rules
 # and the dashboard are about metrics that the view has, and the tools that read them
-# take them.  What promtool and postgres_exporter say is looked at where they are.
+# take them.  What promtool, Prometheus and the exporters say is looked at where they are.
 
 use strict;
 use warnings;
@@ -11,6 +11,7 @@ use BackfillTest::Metrics;
 use BackfillTest::OneNode;
 use IPC::Run;
 use JSON::PP ();
+use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -45,7 +46,8 @@ sub promtool_ok
 
 # --- A server that has something of everything --------------------------------
 
-one_node('main');
+# Some of the exporters know no Unix sockets.
+one_node('main', conf => "listen_addresses = '127.0.0.1'");
 create_step($node);
 create_target($node, 't', 200);
 create_target($node, 'held', 10);
@@ -117,6 +119,18 @@ sub compare
 	return join("\n", @problems);
 }
 
+# A copy of a configuration in which the database is ours; returns its path.
+sub configured
+{
+	my ($file) = @_;
+	my $text = slurp_file("$folder/$file");
+	my $to = $dir . '/' . ($file =~ s/.*\///r);
+
+	$text =~ s{\@localhost:5432/}{'@127.0.0.1:' . $node->port . '/'}e or die "no address in $file";
+	append_to_file($to, $text);
+	return $to;
+}
+
 # For an exporter, a counter that a definition does not have is zero; here all have them.
 is(scalar(grep { /^backfill_rows_total/ } keys %sample), 2, 'both definitions are counted');
 
@@ -160,6 +174,48 @@ is(join(' ', map { "$_->[0]:$_->[1]" } sort { $a->[0] cmp $b->[0] } map { [ $_, 
 	'sql_exporter: of the same types');
 my ($reference) = slurp_file("$folder/sql_exporter/sql_exporter.yml") =~ /^  - '(.*)'$/m;
 ok(-f "$folder/sql_exporter/$reference", 'sql_exporter: its configuration names the collector');
+SKIP:
+{
+	skip 'no sql_exporter', 1 unless have('sql_exporter');
+	my $log;
+	my $port = PostgreSQL::Test::Cluster::get_free_port();
+	append_to_file("$dir/$reference", $collector);
+	my $exporter = start_program(\$log, 'sql_exporter', '-config.file', configured('sql_exporter/sql_exporter.yml'),
+		'-web.listen-address', "127.0.0.1:$port");
+	my $got = fetch($port, '/metrics');
+
+	is(defined $got ? compare(read_text($got), \%sample) : 'no answer', '', 'sql_exporter gives what the view has')
+	  or diag($log);
+	$exporter->kill_kill(grace => 5);
+}
+
+# --- The sql_exporter of Debian ----------------------------------------------------
+
+SKIP:
+{
+	skip 'no prometheus-sql-exporter, or no prometheus', 1 unless have('prometheus-sql-exporter') && have('prometheus');
+	my ($log, $prometheus_log);
+	my ($port, $prometheus_port) = map { PostgreSQL::Test::Cluster::get_free_port() } 1 .. 2;
+	my $scrape = slurp_file("$folder/prometheus-sql-exporter/scrape.yml") =~ s/localhost:9237/127.0.0.1:$port/r;
+	append_to_file("$dir/prometheus.yml", "global:\n  scrape_interval: 1s\n$scrape");
+	my $exporter = start_program(\$log, 'prometheus-sql-exporter', '-config.file',
+		configured('prometheus-sql-exporter/prometheus-sql-exporter.yml'), '-web.listen-address', "127.0.0.1:$port");
+	ok(defined fetch($port, '/metrics', sub { $_[0] =~ /backfill_rows_total/ }), 'prometheus-sql-exporter reads the view') or diag($log);
+	my $prometheus = start_program(\$prometheus_log, 'prometheus', "--config.file=$dir/prometheus.yml",
+		"--storage.tsdb.path=$dir/data", "--web.listen-address=127.0.0.1:$prometheus_port");
+	# its names are only right in Prometheus
+	my $got = fetch($prometheus_port, '/api/v1/query?query=%7B__name__%3D~%22.*backfill_.%2B%22%7D', sub { $_[0] =~ /"metric"/ });
+	my %stored;
+	foreach my $series (defined $got ? @{ JSON::PP->new->decode($got)->{data}{result} } : ())
+	{
+		my %labels = %{ $series->{metric} };
+		my $name = delete $labels{__name__};
+		delete @labels{qw(job instance)};
+		$stored{ series($name, \%labels) } = $series->{value}[1];
+	}
+	is(compare(\%stored, \%sample), '', 'and Prometheus has what the view has') or diag($log, $prometheus_log);
+	$_->kill_kill(grace => 5) foreach $prometheus, $exporter;
+}
 
 # --- postgres_exporter ---------------------------------------------------------
 
