@@ -332,6 +332,7 @@ lease_batch(StoreSession *store, Claim *claim, const StockTaken *taken, BatchInf
 	int64		number = taken->entry.number;
 	int			part = taken->entry.part;
 	LeaseKey	key = lease_key(claim->run_id, number, part);
+	LedgerDone *done;
 
 	*batch = store_lease_batch(store, claim->run_id, number, part, &claim->lease);
 	if (*batch == NULL)
@@ -356,8 +357,10 @@ lease_batch(StoreSession *store, Claim *claim, const StockTaken *taken, BatchInf
 	ForceSyncCommit();
 	if (claim->keys != NIL)
 		return LEASED;
-	ledger_close_batch(store, claim->run_id, number, part, "running");
+	done = ledger_close_batch(store, claim->run_id, number, part, "running");
 	outside_failed(&key, claim->lease.token.number);
+	if (done && done->rows > 0)
+		outside_done(claim->run_id, done);
 	return NOT_THERE;
 }
 

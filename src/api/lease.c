@@ -188,7 +188,7 @@ backfill_complete(PG_FUNCTION_ARGS)
 	int64		wal = outside_wal();
 	LeaseSize	size;
 	bool		completed;
-	int64		done = -1;
+	LedgerDone *done = NULL;
 	int			tries;
 
 	/* budgets and sums of many batches have to hold it */
@@ -217,7 +217,7 @@ backfill_complete(PG_FUNCTION_ARGS)
 		refuse_token(&call);
 	rows = rows < 0 ? size.rows : rows;
 	if (segment_available())
-		note_completed(&call, &size, rows, size.has_ledger ? done : rows, wal);
+		note_completed(&call, &size, rows, size.has_ledger ? (done ? done->rows : -1) : rows, wal);
 	(void) outside_wal();
 	PG_RETURN_VOID();
 }
@@ -261,6 +261,7 @@ backfill_fail(PG_FUNCTION_ARGS)
 		.retryable = PG_ARGISNULL(6) ? -1 : PG_GETARG_BOOL(6),
 		.key = PG_ARGISNULL(7) ? NULL : PG_GETARG_ARRAYTYPE_P(7)
 	};
+	LedgerDone *done;
 	bool		reported;
 
 	if (report.key)
@@ -287,12 +288,13 @@ backfill_fail(PG_FUNCTION_ARGS)
 	}
 	store_begin(&store);
 	reported = ledger_fail_batch(&store, call.key.run_id, call.key.number, call.key.part,
-								 &call.token, call.role, report.message) ||
+								 &call.token, call.role, report.message, &done) ||
 		store_report_lease(&store, call.key.run_id, call.key.number, call.key.part,
 						   &call.token, call.role, &report);
 	store_end(&store);
 	if (!reported)
 		refuse_token(&call);
 	outside_failed(&call.key, call.token.number);
+	outside_done(call.key.run_id, done);
 	PG_RETURN_VOID();
 }

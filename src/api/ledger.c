@@ -82,6 +82,7 @@ backfill_confirm(PG_FUNCTION_ARGS)
 	LeaseRun   *run;
 	LeaseKey	key;
 	Oid			caller = GetUserId();
+	LedgerDone *done;
 	int64		n;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
@@ -101,11 +102,12 @@ backfill_confirm(PG_FUNCTION_ARGS)
 	store_begin(&store);
 	run = find_run(&store, key.run_id, caller);
 	n = ledger_confirm(&store, key.run_id, &token, caller, run->nkeys,
-					   keys_arg(fcinfo, 2, run));
+					   keys_arg(fcinfo, 2, run), &done);
 	store_end(&store);
 	if (n < 0)
 		outside_refuse(&key, "Rows with some of the keys are not out with this token.",
 					   "The token is that of the claim, and of use to the role that claimed only.");
+	outside_done(key.run_id, done);
 	ForceSyncCommit();
 	PG_RETURN_INT64(n);
 }
@@ -115,18 +117,21 @@ Datum
 backfill_settle(PG_FUNCTION_ARGS)
 {
 	int64		run_id = PG_GETARG_INT64(0);
-	bool		done = PG_GETARG_BOOL(2);
 	Oid			caller = GetUserId();
 	StoreSession store;
 	LeaseRun   *run;
+	List	   *done;
+	ListCell   *lc;
 	int64		n;
 
 	PreventCommandDuringRecovery("backfill_settle()");
 	store_begin(&store);
 	run = find_run(&store, run_id, caller);
-	n = ledger_settle(&store, run_id, run->nkeys, keys_arg(fcinfo, 1, run), done,
-					  GetUserNameFromId(caller, false));
+	n = ledger_settle(&store, run_id, run->nkeys, keys_arg(fcinfo, 1, run),
+					  PG_GETARG_BOOL(2), GetUserNameFromId(caller, false), &done);
 	store_end(&store);
+	foreach(lc, done)
+		outside_done(run_id, lfirst(lc));
 	wake_at_commit((WakeTarget) {run->owner, run->id});
 	PG_RETURN_INT64(n);
 }

@@ -74,11 +74,11 @@ put_durations(const Samples *samples, const Metrics *metrics)
 			(double) batches);
 	}
 	put(samples, "backfill_batch_duration_seconds_bucket", METRICS_BUCKETS, "le", "+Inf",
-		(double) metrics->batches);
+		(double) metrics->timed);
 	put(samples, "backfill_batch_duration_seconds_sum", 0, NULL, NULL,
 		(double) metrics->duration / USECS_PER_SEC);
 	put(samples, "backfill_batch_duration_seconds_count", 0, NULL, NULL,
-		(double) metrics->batches);
+		(double) metrics->timed);
 }
 
 /* Put everything that is counted of one definition; of the reasons, those that there were. */

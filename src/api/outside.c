@@ -33,7 +33,8 @@ typedef enum EffectKind
 	EFFECT_TAKE,				/* of a batch that is being claimed */
 	EFFECT_CLAIM,
 	EFFECT_COMPLETE,
-	EFFECT_FAIL
+	EFFECT_FAIL,
+	EFFECT_DONE					/* with the last row of a batch that is nobody's any more */
 } EffectKind;
 
 /* What a call has done in the current transaction. */
@@ -45,6 +46,7 @@ typedef struct Effect
 	int64		token;
 	StockTaken	taken;			/* to be claimed, or of a claim */
 	OutsideBatch batch;			/* if it is completed; else zeros */
+	LedgerDone	done;			/* if it is done */
 } Effect;
 
 static List *effects = NIL;		/* in the context of the transaction */
@@ -66,6 +68,14 @@ confirm(const Effect *effect)
 	if (effect->kind == EFFECT_CLAIM)
 	{
 		lease_commit(&effect->key, effect->token);
+		return;
+	}
+	if (effect->kind == EFFECT_DONE)
+	{
+		const LedgerDone *done = &effect->done;
+
+		metrics_count_batch(done->owner, NameStr(done->name), done->rows, done->wal_bytes,
+							done->duration);
 		return;
 	}
 
@@ -242,6 +252,19 @@ void
 outside_failed(const LeaseKey *key, int64 token)
 {
 	note(EFFECT_FAIL, key, token);
+}
+
+/*
+ * All rows of a batch of the run are done, of which the ledger is all that there is: it is
+ * counted, if the transaction commits.  NULL for none.
+ */
+void
+outside_done(int64 run_id, const LedgerDone *done)
+{
+	LeaseKey	key = lease_key(run_id, 0, 0);
+
+	if (done && segment_available())
+		note(EFFECT_DONE, &key, 0)->done = *done;
 }
 
 /*

@@ -11,6 +11,7 @@
 #include "base/compat.h"
 #include "shared/lease.h"
 #include "shared/stock.h"
+#include "store/ledger.h"
 
 /* The batch is not the caller's, or not any more. */
 #define ERRCODE_LEASE_LOST	MAKE_SQLSTATE('U', 'B', '0', '0', '6')
@@ -33,6 +34,7 @@ extern void outside_claimed(int64 token);
 extern void outside_dropped(void);
 extern void outside_completed(const LeaseKey *key, int64 token, const OutsideBatch *batch);
 extern void outside_failed(const LeaseKey *key, int64 token);
+extern void outside_done(int64 run_id, const LedgerDone *done);
 compat_noreturn extern void outside_refuse(const LeaseKey *key, const char *detail,
 										   const char *hint);
 extern bool outside_claims(int64 token);

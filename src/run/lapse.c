@@ -17,11 +17,19 @@
 
 #include "run/lapse.h"
 #include "shared/lease.h"
+#include "shared/metrics.h"
 #include "shared/stock.h"
 #include "store/event.h"
 #include "store/ledger.h"
 #include "store/lease.h"
 #include "store/rowlease.h"
+
+/* A lease that is over, and what its batch was done with, if it had a ledger and was. */
+typedef struct Lapsed
+{
+	const Lease *lease;
+	LedgerDone *done;
+} Lapsed;
 
 /* A lease lasts between these, in milliseconds. */
 #define LEASE_LEAST_MS		100
@@ -66,16 +74,20 @@ lapse_restore(int64 run_id, const LeasedBatch *batch)
 	return lease.length;
 }
 
-/* Take the batch back, and put it down.  Returns whether its lease is over. */
+/*
+ * Take the batch back, and put it down.  Returns whether its lease is over; *done is the batch if
+ * all of it is done, and otherwise NULL.
+ */
 static bool
-take_back(StoreSession *session, const RunInfo *run, const Lease *lease)
+take_back(StoreSession *session, const RunInfo *run, const Lease *lease, LedgerDone **done)
 {
 	BatchInfo	batch = {.number = lease->key.number, .part = lease->key.part};
 	EventInfo	event = {.kind = "takeover", .batch = &batch};
 	LapseResult result = store_lapse_batch(session, run->id, batch.number, batch.part, lease->token);
 
+	*done = NULL;
 	if (result == LAPSE_UNCONFIRMED)
-		ledger_close_batch(session, run->id, batch.number, batch.part, "unconfirmed");
+		*done = ledger_close_batch(session, run->id, batch.number, batch.part, "unconfirmed");
 	if (result == LAPSE_DONE || result == LAPSE_UNCONFIRMED)
 	{
 		event.reason = psprintf(run->immediate ? "taken from client \"%s\", because the run is to stop at once%s" :
@@ -154,11 +166,15 @@ lapse_review(StoreSession *session, const RunInfo *run, bool first)
 	foreach(lc, lapsed)
 	{
 		const Lease *lease = lfirst(lc);
+		LedgerDone *done;
+		Lapsed	   *entry;
 
-		if (!take_back(session, run, lease))
+		if (!take_back(session, run, lease, &done))
 			continue;
 		old = MemoryContextSwitchTo(session->caller);
-		over = lappend(over, unconstify(Lease *, lease));
+		entry = palloc(sizeof(Lapsed));
+		*entry = (Lapsed) {lease, done};
+		over = lappend(over, entry);
 		MemoryContextSwitchTo(old);
 	}
 	return over;
@@ -166,7 +182,7 @@ lapse_review(StoreSession *session, const RunInfo *run, bool first)
 
 /*
  * That is committed: the leases are over.  What their rows were for may have been done, so
- * they count as used.  Returns whether there were any.
+ * they count as used; for monitoring, only what was done counts.  Returns whether there were any.
  */
 bool
 lapse_done(List *over)
@@ -175,12 +191,17 @@ lapse_done(List *over)
 
 	foreach(lc, over)
 	{
-		const Lease *lease = lfirst(lc);
+		const Lapsed *lapsed = lfirst(lc);
+		const Lease *lease = lapsed->lease;
+		const LedgerDone *done = lapsed->done;
 		Lease		removed;
 
 		if (lease_remove(&lease->key, lease->token, &removed))
 			stock_settle(lease->key.database, lease->key.run_id, true, removed.rows, 0,
 						 removed.rows, 0, false);
+		if (done)
+			metrics_count_batch(done->owner, NameStr(done->name), done->rows, done->wal_bytes,
+								done->duration);
 	}
 	return over != NIL;
 }

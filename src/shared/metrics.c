@@ -228,8 +228,8 @@ metrics_open(Oid owner, const char *name)
 
 /*
  * A batch of a run of the definition is committed, which has processed so many rows,
- * written so many bytes of WAL, and taken so many microseconds.  Raises nothing: the
- * transaction is over.
+ * written so many bytes of WAL, and taken so many microseconds, or below 0 if nobody knows,
+ * as when the clock was set back.  Raises nothing: the transaction is over.
  */
 void
 metrics_count_batch(Oid owner, const char *name, int64 rows, int64 wal_bytes, int64 duration)
@@ -237,8 +237,6 @@ metrics_count_batch(Oid owner, const char *name, int64 rows, int64 wal_bytes, in
 	Metrics    *entry;
 	int			bucket = 0;
 
-	/* the clock may have been set back */
-	duration = Max(duration, 0);
 	while (bucket < METRICS_BUCKETS && duration > bounds[bucket].most)
 		bucket++;
 	LWLockAcquire(head->lock, LW_EXCLUSIVE);
@@ -248,9 +246,13 @@ metrics_count_batch(Oid owner, const char *name, int64 rows, int64 wal_bytes, in
 		entry->rows += rows;
 		entry->batches++;
 		entry->wal_bytes += wal_bytes;
-		entry->duration += duration;
-		if (bucket < METRICS_BUCKETS)
-			entry->buckets[bucket]++;
+		if (duration >= 0)
+		{
+			entry->timed++;
+			entry->duration += duration;
+			if (bucket < METRICS_BUCKETS)
+				entry->buckets[bucket]++;
+		}
 	}
 	else
 		head->uncounted++;

@@ -29,8 +29,9 @@ typedef struct Metrics
 	int64		rows;
 	int64		batches;
 	int64		wal_bytes;
-	int64		duration;
-	int64		buckets[METRICS_BUCKETS];	/* batches by duration, up to each bound */
+	int64		timed;			/* batches of which the duration is known */
+	int64		duration;		/* of those */
+	int64		buckets[METRICS_BUCKETS];	/* those by duration, up to each bound */
 	int64		throttled[METRICS_REASONS];
 } Metrics;
 

@@ -119,11 +119,11 @@ static Sql sql_confirm = {
  * already stay so.  Who has done the row knows better than who has said that it was not, as
  * long as nobody else has it.  Returns how many are confirmed by that, or -1 if any is not
  * out with it.
- * Closes the batch if it is nobody's.
+ * Closes the batch if it is nobody's: *done is it, if that makes it done, and otherwise NULL.
  */
 int64
 ledger_confirm(StoreSession *session, int64 run_id, const LeaseToken *token, Oid role, int nkeys,
-			   ArrayType *keys)
+			   ArrayType *keys, LedgerDone **done)
 {
 	Datum		find[] = {
 		Int64GetDatum(run_id),
@@ -141,14 +141,15 @@ ledger_confirm(StoreSession *session, int64 run_id, const LeaseToken *token, Oid
 	};
 	int64		n;
 
+	*done = NULL;
 	lock_batches(session, run_id, keys, nkeys);
 	store_sql(&sql_find_keys, find, NULL);
 	if (DatumGetInt64(store_column(0, 1, NULL)) != DatumGetInt64(store_column(0, 2, NULL)))
 		return -1;
 	n = (int64) store_sql(&sql_confirm, confirm, NULL);
 	if (n > 0)
-		ledger_close_batch(session, run_id, DatumGetInt64(store_column(0, 1, NULL)),
-						   DatumGetInt32(store_column(0, 2, NULL)), "unconfirmed");
+		*done = ledger_close_batch(session, run_id, DatumGetInt64(store_column(0, 1, NULL)),
+								   DatumGetInt32(store_column(0, 2, NULL)), "unconfirmed");
 	return n;
 }
 
@@ -163,23 +164,25 @@ static Sql sql_settle = {
 
 /*
  * Settle the rows with these keys that are claimed and not confirmed.  Returns how many
- * those are.  Closes batches that are nobody's and wait for nothing any more.
+ * those are.  Closes batches that are nobody's and wait for nothing any more; *done are those
+ * that are done by that.
  */
 int64
-ledger_settle(StoreSession *session, int64 run_id, int nkeys, ArrayType *keys, bool done,
-			  const char *role)
+ledger_settle(StoreSession *session, int64 run_id, int nkeys, ArrayType *keys, bool is_done,
+			  const char *role, List **done)
 {
 	Datum		args[] = {
 		Int64GetDatum(run_id),
 		PointerGetDatum(keys),
 		Int32GetDatum(nkeys),
-		BoolGetDatum(done),
+		BoolGetDatum(is_done),
 		CStringGetTextDatum(role)
 	};
 	uint64		n;
 	int64	   *numbers;
 	int		   *parts;
 
+	*done = NIL;
 	lock_batches(session, run_id, keys, nkeys);
 	n = store_sql(&sql_settle, args, NULL);
 	numbers = palloc(sizeof(int64) * Max(n, 1));
@@ -191,8 +194,16 @@ ledger_settle(StoreSession *session, int64 run_id, int nkeys, ArrayType *keys, b
 	}
 	for (uint64 i = 0; i < n; i++)
 	{
+		LedgerDone *closed = NULL;
+		MemoryContext old;
+
 		if (i == 0 || numbers[i] != numbers[i - 1] || parts[i] != parts[i - 1])
-			ledger_close_batch(session, run_id, numbers[i], parts[i], "unconfirmed");
+			closed = ledger_close_batch(session, run_id, numbers[i], parts[i], "unconfirmed");
+		if (closed == NULL)
+			continue;
+		old = MemoryContextSwitchTo(session->caller);
+		*done = lappend(*done, closed);
+		MemoryContextSwitchTo(old);
 	}
 	return (int64) n;
 }
@@ -205,22 +216,25 @@ static Sql sql_close = {
 	"UPDATE backfill.batch b SET "
 	"       status = CASE WHEN s.claimed > 0 THEN 'unconfirmed' "
 	"                     WHEN s.released > 0 THEN 'pending' ELSE 'completed' END, "
-	"       secret = CASE WHEN s.claimed > 0 THEN secret END, "
-	"       token = CASE WHEN s.claimed > 0 OR s.released = 0 THEN token END, "
+	"       secret = CASE WHEN s.claimed > 0 THEN b.secret END, "
+	"       token = CASE WHEN s.claimed > 0 OR s.released = 0 THEN b.token END, "
 	"       rows_affected = CASE WHEN s.claimed = 0 AND s.released = 0 THEN s.done END, "
-	"       started_at = CASE WHEN s.claimed = 0 AND s.released = 0 THEN coalesce(started_at, claimed_at) END, "
+	"       started_at = CASE WHEN s.claimed = 0 AND s.released = 0 THEN coalesce(b.started_at, b.claimed_at) END, "
 	"       finished_at = CASE WHEN s.claimed = 0 AND s.released = 0 THEN clock_timestamp() END "
-	"  FROM s WHERE b.run_id = $1 AND b.number = $2 AND b.part = $3 AND b.status = $4 "
-	"RETURNING b.rows_affected",
+	"  FROM s, backfill.run r WHERE r.id = $1 "
+	"   AND b.run_id = $1 AND b.number = $2 AND b.part = $3 AND b.status = $4 "
+	"RETURNING b.status = 'completed', r.owner, r.name, b.rows_affected, coalesce(b.wal_bytes, 0), "
+	"          coalesce((EXTRACT(epoch FROM b.duration) * 1000000)::bigint, -1)",
 	4, {INT8OID, INT8OID, INT4OID, TEXTOID}
 };
 
 /*
  * The batch, which has that status, is not in the hands of a client any more: it is done if
  * all of its rows are, pending if any is to be handed out again, and unconfirmed otherwise.
- * Returns how many those are if it is done, and -1 otherwise.
+ * Returns it, in the memory context that the session returns to, if it is done, and NULL
+ * otherwise.
  */
-int64
+LedgerDone *
 ledger_close_batch(StoreSession *session, int64 run_id, int64 number, int part,
 				   const char *status)
 {
@@ -230,13 +244,17 @@ ledger_close_batch(StoreSession *session, int64 run_id, int64 number, int part,
 		Int32GetDatum(part),
 		CStringGetTextDatum(status)
 	};
-	Datum		rows;
-	bool		isnull;
+	LedgerDone *done;
 
-	if (store_sql(&sql_close, args, NULL) == 0)
-		return -1;
-	rows = store_column(0, 1, &isnull);
-	return isnull ? -1 : DatumGetInt64(rows);
+	if (store_sql(&sql_close, args, NULL) == 0 || !DatumGetBool(store_column(0, 1, NULL)))
+		return NULL;
+	done = MemoryContextAllocZero(session->caller, sizeof(LedgerDone));
+	done->owner = DatumGetObjectId(store_column(0, 2, NULL));
+	namestrcpy(&done->name, store_text(session, 0, 3));
+	done->rows = DatumGetInt64(store_column(0, 4, NULL));
+	done->wal_bytes = DatumGetInt64(store_column(0, 5, NULL));
+	done->duration = DatumGetInt64(store_column(0, 6, NULL));
+	return done;
 }
 
 static Sql sql_fail = {
@@ -247,11 +265,12 @@ static Sql sql_fail = {
 
 /*
  * The client has failed with the batch: what it has not confirmed is for a person.  Returns
- * false if it is not the client's, or the run has no ledger.
+ * false if it is not the client's, or the run has no ledger.  *done is the batch if that was
+ * nothing, and otherwise NULL.
  */
 bool
 ledger_fail_batch(StoreSession *session, int64 run_id, int64 number, int part,
-				  const LeaseToken *token, Oid role, const char *message)
+				  const LeaseToken *token, Oid role, const char *message, LedgerDone **done)
 {
 	char		nulls[] = "       ";
 	Datum		args[STORE_LEASE_ARGS + 1];
@@ -259,9 +278,10 @@ ledger_fail_batch(StoreSession *session, int64 run_id, int64 number, int part,
 	store_lease_args(args, run_id, number, part, token, role);
 	args[STORE_LEASE_ARGS] = store_note_or_null(message, &nulls[6]);
 
+	*done = NULL;
 	if (store_sql(&sql_fail, args, nulls) == 0)
 		return false;
-	ledger_close_batch(session, run_id, number, part, "unconfirmed");
+	*done = ledger_close_batch(session, run_id, number, part, "unconfirmed");
 	return true;
 }
 

@@ -102,18 +102,75 @@ ok(wait_for_status($node, $run, 'completed'), 'the rest is done');
 is(metric('rows_total', 'c'), 300, 'and counted');
 is(metrics_of('c'), batches_of('c'), 'as the batches say');
 
+# Batches, rows and durations of the definition that are counted.
+sub counted
+{
+	my ($definition) = @_;
+	return join(' ', map { metric($_, $definition) } qw(batches_total rows_total batch_duration_seconds_count));
+}
+
+# The SQL that confirms the rows of the batch, or as many as are given.
+sub confirm_rows
+{
+	my ($batch, $limit) = @_;
+	my $table = sql("SELECT target FROM backfill_runs WHERE id = $batch->{run}");
+	return "SELECT backfill_confirm($batch->{run}, '$batch->{token}',
+		ARRAY(SELECT id::text FROM $table AS batch WHERE $batch->{condition} ORDER BY id " . ($limit || '') . '))';
+}
+
 sql('CREATE TABLE letter (id int PRIMARY KEY); INSERT INTO letter SELECT generate_series(1, 20); ANALYZE letter');
 define_claims('letter', '{"ledger": true, "batch_size": 10}');
 $run = start_claims('letter');
 my ($first, $second) = (claim_batch($client, $run), claim_batch($client, $run));
-ask($client, "SELECT backfill_confirm($run, '$first->{token}', ARRAY(SELECT id::text FROM letter AS batch WHERE $first->{condition}))");
+ask($client, confirm_rows($first));
 ask($client, complete($first));
-ask($client, "SELECT backfill_confirm($run, '$second->{token}', (SELECT ARRAY[min(id)]::text[] FROM letter AS batch WHERE $second->{condition}))");
+ask($client, confirm_rows($second, 'LIMIT 1'));
 ask($client, complete($second));
 is(sql("SELECT string_agg(status, ' ' ORDER BY number) FROM backfill_batches WHERE run_id = $run"), 'completed unconfirmed',
 	'of two batches with a ledger one is unconfirmed');
-is(metric('batches_total', 'letter') . ' ' . metric('rows_total', 'letter'), '1 10', 'the other one is counted');
-sql("SELECT backfill_stop($run, immediate => true)");
+is(counted('letter'), '1 10 1', 'the other one is counted');
+sql("BEGIN; SELECT backfill_settle($run, ARRAY(SELECT key[1] FROM backfill_unconfirmed WHERE run_id = $run), true); ROLLBACK");
+is(counted('letter'), '1 10 1', 'to settle it counts nothing when it is rolled back');
+sql("SELECT backfill_settle($run, ARRAY(SELECT key[1] FROM backfill_unconfirmed WHERE run_id = $run LIMIT 4), true)");
+is(counted('letter'), '1 10 1', 'nor for a part of it');
+sql("SELECT backfill_settle($run, ARRAY(SELECT key[1] FROM backfill_unconfirmed WHERE run_id = $run), true)");
+is(counted('letter'), '2 20 2', 'when a person has said that all of it was done, it counts');
+ok(wait_for_status($node, $run, 'completed'), 'the run is done');
+is(metrics_of('letter'), batches_of('letter'), 'as the batches say');
+
+# Batches that are done though no client has completed them.
+sql('CREATE TABLE card (id int PRIMARY KEY); INSERT INTO card SELECT generate_series(1, 50); ANALYZE card');
+define_claims('card', '{"ledger": true, "batch_size": 10}');
+$run = start_claims('card');
+my $lost = client();
+my ($late, $given_up, $left, $again) =
+  ((map { (claim_batch($client, $run))[0] } 1 .. 2), (claim_batch($lost, $run, lease => "'session'"))[0], (claim_batch($client, $run))[0]);
+ask($client, confirm_rows($late, 'LIMIT 9'));
+ask($client, complete($late));
+is(counted('card'), '0 0 0', 'a batch of which a row is not confirmed');
+ask($client, confirm_rows($late));
+is(counted('card'), '1 10 1', 'counts when the last one is');
+ask($client, confirm_rows($given_up));
+ask($client, 'SELECT backfill_fail(' . batch_of($given_up) . ", 'too late')");
+is(counted('card'), '2 20 1', 'one that a client has failed with, and all of it was confirmed, counts, without a duration');
+ask($lost, confirm_rows($left));
+$lost->quit;
+ok(wait_for($node, "SELECT status = 'completed' FROM backfill_batches WHERE run_id = $run AND number = $left->{number}"), 'what a client that is lost has confirmed is done');
+ok(wait_for($node, q{SELECT value = 3 FROM backfill_metrics WHERE name = 'backfill_batches_total' AND labels ->> 'definition' = 'card'}), 'and counts');
+ask($client, confirm_rows($again, 'LIMIT 5'));
+ask($client, 'SELECT backfill_fail(' . batch_of($again) . ", 'half of it')");
+sql("SELECT backfill_settle($run, ARRAY(SELECT key[1] FROM backfill_unconfirmed WHERE run_id = $run), false)");
+is(counted('card'), '3 30 1', 'what was released does not');
+foreach (1 .. 2)
+{
+	my ($rest) = claim_batch($client, $run);
+	ask($client, confirm_rows($rest));
+	ask($client, complete($rest));
+}
+ok(wait_for_status($node, $run, 'completed'), 'it is claimed once more');
+is(counted('card'), '5 50 3', 'each batch is counted once, each row once');
+is(metric('batch_duration_seconds_bucket', 'card', le => '+Inf'), 3, 'the histogram has those of which the duration is known');
+is(metrics_of('card'), batches_of('card'), 'as the batches say');
 
 # ---------------------------------------------------------------------------
 note 'how things stand';
