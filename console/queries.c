@@ -242,11 +242,18 @@ queries_events(const DatabaseFacts *facts)
 	"       OR strpos(lower(d.target::text), lower(@->>'q')) > 0 ORDER BY d.name LIMIT 500) d)," \
 	"  'schedules', " schedules "), NULL::jsonb, NULL::jsonb, NULL::jsonb"
 
-/* The jobs of pg_cron that backfill_schedule has made, as far as the role may see them. */
+/*
+ * The jobs of pg_cron that backfill_schedule has made, as far as the role may see them.  A job is called
+ * "backfill DEFINITION", or "backfill DEFINITION on TABLE" if its command names a table.
+ */
 #define SCHEDULES \
 	"(SELECT coalesce(jsonb_agg(jsonb_build_object('job', j.jobid, 'name', j.jobname, 'cron', j.schedule," \
-	"    'role', j.username, 'active', j.active, 'command', j.command) ORDER BY j.jobname), '[]')" \
-	"    FROM cron.job j WHERE j.jobname LIKE 'backfill %' AND j.database = current_database())"
+	"    'definition', coalesce(g.parts[1], substr(j.jobname, length('backfill ') + 1)), 'target', g.parts[2]," \
+	"    'role', j.username, 'active', j.active, 'command', j.command) ORDER BY j.jobname, j.jobid), '[]')" \
+	"    FROM cron.job j LEFT JOIN LATERAL regexp_match(j.jobname, '^backfill (.*) on (\"([^\"]|\"\")*\"[.]\"([^\"]|\"\")*\")$') g(parts)" \
+	"      ON j.command LIKE '%::pg_catalog.regclass)'" \
+	"   WHERE j.jobname LIKE 'backfill %' AND j.database = current_database()" \
+	"     AND (coalesce(@->>'q', '') = '' OR strpos(lower(j.jobname), lower(@->>'q')) > 0))"
 
 const char *
 queries_definitions(const DatabaseFacts *facts)

@@ -34,6 +34,7 @@ static const struct
 	{"batches", "number part key_range status skipped attempt rows_scanned rows_affected started_at finished_at duration wal_bytes error client"},
 	{"errors", "number part key sqlstate message detail attempts first_at last_at resolved_at"},
 	{"events", "at kind previous_status status number role sqlstate reason"},
+	{"schedules", "definition target cron role active"},
 	{"definitions", "name target owner description scope settings updated_at"},
 	{"workers", "worker pid state state_since batch attempt batches rows_scanned rows_affected"},
 	{"clients", "client role application_name client_addr batches_out rows_scanned lease_until"},

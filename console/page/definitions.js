@@ -10,41 +10,42 @@ export function title(data)
 	return plural(data.definitions.length, 'definition');
 }
 
-// What a job starts, by its name: "backfill DEFINITION", or "backfill DEFINITION on TABLE" for one that is generic.
-function startedBy(job, definitions)
+function unschedule({ definition, target })
 {
-	const rest = job.replace(/^backfill /, '');
-	const whole = definitions.find(d => d.name === rest);
-	const generic = definitions.filter(d => d.generic && rest.startsWith(d.name + ' on ')).sort((a, b) => b.name.length - a.name.length)[0];
+	const name = definition + (target ? ' on ' + target : '');
 
-	return whole || !generic ? { name: rest, target: null } : { name: generic.name, target: rest.slice(generic.name.length + 4) };
-}
-
-function unschedule({ name, target })
-{
 	return ask({
 		title: `Unschedule ${name}?`, body: 'No run of it is started by the clock any more. Runs that are active go on.', confirm: 'Unschedule', danger: true,
-		run: async () => sayAnswer(await act('unschedule', { name, target }), `${name} is not scheduled any more.`),
+		run: async () =>
+		{
+			const answer = await act('unschedule', { name: definition, target });
+
+			sayAnswer(answer, answer.result ? `${name} is not scheduled any more.` : `You have no schedule of ${name}.`);
+		},
 	});
 }
 
+// A role can take back its own schedules, whoever's it sees.
 function schedules(data)
 {
-	const rows = (data.schedules || []).map(s => ({ ...s, what: startedBy(s.name, data.definitions) }));
+	const rows = data.schedules || [];
+	const mine = s => s.role === document.body.dataset.role;
 
 	if (rows.length === 0)
 		return null;
 	return el('section', { 'data-key': 'schedules', 'aria-labelledby': 'h-schedules' },
 		el('h2', { id: 'h-schedules' }, 'Schedules'),
 		table({
-			caption: 'Schedules', rows, key: s => 'schedule-' + s.name,
+			caption: 'Schedules', rows, key: s => 'schedule-' + s.job,
 			columns: [
-				{ label: 'Definition', head: true, cell: s => [el('a', { href: '/definitions/' + encodeURIComponent(s.what.name) }, s.what.name), s.what.target ? ' on ' + s.what.target : ''] },
+				{ label: 'Definition', head: true, cell: s => [el('a', { href: '/definitions/' + encodeURIComponent(s.definition) }, s.definition), s.target ? ' on ' + s.target : ''] },
 				{ label: 'When', cell: s => el('span', { class: 'mono' }, s.cron) },
 				{ label: 'What', wide: true, cell: s => el('span', { class: 'mono quiet' }, s.command || '') },
 				{ label: 'As', cell: s => s.role },
 				{ label: 'Active', cell: s => s.active ? 'yes' : 'no' },
-				...readOnly() ? [] : [{ label: 'Change', cell: s => el('button', { class: 'small', 'aria-label': 'Unschedule ' + s.what.name, onclick: () => unschedule(s.what) }, 'Unschedule…') }],
+				...readOnly() ? [] : [{ label: 'Change', cell: s => mine(s)
+					? el('button', { class: 'small', 'aria-label': 'Unschedule ' + s.definition, onclick: () => unschedule(s) }, 'Unschedule…')
+					: el('span', { class: 'quiet' }, 'not yours') }],
 			],
 		}));
 }
