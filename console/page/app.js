@@ -37,7 +37,7 @@ const context = {
 		main.classList.add('drawn');
 		if (screen.after)
 			screen.after(data, main);
-		document.title = screen.title(data, context) + ' · backfill';
+		title();
 	},
 
 	// Another query of the same screen, without leaving it.
@@ -66,6 +66,13 @@ const context = {
 	say,
 };
 
+// The title of a tab is read when nobody looks at the page: it has numbers of this moment, too.
+function title()
+{
+	if (data)
+		document.title = (document.body.classList.contains('stale') ? '(old) ' : '') + screen.title(data, context) + ' · backfill';
+}
+
 // --- Whether the data are live ---
 
 const WORDS = {
@@ -78,6 +85,7 @@ function showState(state, message)
 	const live = state === 'live' || state === 'waiting';
 
 	document.body.classList.toggle('stale', !live);
+	title();
 	stamp();
 	morph(banner, live || state === 'away' ? fragment() : fragment(el('div', { class: 'banner' },
 		el('strong', null, WORDS[state] + '.'), ' ',

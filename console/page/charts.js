@@ -214,7 +214,7 @@ function make(box, what, chart, readout)
 		gridLineColor: colour('line'),
 		gridLineWidth: 0.5,
 		axes: {
-			x: { drawGrid: false, axisLabelWidth: 64, pixelsPerLabel: 80 },
+			x: { drawGrid: false, axisLabelWidth: 64, pixelsPerLabel: 80, ticker: wholeSeconds },
 			y: { axisLabelWidth: 54, pixelsPerLabel: 28, axisLabelFormatter: n => n === 0 ? '0' : what.bytes ? bytes(n) : what.labels.length > 1 ? span(n / 1000) : short(n) },
 		},
 		series: Object.fromEntries(Object.entries(what.dashes || {}).map(([label, pattern]) => [label, { strokePattern: pattern, fillGraph: false }])),
@@ -237,6 +237,15 @@ function make(box, what, chart, readout)
 	});
 	Dygraph.PLUGINS = plugins;
 	return graph;
+}
+
+// The ticks of the axis of time.  dygraphs goes below a second in the first moments of a run, and then leaves out hour and minute.
+function wholeSeconds(...asked)
+{
+	const ticks = Dygraph.dateTicker(...asked);
+
+	return ticks.every(t => t.v % 1000 === 0) ? ticks
+		: ticks.filter(t => t.v % 1000 === 0).map(t => ({ ...t, label: clock(t.v, t.v) }));
 }
 
 // A number in four characters: 1.2k, 35M.

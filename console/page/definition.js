@@ -6,7 +6,7 @@ import { act, ask, errorBox, post, readOnly, sayAnswer } from './act.js';
 import { el, facts, fragment, table } from './dom.js';
 import { percent, rate, time, value, ZONE } from './format.js';
 import { parameterFields } from './parameters.js';
-import { bar, statusChip } from './parts.js';
+import { bar, isActive, statusChip } from './parts.js';
 import { chooser } from './settings.js';
 
 export function title(data)
@@ -204,7 +204,7 @@ export function view(data, context)
 					{ label: 'Run', head: true, cell: run => el('a', { class: 'row-link', href: '/runs/' + run.id }, '#' + run.id) },
 					{ label: 'Status', cell: run => statusChip(run.status) },
 					{ label: 'Progress', class: 'progress-cell', cell: run => [bar(run), el('span', { class: 'now' }, percent(run.progress))] },
-					{ label: 'Rows/s', num: true, cell: run => rate(run.rows_per_second) },
+					{ label: 'Rows/s', num: true, cell: run => el('span', { class: isActive(run) ? 'now' : null }, rate(run.rows_per_second)) },
 					{ label: 'Parameters', wide: true, cell: run => el('span', { class: 'mono quiet' }, Object.keys(run.parameters || {}).length > 0 ? JSON.stringify(run.parameters) : '') },
 					{ label: 'By', cell: run => run.started_by || '' },
 					{ label: 'Started', num: true, cell: run => time(run.started_at || run.created_at, data.now) },

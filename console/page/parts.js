@@ -12,7 +12,7 @@ export function isActive(run)
 
 export function statusChip(status)
 {
-	return el('span', { class: 'status status-' + status }, status);
+	return el('span', { class: 'status status-' + status + (ACTIVE.includes(status) ? ' now' : '') }, status);
 }
 
 // A bar; the number stands beside it.

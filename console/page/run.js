@@ -117,7 +117,7 @@ function callouts(run, data)
 	if (run.wait_reason)
 		rows.push(el('div', { class: 'callout warn', 'data-key': 'wait' }, el('p', null, el('b', null, 'Waits: '), run.wait_reason)));
 	if (run.throttled_by)
-		rows.push(el('div', { class: 'callout warn', 'data-key': 'throttle' }, el('p', null, el('b', null, isHeld(run) ? 'Held by ' : 'Slowed by '), reason(run.throttled_by),
+		rows.push(el('div', { class: 'callout warn', 'data-key': 'throttle' }, el('p', null, el('b', { class: 'now' }, isHeld(run) ? 'Held by ' : 'Slowed by '), reason(run.throttled_by),
 			run.throttled_since ? el('span', { class: 'quiet now' }, '; so for ', span(between(run.throttled_since, data.now) / 1000)) : null)));
 	if (run.space_kept_by)
 		rows.push(el('div', { class: 'callout warn', 'data-key': 'space' }, el('p', null, el('b', null, 'Space is kept by '), run.space_kept_by)));
@@ -130,34 +130,41 @@ function callouts(run, data)
 function progress(run, data)
 {
 	const live = isActive(run);
+	const soFar = text => el('span', { class: live ? 'now' : null }, text);
 
 	return el('section', { class: 'panel progress', 'aria-labelledby': 'h-progress' },
 		el('h2', { id: 'h-progress', class: 'hidden' }, 'Progress'),
 		el('div', { class: 'big-line' },
 			el('span', { class: 'big-number now' }, percent(run.progress)),
-			el('span', { class: 'quiet' }, run.rows_total === null ? `${count(run.rows_scanned)} rows`
+			el('span', { class: live ? 'quiet now' : 'quiet' }, run.rows_total === null ? `${count(run.rows_scanned)} rows`
 				: `${count(run.rows_scanned)} of ${live && run.progress < 99.99 ? 'about ' : ''}${plural(run.rows_total, 'row')}`)),
 		bar(run, true),
 		facts([
 			[live ? 'Rate' : 'Average rate', run.started_at ? el('span', { class: live ? 'now' : null }, rateText(run) + ' rows/s') : null],
 			['ETA', live && run.started_at ? el('span', { class: 'now' }, etaText(run, data.now)) : null],
 			['At work', run.started_at ? el('span', { class: live ? 'now' : null }, span(between(run.started_at, run.finished_at || data.now) / 1000)) : null],
-			['Rows changed', count(run.rows_affected)],
-			['Batches', count(run.batches)],
-			['Rows of a batch', run.batch_size === null ? null : count(run.batch_size)],
+			['Rows changed', soFar(count(run.rows_affected))],
+			['Batches', soFar(count(run.batches))],
+			['Rows of a batch', run.batch_size === null ? null : soFar(count(run.batch_size))],
 			['Workers', live ? el('span', { class: 'now' }, count(run.workers)) : null],
-			['WAL', bytes(run.wal_bytes)],
-			['Rows skipped', run.errors > 0 ? el('a', { href: `/runs/${run.id}/errors` }, count(run.errors)) : '0'],
-			['Repaired', run.repaired > 0 ? count(run.repaired) : null],
-			['Gave way', run.yields > 0 ? plural(run.yields, 'time') : null],
+			['WAL', soFar(bytes(run.wal_bytes))],
+			['Rows skipped', run.errors > 0 ? el('a', { class: live ? 'now' : null, href: `/runs/${run.id}/errors` }, count(run.errors)) : soFar('0')],
+			['Repaired', run.repaired > 0 ? soFar(count(run.repaired)) : null],
+			['Gave way', run.yields > 0 ? soFar(plural(run.yields, 'time')) : null],
 			['Rows left in scope', run.rows_remaining === null ? null : count(run.rows_remaining)],
-			['Growth of the table', run.table_growth === null ? null : `${bytes(run.table_growth)} on ${bytes(run.table_size)}`],
-			['Growth of its indexes', run.index_growth === null ? null : `${bytes(run.index_growth)} on ${bytes(run.index_size)}`],
-			['Space made', run.space_freed > 0 ? `${bytes(run.space_freed)} on ${plural(run.pages_pruned, 'page')}` : null],
+			['Growth of the table', run.table_growth === null ? null : soFar(`${bytes(run.table_growth)} on ${bytes(run.table_size)}`)],
+			['Growth of its indexes', run.index_growth === null ? null : soFar(`${bytes(run.index_growth)} on ${bytes(run.index_size)}`)],
+			['Space made', run.space_freed > 0 ? soFar(`${bytes(run.space_freed)} on ${plural(run.pages_pruned, 'page')}`) : null],
 		], { class: 'facts tiles' }));
 }
 
 // --- Who works ---
+
+// Something of this moment.
+function now(text)
+{
+	return el('span', { class: 'now' }, text);
+}
 
 function hands(data)
 {
@@ -173,9 +180,9 @@ function hands(data)
 				{ label: 'State', cell: w => el('span', { class: 'now' }, w.state) },
 				...workers.some(w => w.stream) ? [{ label: 'Stream', cell: w => w.stream || '' }] : [],
 				{ label: 'For', num: true, cell: w => el('span', { class: 'now' }, span(Math.max(0, between(w.state_since, data.now) / 1000))) },
-				{ label: 'Batch', num: true, cell: w => w.batch === null ? '–' : count(w.batch) + (w.attempt > 1 ? `, attempt ${w.attempt}` : '') },
-				{ label: 'Batches', num: true, cell: w => count(w.batches) },
-				{ label: 'Rows', num: true, cell: w => count(w.rows_scanned) },
+				{ label: 'Batch', num: true, cell: w => now(w.batch === null ? '–' : count(w.batch) + (w.attempt > 1 ? `, attempt ${w.attempt}` : '')) },
+				{ label: 'Batches', num: true, cell: w => now(count(w.batches)) },
+				{ label: 'Rows', num: true, cell: w => now(count(w.rows_scanned)) },
 				{ label: 'Process', num: true, cell: w => w.pid },
 				{ label: 'Since', num: true, cell: w => time(w.started_at, data.now) },
 			],
@@ -188,7 +195,7 @@ function hands(data)
 				{ label: 'Role', cell: c => c.role },
 				{ label: 'From', cell: c => [c.application_name, c.client_addr].filter(Boolean).join(' at ') || '–' },
 				{ label: 'Batches in hand', num: true, cell: c => el('span', { class: 'now' }, count(c.batches_out)) },
-				{ label: 'Rows', num: true, cell: c => count(c.rows_scanned) },
+				{ label: 'Rows', num: true, cell: c => now(count(c.rows_scanned)) },
 				{ label: 'Since', num: true, cell: c => time(c.started_at, data.now) },
 				{ label: 'Lease until', num: true, cell: c => c.lease_until ? time(c.lease_until, data.now) : 'end of session' },
 			],
@@ -214,9 +221,9 @@ function streams(data)
 				{ label: 'Stream', head: true, cell: s => [s.name, s.target && s.target !== s.name ? el('span', { class: 'sub' }, s.target) : null] },
 				{ label: 'Status', cell: s => statusChip(s.status) },
 				{ label: 'Progress', class: 'progress-cell', cell: s => [bar({ ...s, id: `${data.run.id}, stream ${s.name}` }), el('span', { class: 'now' }, percent(s.progress))] },
-				{ label: 'Rows', num: true, cell: s => count(s.rows_scanned) },
-				{ label: 'Changed', num: true, phone: false, cell: s => count(s.rows_affected) },
-				{ label: 'Batches', num: true, phone: false, cell: s => count(s.batches) },
+				{ label: 'Rows', num: true, cell: s => now(count(s.rows_scanned)) },
+				{ label: 'Changed', num: true, phone: false, cell: s => now(count(s.rows_affected)) },
+				{ label: 'Batches', num: true, phone: false, cell: s => now(count(s.batches)) },
 				{ label: 'Workers', num: true, cell: s => el('span', { class: 'now' }, count(s.workers)) },
 				{ label: 'ETA', num: true, cell: s => el('span', { class: 'now' }, s.eta === null ? '–' : span(seconds(s.eta))) },
 				{ label: 'At', phone: false, cell: s => el('span', { class: 'mono quiet' }, s.cursor === null ? '' : value(s.cursor)) },

@@ -34,6 +34,10 @@ my $text = $browser->wait_text('#banner', 'No connection to the database');
 like($text, qr/is from \d\d:\d\d:\d\d and may be old/, 'the banner says what is the matter, and when the data are from');
 is($browser->js($struck), 'line-through', 'numbers that are old are struck out');
 is($browser->js('return getComputedStyle(document.querySelector(".life .lasted.now")).textDecorationLine'), 'line-through', 'the clock of the run, too');
+is($browser->js(q{return [...document.querySelectorAll('.progress .big-line > *, .progress .facts dd, .status-running, [data-key=hands] td:not([data-label=Process], [data-label=Since])')]
+	.filter(e => /\w/.test(e.innerText) && !e.closest('.now') && !e.querySelector('.now'))
+	.map(e => e.innerText).join(', ')}), '', 'no number of the run, and no status, is left that looks like one of this moment');
+like($browser->js('return document.title'), qr/^\(old\) /, 'the title of the tab says so, too');
 my $clock = $browser->text('.life .here .lasted');
 my $stamp = $browser->text('#stamp time');
 $browser->js_async('setTimeout(arguments[0], 2500)');
@@ -55,6 +59,7 @@ if ($browser->js('return !!document.querySelector("[data-action=pause]")'))
 $node->start;
 $browser->wait_js('the banner to go', 'return document.querySelector("#banner").innerText === ""');
 is($browser->js($struck), 'none', 'numbers are live again');
+unlike($browser->js('return document.title'), qr/old/, 'and so is the title');
 $browser->wait_js('new data', 'return document.querySelector("#stamp time").innerText !== arguments[0]', $stamp);
 pass('and new');
 

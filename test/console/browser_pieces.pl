@@ -73,6 +73,31 @@ is(value('settings.js', "JSON.stringify(m.parse({ type: '$_->[0]' }, '$_->[1]'))
 is(value('settings.js', "m.limits({ min: '$_->[0]', max: '$_->[1]' })"), $_->[2], "limits: $_->[2]") foreach (
 	[ '1', '1024', '1 to 1024' ], [ '1', '2147483647', 'at least 1' ]);
 
+# --- The axis of time ---
+
+# What stands below a chart of so many points, at such a distance.
+sub axis
+{
+	my ($points, $ms) = @_;
+	return $browser->js_async("const done = arguments[arguments.length - 1];
+		const library = document.createElement('script');
+		const show = m => {
+			const root = document.createElement('div');
+			const series = Array.from({ length: $points }, (_, i) => ({ at: new Date(Date.UTC(2026, 10, 29, 8, 42, 20) + 130 + i * $ms).toISOString(), rows_per_second: 100 + i }));
+			document.querySelector('main').replaceChildren(root);
+			root.append(m.place('rate', 1, series));
+			m.feed(root, 'rate', 1, series);
+			return [...root.querySelectorAll('.dygraph-axis-label-x')].map(e => e.textContent).join(' ');
+		};
+		library.src = '/assets/dygraph.min.js';
+		library.onload = () => import('/assets/charts.js').then(show).then(done, error => done('error: ' + error));
+		document.head.append(library)");
+}
+
+$browser->size(1280, 900);
+is(axis(4, 1000), '09:42:21 09:42:22 09:42:23', 'in the first seconds of a run, whole ones');
+like(axis(100, 1000), qr/^09:4\d(:\d\d)?( 09:4\d(:\d\d)?)+$/, 'in the minutes after that, what dygraphs makes of them');
+
 # --- A new picture over the old one ---
 
 is(value('dom.js', q{(() => {
