@@ -87,7 +87,7 @@ tell_processor(StringInfo out, const FiguresBatch *batch, const BatchTotals *all
 		append_reason(out, psprintf("needed %.1f times as much of a processor per row as others",
 									batch->cpu_seconds / usual));
 	if (elsewhere >= ELSEWHERE_PART * batch->seconds)
-		append_reason(out, psprintf("was on a processor for %s: for the rest it waited for one, or for the disk",
+		append_reason(out, psprintf("was on a processor for %s: for the rest it waited for one, for the disk, or for what it called",
 									wording_time(batch->cpu_seconds)));
 }
 

@@ -141,6 +141,11 @@ my ($waited) = grep { $_->{number} == 7 } @{ $r->{slowest} };
 like($waited->{why} || '', qr/^waited .* for locks/, 'the batch that waited for the lock says so');
 cmp_ok($waited->{lock_seconds}, '>=', 0.15, 'for how long');
 like(codes($r), qr/errors/, 'a lesson is about the errors');
+create_target($node, 'calls', 100);
+define_increment($node, 'calls', '{"batch_size": 20, "target_batch_time": 0}',
+	statement => 'UPDATE batch SET n = n + CASE WHEN id = 500 THEN (SELECT 1 FROM pg_sleep(0.3)) ELSE 1 END');
+my ($called) = @{ report(complete('calls'))->{slowest} };
+like("$called->{number} $called->{why}", qr/^3 was on a processor for .*, or for what it called/, 'a batch that waited for something outside says that it may have');
 my $text = sql("SELECT * FROM backfill_report($id)");
 like($text, qr/^Report of run $id of t on t\n  Status: completed\n/, 'the text begins with its name');
 like($text, qr/^  Rows with SQLSTATE 22000: 2 left out, 0 resolved, 0 of them repaired, such as: row \d+ is bad$/m, 'and has the same');
