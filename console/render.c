@@ -303,6 +303,25 @@ end_page(Request *request)
 	text_add(&request->reply, "</main>\n</body>\n</html>\n");
 }
 
+/* What the screen is called, and of which run, or which definition, it is. */
+static void
+add_heading(Text *out, const char *screen, const char *title, const Json *root)
+{
+	const Json *run = json_member(root, "run");
+	const char *id = json_text(run, "id");
+	const char *name = json_text(id ? run : json_member(root, "definition"), "name");
+
+	text_format(out, "<h1>%s", title);
+	if (id != NULL)
+		text_format(out, "%s %s", strcmp(screen, "run") == 0 ? "" : " of run", id);
+	if (name != NULL)
+	{
+		text_add(out, id ? " of " : " ");
+		text_html(out, name);
+	}
+	text_add(out, "</h1>\n");
+}
+
 /* The page of a screen, with what it shows. */
 void
 render_value(Request *request, const char *json)
@@ -314,7 +333,7 @@ render_value(Request *request, const char *json)
 
 	snprintf(title, sizeof(title), "%c%s", name[0] - 'a' + 'A', name + 1);
 	begin_page(request, name, title);
-	text_format(out, "<h1>%s</h1>\n", title);
+	add_heading(out, name, title, root);
 	add_links(out, root);
 	if (strcmp(name, "run") == 0)
 		add_buttons(request, root);
@@ -372,6 +391,8 @@ render_error(Request *request, int status, const char *error)
 		text_html(out, json_text(root, "since"));
 		text_add(out, ".</p>\n");
 	}
+	if (request_comes_again(request, status))
+		text_format(out, "<p>This page is read again every %d seconds.</p>\n", REQUEST_AGAIN);
 	end_page(request);
 	json_free(root);
 }

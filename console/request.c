@@ -172,6 +172,13 @@ request_answer(Request *request, int status, const char *type)
 	}
 }
 
+/* Whether the browser is told to read the page again by itself: one that cannot be shown now. */
+bool
+request_comes_again(const Request *request, int status)
+{
+	return status == 503 && request->form == REQUEST_PAGE && !request->posts;
+}
+
 /* An error, given as a JSON object. */
 void
 request_error(Request *request, int status, const char *error)
@@ -242,6 +249,11 @@ add_headers(const Request *request, struct MHD_Response *response)
 	{
 		snprintf(seconds, sizeof(seconds), "%d", request->retry_after);
 		MHD_add_response_header(response, "Retry-After", seconds);
+	}
+	if (request_comes_again(request, request->status))
+	{
+		snprintf(seconds, sizeof(seconds), "%d", REQUEST_AGAIN);
+		MHD_add_response_header(response, "Refresh", seconds);
 	}
 	if (request->status == 405)
 		MHD_add_response_header(response, "Allow", "GET, HEAD, POST");

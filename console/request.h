@@ -66,6 +66,9 @@ typedef struct Request
 	struct Request *next;		/* of all that there are */
 } Request;
 
+/* Seconds after which a page that could not be shown is read again. */
+#define REQUEST_AGAIN	5
+
 extern void *request_new(void *closure, const char *uri, struct MHD_Connection *connection);
 extern enum MHD_Result request_handle(void *closure, struct MHD_Connection *connection, const char *url,
 									  const char *method, const char *version, const char *data,
@@ -76,6 +79,7 @@ extern void request_close(struct MHD_Connection *connection);
 extern const char *request_header(const Request *request, const char *name);
 extern char *request_cookie(const Request *request, const char *name);
 extern void request_answer(Request *request, int status, const char *type);
+extern bool request_comes_again(const Request *request, int status);
 extern void request_refuse(Request *request, int status, const char *message);
 extern void request_error(Request *request, int status, const char *error);
 extern void request_redirect(Request *request, const char *location);

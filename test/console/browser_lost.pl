@@ -56,12 +56,26 @@ if ($browser->js('return !!document.querySelector("[data-action=pause]")'))
 
 # --- And comes back ---
 
+# Who comes meanwhile has nothing that could ask again but the browser.
+my $tab = $browser->call('GET', '/window');
+my $other = $browser->call('POST', '/window/new', { type => 'tab' })->{handle};
+$browser->call('POST', '/window', { handle => $other });
+$browser->go("$console->{url}/runs/1");
+like($browser->text('main'), qr/cannot be reached.*answered last at.*read again every 5 seconds/s, 'a page that is opened now says so');
+$browser->call('POST', '/window', { handle => $tab });
+
 $node->start;
 $browser->wait_js('the banner to go', 'return document.querySelector("#banner").innerText === ""');
 is($browser->js($struck), 'none', 'numbers are live again');
 unlike($browser->js('return document.title'), qr/old/, 'and so is the title');
 $browser->wait_js('new data', 'return document.querySelector("#stamp time").innerText !== arguments[0]', $stamp);
 pass('and new');
+
+$browser->call('POST', '/window', { handle => $other });
+$browser->wait_js('the page to be read again', 'return document.querySelector(".big-number") && document.querySelector("#stamp time")');
+is($browser->text('#banner'), '', 'the page that could not be shown comes by itself');
+$browser->call('DELETE', '/window');
+$browser->call('POST', '/window', { handle => $tab });
 
 # --- No events: it is asked again and again instead ---
 

@@ -112,6 +112,12 @@ is(join(' ', scalar(keys %seen), grep { $seen{$_} != 1 } keys %seen), '120', 'it
 ($status, $data) = api($alice, "/runs/$plain/events");
 is($data->{events}[-1]{reason}, 'backfill_start: ticket 4711', 'the events, the first one last');
 
+# without script, the heading says of what the screen is
+my %heading = (
+	"/runs/$plain" => "Run $plain of plain", "/runs/$plain/batches" => "Batches of run $plain of plain", "/runs/$plain/events" => "Events of run $plain of plain",
+	'/definitions/plain' => 'Definition plain', '/runs' => 'Runs');
+is((get($alice, $_)->{content} =~ m{<h1>(.*?)</h1>})[0], $heading{$_}, "the heading of $_") foreach sort keys %heading;
+
 # --- A run ---
 
 ($status, $data) = api($alice, "/runs/$plain");
