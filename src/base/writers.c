@@ -89,7 +89,8 @@ writers_wait(List *all)
  * has a time from before it is committed, if it was taken when its transaction began.
  * Transactions of prepared and replicated ones begin anywhere; of what hides what it does,
  * the begin of the session counts.  A transaction is not seen in the instant in which it
- * begins: that is what the margin is for.
+ * begins: that is what the margin is for.  A time that is equal is committed, too, so that
+ * a window may include either of its ends.
  */
 TimestampTz
 writers_watermark(void)
@@ -112,7 +113,7 @@ writers_watermark(void)
 		began = backend->st_state == STATE_DISABLED ? backend->st_proc_start_timestamp :
 			backend->st_xact_start_timestamp;
 		if (began != 0)
-			watermark = Min(watermark, began);
+			watermark = Min(watermark, began - 1);
 	}
 	return watermark;
 }

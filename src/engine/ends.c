@@ -114,14 +114,16 @@ ends_of_walk(Session *session, Work *work, WalkTexts *texts)
 
 /*
  * What the run, or the stream in hand, has to look at, of what has a time: from where the last
- * one ended to what is committed.  Put down with the ends, and known from then on.
+ * one ended to the watermark, which was taken before the ends were looked for.  Put down with the
+ * ends, and known from then on.
  */
 static void
-open_window(Session *session, StoreSession *store, TimestampTz *since, TimestampTz *until)
+open_window(Session *session, StoreSession *store, TimestampTz watermark, TimestampTz *since,
+			TimestampTz *until)
 {
 	const RunSettings *settings = &session->settings;
-	TimestampTz watermark = Min(writers_watermark(), settings->end_value);
 
+	watermark = Min(watermark, settings->end_value);
 	if (session->stream)
 		span_open_stream(store, session->whole, session->walk_id, settings->initial_value,
 						  settings->lookback, watermark, since, until);
@@ -160,6 +162,7 @@ ends_find(Session *session, Work *work)
 	StoreSession store;
 	WalkTexts	texts;
 	ArrayType  *key_types;
+	TimestampTz watermark;
 	TimestampTz since;
 	TimestampTz until;
 	ErrorContextCallback callback;
@@ -172,12 +175,15 @@ ends_find(Session *session, Work *work)
 	session_begin(session);
 	MemoryContextSwitchTo(session->loop_context);
 	nest = session_enter_statement(session);
+
+	/* what a transaction adds behind the last key that ends from here on is not before that */
+	watermark = writers_watermark();
 	ends_of_walk(session, work, &texts);
 	AtEOXact_GUC(false, nest);
 
 	key_types = walk_key_types(work->walk);
 	store_begin(&store);
-	open_window(session, &store, &since, &until);
+	open_window(session, &store, watermark, &since, &until);
 	if (session->stream)
 		stream_set_ends(&store, session->walk_id, key_types, texts.start, texts.end, texts.rows);
 	else
