@@ -113,29 +113,39 @@ ends_of_walk(Session *session, Work *work, WalkTexts *texts)
 }
 
 /*
- * What the run, or the stream in hand, has to look at, of what has a time: from where the last
- * one ended to the watermark, which was taken before the ends were looked for.  Put down with the
- * ends, and known from then on.
+ * In a transaction of its own: what the run, or the stream in hand, has to look at, of what has a
+ * time: from where the last one ended to what is committed.  It is known before the ends are
+ * looked for, by a scope that says what of it is counted, and because what is added behind the
+ * last key by a transaction that ends meanwhile has to be later than that.
  */
 static void
-open_window(Session *session, StoreSession *store, TimestampTz watermark, TimestampTz *since,
-			TimestampTz *until)
+open_window(Session *session, Work *work)
 {
 	const RunSettings *settings = &session->settings;
+	StoreSession store;
+	TimestampTz until;
+	TimestampTz since;
 
-	watermark = Min(watermark, settings->end_value);
+	session_begin(session);
+	MemoryContextSwitchTo(session->loop_context);
+	until = Min(writers_watermark(), settings->end_value);
+	store_begin(&store);
 	if (session->stream)
-		span_open_stream(store, session->whole, session->walk_id, settings->initial_value,
-						  settings->lookback, watermark, since, until);
+		span_open_stream(&store, session->whole, session->walk_id, settings->initial_value,
+						 settings->lookback, until, &since, &until);
 	else
-		span_open_run(store, session->run, settings->initial_value, settings->lookback,
-						 watermark, since, until);
+		span_open_run(&store, session->run, settings->initial_value, settings->lookback,
+					  until, &since, &until);
+	store_end(&store);
+	session_commit(session);
+	session->run->since = since;
+	session->run->until = until;
+	(void) work_serves(session, work);
 }
 
 /* The stream in hand has these ends now. */
 static void
-take_ends(Session *session, ArrayType *key_types, const WalkTexts *texts, TimestampTz since,
-		  TimestampTz until)
+take_ends(Session *session, ArrayType *key_types, const WalkTexts *texts)
 {
 	StreamInfo	stream = *session->stream;
 	MemoryContext old = MemoryContextSwitchTo(session->loop_context);
@@ -144,8 +154,8 @@ take_ends(Session *session, ArrayType *key_types, const WalkTexts *texts, Timest
 	stream.key_types = key_types;
 	stream.start_key = texts->start;
 	stream.end_key = texts->end;
-	stream.since = since;
-	stream.until = until;
+	stream.since = session->run->since;
+	stream.until = session->run->until;
 	stream.bounds = stream.cursor = NULL;	/* they have served */
 	stream.wait_reason = NULL;
 	session_take_stream(session, &stream);
@@ -153,8 +163,8 @@ take_ends(Session *session, ArrayType *key_types, const WalkTexts *texts, Timest
 }
 
 /*
- * In a transaction of its own: find the ends, and put them into the row of the run, or of
- * the stream in hand.
+ * In transactions of their own: open the window, find the ends, and put both into the row of the
+ * run, or of the stream in hand.
  */
 void
 ends_find(Session *session, Work *work)
@@ -162,9 +172,6 @@ ends_find(Session *session, Work *work)
 	StoreSession store;
 	WalkTexts	texts;
 	ArrayType  *key_types;
-	TimestampTz watermark;
-	TimestampTz since;
-	TimestampTz until;
 	ErrorContextCallback callback;
 	int			nest;
 
@@ -172,18 +179,15 @@ ends_find(Session *session, Work *work)
 	callback.arg = session;
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
+	open_window(session, work);
 	session_begin(session);
 	MemoryContextSwitchTo(session->loop_context);
 	nest = session_enter_statement(session);
-
-	/* what a transaction adds behind the last key that ends from here on is not before that */
-	watermark = writers_watermark();
 	ends_of_walk(session, work, &texts);
 	AtEOXact_GUC(false, nest);
 
 	key_types = walk_key_types(work->walk);
 	store_begin(&store);
-	open_window(session, &store, watermark, &since, &until);
 	if (session->stream)
 		stream_set_ends(&store, session->walk_id, key_types, texts.start, texts.end, texts.rows);
 	else
@@ -193,5 +197,5 @@ ends_find(Session *session, Work *work)
 	session_commit(session);
 	error_context_stack = callback.previous;
 	if (session->stream)
-		take_ends(session, key_types, &texts, since, until);
+		take_ends(session, key_types, &texts);
 }
