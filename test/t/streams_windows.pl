@@ -198,8 +198,9 @@ sql('UPDATE s SET v = v + 1, changed_at = now()', "INSERT INTO behave VALUES (20
 settle();
 my $second = start_run($node, 's');
 ok(at_step($second, 1), 'the second stream of another one is at work');
-sql("SELECT backfill_stop($second, immediate => true, stream => '2')", 'DELETE FROM behave');
+sql("SELECT backfill_stop($second, immediate => true, stream => '2')");
 ok(wait_for_status($node, $second, 'stopped'), 'and stopped');
+sql('DELETE FROM behave');
 is(affected($second), '20 0 20', 'the others are done');
 my $third = complete('the next run', 's');
 is(sql("SELECT string_agg(o.run_id::text, ' ' ORDER BY s.name) FROM backfill_streams s JOIN backfill_streams o ON o.name = s.name AND o.until = s.since WHERE s.run_id = $third"),
@@ -233,7 +234,7 @@ INSERT INTO m (account, id) VALUES (:a, nextval('numbers'));
 INSERT INTO m (account, id, changed_at) VALUES (:b, nextval('numbers'), clock_timestamp());
 COMMIT;
 });
-my $writers = IPC::Run::start([ 'pgbench', '-n', '-c', 6, '-T', 3600, '-f', $script, $node->connstr('postgres') ], '<', \'', '>', "$script.out", '2>&1');
+my $writers = IPC::Run::start([ 'pgbench', '-n', '-c', 6, '-T', 3600, '-f', $script, $node->connstr('postgres') . q{ application_name='writers'} ], '<', \'', '>', "$script.out", '2>&1');
 my $runs = full_length() ? 40 : 5;
 foreach my $n (1 .. $runs)
 {
@@ -241,8 +242,10 @@ foreach my $n (1 .. $runs)
 	ok(wait_for($node, "SELECT count(*) > $before + 10 FROM m"), 'rows have come');
 	complete("run $n beside them", 'm');
 }
+my $before = sql('SELECT count(*) FROM m');
+ok(wait_for($node, "SELECT count(*) > $before FROM m"), 'and some more');
 $writers->kill_kill(grace => 1);
-ok(wait_for($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'pgbench'}), 'they have left');
+ok(wait_for($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'writers'}), 'they have left');
 settle();
 cmp_ok(sql('SELECT count(*) FROM m WHERE n = 0'), '>', 0, 'the last of them are not done yet');
 complete('the last run', 'm');
