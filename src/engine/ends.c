@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "access/twophase.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -37,6 +38,7 @@
 /* Those that have been found, and whether the run says that it waits for them. */
 typedef struct Writers
 {
+	bool		prepared;		/* only such as are prepared */
 	bool		looked;
 	List	   *left;			/* VirtualTransactionId *, in the session's context */
 	bool		said;
@@ -53,13 +55,15 @@ look_at_writers(Session *session, void *arg)
 	old = MemoryContextSwitchTo(session->context);
 	if (!writers->looked)
 		writers->left = writers_find(session->run->target);
+	if (!writers->looked && writers->prepared)
+		writers->left = writers_prepared(writers->left);
 	writers->looked = true;
 	writers->left = writers_still(writers->left);
 	MemoryContextSwitchTo(old);
 	if (writers->left != NIL && !writers->said)
 	{
 		StoreSession store;
-		char	   *reason = writers_reason(writers->left);
+		char	   *reason = writers_reason(writers->left, writers->prepared ? "walk" : "run");
 
 		store_begin(&store);
 		store_set_wait_reason(&store, session->run->id, reason);
@@ -69,15 +73,11 @@ look_at_writers(Session *session, void *arg)
 	session_commit(session);
 }
 
-/*
- * Wait until every transaction that holds a lock for writing on the target
- * has ended: what they write is then visible, and covered.  Returns false if
- * the run is to stop meanwhile.
- */
-bool
-ends_wait_for_writers(Session *session)
+/* Wait for writers of the kind. Returns false if the run is to stop meanwhile. */
+static bool
+wait_for(Session *session, bool prepared)
 {
-	Writers		writers = {0};
+	Writers		writers = {.prepared = prepared};
 
 	for (;;)
 	{
@@ -92,6 +92,17 @@ ends_wait_for_writers(Session *session)
 			return false;
 		MemoryContextReset(session->loop_context);
 	}
+}
+
+/*
+ * Wait until every transaction that holds a lock for writing on the target
+ * has ended: what they write is then visible, and covered.  Returns false if
+ * the run is to stop meanwhile.
+ */
+bool
+ends_wait_for_writers(Session *session)
+{
+	return wait_for(session, false);
 }
 
 /*
@@ -163,11 +174,11 @@ take_ends(Session *session, ArrayType *key_types, const WalkTexts *texts)
 }
 
 /*
- * In transactions of their own: open the window, find the ends, and put both into the row of the
- * run, or of the stream in hand.
+ * In a transaction of its own: find the ends, and put them into the row of the run, or of
+ * the stream in hand.
  */
-void
-ends_find(Session *session, Work *work)
+static void
+find(Session *session, Work *work)
 {
 	StoreSession store;
 	WalkTexts	texts;
@@ -179,7 +190,6 @@ ends_find(Session *session, Work *work)
 	callback.arg = session;
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
-	open_window(session, work);
 	session_begin(session);
 	MemoryContextSwitchTo(session->loop_context);
 	nest = session_enter_statement(session);
@@ -198,4 +208,20 @@ ends_find(Session *session, Work *work)
 	error_context_stack = callback.previous;
 	if (session->stream)
 		take_ends(session, key_types, &texts);
+}
+
+/*
+ * In transactions of their own: open the window of the run, or of the stream in hand, and find
+ * the ends of its walk, which nobody has yet.  Of a prepared transaction nobody knows when it
+ * began, and what it wrote may have a time from before the end of the window: so those are waited
+ * for.  Returns false if the run is to stop meanwhile.
+ */
+bool
+ends_find(Session *session, Work *work)
+{
+	open_window(session, work);
+	if (max_prepared_xacts > 0 && session->run->source.function == NULL && !wait_for(session, true))
+		return false;
+	find(session, work);
+	return true;
 }

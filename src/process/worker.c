@@ -93,7 +93,10 @@ is_to_carry_out(Session *session)
 static void
 find_ends(Session *session, void *arg)
 {
-	ends_find(session, &((Worker *) arg)->work);
+	Worker	   *worker = (Worker *) arg;
+
+	if (!ends_find(session, &worker->work))
+		failure_leave(worker, NULL);
 }
 
 /* ---- may it begin? ---- */

@@ -145,6 +145,26 @@ is(affected($run), 20, 'without it');
 is(affected(complete('the next one', 'e')), 1, 'has it');
 check_changes('e', 'every row once');
 
+# nobody knows when a prepared transaction began: who has prepared one is waited for
+changing('x', 2, 20);
+define_changes('x', account_streams(2), 'changed_at >= run.since AND changed_at < run.until');
+sql("INSERT INTO behave VALUES (1001, 'gate')");
+settle();
+$run = start_run($node, 'x');
+ok(at_step($run, 1), 'the first stream of a run is at work');
+sql('BEGIN', 'INSERT INTO x (account, id) VALUES (2, 2900)', "PREPARE TRANSACTION 'in between'");
+settle();
+sql('DELETE FROM behave');
+ok(wait_for($node, "SELECT wait_reason FROM backfill_runs WHERE id = $run", expected => 'waits for 1 transaction that wrote to the table when the walk began: a prepared transaction'),
+	'the second one waits for what was prepared meanwhile');
+sql("SELECT backfill_pause($run)");
+ok(wait_for_status($node, $run, 'paused'), 'it can be paused meanwhile');
+sql("SELECT backfill_resume($run)", "COMMIT PREPARED 'in between'");
+ok(wait_for_status($node, $run, 'completed'), 'and resumed');
+is(affected($run), '20 21', 'with that');
+complete('the next one', 'x');
+check_changes('x', 'every row once');
+
 # what a limit counts is what is in the window
 changing('l', 2, 30);
 define_changes('l', account_streams(2), 'changed_at >= run.since AND changed_at < run.until', settings => '"limit": 7');
