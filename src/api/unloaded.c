@@ -278,7 +278,7 @@ wait_for_writers(int64 run_id, Oid caller)
 	return true;
 }
 
-/* What the run has to look at, of what has a time; as in ends.c. */
+/* What the run has to look at, of what has a time; as engine/ends.c does. */
 static void
 open_window(RunInfo *run)
 {
