@@ -159,7 +159,8 @@ ok(wait_for($node, "SELECT wait_reason FROM backfill_runs WHERE id = $run", expe
 	'the second one waits for what was prepared meanwhile');
 sql("SELECT backfill_pause($run)");
 ok(wait_for_status($node, $run, 'paused'), 'it can be paused meanwhile');
-sql("SELECT backfill_resume($run)", "COMMIT PREPARED 'in between'");
+sql("SELECT backfill_resume($run)");
+sql("COMMIT PREPARED 'in between'");
 ok(wait_for_status($node, $run, 'completed'), 'and resumed');
 is(affected($run), '20 21', 'with that');
 complete('the next one', 'x');
