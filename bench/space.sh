@@ -136,24 +136,63 @@ bench_indexes()
 	rewrites "VACUUM between the two" '{"sleep": 0}' vacuum
 }
 
-# The single statement against the run with the defaults, where batches have a fixed
-# cost, partitions to choose from, or a plan worth compiling.
+# How the slowest twenty batches in a row that the run had went, as a part of that many rows per second.
+slowest_stretch()				# ROWS-PER-SECOND
+{
+	sql "SELECT round((min(rate) / $1)::numeric, 3) FROM (
+		SELECT sum(rows_scanned) OVER w / extract(epoch FROM max(finished_at) OVER w - min(started_at) OVER w) AS rate,
+		       count(*) OVER w AS n, count(*) OVER () AS batches FROM backfill_batches WHERE run_id = $run
+		WINDOW w AS (ORDER BY number, part ROWS 19 PRECEDING)) b WHERE n = 20 OR n = batches"
+}
+
+# One run of a case, of a table made anew.  Sets `seconds`.
+collapse_run()					# STATEMENT SETTINGS SQL-BEFORE
+{
+	[ -z "$3" ] || sql "$3"
+	sql "VACUUM FULL t" && sql "VACUUM ANALYZE t" && sql "CHECKPOINT"
+	backfill "$1" NULL "$2"
+}
+
+# The size of all batches with which a run is the fastest.  Sets `best`.
+find_best_size()				# STATEMENT SETTINGS SQL-BEFORE
+{
+	local size fastest=
+	for size in ${BENCH_SIZES:-100 1000 10000 100000}; do
+		collapse_run "$1" "$(sql "SELECT jsonb '$2' || jsonb '{\"batch_size\": $size, \"max_batch_size\": $size, \"target_batch_time\": \"off\"}'")" "$3"
+		note "batches of $size rows: $seconds s"
+		if [ -z "$fastest" ] || awk -v a="$seconds" -v b="$fastest" 'BEGIN { exit !(a < b) }'; then
+			fastest=$seconds best=$size
+		fi
+	done
+}
+
+# The single statement, and the best size of batches that one would find by hand, against the
+# run with the defaults, where batches have a fixed cost, partitions to choose from, or a plan
+# worth compiling.
 collapse()						# NAME STATEMENT-ON-t STATEMENT-ON-batch [SETTINGS [SQL-BEFORE-EACH]]
 {
-	local ratio="" settings=${4:-} p
+	local ratio="" to_best="" slowest="" settings=${4:-} p b best=1000 at_best
 	[ -n "$settings" ] || settings='{}'
+	find_best_size "$3" "$settings" "${5:-}"
+	at_best=$(sql "SELECT jsonb '$settings' || jsonb '{\"batch_size\": $best, \"max_batch_size\": $best, \"target_batch_time\": \"off\"}'")
 	for _ in $(seq "$pairs"); do
 		[ -z "${5:-}" ] || sql "$5"
 		sql "VACUUM FULL t" && sql "VACUUM ANALYZE t" && sql "CHECKPOINT"
 		p=$(timed "$2")
-		[ -z "${5:-}" ] || sql "$5"
-		sql "VACUUM FULL t" && sql "VACUUM ANALYZE t" && sql "CHECKPOINT"
-		backfill "$3" NULL "$settings"
+		collapse_run "$3" "$at_best" "${5:-}"
+		b=$seconds
+		collapse_run "$3" "$settings" "${5:-}"
 		ratio="$ratio $(awk -v a="$seconds" -v b="$p" 'BEGIN { printf "%.3f", a / b }')"
-		note "$1: the statement $p s, a run $seconds s, $(sql "SELECT batches FROM backfill_runs WHERE id = $run") batches"
+		to_best="$to_best $(awk -v a="$seconds" -v p="$p" -v b="$b" 'BEGIN { printf "%.3f", a / (p < b ? p : b) }')"
+		slowest="$slowest $(slowest_stretch "$(sql "SELECT sum(rows_scanned) / $b FROM backfill_batches WHERE run_id = $run")")"
+		note "$1: the statement $p s, batches of $best $b s, a run $seconds s, $(sql "SELECT batches FROM backfill_runs WHERE id = $run") batches"
 	done
 	# shellcheck disable=SC2086
-	figure "$1: run with the defaults / statement" 1.5 "" $ratio
+	{
+		figure "$1: run with the defaults / statement" - "" $ratio
+		figure "  / the better of it and the best size, $best" 1.5 "" $to_best
+		figure "  slowest 20 batches, rows per second / best size (0.5 at least)" - "" $slowest
+	}
 }
 
 bench_collapse()

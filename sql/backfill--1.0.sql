@@ -322,7 +322,7 @@ COMMENT ON COLUMN backfill.batch.reported IS 'error that a client has reported l
 COMMENT ON COLUMN backfill.batch.keys IS 'with a ledger: the keys of the rows in scope when its range was cut, column by column and row by row';
 
 COMMENT ON COLUMN backfill.batch.share IS 'number of the value of share_by whose rows it has, or null';
-COMMENT ON COLUMN backfill.batch.lease_until IS 'until when it is that of its client, on a server where the library is not preloaded; null elsewhere, where shared memory says so';
+COMMENT ON COLUMN backfill.batch.lease_until IS 'until when it is that of its client, on a server where the library is not preloaded, and of a page of a source; null elsewhere, where shared memory says so';
 
 COMMENT ON COLUMN backfill.batch.failed_at IS 'when a client failed with the batch, or lost it, the last time';
 COMMENT ON COLUMN backfill.batch.failed_rows IS 'rows that were in the hands of clients then, all times together: they count for the rate limit';
@@ -961,7 +961,7 @@ SELECT b.run_id, NULL::text AS stream, b.number, b.part,
 	   b.started_at, b.finished_at, b.duration, b.cpu_time, b.lock_wait, b.wal_bytes, b.full_pages,
 	   b.blocks_read, b.rows_updated, b.hot_updated, b.pages_pruned, b.space_freed,
 	   b.worker, b.pid,
-	   b.error, b.client, b.claimed_by, b.claimed_at, l.lease_until,
+	   b.error, b.client, b.claimed_by, b.claimed_at, coalesce(l.lease_until, b.lease_until) AS lease_until,
 	   b.source_token, b.next_token, b.fetched_at
   FROM backfill.batch b
   JOIN backfill.run r ON r.id OPERATOR(pg_catalog.=) b.run_id
@@ -982,7 +982,7 @@ SELECT s.run_id, s.name, b.number, b.part,
 	   b.started_at, b.finished_at, b.duration, b.cpu_time, b.lock_wait, b.wal_bytes, b.full_pages,
 	   b.blocks_read, b.rows_updated, b.hot_updated, b.pages_pruned, b.space_freed,
 	   b.worker, b.pid,
-	   b.error, b.client, b.claimed_by, b.claimed_at, l.lease_until,
+	   b.error, b.client, b.claimed_by, b.claimed_at, coalesce(l.lease_until, b.lease_until) AS lease_until,
 	   b.source_token, b.next_token, b.fetched_at
   FROM backfill.batch b
   JOIN backfill.stream s ON s.id OPERATOR(pg_catalog.=) b.run_id
@@ -1083,7 +1083,23 @@ SELECT NULL, CASE WHEN pg_catalog.count(DISTINCT l.pid) OPERATOR(pg_catalog.=) 1
   JOIN backfill.run r ON r.id OPERATOR(pg_catalog.=) l.run_id
  WHERE pg_catalog.pg_has_role(r.owner, 'USAGE')
 	OR pg_catalog.pg_has_role('pg_monitor', 'USAGE')
- GROUP BY l.run_id, r.owner, l.client, l.role, l.application_name, l.client_addr;
+ GROUP BY l.run_id, r.owner, l.client, l.role, l.application_name, l.client_addr
+UNION ALL
+-- pages of sources, whose leases are in their rows
+SELECT NULL, NULL, r.id, CASE WHEN pg_catalog.count(DISTINCT s.name) OPERATOR(pg_catalog.=) 1 THEN pg_catalog.min(s.name) END,
+	   r.owner, 'claimed', pg_catalog.max(b.claimed_at), pg_catalog.min(b.number), NULL,
+	   NULL, NULL, NULL, pg_catalog.min(b.claimed_at),
+	   b.client, b.claimed_by, NULL, NULL, pg_catalog.count(*), pg_catalog.min(b.lease_until)
+  FROM backfill.run r
+  LEFT JOIN backfill.stream s ON s.run_id OPERATOR(pg_catalog.=) r.id
+  JOIN backfill.batch b ON b.run_id OPERATOR(pg_catalog.=) coalesce(s.id, r.id)
+	   AND b.number OPERATOR(pg_catalog.>) coalesce(s.rollup_number, r.rollup_number)
+ WHERE r.source OPERATOR(pg_catalog.=) 'client' AND r.status OPERATOR(pg_catalog.<>) 'completed'
+   AND b.status OPERATOR(pg_catalog.=) 'running' AND b.lease_until IS NOT NULL
+   AND NOT pg_catalog.pg_is_in_recovery()
+   AND (pg_catalog.pg_has_role(r.owner, 'USAGE')
+		OR pg_catalog.pg_has_role('pg_monitor', 'USAGE'))
+ GROUP BY r.id, r.owner, b.client, b.claimed_by;
 COMMENT ON VIEW @extschema@.backfill_workers IS 'workers alive in this database, and clients that have batches out, from shared memory';
 
 -- As the views of the server have it: a row for each command, here each run, with the

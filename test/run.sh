@@ -115,6 +115,28 @@ run_prove()						# KIND FLAG ... -- FILE ...
 	fi
 }
 
+# Nearly every test has a cluster "main", and they all begin alike: an initdb that copies one which
+# is made once, where it is asked for such.  The others of a test are made, since they are to be
+# other systems than that.
+make_template()
+{
+	[ ! -d "$work/template" ] || return 0
+	mkdir "$work/template"
+	"$bin/initdb" -D "$work/template/data" -A trust -N -U postgres >"$work/template/log" 2>&1 || {
+		cat "$work/template/log" >&2
+		die "initdb failed."
+	}
+	cat >"$work/template/initdb" <<-SH
+		#!/bin/sh
+		case "\$# \$*" in
+			"7 -D "*"_main_data/pgdata -A trust -N -U postgres")
+				exec cp -a "$work/template/data" "\$2" ;;
+		esac
+		exec "$bin/initdb" "\$@"
+	SH
+	chmod +x "$work/template/initdb"
+}
+
 # TAP files in the folder, with the modules of PostgreSQL and our own.
 run_tap()						# KIND FOLDER FILE ...
 {
@@ -124,12 +146,13 @@ run_tap()						# KIND FOLDER FILE ...
 	mkdir -p "$work/$kind/tmp_check"
 	echo "dynamic_shared_memory_type = mmap" >"$work/$kind/extra.conf"
 	prove_failed=false
+	make_template
 	(
 		unset PGDATA PGHOST PGPORT PGUSER PGDATABASE
 		export PG_REGRESS=$pgxs/src/test/regress/pg_regress
 		export TESTDIR=$work/$kind TESTDATADIR=$work/$kind/tmp_check
 		export TESTLOGDIR=$work/$kind/tmp_check/log TEMP_CONFIG=$work/$kind/extra.conf
-		export PATH=$bin:$PATH
+		export PATH=$work/template:$bin:$PATH
 		run_prove "$kind" -j "${PROVE_JOBS:-$(($(nproc) + 2))}" -I "$pgxs/src/test/perl" -I test/perl -- "$@"
 		say "$passed $failed $skipped $prove_failed" >"$work/$kind.count"
 	)

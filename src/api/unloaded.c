@@ -45,6 +45,7 @@
 #include "store/copy.h"
 #include "store/event.h"
 #include "store/rowlease.h"
+#include "store/span.h"
 #include "store/status.h"
 #include "walk/key.h"
 
@@ -277,6 +278,20 @@ wait_for_writers(int64 run_id, Oid caller)
 	return true;
 }
 
+/* What the run has to look at, of what has a time; as engine/ends.c does. */
+static void
+open_window(RunInfo *run)
+{
+	RunSettings settings;
+	StoreSession store;
+
+	settings_resolve(run->settings, &settings);
+	store_begin(&store);
+	span_open_run(&store, run, settings.initial_value, settings.lookback,
+				  Min(writers_watermark(), settings.end_value), &run->since, &run->until);
+	store_end(&store);
+}
+
 /* Find the ends of the walk, and how conditions read, unless that is known.  Returns false if the run fails. */
 static bool
 find_ends(Unloaded *turn)
@@ -288,6 +303,8 @@ find_ends(Unloaded *turn)
 
 	if (run->end_key && run->conditions)
 		return true;
+	if (run->end_key == NULL)
+		open_window(run);
 	error = slice_look(&slice, slice_find_ends);
 	if (error)
 	{

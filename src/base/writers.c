@@ -56,6 +56,24 @@ writers_find(Oid target)
 	return writers;
 }
 
+/* Take those out of the list whose session can be asked when they began: they are not prepared. */
+List *
+writers_prepared(List *all)
+{
+	ListCell   *lc;
+
+	foreach(lc, all)
+	{
+		VirtualTransactionId *vxid = lfirst(lc);
+
+		if (compat_vxid_pid(*vxid) == 0)
+			continue;
+		all = foreach_delete_current(all, lc);
+		pfree(vxid);
+	}
+	return all;
+}
+
 /* Take those that have ended out of the list. */
 List *
 writers_still(List *all)
@@ -89,7 +107,8 @@ writers_wait(List *all)
  * has a time from before it is committed, if it was taken when its transaction began.
  * Transactions of prepared and replicated ones begin anywhere; of what hides what it does,
  * the begin of the session counts.  A transaction is not seen in the instant in which it
- * begins: that is what the margin is for.
+ * begins: that is what the margin is for.  A time that is equal is committed, too, so that
+ * a window may include either of its ends.
  */
 TimestampTz
 writers_watermark(void)
@@ -112,22 +131,22 @@ writers_watermark(void)
 		began = backend->st_state == STATE_DISABLED ? backend->st_proc_start_timestamp :
 			backend->st_xact_start_timestamp;
 		if (began != 0)
-			watermark = Min(watermark, began);
+			watermark = Min(watermark, began - 1);
 	}
 	return watermark;
 }
 
-/* What a run says that waits for them. */
+/* What a run says that waits for them, who wrote when "what" began. */
 char *
-writers_reason(const List *writers)
+writers_reason(const List *writers, const char *what)
 {
 	StringInfoData buf;
 	int			shown = 0;
 	ListCell   *lc;
 
 	initStringInfo(&buf);
-	appendStringInfo(&buf, "waits for %d transaction%s that wrote to the table when the run began",
-					 list_length(writers), list_length(writers) == 1 ? "" : "s");
+	appendStringInfo(&buf, "waits for %d transaction%s that wrote to the table when the %s began",
+					 list_length(writers), list_length(writers) == 1 ? "" : "s", what);
 	foreach(lc, writers)
 	{
 		int			pid = compat_vxid_pid(*(VirtualTransactionId *) lfirst(lc));

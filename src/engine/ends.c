@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "access/twophase.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -37,6 +38,7 @@
 /* Those that have been found, and whether the run says that it waits for them. */
 typedef struct Writers
 {
+	bool		prepared;		/* only such as are prepared */
 	bool		looked;
 	List	   *left;			/* VirtualTransactionId *, in the session's context */
 	bool		said;
@@ -53,13 +55,15 @@ look_at_writers(Session *session, void *arg)
 	old = MemoryContextSwitchTo(session->context);
 	if (!writers->looked)
 		writers->left = writers_find(session->run->target);
+	if (!writers->looked && writers->prepared)
+		writers->left = writers_prepared(writers->left);
 	writers->looked = true;
 	writers->left = writers_still(writers->left);
 	MemoryContextSwitchTo(old);
 	if (writers->left != NIL && !writers->said)
 	{
 		StoreSession store;
-		char	   *reason = writers_reason(writers->left);
+		char	   *reason = writers_reason(writers->left, writers->prepared ? "walk" : "run");
 
 		store_begin(&store);
 		store_set_wait_reason(&store, session->run->id, reason);
@@ -69,15 +73,11 @@ look_at_writers(Session *session, void *arg)
 	session_commit(session);
 }
 
-/*
- * Wait until every transaction that holds a lock for writing on the target
- * has ended: what they write is then visible, and covered.  Returns false if
- * the run is to stop meanwhile.
- */
-bool
-ends_wait_for_writers(Session *session)
+/* Wait for writers of the kind. Returns false if the run is to stop meanwhile. */
+static bool
+wait_for(Session *session, bool prepared)
 {
-	Writers		writers = {0};
+	Writers		writers = {.prepared = prepared};
 
 	for (;;)
 	{
@@ -92,6 +92,17 @@ ends_wait_for_writers(Session *session)
 			return false;
 		MemoryContextReset(session->loop_context);
 	}
+}
+
+/*
+ * Wait until every transaction that holds a lock for writing on the target
+ * has ended: what they write is then visible, and covered.  Returns false if
+ * the run is to stop meanwhile.
+ */
+bool
+ends_wait_for_writers(Session *session)
+{
+	return wait_for(session, false);
 }
 
 /*
@@ -113,27 +124,39 @@ ends_of_walk(Session *session, Work *work, WalkTexts *texts)
 }
 
 /*
- * What the run, or the stream in hand, has to look at, of what has a time: from where the last
- * one ended to what is committed.  Put down with the ends, and known from then on.
+ * In a transaction of its own: what the run, or the stream in hand, has to look at, of what has a
+ * time: from where the last one ended to what is committed.  It is known before the ends are
+ * looked for, by a scope that says what of it is counted, and because what is added behind the
+ * last key by a transaction that ends meanwhile has to be later than that.
  */
 static void
-open_window(Session *session, StoreSession *store, TimestampTz *since, TimestampTz *until)
+open_window(Session *session, Work *work)
 {
 	const RunSettings *settings = &session->settings;
-	TimestampTz watermark = Min(writers_watermark(), settings->end_value);
+	StoreSession store;
+	TimestampTz until;
+	TimestampTz since;
 
+	session_begin(session);
+	MemoryContextSwitchTo(session->loop_context);
+	until = Min(writers_watermark(), settings->end_value);
+	store_begin(&store);
 	if (session->stream)
-		span_open_stream(store, session->whole, session->walk_id, settings->initial_value,
-						  settings->lookback, watermark, since, until);
+		span_open_stream(&store, session->whole, session->walk_id, settings->initial_value,
+						 settings->lookback, until, &since, &until);
 	else
-		span_open_run(store, session->run, settings->initial_value, settings->lookback,
-						 watermark, since, until);
+		span_open_run(&store, session->run, settings->initial_value, settings->lookback,
+					  until, &since, &until);
+	store_end(&store);
+	session_commit(session);
+	session->run->since = since;
+	session->run->until = until;
+	(void) work_serves(session, work);
 }
 
 /* The stream in hand has these ends now. */
 static void
-take_ends(Session *session, ArrayType *key_types, const WalkTexts *texts, TimestampTz since,
-		  TimestampTz until)
+take_ends(Session *session, ArrayType *key_types, const WalkTexts *texts)
 {
 	StreamInfo	stream = *session->stream;
 	MemoryContext old = MemoryContextSwitchTo(session->loop_context);
@@ -142,8 +165,8 @@ take_ends(Session *session, ArrayType *key_types, const WalkTexts *texts, Timest
 	stream.key_types = key_types;
 	stream.start_key = texts->start;
 	stream.end_key = texts->end;
-	stream.since = since;
-	stream.until = until;
+	stream.since = session->run->since;
+	stream.until = session->run->until;
 	stream.bounds = stream.cursor = NULL;	/* they have served */
 	stream.wait_reason = NULL;
 	session_take_stream(session, &stream);
@@ -154,14 +177,12 @@ take_ends(Session *session, ArrayType *key_types, const WalkTexts *texts, Timest
  * In a transaction of its own: find the ends, and put them into the row of the run, or of
  * the stream in hand.
  */
-void
-ends_find(Session *session, Work *work)
+static void
+find(Session *session, Work *work)
 {
 	StoreSession store;
 	WalkTexts	texts;
 	ArrayType  *key_types;
-	TimestampTz since;
-	TimestampTz until;
 	ErrorContextCallback callback;
 	int			nest;
 
@@ -177,7 +198,6 @@ ends_find(Session *session, Work *work)
 
 	key_types = walk_key_types(work->walk);
 	store_begin(&store);
-	open_window(session, &store, &since, &until);
 	if (session->stream)
 		stream_set_ends(&store, session->walk_id, key_types, texts.start, texts.end, texts.rows);
 	else
@@ -187,5 +207,21 @@ ends_find(Session *session, Work *work)
 	session_commit(session);
 	error_context_stack = callback.previous;
 	if (session->stream)
-		take_ends(session, key_types, &texts, since, until);
+		take_ends(session, key_types, &texts);
+}
+
+/*
+ * In transactions of their own: open the window of the run, or of the stream in hand, and find
+ * the ends of its walk, which nobody has yet.  Of a prepared transaction nobody knows when it
+ * began, and what it wrote may have a time from before the end of the window: so those are waited
+ * for.  Returns false if the run is to stop meanwhile.
+ */
+bool
+ends_find(Session *session, Work *work)
+{
+	open_window(session, work);
+	if (max_prepared_xacts > 0 && session->run->source.function == NULL && !wait_for(session, true))
+		return false;
+	find(session, work);
+	return true;
 }

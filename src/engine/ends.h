@@ -14,6 +14,6 @@
 
 extern bool ends_wait_for_writers(Session *session);
 extern void ends_of_walk(Session *session, Work *work, WalkTexts *texts);
-extern void ends_find(Session *session, Work *work);
+extern bool ends_find(Session *session, Work *work);
 
 #endif							/* BACKFILL_ENGINE_ENDS_H */

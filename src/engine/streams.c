@@ -283,7 +283,10 @@ drop(Worker *worker)
 static void
 find_ends(Session *session, void *arg)
 {
-	ends_find(session, &((Worker *) arg)->work);
+	Worker	   *worker = (Worker *) arg;
+
+	if (!ends_find(session, &worker->work))
+		failure_leave(worker, NULL);
 }
 
 /* Prepare what the stream in hand needs, and find the ends of its walk if nobody has. */

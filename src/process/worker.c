@@ -93,7 +93,10 @@ is_to_carry_out(Session *session)
 static void
 find_ends(Session *session, void *arg)
 {
-	ends_find(session, &((Worker *) arg)->work);
+	Worker	   *worker = (Worker *) arg;
+
+	if (!ends_find(session, &worker->work))
+		failure_leave(worker, NULL);
 }
 
 /* ---- may it begin? ---- */
@@ -107,12 +110,18 @@ show(const Worker *worker, WorkerState state)
 	worker_slot_show(state, batch ? batch->number : 0, batch ? batch->attempt : 0);
 }
 
-/* Sleep, at most so many milliseconds, and read the run again when it has changed. */
-static void
+/*
+ * Sleep, at most so many milliseconds, and read the run again when it has changed.  Returns false
+ * if it has.
+ */
+static bool
 nap(Worker *worker, int64 ms)
 {
-	if (!session_nap(ms) && !session_reload(&worker->session))
+	if (session_nap(ms))
+		return true;
+	if (!session_reload(&worker->session))
 		failure_leave(worker, NULL);
+	return false;
 }
 
 /* Wait until the time, or until the run or its pace has changed. */
@@ -125,7 +134,7 @@ throttle_until(Worker *worker, TimestampTz until)
 	reclaim_some(&worker->session, &worker->reclaim, true);
 
 	/* rounded down, it would be too early */
-	nap(worker, ms + 1);
+	(void) nap(worker, ms + 1);
 }
 
 /*
@@ -219,16 +228,17 @@ nap_for_others(Worker *worker, bool soon)
 }
 
 /*
- * Whether to look at another stream instead of waiting for the one in hand.  Who has found
- * nothing in two of them sleeps a while before he looks at a third.
+ * Whether to look at another stream, or at this one again, instead of waiting for the one in
+ * hand.  Who has found nothing in two of them sleeps a while before he looks at a third; if he is
+ * told of something meanwhile, that may be in the one that he has.
  */
 static bool
 switch_stream(Worker *worker)
 {
 	if (worker->session.stream == NULL)
 		return false;
-	if (++worker->refusals > 1)
-		nap(worker, SWITCH_MS);
+	if (++worker->refusals > 1 && !nap(worker, SWITCH_MS))
+		return true;
 	return streams_switch(worker);
 }
 
@@ -242,7 +252,7 @@ wait_for_page(Worker *worker)
 	if (switch_stream(worker))
 		return;
 	show(worker, WORKER_WAITING);
-	nap(worker, source_is_client(&worker->session.run->source) ? HELD_POLL_MS : PAGE_POLL_MS);
+	(void) nap(worker, source_is_client(&worker->session.run->source) ? HELD_POLL_MS : PAGE_POLL_MS);
 }
 
 /*
@@ -345,7 +355,7 @@ claim_or_leave(Worker *worker)
 			continue;
 		if (!rowerror_is_retryable(error) || ++tries >= session->settings.max_attempts)
 			failure_fail_run(worker, error);
-		nap(worker, session_retry_delay(session, tries));
+		(void) nap(worker, session_retry_delay(session, tries));
 	}
 }
 

@@ -285,11 +285,10 @@ explain_json_append(StringInfo out, const Facts *facts)
 
 	document_open(&document, NULL, '{');
 	document_text(&document, "definition", facts->rehearsal->def->name);
-	if (facts->rehearsal->stream)
-	{
-		document_text(&document, "stream", facts->rehearsal->stream->name);
-		document_number(&document, "streams", facts->rehearsal->streams, 0);
-	}
+	document_text(&document, "stream", facts->rehearsal->stream ?
+				  facts->rehearsal->stream->name : NULL);
+	write_known(&document, "streams", facts->rehearsal->stream ?
+				facts->rehearsal->streams : -1);
 	write_walk(&document, facts->rehearsal->walk, &facts->kind);
 	write_range(&document, facts);
 	write_statement(&document, facts);

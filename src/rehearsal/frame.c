@@ -51,6 +51,7 @@
 #include "settings/setting.h"
 #include "settings/settings.h"
 #include "store/definition.h"
+#include "store/span.h"
 #include "store/store.h"
 #include "walk/bounds.h"
 #include "walk/key.h"
@@ -153,21 +154,10 @@ load_definition(Rehearsal *rehearsal, const char *name, Oid target)
 				 errdetail("It has a source, which is not called to try something out: what a call does elsewhere cannot be rolled back."),
 				 errhint("Call the function, and run the statement about a page of it in a transaction that you roll back.")));
 	definition_take_target(rehearsal->def, target);
-
-	store_begin(&session);
-	rehearsal->since = store_last_started(&session, rehearsal->def);
-	store_end(&session);
 	settings_resolve(rehearsal->def->settings, &rehearsal->settings);
-	if (TIMESTAMP_IS_NOBEGIN(rehearsal->since))
-		rehearsal->since = rehearsal->settings.initial_value;
-	if (!TIMESTAMP_NOT_FINITE(rehearsal->since))
-		rehearsal->since = TimestampTzPlusMilliseconds(rehearsal->since, -rehearsal->settings.lookback);
 }
 
-/*
- * The parameters of a run that would be started now; it has no id yet.  A generic
- * definition is bound to the names among them.
- */
+/* The parameters of a run that would be started now; it has no id yet. */
 static Parameters *
 make_parameters(Rehearsal *rehearsal, Jsonb *given)
 {
@@ -175,12 +165,8 @@ make_parameters(Rehearsal *rehearsal, Jsonb *given)
 	RunFacts	facts = {0, def->name, GetCurrentTimestamp(), rehearsal->since,
 		Min(writers_watermark(), rehearsal->settings.end_value),
 	rehearsal->stream ? rehearsal->stream->name : NULL};
-	Parameters *parameters = parameters_load(def->parameters,
-											 parameters_bind(def->parameters, given), &facts);
 
-	if (def->generic)
-		names_bind(def, parameters, true);
-	return parameters;
+	return parameters_load(def->parameters, parameters_bind(def->parameters, given), &facts);
 }
 
 /* Statistics are not rolled back. */
@@ -241,12 +227,30 @@ take_stream(Rehearsal *rehearsal)
 	}
 }
 
+/* run.since, of the stream if there is one: from where the last one on the table has ended. */
+static void
+find_since(Rehearsal *rehearsal, Oid table)
+{
+	const RunSettings *settings = &rehearsal->settings;
+	StoreSession session;
+	TimestampTz last;
+
+	store_begin(&session);
+	last = rehearsal->stream ?
+		span_last_of_stream(&session, rehearsal->def, table, rehearsal->stream->name) :
+		store_last_started(&session, rehearsal->def);
+	store_end(&session);
+	rehearsal->since = TIMESTAMP_IS_NOBEGIN(last) ? settings->initial_value :
+		TimestampTzPlusMilliseconds(last, -settings->lookback);
+}
+
 /* Inside of the subtransaction: prepare what a worker prepares, and go. */
 static void
 run(Rehearsal *rehearsal, const char *name, Oid target, Jsonb *parameters,
 	RehearseFunction function, void *arg)
 {
 	DefinitionInfo *def;
+	Oid			table;
 	WalkEnds	ends;
 
 	count_nothing();
@@ -257,13 +261,14 @@ run(Rehearsal *rehearsal, const char *name, Oid target, Jsonb *parameters,
 	load_definition(rehearsal, name, target);
 	become_owner(rehearsal);
 	def = rehearsal->def;
+	table = def->target;
 	if (def->generic)
-		rehearsal->parameters = make_parameters(rehearsal, parameters);
+		names_bind(def, make_parameters(rehearsal, parameters), true);
 	take_stream(rehearsal);
+	find_since(rehearsal, table);
 	rehearsal->walk = walk_open(def->target, def->key, &rehearsal->settings);
 	key_check_bounds(rehearsal->walk, rehearsal->settings.from, rehearsal->settings.to);
-	if (!def->generic)
-		rehearsal->parameters = make_parameters(rehearsal, parameters);
+	rehearsal->parameters = make_parameters(rehearsal, parameters);
 	rehearsal->statement = statement_prepare(definition_statement(def), rehearsal->walk,
 											 def->scope, rehearsal->parameters, RANGE_FROM);
 	frame_limit_time(rehearsal);

@@ -69,7 +69,7 @@ map_value(RunInfo *run, JsonbValue *value)
 		result = time_value(run->started_at);
 	else if (strcmp(source, "run.since") == 0)
 		result = time_value(run->since);
-	else if (strcmp(source, "run.until") == 0)
+	else if (strcmp(source, "run.until") == 0 && !(run->has_streams && run->stream == NULL))
 		result = time_value(run->until);
 	else if (strcmp(source, "run.stream") == 0 && run->stream)
 	{
@@ -208,6 +208,18 @@ start_follower(RunInfo *run, JsonbContainer *follower)
 	store_end(&session);
 }
 
+/* Start the follower for the stream: what it is told of the run is so of the stream. */
+static void
+start_for_stream(const RunInfo *whole, const StreamInfo *stream, JsonbContainer *follower)
+{
+	RunInfo		run = *whole;
+
+	run.stream = stream->name;
+	run.since = stream->since;
+	run.until = stream->until;
+	start_follower(&run, follower);
+}
+
 /* Start the follower once for each stream of the run. */
 static void
 start_for_each(RunInfo *run, JsonbContainer *follower)
@@ -225,10 +237,8 @@ start_for_each(RunInfo *run, JsonbContainer *follower)
 		CHECK_FOR_INTERRUPTS();
 		if (++n > LIMIT_FOLLOWER_STREAMS)
 			break;
-		run->stream = ((StreamInfo *) lfirst(lc))->name;
-		start_follower(run, follower);
+		start_for_stream(run, lfirst(lc), follower);
 	}
-	run->stream = NULL;
 	if (n > LIMIT_FOLLOWER_STREAMS)
 	{
 		EventInfo	event = {

@@ -4,11 +4,16 @@
  *	  The batch size that leads to a batch time.
  *
  * A batch takes some time whatever its size, and some for each row.  Both are fitted
- * to the recent batches: the cost of a row is the median over all pairs of them that
- * differ in size, and what is left of their time, in the median, is the fixed cost.
- * Where all have the same size, the fixed cost is what it was.  The cost of a row that
- * the size follows is then the 90th percentile of batches of about the present size,
- * so that the usual bad batch, and not the average one, takes the target time.
+ * to what batches of different size took.  Of each class of sizes the mean is kept, and
+ * counts for less the longer ago it was: what the small batches took at the beginning
+ * tells what a large one costs for itself, long after the recent ones have come to be
+ * of one size.  A batch that took quite another time than others of its size has
+ * come to another part of the table, or has another plan, and what was known counts
+ * for little then.  Where all have the same size, the fixed cost is what it was.
+ *
+ * The cost of a row that the size follows is the 90th percentile of the recent batches
+ * of about the present size, so that the usual bad batch, and not the average one, takes
+ * the target time.
  *
  * The size becomes what takes the target time, but
  *
@@ -76,11 +81,29 @@
 #define DIFFERENT	1.25
 /* A larger batch that took less than this part of the time of a smaller one met other rows. */
 #define NOT_FASTER	0.75
-/* Pairs without which no fixed cost is believed. */
-#define ENOUGH_PAIRS	3
+/* So many batches at their least size that are too long show that another may be better. */
+#define ENOUGH			3
+/*
+ * The weight that is left of a class with each batch, and when one is a surprise: that
+ * takes so many times what its class takes, or so many standard deviations more.
+ */
+#define AGING			0.98
+#define SURPRISED_AGING	0.3
+#define SURPRISE		2
+#define SURPRISE_DEVIATIONS 3.5
+/* The largest weight of a class, and that below which it is forgotten. */
+#define MOST_WEIGHT		10
+#define LEAST_WEIGHT	0.3
+/* A batch of so many times the time of its class counts as one of that. */
+#define OUTLIER			3
+/* The deviation of a batch from its class at first, as a part of it, and how many batches that is a mean of. */
+#define USUAL_NOISE		0.2
+#define NOISE_MEMORY	20
+/* Standard errors by which the fixed cost, and that of a row, are believed to be less than what is fitted. */
+#define DOUBT			0.7
+#define DOUBT_OF_ROW	0.5
 /* The least cost of a row, in microseconds, so that all divisions are fine. */
 #define LEAST_COST	0.001
-#define MAD_TO_DEVIATION 1.48
 #define Square(x)	((x) * (x))
 
 static int64
@@ -101,6 +124,16 @@ first_size(const SizeAim *aim)
 	return Max(size / FIRST_PART, Min(size, aim->min));
 }
 
+/* Forget what batches of any size took. */
+static void
+forget(SizeControl *control)
+{
+	control->nsamples = control->next = 0;
+	control->fixed = 0;
+	control->noise = Square(USUAL_NOISE);
+	memset(control->classes, 0, sizeof(control->classes));
+}
+
 /*
  * Aim at something.  The first batch has a part of the size that is given with the aim,
  * unless one was found before: for another aim, or in an earlier life, which is
@@ -114,6 +147,7 @@ size_aim(SizeControl *control, const SizeAim *aim, int64 found)
 	if (control->size > 0)
 		found = control->aim.start == aim->start ? control->size : 0;
 	memset(control, 0, sizeof(SizeControl));
+	forget(control);
 	control->aim = *aim;
 	control->target = aim->target;
 	control->size = aim->target == 0 ? aim->start :
@@ -129,66 +163,102 @@ compare_doubles(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* The value in the middle of n, which are sorted for it. */
-static double
-median(double *values, int n)
+/* Whether a batch of so many rows took quite another time than others of its class. */
+static bool
+is_surprise(const SizeControl *control, const SizeClass *class, double rows, double duration)
 {
-	qsort(values, n, sizeof(double), compare_doubles);
-	return values[n / 2];
+	double		usual = class->duration;
+	double		factor = Max(SURPRISE, 1 + SURPRISE_DEVIATIONS * sqrt(control->noise));
+
+	return duration > usual * Max(rows / class->rows, 1) * factor ||
+		duration * factor < usual * Min(rows / class->rows, 1);
+}
+
+/* Add a batch to those of its class. */
+static void
+add_to_class(SizeControl *control, double rows, double duration)
+{
+	SizeClass  *class = &control->classes[Min((int) log2(rows), SIZE_CLASSES - 1)];
+	bool		known = class->weight >= LEAST_WEIGHT;
+	double		aging = known && is_surprise(control, class, rows, duration) ? SURPRISED_AGING : AGING;
+
+	for (int i = 0; i < SIZE_CLASSES; i++)
+		control->classes[i].weight *= aging;
+	if (known)
+	{
+		duration = Min(duration, class->duration * OUTLIER);
+		control->noise += (Min(Square(duration / class->duration - 1), 1) - control->noise) / NOISE_MEMORY;
+	}
+	else
+		class->weight = 0;
+	class->weight = Min(class->weight + 1, MOST_WEIGHT);
+	class->rows += (rows - class->rows) / class->weight;
+	class->duration += (duration - class->duration) / class->weight;
+}
+
+/* How much what is known of a class is worth: noise is a part of a batch's time. */
+static double
+worth(const SizeClass *class)
+{
+	return class->weight < LEAST_WEIGHT ? 0 : class->weight / Square(class->duration);
 }
 
 /*
- * Fit the fixed cost of a batch and the cost of a row, each less what may be noise.
- * Where the samples tell too little about them, because all have about the same size, they
- * stay what they were.
+ * Fit the fixed cost of a batch and the cost of a row, each less what may be noise, by
+ * least squares.  Where batches tell too little about them, because all have about the
+ * same size, they stay what they were.
  */
 static void
 fit(SizeControl *control)
 {
-	double		slopes[SIZE_SAMPLES * (SIZE_SAMPLES - 1) / 2];
-	double		rests[SIZE_SAMPLES];
-	double		mean = 0;
+	double		all = 0;
+	double		rows = 0;
+	double		duration = 0;
 	double		spread = 0;
+	double		slope = 0;
+	double		least = INFINITY;
+	double		most = 0;
 	double		row;
 	double		fixed;
-	double		noise;
 	double		error;
-	int			n = control->nsamples;
-	int			pairs = 0;
 
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < SIZE_CLASSES; i++)
 	{
-		const SizeSample *a = &control->samples[i];
+		const SizeClass *class = &control->classes[i];
 
-		mean += (double) a->rows / n;
-		for (int j = 0; j < i; j++)
-		{
-			const SizeSample *b = &control->samples[j];
-
-			if (Max(a->rows, b->rows) >= Min(a->rows, b->rows) * DIFFERENT)
-				slopes[pairs++] = (a->duration - b->duration) / (double) (a->rows - b->rows);
-		}
+		if (worth(class) == 0)
+			continue;
+		all += worth(class);
+		rows += worth(class) * class->rows;
+		duration += worth(class) * class->duration;
+		least = Min(least, class->rows);
+		most = Max(most, class->rows);
 	}
-	if (pairs < (control->fixed > 0 ? 1 : ENOUGH_PAIRS))
+	if (most < least * DIFFERENT)
 		return;
-	row = Max(median(slopes, pairs), 0);
-	for (int i = 0; i < n; i++)
+	rows /= all;
+	duration /= all;
+	for (int i = 0; i < SIZE_CLASSES; i++)
 	{
-		rests[i] = control->samples[i].duration - row * control->samples[i].rows;
-		spread += Square(control->samples[i].rows - mean);
+		const SizeClass *class = &control->classes[i];
+
+		spread += worth(class) * Square(class->rows - rows);
+		slope += worth(class) * (class->rows - rows) * (class->duration - duration);
 	}
-	spread = Max(spread, 1);
-	fixed = Max(median(rests, n), 0);
-	for (int i = 0; i < n; i++)
-		rests[i] = fabs(rests[i] - fixed);
+	row = Max(slope / spread, 0);
+	fixed = duration - row * rows;
+	if (fixed < 0)
+	{
+		fixed = 0;
+		row = duration / rows;
+	}
 
 	/* by how much noise may have moved either */
-	noise = 2 * MAD_TO_DEVIATION * median(rests, n);
-	error = noise * sqrt(1.0 / n + Square(mean) / spread);
-	if (error > Max(fixed, control->aim.target) / 2)
+	error = sqrt(control->noise * (1 / all + Square(rows) / spread));
+	if (DOUBT * error > Max(fixed, control->aim.target) / 2)
 		return;
-	control->fixed = Max(fixed - error, 0);
-	control->row = Max(row - noise / sqrt(spread), LEAST_COST);
+	control->fixed = Max(fixed - DOUBT * error, 0);
+	control->row = Max(row - DOUBT_OF_ROW * sqrt(control->noise / spread), LEAST_COST);
 }
 
 /*
@@ -237,6 +307,7 @@ add_sample(SizeControl *control, int64 rows, int64 duration)
 
 	sample->rows = rows;
 	sample->duration = Max(duration, 1);
+	add_to_class(control, sample->rows, sample->duration);
 	control->next = (control->next + 1) % SIZE_SAMPLES;
 	control->nsamples = Min(control->nsamples + 1, SIZE_SAMPLES);
 }
@@ -275,7 +346,7 @@ is_time_to_probe(const SizeControl *control, double size)
 {
 	bool		too_long = size < control->aim.min;
 
-	if (control->nsamples < (too_long ? ENOUGH_PAIRS : SIZE_SAMPLES) ||
+	if (control->nsamples < (too_long ? ENOUGH : SIZE_SAMPLES) ||
 		(!too_long && control->fixed < control->target / FAR_BELOW))
 		return false;
 	for (int i = 0; i < control->nsamples; i++)
@@ -328,8 +399,7 @@ size_note(SizeControl *control, int64 rows, int64 duration)
 	{
 		if (smaller_is_in_vain(control, rows, duration))
 			return 0;
-		control->nsamples = control->next = 0;
-		control->fixed = 0;
+		forget(control);
 		add_sample(control, rows, duration);
 		return set_size(control, rows * Max(target / duration, 1.0 / DEEPEST_CUT));
 	}
@@ -342,6 +412,12 @@ size_note(SizeControl *control, int64 rows, int64 duration)
 		return 0;
 	}
 	rest = duration - control->fixed;
+	if (control->fixed >= FIXEDCOST_NOTABLE)
+	{
+		/* the rest is noise of what is fixed, mostly */
+		rest = Min(rest, control->row * rows);
+		target = fixedcost_rows_time(target, control->fixed);
+	}
 	growth = rest < target / VERY_FAR_BELOW ? FASTEST_GROWTH :
 		control->fixed_rules || rest < target / FAR_BELOW ? FAST_GROWTH : GROWTH;
 	band = control->fixed_rules ? WIDE_BAND : DEAD_BAND;

@@ -27,6 +27,16 @@ typedef struct SizeSample
 	double		duration;		/* microseconds */
 } SizeSample;
 
+/* Batches of about the same size: up to twice as many rows.  Means, and plain data, too. */
+typedef struct SizeClass
+{
+	double		weight;			/* for how many they count, less and less with time */
+	double		rows;
+	double		duration;		/* microseconds */
+} SizeClass;
+
+#define SIZE_CLASSES 32
+
 typedef struct SizeControl
 {
 	SizeAim		aim;
@@ -36,6 +46,8 @@ typedef struct SizeControl
 	int			nsamples;
 	int			next;			/* sample to be overwritten */
 	SizeSample	samples[SIZE_SAMPLES];
+	SizeClass	classes[SIZE_CLASSES];	/* from 1, 2, 4, 8, ... rows on */
+	double		noise;			/* variance of what a batch takes, as a part of that */
 	int			pinned;			/* -1 at the least, 1 at the most, else 0 */
 	double		fixed;			/* microseconds that a batch takes whatever its size */
 	double		row;			/* microseconds that a row takes, less what may be noise */

@@ -226,6 +226,12 @@ define_claims('nothing', '{}');
 $id = sql("SELECT backfill_start('nothing')");
 is(change_all($client, $id, 'nothing')->{last}{reason}, 'completed', 'and one without a table to speak of');
 
+# the scope knows the window of the run
+$id = new_unloaded('windowed', '{"initial_value": "2020-01-01 00:00:00+00"}', scope => "run.since = '2020-01-01 00:00:00+00' AND run.until BETWEEN now() - interval '1 hour' AND now()");
+is(change_all($client, $id, 'windowed')->{last}{reason}, 'completed', 'a run of what has a time');
+is(sql('SELECT count(*) FROM windowed WHERE n = 1'), 300, 'has its window, since the initial value and until now');
+is(value($id, "since = '2020-01-01 00:00:00+00' AND until < started_at + interval '1 min'"), 't', 'and says so');
+
 # --- walks of other kinds ---
 
 sql(q{CREATE TABLE mixed (k text, j int, z int, n int NOT NULL DEFAULT 0);

@@ -11,7 +11,7 @@ use Test::More;
 my $node = make_node('main', conf => "autovacuum = off\n");
 
 # The document, and how often each code is in its warnings.
-sub explain
+sub explained
 {
 	my ($name, $measure) = @_;
 	my $text = query_ok($node, "SELECT * FROM backfill_explain('$name', measure => $measure, format => 'json')");
@@ -47,12 +47,12 @@ query_ok($node, 'VACUUM ANALYZE');
 
 # --- The document ------------------------------------------------------------
 
-my ($plain) = explain('plain', 'false');
+my ($plain) = explained('plain', 'false');
 is($plain->{measured}, undef, 'nothing is measured unless asked for');
 is($plain->{projected}, undef, 'and nothing projected');
 is_deeply($plain->{range}, { from => '1', to => '100000' }, 'the range');
 
-my ($measured, $codes) = explain('plain', 'true');
+my ($measured, $codes) = explained('plain', 'true');
 is(join(' ', sort keys %$measured), join(' ', sort keys %$plain), 'the keys are the same with measure');
 cmp_ok($measured->{projected}{$_}, '>', 0, "projected: $_") foreach qw(seconds wal_bytes batches batch_size workers);
 cmp_ok($measured->{projected}{growth_bytes}, '>=', 0, 'projected: growth_bytes');
@@ -83,7 +83,7 @@ like($errors, qr/too much WAL/, 'and says so');
 my $joined;
 foreach my $try (1 .. 3)		# another test may take the processor meanwhile
 {
-	($joined, $codes) = explain('joined', 'true');
+	($joined, $codes) = explained('joined', 'true');
 	last if $codes->{fixed_cost};
 }
 is($codes->{sequential_scan}, 1, 'the scan is named');
@@ -97,12 +97,12 @@ is($scan->{table}, 'lookup', 'of which table');
 like($scan->{message}, qr/of about $joined->{batches} batches/, 'what the scans come to follows from the projected batches');
 
 query_ok($node, 'CREATE INDEX ON lookup (code)');
-(undef, $codes) = explain('joined', 'true');
+(undef, $codes) = explained('joined', 'true');
 is_deeply($codes, {}, 'with an index there is nothing to warn of');
 
 # --- A bad row ---------------------------------------------------------------
 
-my ($bad) = explain('bad', 'true');
+my ($bad) = explained('bad', 'true');
 my ($error) = grep { $_->{code} eq 'batch_error' } @{ $bad->{warnings} };
 is($error->{message}, 'a batch failed: division by zero, which on_error skip would skip', 'the bad row is said');
 like($error->{hint}, qr/^One of the rows to blame has the key 1\. /, 'which it is');
@@ -125,10 +125,10 @@ foreach my $measure ('false', 'true')
 		cmp_ok((sort { $b <=> $a } map { length } @lines)[0], '<', 1000, 'and so are its lines');
 	}
 }
-my ($days, $of_days) = explain('days', 'false');
+my ($days, $of_days) = explained('days', 'false');
 is_deeply($days->{plans}{partitions}, { all => 200, left => 1 }, 'one of them is left where the range tells');
 is($of_days->{unpruned_partitions}, undef, 'which is as it should be');
-my ($parted, $of_parted) = explain('parted', 'false');
+my ($parted, $of_parted) = explained('parted', 'false');
 is_deeply($parted->{plans}{partitions}, { all => 200, left => 200 }, 'all of them where it does not');
 is($of_parted->{unpruned_partitions}, 1, 'which explain warns of');
 
