@@ -73,6 +73,17 @@ extern int no_such_variable
 #define compat_wait_event(name) PG_WAIT_EXTENSION
 #endif
 
+/* Whether that wait event is a wait for the content of a page: 19 has no LWLocks for it any more. */
+static inline bool
+compat_waits_for_content(uint32 event)
+{
+#if PG_VERSION_NUM >= 190000
+	return (event & 0xFF000000U) == PG_WAIT_BUFFER;
+#else
+	return event == (PG_WAIT_LWLOCK | LWTRANCHE_BUFFER_CONTENT);
+#endif
+}
+
 /* A worker may connect as a role without LOGIN from 17 on. */
 #if PG_VERSION_NUM >= 170000
 #define COMPAT_OWNER_NEEDS_LOGIN	false

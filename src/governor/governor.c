@@ -170,7 +170,8 @@ look_at_waits(const PaceView *view, Throttle *softly)
 {
 	if (view->eased > 0)
 		throttle(softly, "foreground",
-				 psprintf("sessions wait for its batches, which are to take %.0f ms for that",
+				 psprintf("sessions wait for %s, which are to take %.0f ms for that",
+						  view->crowded ? "WAL and pages beside its batches" : "its batches",
 						  Max(view->eased / 1000, 1)));
 }
 

@@ -34,6 +34,7 @@
 #include "base/clock.h"
 #include "base/compat.h"
 #include "base/locks.h"
+#include "governor/crowd.h"
 #include "governor/governor.h"
 #include "governor/yield.h"
 #include "process/scheduler.h"
@@ -174,12 +175,15 @@ wait_for_round(Scheduler *scheduler)
 	{
 		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 		long		next = yield_look();
+		long		look = crowd_look(&scheduler->crowd);
 
 		/* much later than it can be: the clock was set back */
 		if (left <= 0 || left > ROUND_MS)
 			return;
 		if (next >= 0)
 			left = Min(left, next);
+		if (look >= 0)
+			left = Min(left, look);
 		if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 					  left, wait_event) & WL_LATCH_SET)
 		{

@@ -11,6 +11,7 @@
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
+#include "governor/crowd.h"
 #include "governor/governor.h"
 #include "store/run.h"
 #include "store/store.h"
@@ -26,6 +27,7 @@ typedef struct Scheduler
 	bool		round_soon;		/* look again shortly */
 	bool		said;			/* that worker slots are out, since they are */
 	TimestampTz pruned_at;
+	Crowd		crowd;			/* who suffers from what batches write */
 } Scheduler;
 
 /* What the scheduler remembers of a run from round to round. */

@@ -267,6 +267,44 @@ limited_by(const RunPace *p, RateLimit *limit)
 		PACE_NO_LIMIT : p->limited_by;
 }
 
+/*
+ * Whether a worker of the database is there whose batches would be shorter if sessions
+ * waited for what they use.
+ */
+bool
+pace_heeds_crowd(Oid database)
+{
+	bool		heeds = false;
+
+	segment_lock(LW_SHARED);
+	for (int i = 0; i < segment->nworkers && !heeds; i++)
+	{
+		const WorkerSlot *w = &segment_workers[i];
+		const RunSlot *run = w->in_use && w->database == database ?
+			segment_find_run(database, w->run_id) : NULL;
+
+		heeds = run && run->pace.pace.yield_after > 0 && !run->pace.pace.hold &&
+			size_heeds_crowd(&run->pace.pace.aim);
+	}
+	segment_unlock();
+	return heeds;
+}
+
+/* Sessions wait for what the batches of the runs of the database use, or they do not. */
+void
+pace_set_crowded(Oid database, bool crowded)
+{
+	segment_lock(LW_EXCLUSIVE);
+	for (int i = 0; i < segment->nruns; i++)
+	{
+		RunSlot    *run = &segment_runs[i];
+
+		if (run->in_use && run->database == database)
+			run->pace.crowded = crowded && run->pace.pace.yield_after > 0;
+	}
+	segment_unlock();
+}
+
 /* How the run goes, as its workers have made it known. */
 void
 pace_look(Oid database, int64 run_id, PaceView *view)
@@ -286,6 +324,7 @@ pace_look(Oid database, int64 run_id, PaceView *view)
 		view->size = p->size.size;
 		view->fixed = p->size.fixed_rules ? p->size.fixed : 0;
 		view->eased = p->size.target < p->size.aim.target / 2 ? p->size.target : 0;
+		view->crowded = p->crowded;
 		view->limited_by = limited_by(p, &view->limit);
 		view->probe = p->probe;
 		strlcpy(view->probe_reason, p->probe_reason, PACE_REASON_SIZE);

@@ -19,6 +19,7 @@ typedef struct PaceView
 	int64		size;			/* of the batches, or 0 */
 	double		fixed;			/* microseconds that rule that size, or 0 */
 	double		eased;			/* the time of batches, in microseconds, if sessions wait for them; or 0 */
+	bool		crowded;		/* it is so because they wait for what batches use, too */
 	PaceLimit	limited_by;		/* what its workers wait for */
 	RateLimit	limit;			/* that limit */
 	ProbeVerdict probe;
@@ -33,6 +34,8 @@ extern bool pace_open_budget(Oid database, TimestampTz *since, TimestampTz *unti
 extern void pace_enter_budget(const Usage *usages, int n);
 extern void pace_enter(Oid database, int64 run_id, const Usage *usages, int n);
 extern int64 pace_size(Oid database, int64 run_id);
+extern bool pace_heeds_crowd(Oid database);
+extern void pace_set_crowded(Oid database, bool crowded);
 extern void pace_look(Oid database, int64 run_id, PaceView *view);
 
 /* worker */

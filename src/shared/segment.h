@@ -129,6 +129,7 @@ typedef struct RunPace
 	TimestampTz opened_at;		/* when the run took this slot */
 	SizeControl size;
 	TimestampTz eased_at;		/* when it was last asked who waits */
+	bool		crowded;		/* sessions wait for what its batches use, too */
 
 	/* ledgers: the run's own, and its part of what all runs use */
 	bool		rows_known;		/* what was used before this slot was taken */

@@ -33,7 +33,8 @@
  *
  * Where sessions wait for the rows of batches, the target is less than the one that was set:
  * it is halved with each batch that somebody waits for, or cut to an eighth if that is
- * long, and doubles in some seconds in which nobody does.
+ * long, and doubles in some seconds in which nobody does.  Where they wait for the WAL and for
+ * pages, which batches use, too, it is a few milliseconds at most.
  *
  * In a stretch of the walk where nothing is in scope a batch costs next to
  * nothing, and says nothing about those that follow: the steps there have a
@@ -73,6 +74,8 @@
 #define LONG_WAIT		20000
 #define LEAST_TARGET	2000
 #define RECOVERY		10
+/* The time of batches, in microseconds, while sessions wait for what these use, too. */
+#define CROWDED_TARGET	5000
 /* Sizes that tell about one another are within this factor. */
 #define ALIKE		2.5
 /* Fewer batches than this do not show which of them is out of the ordinary. */
@@ -436,13 +439,14 @@ size_note(SizeControl *control, int64 rows, int64 duration)
 
 /*
  * Sessions have waited so many microseconds for rows of the batch that is about to end,
- * so many seconds after it was last asked.  The target goes down at once where somebody
- * suffers, and up slowly where nobody does.
+ * so many seconds after it was last asked; or they wait for what it uses, too.  The target goes
+ * down at once where somebody suffers, and up slowly where nobody does.
  */
 void
-size_ease(SizeControl *control, int64 waited, double seconds)
+size_ease(SizeControl *control, int64 waited, bool crowded, double seconds)
 {
 	double		least = Min(control->aim.target, LEAST_TARGET);
+	double		most = crowded ? Min(control->aim.target, CROWDED_TARGET) : control->aim.target;
 
 	if (control->aim.target == 0)
 		return;
@@ -454,7 +458,14 @@ size_ease(SizeControl *control, int64 waited, double seconds)
 		control->size = Max(control->size / part, Min(control->size, control->aim.min));
 	}
 	else
-		control->target = Min(control->target * exp2(Min(seconds, 1) / RECOVERY), control->aim.target);
+		control->target = Min(control->target * exp2(Min(seconds, 1) / RECOVERY), most);
+}
+
+/* Whether batches become shorter where sessions wait for what these use, too. */
+bool
+size_heeds_crowd(const SizeAim *aim)
+{
+	return aim->target > CROWDED_TARGET;
 }
 
 /* A batch of so many rows, none of them in scope, took that time. */

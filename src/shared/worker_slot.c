@@ -521,7 +521,8 @@ worker_slot_copy(Oid database, WorkerSlot **copies)
 	segment_lock(LW_SHARED);
 	for (int i = 0; i < segment->nworkers; i++)
 	{
-		if (!segment_workers[i].in_use || segment_workers[i].database != database)
+		if (!segment_workers[i].in_use ||
+			(OidIsValid(database) && segment_workers[i].database != database))
 			continue;
 		(*copies)[n++] = segment_workers[i];
 	}

@@ -8,7 +8,7 @@ use BackfillTest;
 use BackfillTest::OneNode;
 use Test::More;
 
-one_node('main', conf => "max_connections = 50\n");
+one_node('main', conf => "max_connections = 50\nsynchronous_commit = local\nsynchronous_standby_names = nobody\n", streaming => 1);
 my $statement = 'UPDATE batch SET n = n + 1 WHERE pg_sleep(0.0005) IS NOT NULL';
 my $rows = 40_000;
 
@@ -32,6 +32,27 @@ ok(wait_for($node, "SELECT batch_size > 2 * $size FROM backfill_runs WHERE id = 
 sql("SELECT backfill_stop($id)");
 ok(wait_for_status($node, $id, 'stopped'), 'the run is stopped');
 is(sql('SELECT count(*) FROM busy WHERE n > 1 OR foreground AND n > 0'), 0, 'nothing twice');
+
+# sessions that wait for the WAL: one that waits for a standby, for as long as we like
+sub crowded { return wait_for($node, "SELECT throttled_by ~ '^foreground: sessions wait for WAL and pages beside its batches, which are to take 5 ms' FROM backfill_runs WHERE id = $_[0]"); }
+
+create_target($node, 'beside', $rows);
+sql('CREATE TABLE other (id int)');
+define_increment($node, 'beside', '{"sleep": 0}', statement => $statement);
+$id = start_run($node, 'beside');
+ok(wait_for($node, "SELECT batch_size >= 120 FROM backfill_runs WHERE id = $id"), 'batches grow while nobody waits');
+my $session = session($node);
+$session->query('SET synchronous_commit = on');
+$session->send('INSERT INTO other VALUES (1)');
+ok(wait_for($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"), 'a session waits');
+ok(crowded($id), 'the run says that sessions wait for what its batches use');
+$size = value($id, 'batch_size');
+cmp_ok($size, '<', 60, "batches are short then: $size rows");
+sql(q(ALTER SYSTEM SET synchronous_standby_names = ''));
+sql('SELECT pg_reload_conf()');
+ok(wait_for($node, "SELECT batch_size > 3 * $size FROM backfill_runs WHERE id = $id"), 'they grow again when it does not wait any more');
+sql("SELECT backfill_stop($id, true)");
+$session->quit;
 
 # who does not want it says so
 create_target($node, 'rude', $rows);
