@@ -122,7 +122,10 @@ crowd_look(Crowd *crowd)
 	crowd->looked_at = now;
 	crowd->looks++;
 	crowd->waiting += count_waiting();
-	if (TimestampDifferenceExceeds(crowd->since, now, SAMPLE_MS))
+
+	/* what is enough for a crowd need not be waited for */
+	if ((!crowd->is_crowded && crowd->waiting >= CROWD * (SAMPLE_MS / LOOK_MS)) ||
+		TimestampDifferenceExceeds(crowd->since, now, SAMPLE_MS))
 		judge(crowd, now);
 	return LOOK_MS;
 }

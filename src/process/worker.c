@@ -59,6 +59,9 @@
 #define HELD_POLL_MS		1000
 /* A pause from which on nothing is kept reserved. */
 #define LONG_PAUSE_MS		100
+/* While sessions wait for what batches use, too, the pause is so many times a batch, up to so many milliseconds. */
+#define CROWDED_PAUSE		3
+#define CROWDED_PAUSE_MS	50
 /* How soon to look again for a batch that another worker is to cut. */
 #define SOON_MS				20
 /* How soon to look again for a page, when others fetch and apply; and into yet another stream. */
@@ -367,6 +370,9 @@ pause_after(const Worker *worker)
 	const BatchResult *result = &worker->hand.result;
 	double		duration = (result->finished_at - result->started_at) / 1000.0;
 	double		pause = Max(pace->sleep, duration * pace->nice / 1000000);
+
+	if (pace->crowded)
+		pause = Max(pause, Min(duration * CROWDED_PAUSE, CROWDED_PAUSE_MS));
 
 	/* slowed to a share of the speed that it would have otherwise */
 	if (pace->duty > 0)

@@ -290,7 +290,10 @@ pace_heeds_crowd(Oid database)
 	return heeds;
 }
 
-/* Sessions wait for what the batches of the runs of the database use, or they do not. */
+/*
+ * Sessions wait for what the batches of the runs of the database use, or they do not.  Workers are
+ * woken if that is news.
+ */
 void
 pace_set_crowded(Oid database, bool crowded)
 {
@@ -298,9 +301,12 @@ pace_set_crowded(Oid database, bool crowded)
 	for (int i = 0; i < segment->nruns; i++)
 	{
 		RunSlot    *run = &segment_runs[i];
+		bool		now = crowded && run->pace.pace.yield_after > 0;
 
-		if (run->in_use && run->database == database)
-			run->pace.crowded = crowded && run->pace.pace.yield_after > 0;
+		if (!run->in_use || run->database != database || run->pace.crowded == now)
+			continue;
+		run->pace.crowded = now;
+		segment_notify_run(database, run->run_id);
 	}
 	segment_unlock();
 }
@@ -350,7 +356,10 @@ pace_get(Pace *pace)
 	segment_lock(LW_SHARED);
 	p = segment_my_pace();
 	if (p)
+	{
 		*pace = p->pace;
+		pace->crowded = p->crowded;
+	}
 	segment_unlock();
 }
 

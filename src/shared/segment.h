@@ -97,6 +97,7 @@ typedef struct Pace
 	bool		probed;			/* nor before the probe allows it */
 	bool		watched;		/* nor when the scheduler has not been heard for long */
 	int64		yield_after;	/* 0 is off */
+	bool		crowded;		/* sessions wait for what its batches use, too; in copies only */
 	RateLimit	rows;
 	RateLimit	wal;
 } Pace;
