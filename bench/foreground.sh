@@ -144,16 +144,22 @@ bench_foreground()
 	done
 	# shellcheck disable=SC2086,SC2046
 	{
-		figure "foreground ($foreground_does) p99, polite / no run" 2 "" $(quotients "${p99s[polite]# }" "${p99s[none]# }")
-		figure "foreground time a transaction, polite / no run" 1.031 "" $(quotients "${tpss[none]# }" "${tpss[polite]# }")
-		figure "speed, ungoverned / polite" 20 "" $(quotients "${speeds[ungoverned]# }" "${speeds[polite]# }")
+		if [ -n "${p99s[polite]:-}" ] && [ -n "${p99s[none]:-}" ]; then
+			figure "foreground ($foreground_does) p99, polite / no run" 2 "" $(quotients "${p99s[polite]# }" "${p99s[none]# }")
+			figure "foreground time a transaction, polite / no run" 1.031 "" $(quotients "${tpss[none]# }" "${tpss[polite]# }")
+		fi
+		[ -z "${speeds[polite]:-}" ] || [ -z "${speeds[ungoverned]:-}" ] ||
+			figure "speed, ungoverned / polite" 20 "" $(quotients "${speeds[ungoverned]# }" "${speeds[polite]# }")
 		for mode in defaults ungoverned loop; do
+			[ -n "${p99s[$mode]:-}" ] && [ -n "${p99s[none]:-}" ] || continue
 			figure "  foreground p99, $mode / no run" - "" $(quotients "${p99s[$mode]# }" "${p99s[none]# }")
 			figure "  foreground time a transaction, $mode / no run" - "" $(quotients "${tpss[none]# }" "${tpss[$mode]# }")
 		done
 		for mode in polite defaults ungoverned loop; do
-			figure "  rows per second, $mode" - "" ${speeds[$mode]}
+			[ -z "${speeds[$mode]:-}" ] || figure "  rows per second, $mode" - "" ${speeds[$mode]}
 		done
-		figure "  p99 without a run" - " ms" ${p99s[none]}
+		for mode in none polite defaults ungoverned loop; do
+			[ -z "${p99s[$mode]:-}" ] || figure "  p99, $mode" - " ms" ${p99s[$mode]}
+		done
 	}
 }
