@@ -151,7 +151,7 @@ bench_foreground()
 		[ -z "${speeds[polite]:-}" ] || [ -z "${speeds[ungoverned]:-}" ] ||
 			figure "speed, ungoverned / polite" 20 "" $(quotients "${speeds[ungoverned]# }" "${speeds[polite]# }")
 		for mode in defaults ungoverned loop; do
-			[ -n "${p99s[$mode]:-}" ] && [ -n "${p99s[none]:-}" ] || continue
+			[ -n "${p99s[$mode]:+${p99s[none]:-}}" ] || continue
 			figure "  foreground p99, $mode / no run" - "" $(quotients "${p99s[$mode]# }" "${p99s[none]# }")
 			figure "  foreground time a transaction, $mode / no run" - "" $(quotients "${tpss[none]# }" "${tpss[$mode]# }")
 		done
