@@ -42,7 +42,7 @@ foreach my $round (1 .. $rounds)
 		WHERE run_id = $id AND number = $batch->{number}");
 	usleep($rest - 12_000 + 1_000 * ($round % 12)) if $rest > 12_000;
 	ask($client, "SELECT backfill_alter($id, '{\"max_errors\": $round}')");
-	my ($again) = eval { claim_batch($client, $id, worker => 'again', lease => "'1 hour'", timeout => 10) };
+	my ($again) = eval { claim_batch($client, $id, worker => 'again', lease => "'1 hour'", timeout => 60) };
 	if (!$again)
 	{
 		diag($@);
