@@ -145,11 +145,23 @@ slowest_stretch()				# ROWS-PER-SECOND
 		WINDOW w AS (ORDER BY number, part ROWS 19 PRECEDING)) b WHERE n = 20 OR n = batches"
 }
 
+# The table of a case as it is before each statement and run.
+collapse_anew()					# SQL-BEFORE
+{
+	[ -z "$1" ] || sql "$1"
+	sql "VACUUM FULL t" && sql "VACUUM ANALYZE t" && sql "CHECKPOINT"
+}
+
+# Those settings, with batches that all have the size.
+with_size()						# SETTINGS SIZE
+{
+	sql "SELECT jsonb '$1' || jsonb '{\"batch_size\": $2, \"max_batch_size\": $2, \"target_batch_time\": \"off\"}'"
+}
+
 # One run of a case, of a table made anew.  Sets `seconds`.
 collapse_run()					# STATEMENT SETTINGS SQL-BEFORE
 {
-	[ -z "$3" ] || sql "$3"
-	sql "VACUUM FULL t" && sql "VACUUM ANALYZE t" && sql "CHECKPOINT"
+	collapse_anew "$3"
 	backfill "$1" NULL "$2"
 }
 
@@ -158,7 +170,7 @@ find_best_size()				# STATEMENT SETTINGS SQL-BEFORE
 {
 	local size fastest=
 	for size in ${BENCH_SIZES:-100 1000 10000 100000}; do
-		collapse_run "$1" "$(sql "SELECT jsonb '$2' || jsonb '{\"batch_size\": $size, \"max_batch_size\": $size, \"target_batch_time\": \"off\"}'")" "$3"
+		collapse_run "$1" "$(with_size "$2" "$size")" "$3"
 		note "batches of $size rows: $seconds s"
 		if [ -z "$fastest" ] || awk -v a="$seconds" -v b="$fastest" 'BEGIN { exit !(a < b) }'; then
 			fastest=$seconds best=$size
@@ -174,10 +186,9 @@ collapse()						# NAME STATEMENT-ON-t STATEMENT-ON-batch [SETTINGS [SQL-BEFORE-E
 	local ratio="" to_best="" slowest="" settings=${4:-} p b best=1000 at_best
 	[ -n "$settings" ] || settings='{}'
 	find_best_size "$3" "$settings" "${5:-}"
-	at_best=$(sql "SELECT jsonb '$settings' || jsonb '{\"batch_size\": $best, \"max_batch_size\": $best, \"target_batch_time\": \"off\"}'")
+	at_best=$(with_size "$settings" "$best")
 	for _ in $(seq "$pairs"); do
-		[ -z "${5:-}" ] || sql "$5"
-		sql "VACUUM FULL t" && sql "VACUUM ANALYZE t" && sql "CHECKPOINT"
+		collapse_anew "${5:-}"
 		p=$(timed "$2")
 		collapse_run "$3" "$at_best" "${5:-}"
 		b=$seconds

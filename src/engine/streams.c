@@ -280,8 +280,12 @@ drop(Worker *worker)
 	worker->pending_due = DT_NOEND;
 }
 
-static void
-find_ends(Session *session, void *arg)
+/*
+ * For session_try and failure_insist: find the ends of the walk of the worker that is the argument,
+ * of the run or of the stream in hand.  The worker leaves if the run is to stop meanwhile.
+ */
+void
+streams_find_ends(Session *session, void *arg)
 {
 	Worker	   *worker = (Worker *) arg;
 
@@ -299,7 +303,7 @@ set_up(Worker *worker)
 		failure_prepare(worker);
 	if (session->run->end_key != NULL)
 		return;
-	failure_insist(worker, find_ends);
+	failure_insist(worker, streams_find_ends);
 
 	/* the window is known only now */
 	(void) work_serves(session, &worker->work);

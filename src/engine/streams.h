@@ -12,6 +12,7 @@
 #include "engine/session.h"
 
 extern void streams_list(Session *session, void *arg);
+extern void streams_find_ends(Session *session, void *arg);
 extern bool streams_take(Worker *worker);
 extern bool streams_switch(Worker *worker);
 extern void streams_end(Worker *worker);

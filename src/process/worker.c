@@ -93,15 +93,6 @@ is_to_carry_out(Session *session)
 		 hook_wanted(session, "run", status_name(run->requested)));
 }
 
-static void
-find_ends(Session *session, void *arg)
-{
-	Worker	   *worker = (Worker *) arg;
-
-	if (!ends_find(session, &worker->work))
-		failure_leave(worker, NULL);
-}
-
 /* ---- may it begin? ---- */
 
 /* Show what the worker does, and with which batch. */
@@ -522,7 +513,7 @@ set_up(Worker *worker)
 		else if (!ends_wait_for_writers(session))
 			proc_exit(0);
 		worker_slot_show(WORKER_PREPARING, 0, 0);
-		failure_insist(worker, session->run->has_streams ? streams_list : find_ends);
+		failure_insist(worker, session->run->has_streams ? streams_list : streams_find_ends);
 		wake_runs(MyDatabaseId, (WakeTarget) {session->run->owner, session->run->id});
 		if (!session_reload(session))
 			proc_exit(0);
