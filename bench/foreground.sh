@@ -6,7 +6,8 @@
 # a run with the preset "polite", one with the defaults, one of two workers that nothing
 # governs, and beside the loop that one would write.  One segment of each follows
 # the other, so that all of them see the same machine; the first round is not
-# counted.
+# counted.  Each round has new tables: every segment fills from the first row on, and rows that
+# are filled again and again lie scattered in the end, as in no table that is filled once.
 #
 #   BENCH_SEGMENT=10      seconds of each segment
 #   BENCH_MODES="none polite defaults ungoverned loop"   which of them
@@ -103,15 +104,23 @@ segment()						# MODE
 	fill_stop "$1"
 }
 
-bench_foreground()
+# The tables of a round.
+foreground_tables()
 {
-	local mode round rounds=$((pairs < 5 ? 5 : pairs))
-	local -A p99s tpss speeds
+	sql "DROP TABLE IF EXISTS $filled" >/dev/null 2>&1
 	"$bin/pgbench" -i -q -s 50 postgres >/dev/null 2>&1
 	if [ "$filled" != pgbench_accounts ]; then
 		sql "CREATE TABLE $filled (LIKE pgbench_accounts INCLUDING ALL)" >/dev/null
 		sql "INSERT INTO $filled SELECT * FROM pgbench_accounts" >/dev/null
 	fi
+	sql "SELECT backfill_define('fill', '$filled', \$s\$UPDATE batch SET filler = md5(aid::text)\$s\$)" >/dev/null 2>&1
+}
+
+bench_foreground()
+{
+	local mode round rounds=$((pairs < 5 ? 5 : pairs))
+	local -A p99s tpss speeds
+	foreground_tables
 	sql "CREATE TABLE fill_progress (rows bigint); INSERT INTO fill_progress VALUES (0)" >/dev/null
 	sql "CREATE PROCEDURE fill() LANGUAGE plpgsql AS \$\$
 		DECLARE
@@ -126,13 +135,13 @@ bench_foreground()
 				COMMIT;
 			END LOOP;
 		END \$\$"
-	sql "SELECT backfill_define('fill', '$filled', \$s\$UPDATE batch SET filler = md5(aid::text)\$s\$)" >/dev/null
 
 	foreground 10
 	segment_rate=$(awk -v t="$tps" 'BEGIN { printf "%d", t / 2 }')
 	note "the foreground does: $foreground_does; the table that is filled: $filled"
 	note "the machine can do $tps transactions per second, asked for $segment_rate"
 	for round in $(seq 0 "$rounds"); do
+		foreground_tables
 		for mode in ${BENCH_MODES:-none polite defaults ungoverned loop}; do
 			segment "$mode"
 			note "$mode: p99 $p99 ms, $tps transactions/s, $speed rows/s"
