@@ -52,12 +52,14 @@
 #define MOST_PAGES		1048576
 #define MOST_BATCHES	256
 /* Less is not worth a transaction: small batches are cleared up after together. */
-#define LEAST_PAGES		64
+#define LEAST_PAGES		16
 #define LEAST_BATCHES	64
 /* Pages that are pruned before the next batch. */
 #define PAGES_AT_ONCE	8192
 /* Less space than this, in bytes, is of no use to anybody. */
 #define LEAST_SPACE		(BLCKSZ / 32)
+/* Pages on which updates leave less of old versions than this, on the average, are not worth their visit. */
+#define LEAST_REMAINS	(BLCKSZ / 16)
 
 /* What a committed batch has left. */
 typedef struct Remains
@@ -70,19 +72,6 @@ typedef struct Remains
 	int			table;			/* which of them is next */
 	int			block;			/* and which of its blocks */
 } Remains;
-
-/* What is to note the pages of the next statement, or NULL if that is not wanted. */
-Trail *
-reclaim_watch(Session *session, Reclaim *reclaim)
-{
-	reclaim_forget(reclaim);
-	if (!session->settings.reuse_space)
-		return NULL;
-	reclaim->context = AllocSetContextCreate(session->context, "backfill trail",
-											 ALLOCSET_SMALL_SIZES);
-	trail_begin(&reclaim->trail, reclaim->context);
-	return &reclaim->trail;
-}
 
 /* The batch in hand has not been committed, or its pages are of no interest. */
 void
@@ -145,6 +134,9 @@ reclaim_enqueue(Session *session, Reclaim *reclaim, FullTransactionId xid)
 	reclaim->context = NULL;
 	remains->size = count_pages(remains);
 	reclaim->pages += remains->size;
+	for (int i = 0; i < RECLAIM_TABLES; i++)
+		reclaim->tables[i] = i < list_length(remains->pages) ?
+			((TrailPages *) list_nth(remains->pages, i))->relid : InvalidOid;
 	while (reclaim->pages > MOST_PAGES || list_length(reclaim->queue) > MOST_BATCHES)
 		drop_first(reclaim);
 }
@@ -215,6 +207,49 @@ open_table(Oid relid)
 	return NULL;
 }
 
+/*
+ * The server looks for room from where it found some last, and takes the first page that has it
+ * for one row.  On a table with random updates most pages do, so that new versions
+ * would go to as many pages as there are rows, each of which is locked, read, and written in full
+ * to the WAL after a checkpoint.  Have it go on from a page that has much: those
+ * that were cleared up lie beside one another.
+ */
+static void
+lead_to_space(const Reclaim *reclaim)
+{
+	for (int i = 0; i < RECLAIM_TABLES && OidIsValid(reclaim->tables[i]); i++)
+	{
+		Relation	rel = open_table(reclaim->tables[i]);
+		BlockNumber block;
+
+		if (rel == NULL)
+			continue;
+		block = InvalidBlockNumber;
+		for (Size room = BLCKSZ / 2; room >= LEAST_REMAINS && !BlockNumberIsValid(block); room /= 2)
+			block = GetPageWithFreeSpace(rel, room);
+		if (BlockNumberIsValid(block))
+			RelationSetTargetBlock(rel, block);
+		relation_close(rel, AccessShareLock);
+	}
+}
+
+/*
+ * The next statement is about to run.  Returns what is to note its pages, or NULL if that is not
+ * wanted.
+ */
+Trail *
+reclaim_watch(Session *session, Reclaim *reclaim)
+{
+	reclaim_forget(reclaim);
+	if (!session->settings.reuse_space)
+		return NULL;
+	lead_to_space(reclaim);
+	reclaim->context = AllocSetContextCreate(session->context, "backfill trail",
+											 ALLOCSET_SMALL_SIZES);
+	trail_begin(&reclaim->trail, reclaim->context);
+	return &reclaim->trail;
+}
+
 /* The index of a TOAST table, locked, or NULL when it is not to be had. */
 static Relation
 open_toast_index(Relation toast)
@@ -267,6 +302,22 @@ find_pieces(Relation toast, TrailPages *pages)
 }
 
 /*
+ * Whether updates have left so little on each page that it costs more than it gives: rows
+ * that lie far apart.  As the batches go on they come by these pages again and again, and
+ * the server prunes a page when its next row is read, so that the new version fits there.
+ */
+static bool
+is_sparse(const Relation rel, const TrailPages *pages)
+{
+	double		width;
+
+	if (pages->has_deleted || pages->updated == 0 || rel->rd_rel->reltuples <= 0)
+		return false;
+	width = (double) rel->rd_rel->relpages * BLCKSZ / rel->rd_rel->reltuples;
+	return pages->updated * width < (double) pages->n * LEAST_REMAINS;
+}
+
+/*
  * Prune pages of the table from *next on, at most so many.  Returns how many there
  * were, or -1 when the transaction that changed them is not old enough.
  */
@@ -278,8 +329,10 @@ prune_table(Reclaim *reclaim, TrailPages *pages, int *next, FullTransactionId xi
 	int			first = *next;
 	int			last;
 
-	if (rel == NULL)
+	if (rel == NULL || is_sparse(rel, pages))
 	{
+		if (rel)
+			relation_close(rel, AccessShareLock);
 		*next = pages->n;
 		return 0;
 	}

@@ -13,6 +13,9 @@
 #include "engine/session.h"
 #include "walk/trail.h"
 
+/* Tables whose free pages are looked for: one, or two partitions, and their TOAST. */
+#define RECLAIM_TABLES 4
+
 /* What a worker has to clear up.  All zero to begin with. */
 typedef struct Reclaim
 {
@@ -23,6 +26,7 @@ typedef struct Reclaim
 	int64		pruned;			/* pages, since a batch last said so */
 	int64		freed;			/* bytes of them, likewise */
 	bool		is_kept;		/* somebody may still see what is first in the queue */
+	Oid			tables[RECLAIM_TABLES];	/* that the last batch changed, or zero */
 } Reclaim;
 
 extern Trail *reclaim_watch(Session *session, Reclaim *reclaim);

@@ -255,6 +255,10 @@ note_row(Tap *tap, TupleTableSlot *slot)
 		return;
 	place = (ItemPointer) DatumGetPointer(datum);
 	trail_note_block(table->pages, ItemPointerGetBlockNumber(place));
+	if (change->operation == CMD_DELETE)
+		table->pages->has_deleted = true;
+	else
+		table->pages->updated++;
 	if (table->values)
 		note_values(table, place);
 }

@@ -22,6 +22,8 @@ typedef struct TrailPages
 	int			n;
 	int			size;
 	BlockNumber *blocks;		/* in the order of the statement, neighbours once */
+	int64		updated;		/* rows that were replaced */
+	bool		has_deleted;	/* others were removed */
 	int			nvalues;
 	int			values_size;
 	Oid		   *values;			/* NULL for a table that is no TOAST table */

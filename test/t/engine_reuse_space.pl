@@ -108,6 +108,33 @@ wait_for_status($node, start_run($node, $purged), 'completed');
 sql("INSERT INTO $purged SELECT i, 1, repeat('x', 5000) FROM generate_series(20001, 24000) i");
 is(toast_pages($purged), $wide_before, 'a purge makes room for what is stored out of line');
 
+# Where most pages have room for a row or two, new versions still go to pages that batches have
+# cleared, side by side, and not one to each page with a hole.
+$number++;
+sql("CREATE TABLE t$number (id bigint PRIMARY KEY, n int NOT NULL DEFAULT 0, pad text)",
+	"INSERT INTO t$number SELECT i, 0, repeat('x', 60) FROM generate_series(1, 100000) i",
+	"DELETE FROM t$number WHERE id % 20 = 7");
+sql("VACUUM ANALYZE t$number");
+sql(qq{SELECT backfill_define('t$number', 't$number', 'UPDATE batch SET n = n + 1', settings => '{"batch_size": 1000, "target_batch_time": 0, "sleep": 0, "max_batches": 8}')});
+my $holes = start_run($node, "t$number");
+wait_for_status($node, $holes, 'paused');
+my $spread = sql("SELECT count(DISTINCT (ctid::text::point)[0]) FROM t$number WHERE id BETWEEN 2500 AND 8000 AND n = 1");
+cmp_ok($spread, '<', 300, "5,200 rows go to $spread pages: seventy fill one, and each has room for four");
+
+# Rows that lie far apart leave a version or two on each page: that is not worth a visit by us, as
+# other batches come by there.
+$number++;
+sql("CREATE TABLE t$number (id bigint PRIMARY KEY, n int NOT NULL DEFAULT 0, pad text)",
+	"INSERT INTO t$number SELECT i, 0, repeat('x', 60) FROM generate_series(1, 100000) i ORDER BY hashint8(i)");
+sql("VACUUM ANALYZE t$number");
+sql(qq{SELECT backfill_define('t$number', 't$number', 'UPDATE batch SET n = n + 1', settings => '@{[sprintf $settings, '']}')});
+my $apart_before = pages("t$number");
+my $apart = start_run($node, "t$number");
+wait_for_status($node, $apart, 'completed');
+is(sql("SELECT pages_pruned FROM backfill_runs WHERE id = $apart"), 0, 'where rows lie far apart, no page is visited for what is left there');
+cmp_ok(pages("t$number") / $apart_before, '<', 1.15, sprintf('and the table grows as little: %.2f times', pages("t$number") / $apart_before));
+check("t$number", 'rows that lie far apart');
+
 # Rows that a purge has removed make room for others at once.
 $table = table('', statement => 'DELETE FROM batch WHERE id % 2 = 0');
 my $before = pages($table);
