@@ -162,7 +162,7 @@ SELECT replace(replace(refused_settings(s), E'\n  hint', ' hint'), E'\n  detail'
 	('{"from": []}'), ('{"from": {}}'), ('{"from": [null]}'), ('{"from": [[1]]}'), ('{"to": [1, null]}'), ('{"from": [1, 2]}'), ('{"to": [1, 2, 3]}'),
 	('{"workers": "many"}'), ('{"preset": "slow"}'), ('{"target_batch_time": "2 min"}'), ('{"target_batch_size": 1}'), ('{"soft_limit": 0}'), ('{"max_dead_rows": 1.5}'), ('{"max_slot_retained": "much"}'), ('{"pause_for_maintenance": "perhaps"}'),
 	('{"rate_limit": 0}'), ('{"rate_limit": 1.5}'), ('{"rate_limit": "5MB per second"}'), ('{"wal_rate_limit": "5MB"}'), ('{"probe": ""}'), ('{"probe": "SELECT 1; SELECT 2"}'), ('{"windows": {}}'),
-	('{"min_batch_size": 1000, "max_batch_size": 999}'), ('{"max_batch_size": 9}'), ('{"windows": [{"settings": {"min_batch_size": 100001}}]}'),
+	('{"min_batch_size": 1000, "max_batch_size": 999}'), ('{"max_batch_size": 9}'), ('{"windows": [{"settings": {"min_batch_size": 1000001}}]}'),
 	('{"windows": [{"settings": {"direction": "desc"}}]}'), ('{"windows": [{"settings": {"batchsize": 5}}]}'), ('{"windows": [{"settings": {"nice": "very"}}]}')) v(s);
 -- server parameters: what is refused by us, what by the server
 SELECT replace(replace(refused_settings(jsonb_build_object('set', s)), E'\n  hint', ' hint'), E'\n  detail', ' detail') FROM (VALUES

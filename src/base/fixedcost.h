@@ -13,14 +13,22 @@
 
 /* A fixed cost below this is nothing to talk about. */
 #define FIXEDCOST_NOTABLE	20000.0
-/* Where it is notable, rows take so many times as long at least. */
+/*
+ * Where it is notable, rows take so many times as long at least; and so many times as long
+ * where that is no more than such a part of the time that a batch is to take.
+ */
 #define FIXEDCOST_ROWS		2.5
+#define FIXEDCOST_MORE_ROWS	4
+#define FIXEDCOST_MORE_TIME	1.5
 
 /* How long the rows of a batch are to take that is to take so long in all. */
 static inline double
 fixedcost_rows_time(double target, double fixed)
 {
-	return Max(target - fixed, fixed >= FIXEDCOST_NOTABLE ? FIXEDCOST_ROWS * fixed : fixed);
+	if (fixed < FIXEDCOST_NOTABLE)
+		return Max(target - fixed, fixed);
+	return Max(Max(target - fixed, FIXEDCOST_ROWS * fixed),
+			   Min(FIXEDCOST_MORE_ROWS * fixed, FIXEDCOST_MORE_TIME * target));
 }
 
 #endif							/* BACKFILL_BASE_FIXEDCOST_H */

@@ -88,7 +88,7 @@ static const Setting settings[] = {
 	{"max_attempts", SETTING_INTEGER, MEMBER(max_attempts), 5, 1, 1000,
 		NULL, 0,
 	"how often a batch is tried when its error may go away by itself"},
-	{"max_batch_size", SETTING_INTEGER, MEMBER(max_batch_size), 100000, 1, 10000000,
+	{"max_batch_size", SETTING_INTEGER, MEMBER(max_batch_size), 1000000, 1, 10000000,
 		NULL, SETTING_PACE,
 	"most rows of a batch that target_batch_time leads to"},
 	{"max_batch_time", SETTING_INTERVAL, MEMBER(max_batch_time), 0, 1, MS_PER_DAY,

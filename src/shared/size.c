@@ -28,8 +28,8 @@
  *	- after a batch of more than five times the target it is cut at once, by
  *	  what that batch says, and what was known before is forgotten; unless that batch
  *	  took long for its fixed cost, and
- *	- where all batches have the same size and that may be wrong, a larger one is
- *	  tried now and then.
+ *	- where all batches have the same size and that may be wrong, or the fixed cost is
+ *	  notable, a larger one is tried now and then.
  *
  * Where sessions wait for the rows of batches, the target is less than the one that was set:
  * it is halved with each batch that somebody waits for, or cut to an eighth if that is
@@ -60,12 +60,16 @@
 #define FAR_BELOW	4
 #define VERY_FAR_BELOW	16
 #define DEAD_BAND	0.08
-#define WIDE_BAND	0.5			/* where the fixed cost rules */
+#define WIDE_BAND	0.5			/* where the fixed cost rules, */
+#define LESS_BAND	0.25		/* and on the way down */
 #define TOO_LONG	5
 #define DEEPEST_CUT	10
 #define FIRST_PART	10
 /* How much larger a batch is that is to tell whether small ones are worth it. */
 #define PROBE			3
+/* That it is told again when this is left of the one before, and from this part of the target on. */
+#define PROBE_WEIGHT	0.5
+#define WORTH_A_PROBE	8
 /*
  * A wait of a session for a batch, one that is long, and the time of batches below which nobody is asked to go
  * for others, in microseconds; and the seconds without a wait in which that time doubles.
@@ -80,6 +84,9 @@
 #define ALIKE		2.5
 /* Fewer batches than this do not show which of them is out of the ordinary. */
 #define FEW			5
+/* So many batches that have cost less than this part of what is typical show that something has changed. */
+#define LATEST		4
+#define MUCH_LESS	0.6
 /* Sizes that tell a fixed cost from that of rows are not within this one. */
 #define DIFFERENT	1.25
 /* A larger batch that took less than this part of the time of a smaller one met other rows. */
@@ -266,25 +273,33 @@ fit(SizeControl *control)
 
 /*
  * What a row costs, by the 90th percentile of the batches of like size: by all but the
- * worst of them, unless they are too few to know which that is.
+ * worst of them, unless they are too few to know which that is.  Where the last few have all
+ * cost much less than that, the walk has come to another part of the table, and they alone count.
  */
 static double
 typical_cost(const SizeControl *control)
 {
 	double		costs[SIZE_SAMPLES];
+	double		latest = 0;
+	double		typical;
 	int			n = 0;
 
 	for (int i = 0; i < control->nsamples; i++)
 	{
-		const SizeSample *sample = &control->samples[i];
+		const SizeSample *sample = &control->samples[(control->next + SIZE_SAMPLES - 1 - i) % SIZE_SAMPLES];
 
-		if (sample->rows * ALIKE >= control->size && sample->rows <= control->size * ALIKE)
-			costs[n++] = Max((sample->duration - control->fixed) / sample->rows, LEAST_COST);
+		if (sample->rows * ALIKE < control->size || sample->rows > control->size * ALIKE)
+			continue;
+		costs[n] = Max((sample->duration - control->fixed) / sample->rows, LEAST_COST);
+		if (n < LATEST)
+			latest = Max(latest, costs[n]);
+		n++;
 	}
 	if (n == 0)
 		return 0;
 	qsort(costs, n, sizeof(double), compare_doubles);
-	return costs[n < FEW ? n - 1 : n - 2];
+	typical = costs[n < FEW ? n - 1 : n - 2];
+	return latest < typical * MUCH_LESS ? latest : typical;
 }
 
 /* Take the size, within the limits.  Returns -1 or 1 when it is newly pinned. */
@@ -339,16 +354,35 @@ wanted_size(SizeControl *control)
 	return size;
 }
 
+/* Whether a batch that was clearly larger than the next one was seen lately. */
+static bool
+knows_larger(const SizeControl *control)
+{
+	for (int i = 0; i < SIZE_CLASSES; i++)
+	{
+		const SizeClass *class = &control->classes[i];
+
+		if (class->weight >= PROBE_WEIGHT && class->rows > control->size * GROWTH)
+			return true;
+	}
+	return false;
+}
+
 /*
  * Whether to try a larger batch for once, because it matters what a batch costs
  * whatever its size, and batches that all have the same do not tell: after a few where those of
- * the least size are too long, and after a while where the fixed cost is known to be much.
+ * the least size are too long, and after a while where the fixed cost is known to be much.  What
+ * small batches told may not hold for large ones, either, whose hash table, say, the processor's
+ * cache does not hold: where the fixed cost is notable, a larger one is always to be known.
  */
 static bool
 is_time_to_probe(const SizeControl *control, double size)
 {
 	bool		too_long = size < control->aim.min;
 
+	if (control->fixed >= FIXEDCOST_NOTABLE && control->fixed >= control->target / WORTH_A_PROBE &&
+		size <= control->size * GROWTH && !knows_larger(control))
+		return true;
 	if (control->nsamples < (too_long ? ENOUGH : SIZE_SAMPLES) ||
 		(!too_long && control->fixed < control->target / FAR_BELOW))
 		return false;
@@ -430,11 +464,18 @@ size_note(SizeControl *control, int64 rows, int64 duration)
 		if (size > control->size * growth && control->size * growth < control->aim.max)
 			size = control->size * growth;
 	}
-	else if (size > control->size * (1 - band) && size < control->size * (1 + band))
+	else if (size > control->size * (1 - Min(band, LESS_BAND)) && size < control->size * (1 + band))
 		size = control->size;
 	else
 		size = Min(size, Max(control->size * growth, control->size + 1));
 	return set_size(control, size);
+}
+
+/* Whether a batch of the present target takes its time for something else than rows. */
+bool
+size_is_mostly_fixed(const SizeControl *control)
+{
+	return control->fixed > control->target / 2;
 }
 
 /*
@@ -447,18 +488,19 @@ size_ease(SizeControl *control, int64 waited, bool crowded, double seconds)
 {
 	double		least = Min(control->aim.target, LEAST_TARGET);
 	double		most = crowded ? Min(control->aim.target, CROWDED_TARGET) : control->aim.target;
+	double		before = control->target;
 
 	if (control->aim.target == 0)
 		return;
 	if (waited >= NOTABLE_WAIT)
-	{
-		double		part = waited >= LONG_WAIT ? 8 : 2;
-
-		control->target = Max(control->target / part, least);
-		control->size = Max(control->size / part, Min(control->size, control->aim.min));
-	}
+		control->target = Max(control->target / (waited >= LONG_WAIT ? 8 : 2), least);
 	else
-		control->target = Min(control->target * exp2(Min(seconds, 1) / RECOVERY), most);
+		control->target = control->target * exp2(Min(seconds, 1) / RECOVERY);
+	control->target = Min(control->target, most);
+
+	/* the next batch is about as much shorter, unless it is not its rows that take its time */
+	if (control->target < before && !size_is_mostly_fixed(control))
+		control->size = Max(control->size * control->target / before, Min(control->size, control->aim.min));
 }
 
 /* Whether batches become shorter where sessions wait for what these use, too. */

@@ -10,7 +10,7 @@ use Test::More;
 
 pace_node('pace');
 tables($node, 100_000, qw(fixed dear most));
-tables($node, 400_000, qw(noisy));
+tables($node, 400_000, qw(noisy bent));
 
 # What is joined takes 300 ms in each batch; the target is 50 ms.
 my $fixed = 'UPDATE batch SET n = n + 1 FROM (SELECT pg_sleep(0.3) OFFSET 0) s';
@@ -43,6 +43,19 @@ ok(wait_for_status($node, $run, 'completed'), 'it completes');
 diag("$batches batches, of whose time rows took $share");
 cmp_ok($share, '>', 0.25, "batches spend their time on rows: $share of it, in $batches batches");
 is(sql('SELECT count(*) FROM noisy WHERE n <> 1'), 0, 'every row once');
+
+# ---------------------------------------------------------------------------
+note 'a fixed cost that is more for larger batches, up to a size';
+
+# What small batches told does not hold for large ones: only a large one tells.
+$run = begin_run($node, 'bent', '{"target_batch_time": "100 ms", "sleep": 0}',
+	statement => 'UPDATE batch SET n = n + 1 FROM (SELECT pg_sleep(0.03 + least((SELECT count(*) FROM batch), 3000) / 30000.0) OFFSET 0) s');
+ok(wait_for_status($node, $run, 'completed'), 'it completes');
+($batches, $share) = split /\|/, sql("SELECT count(*), round((1 - sum(0.03 + least(rows_scanned, 3000) / 30000.0) / extract(epoch FROM sum(duration)))::numeric, 2)
+	FROM backfill_batches WHERE run_id = $run");
+diag("$batches batches, of whose time rows took $share");
+cmp_ok($share, '>', 0.3, "batches spend their time on rows: $share of it, in $batches batches");
+is(sql('SELECT count(*) FROM bent WHERE n <> 1'), 0, 'every row once');
 
 # ---------------------------------------------------------------------------
 note 'rows that are dear';
