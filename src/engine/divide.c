@@ -280,7 +280,7 @@ divide_batch(Session *session, void *arg)
 	Division   *division = (Division *) arg;
 	Worker	   *worker = division->worker;
 	BatchInfo  *batch = worker->hand.batch;
-	ArrayType  *ends[DIVIDE_PARTS];
+	ArrayType  *ends[DIVIDE_MANY];
 	int64		rows;
 	int			n;
 	bool		guessed;

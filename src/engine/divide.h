@@ -13,6 +13,8 @@
 
 /* Into so many parts a batch is divided to find the row that fails. */
 #define DIVIDE_PARTS			8
+/* And into so many one that is to become many short ones. */
+#define DIVIDE_MANY				32
 /* The share of failed rows counts from so many on. */
 #define DIVIDE_JUDGED_ROWS		50
 

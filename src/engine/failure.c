@@ -589,18 +589,21 @@ add_yield_event(Session *session, void *arg)
 }
 
 /*
- * The batch in hand was cancelled for another process: try it again in halves.
- * What is one row only waits a while, however often that takes.
+ * The batch in hand was cancelled for another process: try it again in halves, or in as many
+ * parts as make it short, if it was for all of them.  What is one row only waits a while, however
+ * often that takes.
  */
 static void
 give_way(Worker *worker, ErrorData *error, pid_t to)
 {
 	GivenWay	given = {worker->hand.batch};
 
-	error->message = psprintf("process %d waited for a lock of the batch", (int) to);
+	error->message = to == YIELD_TO_ALL ?
+		pstrdup("sessions waited for WAL and pages beside the batch, which was long") :
+		psprintf("process %d waited for a lock of the batch", (int) to);
 	given.reason = error->message;
 	(void) session_try_uncancelled(&worker->session, add_yield_event, &given);
-	if (divide(worker, error, 2, 0))
+	if (divide(worker, error, to == YIELD_TO_ALL ? DIVIDE_MANY : 2, 0))
 	{
 		/* who was waiting has been woken, but may not have the row yet */
 		(void) session_nap(GIVE_WAY_MS);

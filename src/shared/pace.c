@@ -23,12 +23,15 @@
 #include "shared/pace.h"
 #include "shared/segment.h"
 #include "shared/size.h"
+#include "shared/worker_slot.h"
 
 /* A scheduler that watches the server is heard more often than this. */
 #define UNHEARD_MS		15000
 /* A limit that was reached is said to throttle the run for a window, within these. */
 #define LIMITED_LEAST_MS	1500
 #define LIMITED_MOST_MS		10000
+/* A batch that has been at work for so long is too long for sessions that are waiting. */
+#define TOO_LONG_MS		20
 /* That a probe has not answered is said after so long. */
 #define SILENT_MS		2000
 
@@ -292,7 +295,8 @@ pace_heeds_crowd(Oid database)
 
 /*
  * Sessions wait for what the batches of the runs of the database use, or they do not.  Workers are
- * woken if that is news.
+ * woken if that is news.  Batches are short from then on, and one that was begun before and is
+ * long is cancelled, unless it is not its rows that make it so.
  */
 void
 pace_set_crowded(Oid database, bool crowded)
@@ -307,6 +311,11 @@ pace_set_crowded(Oid database, bool crowded)
 			continue;
 		run->pace.crowded = now;
 		segment_notify_run(database, run->run_id);
+		if (!now)
+			continue;
+		size_ease(&run->pace.size, 0, true, 0);
+		if (!size_is_mostly_fixed(&run->pace.size))
+			worker_slot_yield_to_all(database, run->run_id, TOO_LONG_MS);
 	}
 	segment_unlock();
 }

@@ -81,7 +81,7 @@ typedef struct WorkerSlot
 	TimestampTz kept_since;		/* what a batch has left cannot be freed since; or 0 */
 	TimestampTz finished_at;	/* of the last statement, as its batch's row has it */
 	bool		counted;		/* that batch is in the run's ledger of rows */
-	pid_t		yield_to;		/* process that the batch was cancelled for, or 0 */
+	pid_t		yield_to;		/* process that the batch was cancelled for, YIELD_TO_ALL, or 0 */
 	int64		yield_after;	/* of the run, milliseconds; in copies only */
 } WorkerSlot;
 

@@ -413,6 +413,16 @@ worker_slot_show(WorkerState state, int64 batch, int attempt)
 	segment_unlock();
 }
 
+/* Cancel the batch that the worker has in hand.  The caller holds the lock. */
+static void
+cancel_batch(WorkerSlot *w, pid_t to)
+{
+	if (w->state != WORKER_RUNNING || w->yield_to != 0)
+		return;
+	w->yield_to = to;
+	kill(w->pid, SIGINT);
+}
+
 /*
  * Cancel the batch that the worker had in hand when its slot was copied, because
  * another process waits for it.
@@ -423,13 +433,27 @@ worker_slot_yield(int slot, int64 token, int64 batch, pid_t to)
 	WorkerSlot *w = &segment_workers[slot];
 
 	segment_lock(LW_EXCLUSIVE);
-	if (w->in_use && w->token == token && w->state == WORKER_RUNNING && w->batch == batch &&
-		w->yield_to == 0)
-	{
-		w->yield_to = to;
-		kill(w->pid, SIGINT);
-	}
+	if (w->in_use && w->token == token && w->batch == batch)
+		cancel_batch(w, to);
 	segment_unlock();
+}
+
+/*
+ * Cancel the batches of the run that have been at work for longer than so many milliseconds,
+ * because sessions wait for what they use.  The caller holds the lock.
+ */
+void
+worker_slot_yield_to_all(Oid database, int64 run_id, int64 longer)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < segment->nworkers; i++)
+	{
+		WorkerSlot *w = &segment_workers[i];
+
+		if (segment_works_for(w, database, run_id) && (now - w->state_since) / 1000 > longer)
+			cancel_batch(w, YIELD_TO_ALL);
+	}
 }
 
 /*

@@ -30,7 +30,11 @@ extern const char *worker_slot_state_name(WorkerState state);
 extern void worker_slot_take_stream(int64 stream);
 extern int	worker_slot_streams(Oid database, int64 run_id, int64 **streams);
 extern void worker_slot_show(WorkerState state, int64 batch, int attempt);
+/* Not for a process that waits for its locks, but for all that wait for what it uses, too. */
+#define YIELD_TO_ALL	(-1)
+
 extern void worker_slot_yield(int slot, int64 token, int64 batch, pid_t to);
+extern void worker_slot_yield_to_all(Oid database, int64 run_id, int64 longer);
 extern int	worker_slot_long_batches(Oid database, WorkerSlot **copies, long *next);
 extern pid_t worker_slot_take_yield(void);
 extern void worker_slot_done(int64 rows_scanned, int64 rows_affected);

@@ -54,6 +54,26 @@ ok(wait_for($node, sprintf($last, '> 24')), 'they grow again when it does not wa
 sql("SELECT backfill_stop($id, true)");
 $session->quit;
 
+# A long batch that is at work when sessions begin to wait becomes many short ones.
+create_target($node, 'long', 1000);
+define_increment($node, 'long', '{"sleep": 0, "batch_size": 10000, "target_batch_time": "30 s"}', statement => 'UPDATE batch SET n = n + 1 WHERE pg_sleep(0.02) IS NOT NULL');
+$id = start_run($node, 'long');
+ok(wait_for($node, "SELECT count(*) = 1 FROM backfill_workers WHERE run_id = $id AND state = 'running' AND now() - state_since > '0.1 s'"), 'a batch of all rows is at work');
+is(sql("SELECT rows_scanned FROM backfill_batches WHERE run_id = $id"), 1000, 'which takes twenty seconds');
+sql(q(ALTER SYSTEM SET synchronous_standby_names = 'nobody'));
+sql('SELECT pg_reload_conf()');
+$session = session($node);
+$session->query('SET synchronous_commit = on');
+$session->send('INSERT INTO other VALUES (2)');
+ok(wait_for($node, "SELECT count(*) = 1 FROM backfill_events WHERE run_id = $id AND kind = 'yield' AND reason LIKE 'sessions waited for WAL and pages beside the batch%'"), 'it gives way to who waits for the WAL');
+is(sql("SELECT count(*), max(rows_scanned) FROM backfill_batches WHERE run_id = $id"), '32|32', 'and comes back in parts');
+sql(q(ALTER SYSTEM SET synchronous_standby_names = ''));
+sql('SELECT pg_reload_conf()');
+ok(wait_for_status($node, $id, 'completed'), 'the run completes');
+is(sql('SELECT count(*) FROM long WHERE n <> 1'), 0, 'every row once');
+is(value($id, 'yields'), 1, 'it has given way once');
+$session->quit;
+
 # who does not want it says so
 create_target($node, 'rude', $rows);
 define_increment($node, 'rude', '{"sleep": 0, "yield_after": "off"}', statement => $statement);
