@@ -10,6 +10,7 @@
 #
 #   BENCH_ROWS=4000000    rows of the table
 #   BENCH_PAIRS=5         pairs
+#   BENCH_CASES=...       which of the cases of "collapse", a regular expression
 #   BENCH="update loop batch memory hidden errors hooks explain size governor space collapse indexes grown walks foreground"   which figures; "random", "claims" and "streams" have to be asked for
 
 # shellcheck source=scripts/lib.sh

@@ -180,10 +180,11 @@ find_best_size()				# STATEMENT SETTINGS SQL-BEFORE
 
 # The single statement, and the best size of batches that one would find by hand, against the
 # run with the defaults, where batches have a fixed cost, partitions to choose from, or a plan
-# worth compiling.
+# worth compiling.  BENCH_CASES is a regular expression for the names of those that are wanted.
 collapse()						# NAME STATEMENT-ON-t STATEMENT-ON-batch [SETTINGS [SQL-BEFORE-EACH]]
 {
 	local ratio="" to_best="" slowest="" settings=${4:-} p b best=1000 at_best
+	[[ $1 =~ ${BENCH_CASES:-.} ]] || return 0
 	[ -n "$settings" ] || settings='{}'
 	find_best_size "$3" "$settings" "${5:-}"
 	at_best=$(with_size "$settings" "$best")
@@ -232,7 +233,7 @@ bench_collapse()
 	sql "DROP TABLE t"
 
 	# a tree, and the depth of each of its nodes
-	sql "CREATE TABLE t AS SELECT id, id / 4 AS up, 0 AS depth FROM template WHERE id BETWEEN 1 AND 100000; ALTER TABLE t ADD PRIMARY KEY (id)"
+	sql "CREATE TABLE t AS SELECT id, id / 4 AS up, 0 AS depth FROM template WHERE id BETWEEN 1 AND 400000; ALTER TABLE t ADD PRIMARY KEY (id)"
 	collapse "a recursive CTE for each row" \
 		"UPDATE t SET depth = (WITH RECURSIVE w AS (SELECT t.up AS up UNION ALL SELECT p.up FROM w JOIN t p ON p.id = w.up) SELECT count(*) FROM w)" \
 		"UPDATE batch SET depth = (WITH RECURSIVE w AS (SELECT batch.up AS up UNION ALL SELECT p.up FROM w JOIN t p ON p.id = w.up) SELECT count(*) FROM w)"
@@ -241,7 +242,7 @@ bench_collapse()
 	sql "CREATE TABLE t (at timestamptz, id bigint, payload text, PRIMARY KEY (at, id)) PARTITION BY RANGE (at)"
 	sql "SELECT format('CREATE TABLE t_%s PARTITION OF t FOR VALUES FROM (%L) TO (%L)', i, d + i * interval '1 month', d + (i + 1) * interval '1 month')
 		  FROM generate_series(0, 35) i, (VALUES (timestamptz '2024-01-01 00:00+00')) v (d)" | while read -r line; do sql "$line"; done
-	sql "INSERT INTO t SELECT timestamptz '2024-01-01 00:00+00' + id * interval '900 s', id, payload FROM template WHERE id < 100000"
+	sql "INSERT INTO t SELECT timestamptz '2024-01-01 00:00+00' + id * interval '90 s', id, payload FROM template WHERE id < 1000000"
 	collapse "36 monthly partitions, with nice 0 of \"polite\"" "UPDATE t SET $cheap" "UPDATE batch SET $cheap" '{"preset": "polite", "nice": 0}'
 	sql "DROP TABLE t"
 	sql "CREATE TABLE t (at timestamptz, id bigint, payload text, PRIMARY KEY (at, id)) PARTITION BY RANGE (at)"
