@@ -21,14 +21,21 @@
 #define FIXEDCOST_MORE_ROWS	4
 #define FIXEDCOST_MORE_TIME	1.5
 
-/* How long the rows of a batch are to take that is to take so long in all. */
+/* How long the rows of a batch are to take at least that is to take so long in all. */
+static inline double
+fixedcost_least_rows_time(double target, double fixed)
+{
+	return Max(target - fixed, fixed >= FIXEDCOST_NOTABLE ? FIXEDCOST_ROWS * fixed : fixed);
+}
+
+/* And where nobody waits for it. */
 static inline double
 fixedcost_rows_time(double target, double fixed)
 {
-	if (fixed < FIXEDCOST_NOTABLE)
-		return Max(target - fixed, fixed);
-	return Max(Max(target - fixed, FIXEDCOST_ROWS * fixed),
-			   Min(FIXEDCOST_MORE_ROWS * fixed, FIXEDCOST_MORE_TIME * target));
+	double		least = fixedcost_least_rows_time(target, fixed);
+
+	return fixed < FIXEDCOST_NOTABLE ? least :
+		Max(least, Min(FIXEDCOST_MORE_ROWS * fixed, FIXEDCOST_MORE_TIME * target));
 }
 
 #endif							/* BACKFILL_BASE_FIXEDCOST_H */

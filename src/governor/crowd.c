@@ -91,7 +91,8 @@ judge(Crowd *crowd, TimestampTz now)
 	}
 	else if (TimestampDifferenceExceeds(crowd->crowded_at, now, CALM_MS))
 		crowd->is_crowded = false;
-	pace_set_crowded(MyDatabaseId, crowd->is_crowded);
+	crowd->level = (crowd->level + waiting) / 2;
+	pace_set_crowd(MyDatabaseId, crowd->is_crowded ? Max(crowd->level, NO_CROWD) : 0);
 	crowd->looks = crowd->waiting = 0;
 	crowd->since = now;
 }

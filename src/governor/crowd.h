@@ -18,6 +18,7 @@ typedef struct Crowd
 	int			looks;			/* in it */
 	int			waiting;		/* sessions that waited, in all of those looks together */
 	bool		is_crowded;
+	double		level;			/* sessions that wait, of the last samples, the latest the most */
 	TimestampTz crowded_at;		/* when a sample last said so */
 } Crowd;
 

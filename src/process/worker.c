@@ -59,9 +59,14 @@
 #define HELD_POLL_MS		1000
 /* A pause from which on nothing is kept reserved. */
 #define LONG_PAUSE_MS		100
-/* While sessions wait for what batches use, too, the pause is so many times a batch, up to so many milliseconds. */
+/*
+ * While sessions wait for what batches use, too, the pause is so many times a batch, up to so many
+ * milliseconds; and in proportion to their number, up to so many times, from that one on.
+ */
 #define CROWDED_PAUSE		3
 #define CROWDED_PAUSE_MS	50
+#define CROWDED_MOST_PAUSE	9
+#define CROWDED_FEW			0.35
 /* How soon to look again for a batch that another worker is to cut. */
 #define SOON_MS				20
 /* How soon to look again for a page, when others fetch and apply; and into yet another stream. */
@@ -353,6 +358,16 @@ claim_or_leave(Worker *worker)
 	}
 }
 
+/*
+ * How many times as long as a batch the pause after it is, where so many sessions wait for what
+ * batches use, too: the more, the longer.
+ */
+static double
+crowded_pause(double crowd)
+{
+	return Min(Max(crowd / CROWDED_FEW, 1) * CROWDED_PAUSE, CROWDED_MOST_PAUSE);
+}
+
 /* The pause after a batch, in milliseconds. */
 static int64
 pause_after(const Worker *worker)
@@ -361,9 +376,10 @@ pause_after(const Worker *worker)
 	const BatchResult *result = &worker->hand.result;
 	double		duration = (result->finished_at - result->started_at) / 1000.0;
 	double		pause = Max(pace->sleep, duration * pace->nice / 1000000);
+	double		crowd = pace_crowd();
 
-	if (pace->crowded)
-		pause = Max(pause, Min(duration * CROWDED_PAUSE, CROWDED_PAUSE_MS));
+	if (crowd > 0)
+		pause = Max(pause, Min(duration * crowded_pause(crowd), CROWDED_PAUSE_MS));
 
 	/* slowed to a share of the speed that it would have otherwise */
 	if (pace->duty > 0)

@@ -554,7 +554,7 @@ allowance_measure(const BatchCost *cost, bool has_scope)
 			p->wal_per_row = p->wal_per_row == 0 ? per_row :
 				WEIGHT * per_row + (1 - WEIGHT) * p->wal_per_row;
 		}
-		size_ease(&p->size, cost->waited, p->crowded, (double) (now - p->eased_at) / USECS_PER_SEC);
+		size_ease(&p->size, cost->waited, p->crowd > 0, (double) (now - p->eased_at) / USECS_PER_SEC);
 		p->eased_at = now;
 		if (rows_affected == 0 && has_scope)
 			size_note_empty(&p->size, rows_scanned, cost->duration);

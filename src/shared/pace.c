@@ -294,24 +294,26 @@ pace_heeds_crowd(Oid database)
 }
 
 /*
- * Sessions wait for what the batches of the runs of the database use, or they do not.  Workers are
- * woken if that is news.  Batches are short from then on, and one that was begun before and is
+ * So many sessions wait, on the average, for what the batches of the runs of the database use, or none
+ * does.  Workers are woken if it is news that some do, or none.  Batches are short from then on, and one that was begun before and is
  * long is cancelled, unless it is not its rows that make it so.
  */
 void
-pace_set_crowded(Oid database, bool crowded)
+pace_set_crowd(Oid database, double crowd)
 {
 	segment_lock(LW_EXCLUSIVE);
 	for (int i = 0; i < segment->nruns; i++)
 	{
 		RunSlot    *run = &segment_runs[i];
-		bool		now = crowded && run->pace.pace.yield_after > 0;
+		bool		before = run->pace.crowd > 0;
 
-		if (!run->in_use || run->database != database || run->pace.crowded == now)
+		if (!run->in_use || run->database != database)
 			continue;
-		run->pace.crowded = now;
+		run->pace.crowd = run->pace.pace.yield_after > 0 ? crowd : 0;
+		if ((run->pace.crowd > 0) == before)
+			continue;
 		segment_notify_run(database, run->run_id);
-		if (!now)
+		if (before)
 			continue;
 		size_ease(&run->pace.size, 0, true, 0);
 		if (!size_is_mostly_fixed(&run->pace.size))
@@ -339,7 +341,7 @@ pace_look(Oid database, int64 run_id, PaceView *view)
 		view->size = p->size.size;
 		view->fixed = p->size.fixed_rules ? p->size.fixed : 0;
 		view->eased = p->size.target < p->size.aim.target / 2 ? p->size.target : 0;
-		view->crowded = p->crowded;
+		view->crowded = p->crowd > 0;
 		view->limited_by = limited_by(p, &view->limit);
 		view->probe = p->probe;
 		strlcpy(view->probe_reason, p->probe_reason, PACE_REASON_SIZE);
@@ -365,11 +367,22 @@ pace_get(Pace *pace)
 	segment_lock(LW_SHARED);
 	p = segment_my_pace();
 	if (p)
-	{
 		*pace = p->pace;
-		pace->crowded = p->crowded;
-	}
 	segment_unlock();
+}
+
+/* How many sessions wait for what the batches of the worker's run use, too, on the average; 0 if that is no matter. */
+double
+pace_crowd(void)
+{
+	RunPace    *p;
+	double		crowd;
+
+	segment_lock(LW_SHARED);
+	p = segment_my_pace();
+	crowd = p ? p->crowd : 0;
+	segment_unlock();
+	return crowd;
 }
 
 /*

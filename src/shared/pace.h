@@ -35,11 +35,12 @@ extern void pace_enter_budget(const Usage *usages, int n);
 extern void pace_enter(Oid database, int64 run_id, const Usage *usages, int n);
 extern int64 pace_size(Oid database, int64 run_id);
 extern bool pace_heeds_crowd(Oid database);
-extern void pace_set_crowded(Oid database, bool crowded);
+extern void pace_set_crowd(Oid database, double crowd);
 extern void pace_look(Oid database, int64 run_id, PaceView *view);
 
 /* worker */
 extern void pace_get(Pace *pace);
+extern double pace_crowd(void);
 extern bool pace_holds(const RunPace *p);
 extern bool pace_is_held(void);
 extern bool pace_take_probe(int64 interval, TimestampTz *due);

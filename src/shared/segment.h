@@ -97,7 +97,6 @@ typedef struct Pace
 	bool		probed;			/* nor before the probe allows it */
 	bool		watched;		/* nor when the scheduler has not been heard for long */
 	int64		yield_after;	/* 0 is off */
-	bool		crowded;		/* sessions wait for what its batches use, too; in copies only */
 	RateLimit	rows;
 	RateLimit	wal;
 } Pace;
@@ -130,7 +129,7 @@ typedef struct RunPace
 	TimestampTz opened_at;		/* when the run took this slot */
 	SizeControl size;
 	TimestampTz eased_at;		/* when it was last asked who waits */
-	bool		crowded;		/* sessions wait for what its batches use, too */
+	double		crowd;			/* sessions that wait for what its batches use, too, on the average, or 0 */
 
 	/* ledgers: the run's own, and its part of what all runs use */
 	bool		rows_known;		/* what was used before this slot was taken */

@@ -330,6 +330,21 @@ add_sample(SizeControl *control, int64 rows, int64 duration)
 	control->nsamples = Min(control->nsamples + 1, SIZE_SAMPLES);
 }
 
+/* Whether sessions wait, so that batches are shorter than they might be. */
+static bool
+is_eased(const SizeControl *control)
+{
+	return control->target < control->aim.target / 2;
+}
+
+/* How long the rows of a batch are to take. */
+static double
+rows_time(const SizeControl *control)
+{
+	return is_eased(control) ? fixedcost_least_rows_time(control->target, control->fixed) :
+		fixedcost_rows_time(control->target, control->fixed);
+}
+
 /*
  * The size that the costs lead to, or 0 if they are not known.  Where the fixed cost
  * alone is more than half of the target, a cost of rows that is lost in noise does not
@@ -348,7 +363,7 @@ wanted_size(SizeControl *control)
 		cost = control->row;
 	if (cost == 0)
 		return 0;
-	size = fixedcost_rows_time(control->target, fixed) / cost;
+	size = rows_time(control) / cost;
 	if (control->aim.longest > 0)
 		size = Min(size, Max(control->aim.longest - fixed, 0) / cost);
 	return size;
@@ -380,7 +395,8 @@ is_time_to_probe(const SizeControl *control, double size)
 {
 	bool		too_long = size < control->aim.min;
 
-	if (control->fixed >= FIXEDCOST_NOTABLE && control->fixed >= control->target / WORTH_A_PROBE &&
+	if (!is_eased(control) &&
+		control->fixed >= FIXEDCOST_NOTABLE && control->fixed >= control->target / WORTH_A_PROBE &&
 		size <= control->size * GROWTH && !knows_larger(control))
 		return true;
 	if (control->nsamples < (too_long ? ENOUGH : SIZE_SAMPLES) ||
@@ -453,7 +469,7 @@ size_note(SizeControl *control, int64 rows, int64 duration)
 	{
 		/* the rest is noise of what is fixed, mostly */
 		rest = Min(rest, control->row * rows);
-		target = fixedcost_rows_time(target, control->fixed);
+		target = rows_time(control);
 	}
 	growth = rest < target / VERY_FAR_BELOW ? FASTEST_GROWTH :
 		control->fixed_rules || rest < target / FAR_BELOW ? FAST_GROWTH : GROWTH;
