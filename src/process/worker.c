@@ -66,7 +66,7 @@
 #define CROWDED_PAUSE		3
 #define CROWDED_PAUSE_MS	50
 #define CROWDED_MOST_PAUSE	9
-#define CROWDED_FEW			0.35
+#define CROWDED_FEW			0.5
 /* How soon to look again for a batch that another worker is to cut. */
 #define SOON_MS				20
 /* How soon to look again for a page, when others fetch and apply; and into yet another stream. */
