@@ -329,10 +329,13 @@ prune_table(Reclaim *reclaim, TrailPages *pages, int *next, FullTransactionId xi
 	int			first = *next;
 	int			last;
 
-	if (rel == NULL || is_sparse(rel, pages))
+	if (rel && is_sparse(rel, pages))
 	{
-		if (rel)
-			relation_close(rel, AccessShareLock);
+		relation_close(rel, AccessShareLock);
+		rel = NULL;
+	}
+	if (rel == NULL)
+	{
 		*next = pages->n;
 		return 0;
 	}

@@ -296,7 +296,7 @@ pace_heeds_crowd(Oid database)
 /*
  * So many sessions wait, on the average, for what the batches of the runs of the database use, or none
  * does.  Workers are woken if it is news that some do, or none.  Batches are short from then on, and one that was begun before and is
- * long is cancelled, unless it is not its rows that make it so.
+ * long is cancelled, if it is its rows that make it so.
  */
 void
 pace_set_crowd(Oid database, double crowd)
@@ -315,9 +315,9 @@ pace_set_crowd(Oid database, double crowd)
 		segment_notify_run(database, run->run_id);
 		if (before)
 			continue;
-		size_ease(&run->pace.size, 0, true, 0);
-		if (!size_is_mostly_fixed(&run->pace.size))
+		if (size_is_too_large(&run->pace.size))
 			worker_slot_yield_to_all(database, run->run_id, TOO_LONG_MS);
+		size_ease(&run->pace.size, 0, true, 0);
 	}
 	segment_unlock();
 }
@@ -340,7 +340,7 @@ pace_look(Oid database, int64 run_id, PaceView *view)
 		view->freed = run->freed;
 		view->size = p->size.size;
 		view->fixed = p->size.fixed_rules ? p->size.fixed : 0;
-		view->eased = p->size.target < p->size.aim.target / 2 ? p->size.target : 0;
+		view->eased = size_is_eased(&p->size) ? p->size.target : 0;
 		view->crowded = p->crowd > 0;
 		view->limited_by = limited_by(p, &view->limit);
 		view->probe = p->probe;

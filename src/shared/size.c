@@ -331,8 +331,8 @@ add_sample(SizeControl *control, int64 rows, int64 duration)
 }
 
 /* Whether sessions wait, so that batches are shorter than they might be. */
-static bool
-is_eased(const SizeControl *control)
+bool
+size_is_eased(const SizeControl *control)
 {
 	return control->target < control->aim.target / 2;
 }
@@ -341,7 +341,7 @@ is_eased(const SizeControl *control)
 static double
 rows_time(const SizeControl *control)
 {
-	return is_eased(control) ? fixedcost_least_rows_time(control->target, control->fixed) :
+	return size_is_eased(control) ? fixedcost_least_rows_time(control->target, control->fixed) :
 		fixedcost_rows_time(control->target, control->fixed);
 }
 
@@ -395,7 +395,7 @@ is_time_to_probe(const SizeControl *control, double size)
 {
 	bool		too_long = size < control->aim.min;
 
-	if (!is_eased(control) &&
+	if (!size_is_eased(control) &&
 		control->fixed >= FIXEDCOST_NOTABLE && control->fixed >= control->target / WORTH_A_PROBE &&
 		size <= control->size * GROWTH && !knows_larger(control))
 		return true;
@@ -487,13 +487,6 @@ size_note(SizeControl *control, int64 rows, int64 duration)
 	return set_size(control, size);
 }
 
-/* Whether a batch of the present target takes its time for something else than rows. */
-bool
-size_is_mostly_fixed(const SizeControl *control)
-{
-	return control->fixed > control->target / 2;
-}
-
 /*
  * Sessions have waited so many microseconds for rows of the batch that is about to end,
  * so many seconds after it was last asked; or they wait for what it uses, too.  The target goes
@@ -504,7 +497,7 @@ size_ease(SizeControl *control, int64 waited, bool crowded, double seconds)
 {
 	double		least = Min(control->aim.target, LEAST_TARGET);
 	double		most = crowded ? Min(control->aim.target, CROWDED_TARGET) : control->aim.target;
-	double		before = control->target;
+	double		before = rows_time(control);
 
 	if (control->aim.target == 0)
 		return;
@@ -514,9 +507,9 @@ size_ease(SizeControl *control, int64 waited, bool crowded, double seconds)
 		control->target = control->target * exp2(Min(seconds, 1) / RECOVERY);
 	control->target = Min(control->target, most);
 
-	/* the next batch is about as much shorter, unless it is not its rows that take its time */
-	if (control->target < before && !size_is_mostly_fixed(control))
-		control->size = Max(control->size * control->target / before, Min(control->size, control->aim.min));
+	/* fewer rows, as far as it is those that take the time */
+	if (rows_time(control) < before)
+		control->size = Max(control->size * rows_time(control) / before, Min(control->size, control->aim.min));
 }
 
 /* Whether batches become shorter where sessions wait for what these use, too. */
@@ -524,6 +517,17 @@ bool
 size_heeds_crowd(const SizeAim *aim)
 {
 	return aim->target > CROWDED_TARGET;
+}
+
+/*
+ * Whether the batches that are at work should have been shorter, where sessions begin to wait for what
+ * they use: not those of a given size, or of the least, nor where they would be hardly shorter.
+ */
+bool
+size_is_too_large(const SizeControl *control)
+{
+	return size_heeds_crowd(&control->aim) && control->size > control->aim.min &&
+		control->fixed <= control->target / 2;
 }
 
 /* A batch of so many rows, none of them in scope, took that time. */

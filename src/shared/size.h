@@ -58,7 +58,8 @@ extern void size_aim(SizeControl *control, const SizeAim *aim, int64 found);
 extern int	size_note(SizeControl *control, int64 rows, int64 duration);
 extern void size_ease(SizeControl *control, int64 waited, bool crowded, double seconds);
 extern bool size_heeds_crowd(const SizeAim *aim);
-extern bool size_is_mostly_fixed(const SizeControl *control);
+extern bool size_is_too_large(const SizeControl *control);
+extern bool size_is_eased(const SizeControl *control);
 extern void size_note_empty(SizeControl *control, int64 rows, int64 duration);
 
 #endif							/* BACKFILL_SHARED_SIZE_H */

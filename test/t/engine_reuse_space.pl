@@ -26,7 +26,8 @@ sub table
 
 	sql("CREATE TABLE $table (id bigint PRIMARY KEY, n int NOT NULL DEFAULT 0, pad text)" . ($opts{parted} ? ' PARTITION BY RANGE (id)' : ''));
 	sql(map { "CREATE TABLE ${table}_$_ PARTITION OF $table FOR VALUES FROM (@{[$_ * 25000 + 1]}) TO (@{[$_ * 25000 + 25001]})" } 0 .. 3) if $opts{parted};
-	sql("INSERT INTO $table SELECT i, 0, repeat('x', 60) FROM generate_series(1, 100000) i");
+	sql("INSERT INTO $table SELECT i, 0, repeat('x', 60) FROM generate_series(1, 100000) i ORDER BY " . ($opts{order} || 'i'));
+	sql("DELETE FROM $table WHERE $opts{holes}") if $opts{holes};
 	sql("CREATE INDEX ON $table (n)") if $opts{indexed};
 	sql("VACUUM ANALYZE $table");
 	sql(qq{SELECT backfill_define('$table', '$table', '$statement', settings => '@{[sprintf $settings, $more]}')});
@@ -112,13 +113,8 @@ is(toast_pages($purged), $wide_before, 'a purge makes room for what is stored ou
 # cleared, side by side, and not one to each page with a hole.  How many pages 5,200 rows come to:
 sub spread
 {
-	my $table = 't' . ++$number;
+	my $table = table(', "max_batches": 8', holes => 'id % 20 = 7');
 
-	sql("CREATE TABLE $table (id bigint PRIMARY KEY, n int NOT NULL DEFAULT 0, pad text)",
-		"INSERT INTO $table SELECT i, 0, repeat('x', 60) FROM generate_series(1, 100000) i",
-		"DELETE FROM $table WHERE id % 20 = 7");
-	sql("VACUUM ANALYZE $table");
-	sql(qq{SELECT backfill_define('$table', '$table', 'UPDATE batch SET n = n + 1', settings => '{"batch_size": 1000, "target_batch_time": 0, "sleep": 0, "max_batches": 8}')});
 	wait_for_status($node, start_run($node, $table), 'paused');
 	return sql("SELECT count(DISTINCT (ctid::text::point)[0]) FROM $table WHERE id BETWEEN 2500 AND 8000 AND n = 1");
 }
@@ -129,17 +125,11 @@ cmp_ok($spread, '<', 450, "5,200 rows go to $spread pages: seventy fill one, and
 
 # Rows that lie far apart leave a version or two on each page: that is not worth a visit by us, as
 # other batches come by there.
-$number++;
-sql("CREATE TABLE t$number (id bigint PRIMARY KEY, n int NOT NULL DEFAULT 0, pad text)",
-	"INSERT INTO t$number SELECT i, 0, repeat('x', 60) FROM generate_series(1, 100000) i ORDER BY hashint8(i)");
-sql("VACUUM ANALYZE t$number");
-sql(qq{SELECT backfill_define('t$number', 't$number', 'UPDATE batch SET n = n + 1', settings => '@{[sprintf $settings, '']}')});
-my $apart_before = pages("t$number");
-my $apart = start_run($node, "t$number");
-wait_for_status($node, $apart, 'completed');
-is(sql("SELECT pages_pruned FROM backfill_runs WHERE id = $apart"), 0, 'where rows lie far apart, no page is visited for what is left there');
-cmp_ok(pages("t$number") / $apart_before, '<', 1.15, sprintf('and the table grows as little: %.2f times', pages("t$number") / $apart_before));
-check("t$number", 'rows that lie far apart');
+my $apart = table('', order => 'hashint8(i)');
+my $apart_growth = growth($apart);
+is(sql("SELECT pages_pruned FROM backfill_runs WHERE name = '$apart'"), 0, 'where rows lie far apart, no page is visited for what is left there');
+cmp_ok($apart_growth, '<', 1.15, sprintf('and the table grows as little: %.2f times', $apart_growth));
+check($apart, 'rows that lie far apart');
 
 # Rows that a purge has removed make room for others at once.
 $table = table('', statement => 'DELETE FROM batch WHERE id % 2 = 0');

@@ -60,6 +60,14 @@ define_increment($node, 'long', '{"sleep": 0, "batch_size": 10000, "target_batch
 $id = start_run($node, 'long');
 ok(wait_for($node, "SELECT count(*) = 1 FROM backfill_workers WHERE run_id = $id AND state = 'running' AND now() - state_since > '0.1 s'"), 'a batch of all rows is at work');
 is(sql("SELECT rows_scanned FROM backfill_batches WHERE run_id = $id"), 1000, 'which takes twenty seconds');
+# beside it two whose batches may not be shorter: their size is given, or the least
+my @given = map {
+	my ($name, $settings) = @$_;
+	create_target($node, $name, 200);
+	define_increment($node, $name, qq({"sleep": 0, "batch_size": 200, $settings}), statement => 'UPDATE batch SET n = n + 1 WHERE pg_sleep(0.05) IS NOT NULL');
+	start_run($node, $name);
+} ([ 'given', '"target_batch_time": "off"' ], [ 'least', '"min_batch_size": 200, "target_batch_time": "30 s"' ]);
+ok(wait_for($node, "SELECT count(*) = 1 FROM backfill_workers WHERE run_id = $_ AND state = 'running' AND now() - state_since > '0.1 s'"), "a batch of run $_ is at work") for @given;
 sql(q(ALTER SYSTEM SET synchronous_standby_names = 'nobody'));
 sql('SELECT pg_reload_conf()');
 $session = session($node);
@@ -72,6 +80,9 @@ sql('SELECT pg_reload_conf()');
 ok(wait_for_status($node, $id, 'completed'), 'the run completes');
 is(sql('SELECT count(*) FROM long WHERE n <> 1'), 0, 'every row once');
 is(value($id, 'yields'), 1, 'it has given way once');
+ok(wait_for_status($node, $_, 'completed'), "run $_ completes") for @given;
+is(sql("SELECT count(*) FROM backfill_batches WHERE run_id = $_"), 1, "and was not divided, run $_") for @given;
+is(value($_, 'yields'), 0, "nor has run $_ given way") for @given;
 $session->quit;
 
 # who does not want it says so
