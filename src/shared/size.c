@@ -79,7 +79,7 @@
 #define LEAST_TARGET	2000
 #define RECOVERY		10
 /* The time of batches, in microseconds, while sessions wait for what these use, too. */
-#define CROWDED_TARGET	5000
+#define CROWDED_TARGET	2200
 /* Sizes that tell about one another are within this factor. */
 #define ALIKE		2.5
 /* Fewer batches than this do not show which of them is out of the ordinary. */

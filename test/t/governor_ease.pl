@@ -34,7 +34,7 @@ ok(wait_for_status($node, $id, 'stopped'), 'the run is stopped');
 is(sql('SELECT count(*) FROM busy WHERE n > 1 OR foreground AND n > 0'), 0, 'nothing twice');
 
 # sessions that wait for the WAL: one that waits for a standby, for as long as we like
-sub crowded { return wait_for($node, "SELECT throttled_by ~ '^foreground: sessions wait for WAL and pages beside its batches, which are to take 5 ms' FROM backfill_runs WHERE id = $_[0]"); }
+sub crowded { return wait_for($node, "SELECT throttled_by ~ '^foreground: sessions wait for WAL and pages beside its batches, which are to take 2 ms' FROM backfill_runs WHERE id = $_[0]"); }
 
 create_target($node, 'beside', 3 * $rows);
 sql('CREATE TABLE other (id int)');
