@@ -280,7 +280,7 @@ batch_run(Session *session, void *arg)
 	xid = GetTopFullTransactionIdIfAny();
 	session_commit(session);
 	worker->reclaim.pruned = worker->reclaim.freed = 0;
-	reclaim_enqueue(session, &worker->reclaim, xid);
+	reclaim_enqueue(session, &worker->reclaim, xid, rows_scanned);
 
 	settle(session, &hand->result);
 

@@ -61,11 +61,15 @@
 /* Pages on which updates leave less of old versions than this, on the average, are not worth their visit. */
 #define LEAST_REMAINS	(BLCKSZ / 16)
 
+/* Batches of all workers that are at work at one time need change no more than such a part of a table. */
+#define SMALL_PART		32
+
 /* What a committed batch has left. */
 typedef struct Remains
 {
 	MemoryContext context;		/* holds it */
 	FullTransactionId xid;
+	int64		rows;			/* that it walked */
 	TimestampTz committed_at;
 	int64		size;			/* pages and values, when it was put into the queue */
 	List	   *pages;			/* TrailPages *, sorted */
@@ -107,9 +111,9 @@ drop_first(Reclaim *reclaim)
 	MemoryContextDelete(first->context);
 }
 
-/* The batch in hand is committed, by that transaction. */
+/* The batch in hand is committed, by that transaction; it walked so many rows. */
 void
-reclaim_enqueue(Session *session, Reclaim *reclaim, FullTransactionId xid)
+reclaim_enqueue(Session *session, Reclaim *reclaim, FullTransactionId xid, int64 rows)
 {
 	Remains    *remains;
 	MemoryContext old;
@@ -126,6 +130,7 @@ reclaim_enqueue(Session *session, Reclaim *reclaim, FullTransactionId xid)
 	remains = palloc0(sizeof(Remains));
 	remains->context = reclaim->context;
 	remains->xid = xid;
+	remains->rows = rows;
 	remains->committed_at = GetCurrentTimestamp();
 	remains->pages = reclaim->trail.pages;
 	MemoryContextSwitchTo(session->context);
@@ -318,17 +323,36 @@ is_sparse(const Relation rel, const TrailPages *pages)
 }
 
 /*
+ * What a batch frees is of use to later ones only, so that a table grows by as much as the batches
+ * change that are at work: how many rows of the walk change a small part of it.
+ */
+static void
+note_part(const Session *session, Reclaim *reclaim, const Remains *remains, const TrailPages *pages,
+		  const Relation rel)
+{
+	double		most = rel->rd_rel->reltuples / (SMALL_PART * Max(session->pace.workers, 1));
+	int64		rows;
+
+	if (pages->updated == 0 || most <= 0)
+		return;
+	rows = Max((int64) (most * remains->rows / pages->updated), 1);
+	reclaim->part = reclaim->part == 0 ? rows : Min(reclaim->part, rows);
+}
+
+/*
  * Prune pages of the table from *next on, at most so many.  Returns how many there
  * were, or -1 when the transaction that changed them is not old enough.
  */
 static int
-prune_table(Reclaim *reclaim, TrailPages *pages, int *next, FullTransactionId xid, int most)
+prune_table(const Session *session, Reclaim *reclaim, const Remains *remains, TrailPages *pages, int *next, int most)
 {
 	Relation	rel = open_table(pages->relid);
 	BlockNumber nblocks;
 	int			first = *next;
 	int			last;
 
+	if (rel)
+		note_part(session, reclaim, remains, pages, rel);
 	if (rel && is_sparse(rel, pages))
 	{
 		relation_close(rel, AccessShareLock);
@@ -339,7 +363,7 @@ prune_table(Reclaim *reclaim, TrailPages *pages, int *next, FullTransactionId xi
 		*next = pages->n;
 		return 0;
 	}
-	if (!GlobalVisCheckRemovableFullXid(rel, xid))
+	if (!GlobalVisCheckRemovableFullXid(rel, remains->xid))
 	{
 		relation_close(rel, AccessShareLock);
 		return -1;
@@ -375,7 +399,7 @@ prune(Session *session, void *arg)
 	{
 		Remains    *first = linitial(reclaim->queue);
 		TrailPages *pages = list_nth(first->pages, first->table);
-		int			n = prune_table(reclaim, pages, &first->block, first->xid, left);
+		int			n = prune_table(session, reclaim, first, pages, &first->block, left);
 
 		reclaim->is_kept = n < 0;
 		if (reclaim->is_kept)
@@ -405,9 +429,10 @@ reclaim_some(Session *session, Reclaim *reclaim, bool at_leisure)
 								  list_length(reclaim->queue) < LEAST_BATCHES))
 		return;
 	reclaim->is_kept = false;
+	reclaim->part = 0;
 	error = session_try(session, prune, reclaim);
 	run_slot_note_space(reclaim->freed - freed, error == NULL && reclaim->is_kept ?
-						((Remains *) linitial(reclaim->queue))->committed_at : 0);
+						((Remains *) linitial(reclaim->queue))->committed_at : 0, reclaim->part);
 	if (error == NULL)
 		return;
 	while (reclaim->queue != NIL)

@@ -25,13 +25,14 @@ typedef struct Reclaim
 	int64		pages;			/* in the queue */
 	int64		pruned;			/* pages, since a batch last said so */
 	int64		freed;			/* bytes of them, likewise */
+	int64		part;			/* rows of a batch that is a small part of its table; 0: unknown */
 	bool		is_kept;		/* somebody may still see what is first in the queue */
 	Oid			tables[RECLAIM_TABLES];	/* that the last batch changed, or zero */
 } Reclaim;
 
 extern Trail *reclaim_watch(Session *session, Reclaim *reclaim);
 extern void reclaim_forget(Reclaim *reclaim);
-extern void reclaim_enqueue(Session *session, Reclaim *reclaim, FullTransactionId xid);
+extern void reclaim_enqueue(Session *session, Reclaim *reclaim, FullTransactionId xid, int64 rows);
 extern void reclaim_some(Session *session, Reclaim *reclaim, bool at_leisure);
 
 #endif							/* BACKFILL_ENGINE_RECLAIM_H */

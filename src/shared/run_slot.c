@@ -275,10 +275,10 @@ run_slot_clear_pending(Oid database, int64 run_id, int changes, TimestampTz due)
 
 /*
  * The worker has made so many bytes free, and what a batch of its left cannot be freed
- * since kept_since; 0 if there is no such.
+ * since kept_since; 0 if there is no such.  So many rows are a small part of the table in hand, 0 if that is not known.
  */
 void
-run_slot_note_space(int64 freed, TimestampTz kept_since)
+run_slot_note_space(int64 freed, TimestampTz kept_since, int64 part)
 {
 	WorkerSlot *w = segment_my_worker();
 	RunSlot    *run;
@@ -287,7 +287,11 @@ run_slot_note_space(int64 freed, TimestampTz kept_since)
 	w->kept_since = kept_since;
 	run = segment_find_run(w->database, w->run_id);
 	if (run)
+	{
 		run->freed += freed;
+		if (part > 0)
+			size_set_part(&run->pace.size, part);
+	}
 	segment_unlock();
 }
 

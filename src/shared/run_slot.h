@@ -23,7 +23,7 @@ extern bool run_slot_has_pending(Oid database, int64 run_id, int *changes,
 								 TimestampTz *due);
 extern void run_slot_clear_pending(Oid database, int64 run_id, int changes,
 								   TimestampTz due);
-extern void run_slot_note_space(int64 freed, TimestampTz kept_since);
+extern void run_slot_note_space(int64 freed, TimestampTz kept_since, int64 part);
 extern TimestampTz run_slot_kept_since(Oid database, int64 run_id);
 extern int	run_slot_copy(Oid database, RunSlot **copies);
 

@@ -36,6 +36,10 @@
  * long, and doubles in some seconds in which nobody does.  Where they wait for the WAL and for
  * pages, which batches use, too, it is a few milliseconds at most.
  *
+ * A batch that changes much of a table makes it grow by as much, since the space that it frees is
+ * of use to later ones only.  So it has no more than a part of it, while it takes an
+ * eighth of the target at least, and its fixed cost does not matter.
+ *
  * In a stretch of the walk where nothing is in scope a batch costs next to
  * nothing, and says nothing about those that follow: the steps there have a
  * size of their own, the stride, which doubles until it is limited, too, by the
@@ -55,10 +59,12 @@
 
 #define GROWTH		1.5
 #define FAST_GROWTH	2
-#define FASTEST_GROWTH	4
-/* Below these parts of the target, less what is fixed, the size grows fast, and faster. */
+#define FASTER_GROWTH	4
+#define FASTEST_GROWTH	16
+/* Below these parts of the target, less what is fixed, the size grows fast, and faster, and fastest. */
 #define FAR_BELOW	4
 #define VERY_FAR_BELOW	16
+#define HARDLY_THERE	64
 #define DEAD_BAND	0.08
 #define WIDE_BAND	0.5			/* where the fixed cost rules, */
 #define LESS_BAND	0.25		/* and on the way down */
@@ -112,6 +118,12 @@
 /* Standard errors by which the fixed cost, and that of a row, are believed to be less than what is fitted. */
 #define DOUBT			0.7
 #define DOUBT_OF_ROW	0.5
+/*
+ * No smaller for a table's sake than what takes this part of the target, nor than what takes so many times
+ * the fixed cost.
+ */
+#define LEAST_PART		8
+#define SMALL_FIXED		16
 /* The least cost of a row, in microseconds, so that all divisions are fine. */
 #define LEAST_COST	0.001
 #define Square(x)	((x) * (x))
@@ -345,6 +357,15 @@ rows_time(const SizeControl *control)
 		fixedcost_rows_time(control->target, control->fixed);
 }
 
+/* No more rows than are needed, where a row costs so much, lest the table grow. */
+static double
+spare_table(const SizeControl *control, double size, double cost)
+{
+	double		time = Max(control->aim.target / (double) LEAST_PART, SMALL_FIXED * control->fixed);
+
+	return control->part == 0 ? size : Min(size, Max((double) control->part, time / cost));
+}
+
 /*
  * The size that the costs lead to, or 0 if they are not known.  Where the fixed cost
  * alone is more than half of the target, a cost of rows that is lost in noise does not
@@ -363,21 +384,21 @@ wanted_size(SizeControl *control)
 		cost = control->row;
 	if (cost == 0)
 		return 0;
-	size = rows_time(control) / cost;
+	size = spare_table(control, rows_time(control) / cost, cost);
 	if (control->aim.longest > 0)
 		size = Min(size, Max(control->aim.longest - fixed, 0) / cost);
 	return size;
 }
 
-/* Whether a batch that was clearly larger than the next one was seen lately. */
+/* Whether a batch that was clearly larger than one of that size was seen lately. */
 static bool
-knows_larger(const SizeControl *control)
+knows_larger(const SizeControl *control, double size)
 {
 	for (int i = 0; i < SIZE_CLASSES; i++)
 	{
 		const SizeClass *class = &control->classes[i];
 
-		if (class->weight >= PROBE_WEIGHT && class->rows > control->size * GROWTH)
+		if (class->weight >= PROBE_WEIGHT && class->rows > size * GROWTH)
 			return true;
 	}
 	return false;
@@ -388,16 +409,19 @@ knows_larger(const SizeControl *control)
  * whatever its size, and batches that all have the same do not tell: after a few where those of
  * the least size are too long, and after a while where the fixed cost is known to be much.  What
  * small batches told may not hold for large ones, either, whose hash table, say, the processor's
- * cache does not hold: where the fixed cost is notable, a larger one is always to be known.
+ * cache does not hold: where the fixed cost is notable, a larger one is always to be known, and
+ * the first batch, if it took notably long, tells nothing of it.
  */
 static bool
 is_time_to_probe(const SizeControl *control, double size)
 {
 	bool		too_long = size < control->aim.min;
 
+	if (control->nsamples == 1 && control->samples[0].duration >= FIXEDCOST_NOTABLE)
+		return control->samples[0].duration <= control->target / 2;
 	if (!size_is_eased(control) &&
 		control->fixed >= FIXEDCOST_NOTABLE && control->fixed >= control->target / WORTH_A_PROBE &&
-		size <= control->size * GROWTH && !knows_larger(control))
+		size <= control->size * GROWTH && !knows_larger(control, Min(size, control->size)))
 		return true;
 	if (control->nsamples < (too_long ? ENOUGH : SIZE_SAMPLES) ||
 		(!too_long && control->fixed < control->target / FAR_BELOW))
@@ -471,7 +495,8 @@ size_note(SizeControl *control, int64 rows, int64 duration)
 		rest = Min(rest, control->row * rows);
 		target = rows_time(control);
 	}
-	growth = rest < target / VERY_FAR_BELOW ? FASTEST_GROWTH :
+	growth = rest < target / HARDLY_THERE ? FASTEST_GROWTH :
+		rest < target / VERY_FAR_BELOW ? FASTER_GROWTH :
 		control->fixed_rules || rest < target / FAR_BELOW ? FAST_GROWTH : GROWTH;
 	band = control->fixed_rules ? WIDE_BAND : DEAD_BAND;
 	if (size < control->aim.min || size > control->aim.max)
@@ -528,6 +553,13 @@ size_is_too_large(const SizeControl *control)
 {
 	return size_heeds_crowd(&control->aim) && control->size > control->aim.min &&
 		control->fixed <= control->target / 2;
+}
+
+/* So many rows are a part of the table that a batch need not exceed. */
+void
+size_set_part(SizeControl *control, int64 rows)
+{
+	control->part = rows;
 }
 
 /* A batch of so many rows, none of them in scope, took that time. */

@@ -43,6 +43,7 @@ typedef struct SizeControl
 	double		target;			/* microseconds, at present: aim.target, or less */
 	int64		size;			/* rows of the next batch */
 	int64		stride;			/* rows of a step over an empty stretch, or 0 */
+	int64		part;			/* of what is walked that no batch need exceed, in rows; 0: unknown */
 	int			nsamples;
 	int			next;			/* sample to be overwritten */
 	SizeSample	samples[SIZE_SAMPLES];
@@ -60,6 +61,7 @@ extern void size_ease(SizeControl *control, int64 waited, bool crowded, double s
 extern bool size_heeds_crowd(const SizeAim *aim);
 extern bool size_is_too_large(const SizeControl *control);
 extern bool size_is_eased(const SizeControl *control);
+extern void size_set_part(SizeControl *control, int64 rows);
 extern void size_note_empty(SizeControl *control, int64 rows, int64 duration);
 
 #endif							/* BACKFILL_SHARED_SIZE_H */

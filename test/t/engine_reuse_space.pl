@@ -131,6 +131,19 @@ is(sql("SELECT pages_pruned FROM backfill_runs WHERE name = '$apart'"), 0, 'wher
 cmp_ok($apart_growth, '<', 1.15, sprintf('and the table grows as little: %.2f times', $apart_growth));
 check($apart, 'rows that lie far apart');
 
+# Batches are a small part of the table, for it grows by what is being updated; not where nothing
+# is to be used again.  Each row takes a tenth of a millisecond, and a batch might take a second.  The first ones know nothing of the table.
+sub largest
+{
+	my ($more) = @_;
+	my $table = table(qq(, "limit": 40000, "target_batch_time": "1s", "batch_size": 2000$more), statement => 'UPDATE batch SET n = n + (SELECT 1 FROM generate_series(n, 500) g ORDER BY g DESC LIMIT 1)');
+	wait_for_status($node, start_run($node, $table), 'completed');
+	return sql("SELECT max(b.rows_scanned) FROM backfill_batches b JOIN backfill_runs r ON r.id = run_id WHERE r.name = '$table' AND number > 4");
+}
+my ($part, $free) = (largest(''), largest(', "reuse_space": false'));
+cmp_ok($part, '<=', 100_000 / 32 * 1.01, "a batch has $part rows at most, a thirty-second of the table");
+cmp_ok($free, '>', $part * 1.1, "and $free, where space is not used again");
+
 # Rows that a purge has removed make room for others at once.
 $table = table('', statement => 'DELETE FROM batch WHERE id % 2 = 0');
 my $before = pages($table);

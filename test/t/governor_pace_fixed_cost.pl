@@ -9,8 +9,8 @@ use BackfillTest::Pace;
 use Test::More;
 
 pace_node('pace');
-tables($node, 100_000, qw(fixed dear most));
-tables($node, 400_000, qw(noisy bent));
+tables($node, 100_000, qw(fixed dear most soon));
+tables($node, 400_000, qw(noisy bent probed));
 
 # What is joined takes 300 ms in each batch; the target is 50 ms.
 my $fixed = 'UPDATE batch SET n = n + 1 FROM (SELECT pg_sleep(0.3) OFFSET 0) s';
@@ -56,6 +56,21 @@ ok(wait_for_status($node, $run, 'completed'), 'it completes');
 diag("$batches batches, of whose time rows took $share");
 cmp_ok($share, '>', 0.3, "batches spend their time on rows: $share of it, in $batches batches");
 is(sql('SELECT count(*) FROM bent WHERE n <> 1'), 0, 'every row once');
+
+# ---------------------------------------------------------------------------
+note 'the way up, and a larger batch that is tried';
+
+# Each small batch costs as much as a large one would.
+$run = begin_run($node, 'soon', '{"sleep": 0}', statement => 'UPDATE batch SET n = n + 1 FROM (SELECT pg_sleep(0.06) OFFSET 0) s');
+ok(wait_for_status($node, $run, 'completed'), 'it completes');
+cmp_ok(sql("SELECT count(*) FROM backfill_batches WHERE run_id = $run"), '<=', 7, '100,000 rows take few batches');
+
+# One is enough to tell, and takes three times as long: not one after the other.
+$run = begin_run($node, 'probed', '{"sleep": 0}', statement =>
+	'UPDATE batch SET n = n + 1 FROM (SELECT pg_sleep(0.06 + (SELECT count(*) FROM batch) / 100000.0) OFFSET 0) s');
+ok(wait_for_status($node, $run, 'completed'), 'it completes');
+my ($usual, $most) = split /\|/, sql("SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY rows_scanned), max(rows_scanned) FROM backfill_batches WHERE run_id = $run AND number > 4");
+cmp_ok($most, '<', 5.5 * $usual, "no batch is much larger than others: $most rows, $usual usually");
 
 # ---------------------------------------------------------------------------
 note 'rows that are dear';
