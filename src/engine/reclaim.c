@@ -39,6 +39,7 @@
 #include "storage/bufmgr.h"
 #include "storage/freespace.h"
 #include "storage/lmgr.h"
+#include "storage/procarray.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -316,7 +317,7 @@ is_sparse(const Relation rel, const TrailPages *pages)
 {
 	double		width;
 
-	if (pages->has_deleted || pages->updated == 0 || rel->rd_rel->reltuples <= 0)
+	if (pages->deleted > 0 || pages->updated == 0 || rel->rd_rel->reltuples <= 0)
 		return false;
 	width = (double) rel->rd_rel->relpages * BLCKSZ / rel->rd_rel->reltuples;
 	return pages->updated * width < (double) pages->n * LEAST_REMAINS;
@@ -331,12 +332,28 @@ note_part(const Session *session, Reclaim *reclaim, const Remains *remains, cons
 		  const Relation rel)
 {
 	double		most = rel->rd_rel->reltuples / (SMALL_PART * Max(session->pace.workers, 1));
+	int64		changed = pages->updated + pages->deleted;
 	int64		rows;
 
-	if (pages->updated == 0 || most <= 0)
+	if (changed == 0 || most <= 0)
 		return;
-	rows = Max((int64) (most * remains->rows / pages->updated), 1);
+	rows = Max((int64) (most * remains->rows / changed), 1);
 	reclaim->part = reclaim->part == 0 ? rows : Min(reclaim->part, rows);
+}
+
+/*
+ * Whether nobody sees what that transaction replaced.  The server looks who sees what only when
+ * transactions have ended since it last did; a snapshot that is gone since is not noticed.
+ */
+static bool
+is_removable(const Reclaim *reclaim, Relation rel, FullTransactionId xid)
+{
+	if (GlobalVisCheckRemovableFullXid(rel, xid))
+		return true;
+	if (!reclaim->at_leisure)
+		return false;
+	(void) GetOldestNonRemovableTransactionId(rel);
+	return GlobalVisCheckRemovableFullXid(rel, xid);
 }
 
 /*
@@ -363,7 +380,7 @@ prune_table(const Session *session, Reclaim *reclaim, const Remains *remains, Tr
 		*next = pages->n;
 		return 0;
 	}
-	if (!GlobalVisCheckRemovableFullXid(rel, remains->xid))
+	if (!is_removable(reclaim, rel, remains->xid))
 	{
 		relation_close(rel, AccessShareLock);
 		return -1;
@@ -430,6 +447,7 @@ reclaim_some(Session *session, Reclaim *reclaim, bool at_leisure)
 		return;
 	reclaim->is_kept = false;
 	reclaim->part = 0;
+	reclaim->at_leisure = at_leisure;
 	error = session_try(session, prune, reclaim);
 	run_slot_note_space(reclaim->freed - freed, error == NULL && reclaim->is_kept ?
 						((Remains *) linitial(reclaim->queue))->committed_at : 0, reclaim->part);

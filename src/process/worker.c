@@ -57,6 +57,9 @@
 #define PROBE_MS			1000
 /* How often a worker that is held looks whether it still is, if nobody tells it. */
 #define HELD_POLL_MS		1000
+/* How often to try to clear up after the last batches, and how long to wait before it is tried again. */
+#define LAST_TRIES			5
+#define LAST_TRY_MS			10
 /* A pause from which on nothing is kept reserved. */
 #define LONG_PAUSE_MS		100
 /*
@@ -271,6 +274,22 @@ leave_stream(Worker *worker, const ClaimRefusal *refusal)
 		failure_wait_for_suspect(worker);
 }
 
+/*
+ * The walk is at its end.  Clear up after the last batches, too; a query that sees what they have
+ * replaced may be over in a moment.
+ */
+static void
+leave_at_end(Worker *worker)
+{
+	for (int i = 0; i < LAST_TRIES && worker->reclaim.queue != NIL; i++)
+	{
+		if (i > 0 && !session_nap(LAST_TRY_MS))
+			break;
+		reclaim_some(&worker->session, &worker->reclaim, true);
+	}
+	failure_leave(worker, NULL);
+}
+
 /* There was no batch to be had: wait for one, or leave. */
 static void
 wait_or_leave(Worker *worker, const ClaimRefusal *refusal)
@@ -293,7 +312,7 @@ wait_or_leave(Worker *worker, const ClaimRefusal *refusal)
 	else if (refusal->pending_soon || (is_outside(&worker->session) && worker_slot_rank() == 0))
 		nap_for_others(worker, refusal->pending_soon);
 	else
-		failure_leave(worker, NULL);
+		leave_at_end(worker);
 	MemoryContextReset(worker->session.loop_context);
 }
 

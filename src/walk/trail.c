@@ -256,7 +256,7 @@ note_row(Tap *tap, TupleTableSlot *slot)
 	place = (ItemPointer) DatumGetPointer(datum);
 	trail_note_block(table->pages, ItemPointerGetBlockNumber(place));
 	if (change->operation == CMD_DELETE)
-		table->pages->has_deleted = true;
+		table->pages->deleted++;
 	else
 		table->pages->updated++;
 	if (table->values)

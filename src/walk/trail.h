@@ -23,7 +23,7 @@ typedef struct TrailPages
 	int			size;
 	BlockNumber *blocks;		/* in the order of the statement, neighbours once */
 	int64		updated;		/* rows that were replaced */
-	bool		has_deleted;	/* others were removed */
+	int64		deleted;		/* and that were removed */
 	int			nvalues;
 	int			values_size;
 	Oid		   *values;			/* NULL for a table that is no TOAST table */

@@ -138,11 +138,11 @@ sub largest
 	my ($more) = @_;
 	my $table = table(qq(, "limit": 40000, "target_batch_time": "1s", "batch_size": 2000$more), statement => 'UPDATE batch SET n = n + (SELECT 1 FROM generate_series(n, 500) g ORDER BY g DESC LIMIT 1)');
 	wait_for_status($node, start_run($node, $table), 'completed');
-	return sql("SELECT max(b.rows_scanned) FROM backfill_batches b JOIN backfill_runs r ON r.id = run_id WHERE r.name = '$table' AND number > 4");
+	return sql("SELECT max(b.rows_scanned) FROM backfill_batches b JOIN backfill_runs r ON r.id = run_id WHERE r.name = '$table' AND number > 5");
 }
 my ($part, $free) = (largest(''), largest(', "reuse_space": false'));
-cmp_ok($part, '<=', 100_000 / 32 * 1.01, "a batch has $part rows at most, a thirty-second of the table");
-cmp_ok($free, '>', $part * 1.1, "and $free, where space is not used again");
+cmp_ok($part, '<=', 100_000 / 32 * 1.09, "a batch has $part rows at most, a thirty-second of the table");
+cmp_ok($free, '>', $part * 1.2, "and $free, where space is not used again");
 
 # Rows that a purge has removed make room for others at once.
 $table = table('', statement => 'DELETE FROM batch WHERE id % 2 = 0');
@@ -150,7 +150,8 @@ my $before = pages($table);
 my $id = start_run($node, $table);
 wait_for_status($node, $id, 'completed');
 sql("INSERT INTO $table SELECT i, 1, repeat('x', 60) FROM generate_series(200001, 240000) i");
-is(pages($table), $before, 'a purge makes room for what is inserted');
+is(pages($table), $before, 'a purge makes room for what is inserted') ||
+	diag(sql("SELECT number, pages_pruned, started_at, finished_at FROM backfill_batches WHERE run_id = $id ORDER BY number"));
 
 # While somebody may still see the old versions, nothing is removed.
 $table = table('');
