@@ -18,7 +18,7 @@
  * where that is no more than such a part of the time that a batch is to take.
  */
 #define FIXEDCOST_ROWS		2.5
-#define FIXEDCOST_MORE_ROWS	4
+#define FIXEDCOST_MORE_ROWS	6
 #define FIXEDCOST_MORE_TIME	1.5
 
 /* How long the rows of a batch are to take at least that is to take so long in all. */

@@ -21,7 +21,7 @@
  *	  where its fixed cost is notable, five parts of seven: a smaller one would not
  *	  be much shorter, and all of them together much longer.  Only the longest time,
  *	  if one is given, can make it smaller still,
- *	- it grows by half at most, from one batch to the next; twofold or fourfold while the
+ *	- it grows by half at most, from one batch to the next; twofold, fourfold or sixteenfold while the
  *	  rows of a batch take but a part of the target,
  *	- it stays where it is when that would change little, so that noise does
  *	  not move it,
@@ -88,6 +88,8 @@
 #define CROWDED_TARGET	2200
 /* Sizes that tell about one another are within this factor. */
 #define ALIKE		2.5
+/* Batches of less than this part of a size tell less about it than larger ones. */
+#define NEAR		32.0
 /* Fewer batches than this do not show which of them is out of the ordinary. */
 #define FEW			5
 /* So many batches that have cost less than this part of what is typical show that something has changed. */
@@ -218,20 +220,23 @@ add_to_class(SizeControl *control, double rows, double duration)
 	class->duration += (duration - class->duration) / class->weight;
 }
 
-/* How much what is known of a class is worth: noise is a part of a batch's time. */
+/*
+ * How much what is known of a class is worth, unless it is one of less than so many rows: noise is a part of a
+ * batch's time.
+ */
 static double
-worth(const SizeClass *class)
+worth(const SizeClass *class, double smallest)
 {
-	return class->weight < LEAST_WEIGHT ? 0 : class->weight / Square(class->duration);
+	return class->weight < LEAST_WEIGHT || class->rows < smallest ? 0 : class->weight / Square(class->duration);
 }
 
 /*
  * Fit the fixed cost of a batch and the cost of a row, each less what may be noise, by
- * least squares.  Where batches tell too little about them, because all have about the
- * same size, they stay what they were.
+ * least squares over batches of so many rows at least.  Where those tell too little about them, because
+ * all have about the same size, they stay what they were, and the result is false.
  */
-static void
-fit(SizeControl *control)
+static bool
+fit_from(SizeControl *control, double smallest)
 {
 	double		all = 0;
 	double		rows = 0;
@@ -248,24 +253,24 @@ fit(SizeControl *control)
 	{
 		const SizeClass *class = &control->classes[i];
 
-		if (worth(class) == 0)
+		if (worth(class, smallest) == 0)
 			continue;
-		all += worth(class);
-		rows += worth(class) * class->rows;
-		duration += worth(class) * class->duration;
+		all += worth(class, smallest);
+		rows += worth(class, smallest) * class->rows;
+		duration += worth(class, smallest) * class->duration;
 		least = Min(least, class->rows);
 		most = Max(most, class->rows);
 	}
 	if (most < least * DIFFERENT)
-		return;
+		return false;
 	rows /= all;
 	duration /= all;
 	for (int i = 0; i < SIZE_CLASSES; i++)
 	{
 		const SizeClass *class = &control->classes[i];
 
-		spread += worth(class) * Square(class->rows - rows);
-		slope += worth(class) * (class->rows - rows) * (class->duration - duration);
+		spread += worth(class, smallest) * Square(class->rows - rows);
+		slope += worth(class, smallest) * (class->rows - rows) * (class->duration - duration);
 	}
 	row = Max(slope / spread, 0);
 	fixed = duration - row * rows;
@@ -278,9 +283,21 @@ fit(SizeControl *control)
 	/* by how much noise may have moved either */
 	error = sqrt(control->noise * (1 / all + Square(rows) / spread));
 	if (DOUBT * error > Max(fixed, control->aim.target) / 2)
-		return;
+		return false;
 	control->fixed = Max(fixed - DOUBT * error, 0);
 	control->row = Max(row - DOUBT_OF_ROW * sqrt(control->noise / spread), LEAST_COST);
+	return true;
+}
+
+/*
+ * The same with those that are near the present size, if they tell enough: what holds for
+ * small batches may not hold for it.
+ */
+static void
+fit(SizeControl *control)
+{
+	if (!fit_from(control, control->size / NEAR))
+		(void) fit_from(control, 0);
 }
 
 /*
@@ -494,6 +511,10 @@ size_note(SizeControl *control, int64 rows, int64 duration)
 		/* the rest is noise of what is fixed, mostly */
 		rest = Min(rest, control->row * rows);
 		target = rows_time(control);
+
+		/* what was cheap is no reason for smaller ones, whatever others cost */
+		if (duration - control->fixed < MUCH_LESS * target && control->aim.longest == 0)
+			size = Max(size, Min((double) rows, (double) control->aim.max));
 	}
 	growth = rest < target / HARDLY_THERE ? FASTEST_GROWTH :
 		rest < target / VERY_FAR_BELOW ? FASTER_GROWTH :
