@@ -34,9 +34,10 @@ is(sql('SELECT count(*) FROM fixed WHERE n <> 1'), 0, 'every row once');
 note 'a fixed cost that is less than the target, and never the same';
 
 # Batches of a size that takes the target time would spend most of it on what is fixed, and
-# differ more by chance than by their size: what small ones took at the beginning tells.
+# differ more by chance than by their size: what small ones took at the beginning tells.  Each row takes five
+# microseconds besides, whatever the machine can do.
 $run = begin_run($node, 'noisy', '{"target_batch_time": "20 ms", "sleep": 0}',
-	statement => 'UPDATE batch SET n = n + 1 FROM (SELECT pg_sleep(0.01 + 0.008 * random()) OFFSET 0) s');
+	statement => 'UPDATE batch SET n = n + 1 FROM (SELECT pg_sleep(0.01 + 0.008 * random() + (SELECT count(*) FROM batch) / 200000.0) OFFSET 0) s');
 ok(wait_for_status($node, $run, 'completed'), 'it completes');
 ($batches, my $share) = split /\|/, sql("SELECT count(*), round((1 - 0.014 * count(*) / extract(epoch FROM sum(duration)))::numeric, 2)
 	FROM backfill_batches WHERE run_id = $run");
@@ -49,12 +50,12 @@ note 'a fixed cost that is more for larger batches, up to a size';
 
 # What small batches told does not hold for large ones: only a large one tells.
 $run = begin_run($node, 'bent', '{"target_batch_time": "100 ms", "sleep": 0}',
-	statement => 'UPDATE batch SET n = n + 1 FROM (SELECT pg_sleep(0.03 + least((SELECT count(*) FROM batch), 3000) / 30000.0) OFFSET 0) s');
+	statement => 'UPDATE batch SET n = n + 1 FROM (SELECT pg_sleep(0.03 + least(n, 3000) / 30000.0 + n / 200000.0) FROM (SELECT count(*) AS n FROM batch) c OFFSET 0) s');
 ok(wait_for_status($node, $run, 'completed'), 'it completes');
 ($batches, $share) = split /\|/, sql("SELECT count(*), round((1 - sum(0.03 + least(rows_scanned, 3000) / 30000.0) / extract(epoch FROM sum(duration)))::numeric, 2)
 	FROM backfill_batches WHERE run_id = $run");
 diag("$batches batches, of whose time rows took $share");
-cmp_ok($share, '>', 0.3, "batches spend their time on rows: $share of it, in $batches batches");
+cmp_ok($share, '>', 0.4, "batches spend their time on rows: $share of it, in $batches batches");
 is(sql('SELECT count(*) FROM bent WHERE n <> 1'), 0, 'every row once');
 
 # ---------------------------------------------------------------------------
