@@ -176,7 +176,7 @@ CALL run('list');
 SELECT * FROM last;
 SELECT account, v, w, count(*), min(id), max(id) FROM account GROUP BY 1, 2, 3 ORDER BY 1, 2;
 SELECT name, status, progress, rows_scanned, rows_total, rows_affected, streams FROM backfill_runs ORDER BY id DESC LIMIT 1;
-SELECT stream, count(*), min(number), bool_and(status = 'completed') FROM backfill_batches
+SELECT stream, count(*) > 0 AS some, min(number), bool_and(status = 'completed') FROM backfill_batches
  WHERE run_id = (SELECT max(id) FROM backfill_runs) GROUP BY 1 ORDER BY 1;
 
 --

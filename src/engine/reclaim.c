@@ -29,6 +29,7 @@
 
 #include "access/genam.h"
 #include "access/heapam.h"
+#include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/stratnum.h"
 #include "access/tableam.h"
@@ -44,6 +45,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "base/compat.h"
 #include "engine/reclaim.h"
@@ -64,6 +66,8 @@
 
 /* Batches of all workers that are at work at one time need change no more than such a part of a table. */
 #define SMALL_PART		32
+/* A table of less pages than this may grow as it likes. */
+#define SMALL_TABLE		1024
 
 /* What a committed batch has left. */
 typedef struct Remains
@@ -323,6 +327,22 @@ is_sparse(const Relation rel, const TrailPages *pages)
 	return pages->updated * width < (double) pages->n * LEAST_REMAINS;
 }
 
+/* Pages of a table and of its TOAST, as they were when it was last analyzed. */
+static int64
+known_pages(const Relation rel)
+{
+	int64		pages = rel->rd_rel->relpages;
+	HeapTuple	toast = OidIsValid(rel->rd_rel->reltoastrelid) ?
+		SearchSysCache1(RELOID, ObjectIdGetDatum(rel->rd_rel->reltoastrelid)) : NULL;
+
+	if (HeapTupleIsValid(toast))
+	{
+		pages += ((Form_pg_class) GETSTRUCT(toast))->relpages;
+		ReleaseSysCache(toast);
+	}
+	return pages;
+}
+
 /*
  * What a batch frees is of use to later ones only, so that a table grows by as much as the batches
  * change that are at work: how many rows of the walk change a small part of it.
@@ -335,7 +355,7 @@ note_part(const Session *session, Reclaim *reclaim, const Remains *remains, cons
 	int64		changed = pages->updated + pages->deleted;
 	int64		rows;
 
-	if (changed == 0 || most <= 0)
+	if (changed == 0 || remains->rows == 0 || most <= 0 || known_pages(rel) < SMALL_TABLE)
 		return;
 	rows = Max((int64) (most * remains->rows / changed), 1);
 	reclaim->part = reclaim->part == 0 ? rows : Min(reclaim->part, rows);

@@ -135,14 +135,17 @@ check($apart, 'rows that lie far apart');
 # is to be used again.  Each row takes a tenth of a millisecond, and a batch might take a second.  The first ones know nothing of the table.
 sub largest
 {
-	my ($more) = @_;
-	my $table = table(qq(, "limit": 40000, "target_batch_time": "1s", "batch_size": 2000$more), statement => 'UPDATE batch SET n = n + (SELECT 1 FROM generate_series(n, 500) g ORDER BY g DESC LIMIT 1)');
+	my ($more, $besides) = @_;
+	my $table = table(qq(, "limit": 40000, "target_batch_time": "1s", "batch_size": 2000$more),
+		statement => $besides . 'UPDATE batch SET n = n + (SELECT 1 FROM generate_series(n, 500) g ORDER BY g DESC LIMIT 1)');
 	wait_for_status($node, start_run($node, $table), 'completed');
 	return sql("SELECT max(b.rows_scanned) FROM backfill_batches b JOIN backfill_runs r ON r.id = run_id WHERE r.name = '$table' AND number > 5");
 }
-my ($part, $free) = (largest(''), largest(', "reuse_space": false'));
+sql('CREATE TABLE counter AS SELECT 0 AS batches', 'ANALYZE counter');
+my ($part, $free, $counted) = (largest('', ''), largest(', "reuse_space": false', ''), largest('', 'WITH c AS (UPDATE counter SET batches = batches + 1) '));
 cmp_ok($part, '<=', 100_000 / 32 * 1.09, "a batch has $part rows at most, a thirty-second of the table");
 cmp_ok($free, '>', $part * 1.2, "and $free, where space is not used again");
+cmp_ok($counted, '>', 100_000 / 32 * 0.9, "of a table of one row a batch may change more than that: $counted rows");
 
 # Rows that a purge has removed make room for others at once.
 $table = table('', statement => 'DELETE FROM batch WHERE id % 2 = 0');
