@@ -31,8 +31,10 @@ FIRST = {2: 0.5, 5: 1.2, 9: 1.2, 13: 1.7, 17: 2.2}
 
 class Pages(Service):
     def __init__(self, options):
+        # a run's time begins a tenth of a second before it, and records are older
+        made = time.time() - 60
         self.streams = {
-            f"s{s + 1}": [{"id": f"s{s + 1}-{n:07d}", "name": f"name {n}", "changed": time.time(), "extra": True}
+            f"s{s + 1}": [{"id": f"s{s + 1}-{n:07d}", "name": f"name {n}", "changed": made, "extra": True}
                           for n in range(options.pages * options.size)]
             for s in range(options.streams)}
         self.early, self.not_before, self.put_off, self.handled = 0, {}, 0, 0
