@@ -94,7 +94,7 @@ is(query_ok($node, 'SELECT DISTINCT applied FROM items'), 1, 'each record was ap
 is(query_ok($node, "SELECT count(*) FROM backfill_batches WHERE run_id = $id AND status = 'completed'"), $all, 'and each page');
 cmp_ok(query_ok($node, "SELECT count(*) FROM backfill_events WHERE run_id = $id AND kind = 'takeover'"), '>=', 1,
 	'what a dead client had was taken from it');
-check_calls();
+check_calls(3);
 
 # --- An answer that is of no use, and the page of the documentation -------------
 

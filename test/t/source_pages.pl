@@ -78,7 +78,7 @@ is(query_ok($node, "SELECT string_agg(name || ' ' || batches || ' ' || status, '
 		FROM backfill_streams WHERE run_id = $id"),
 	join(', ', map { "s$_ $pages completed" } 1 .. $streams), 'in each stream');
 is(query_ok($node, 'SELECT count(*) FROM backfill.page'), 0, 'no page is left behind');
-check_calls($window);
+check_calls($kills, $window);
 
 # --- What has changed since -----------------------------------------------------
 
