@@ -98,6 +98,7 @@ fill_stop()						# MODE
 	esac
 }
 
+# The tables as each segment finds them, and so does the measure of what the machine can do.
 before_segment()
 {
 	sql "VACUUM pgbench_accounts" >/dev/null

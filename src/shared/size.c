@@ -252,12 +252,13 @@ fit_from(SizeControl *control, double smallest)
 	for (int i = 0; i < SIZE_CLASSES; i++)
 	{
 		const SizeClass *class = &control->classes[i];
+		double		weight = worth(class, smallest);
 
-		if (worth(class, smallest) == 0)
+		if (weight == 0)
 			continue;
-		all += worth(class, smallest);
-		rows += worth(class, smallest) * class->rows;
-		duration += worth(class, smallest) * class->duration;
+		all += weight;
+		rows += weight * class->rows;
+		duration += weight * class->duration;
 		least = Min(least, class->rows);
 		most = Max(most, class->rows);
 	}
@@ -268,9 +269,10 @@ fit_from(SizeControl *control, double smallest)
 	for (int i = 0; i < SIZE_CLASSES; i++)
 	{
 		const SizeClass *class = &control->classes[i];
+		double		weight = worth(class, smallest);
 
-		spread += worth(class, smallest) * Square(class->rows - rows);
-		slope += worth(class, smallest) * (class->rows - rows) * (class->duration - duration);
+		spread += weight * Square(class->rows - rows);
+		slope += weight * (class->rows - rows) * (class->duration - duration);
 	}
 	row = Max(slope / spread, 0);
 	fixed = duration - row * rows;

@@ -7,8 +7,8 @@ GET /pages?stream=NAME&after=TOKEN&since=SECONDS answers with {"records": [...],
 the records of the stream that have changed since then, and null at the end.  Some calls fail:
 with 503, with 429 and Retry-After in seconds or as a date, with an answer that is cut off, or
 with none at all.  What is more than so many calls in a window is refused.  POST /change?N
-changes N records of each stream.  GET /sum is the number of records and a checksum; the rest is
-that of http_service.py.
+changes N records of each stream, POST /lost says that somebody who calls was killed.  GET /sum is
+the number of records and a checksum; the rest is that of http_service.py.
 """
 
 import argparse
@@ -55,7 +55,7 @@ class Pages(Service):
         if chance < 1.5 * options.failing:
             wait, as_date = (1, True) if self.put_off % 2 else (0.3, False)
             until = math.ceil(time.time() + wait) if as_date else time.time() + wait
-            self.not_before[stream] = until
+            self.not_before[stream] = until, time.monotonic()
             self.put_off += 1
             return 429, email.utils.formatdate(until, usegmt=True) if as_date else str(wait)
         if chance < 2.5 * options.failing:
@@ -68,7 +68,7 @@ class Pages(Service):
         with self.lock:
             now = time.monotonic()
             self.times.append(now)
-            self.early += time.time() < self.not_before.pop(stream, 0) - 0.02
+            self.early += time.time() < self.not_before.pop(stream, (0, 0))[0] - 0.02
             status, retry_after = self.trouble(stream, now)
             self.failed += status != 200
             delay = self.random.random() * self.options.answer
@@ -85,6 +85,12 @@ class Pages(Service):
                 for record in self.random.sample(records, number):
                     record.update(name=record["name"] + "!", changed=time.time())
 
+    def lost(self):
+        """Somebody was killed: an answer of a moment ago may not have reached him."""
+        with self.lock:
+            since = time.monotonic() - 0.5
+            self.not_before = {stream: (until, at) for stream, (until, at) in self.not_before.items() if at < since}
+
     def sum(self):
         with self.lock:
             pairs = sorted((r["id"], r["name"]) for records in self.streams.values() for r in records)
@@ -100,6 +106,9 @@ class PageHandler(Handler):
         path, _, argument = self.path.partition("?")
         if path == "/change":
             self.server.change(int(argument))
+            self.answer(200)
+        elif path == "/lost":
+            self.server.lost()
             self.answer(200)
         else:
             super().do_POST()

@@ -76,15 +76,18 @@ foreach my $try (1 .. 100)
 }
 ok($caught, 'a client has a page in its hands');
 end_client(shift @clients, 'KILL');
+ask_service('lost', 'POST');
 push @clients, start_paged();
 applied(int($all * (0.3 + rand(0.2))));
 
 # a client that has not begun finds no server, and gives up
 at_work($node, $id, $_) foreach @clients;
 rand() < 0.5 ? kill_postmaster($node) : kill_server($node);
+ask_service('lost', 'POST');
 $node->start;
 applied(int($all * (0.6 + rand(0.2))));
 end_client(shift @clients, 'KILL');
+ask_service('lost', 'POST');
 push @clients, start_paged();
 
 ok(wait_for_status($node, $id, 'completed'), 'the run completes');
@@ -94,7 +97,7 @@ is(query_ok($node, 'SELECT DISTINCT applied FROM items'), 1, 'each record was ap
 is(query_ok($node, "SELECT count(*) FROM backfill_batches WHERE run_id = $id AND status = 'completed'"), $all, 'and each page');
 cmp_ok(query_ok($node, "SELECT count(*) FROM backfill_events WHERE run_id = $id AND kind = 'takeover'"), '>=', 1,
 	'what a dead client had was taken from it');
-check_calls(3);
+check_calls();
 
 # --- An answer that is of no use, and the page of the documentation -------------
 

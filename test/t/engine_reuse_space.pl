@@ -132,7 +132,8 @@ cmp_ok($apart_growth, '<', 1.15, sprintf('and the table grows as little: %.2f ti
 check($apart, 'rows that lie far apart');
 
 # Batches are a small part of the table, for it grows by what is being updated; not where nothing
-# is to be used again.  Each row takes a tenth of a millisecond, and a batch might take a second.  The first ones know nothing of the table.
+# is to be used again.  Each row takes a tenth of a millisecond, and a batch might take a second.  The
+# first ones know nothing of the table.
 sub largest
 {
 	my ($more, $besides) = @_;
