@@ -166,15 +166,18 @@ store_stocked_due(StoreSession *session, int64 run_id, TimestampTz now)
  * A worker may just be taking the batch.  To wait for it would not only take time: the row
  * would stay locked until the client's transaction ends, and the worker could not complete.
  */
+static Sql sql_find_pending = {
+	"SELECT tableoid, ctid FROM backfill.batch "
+	" WHERE run_id = $1 AND number = $2 AND part = $3 AND status = 'pending'",
+	3, {INT8OID, INT8OID, INT4OID}
+};
+
 static Sql sql_lease_batch = {
 	"UPDATE backfill.batch SET status = 'running', attempt = attempt + 1, "
 	"       token = nextval('backfill.claim_seq'), secret = $4, client = $5, claimed_by = $6, "
 	"       claimed_at = clock_timestamp(), lease = $7, retry_at = NULL, worker = NULL, pid = NULL, "
 	"       lease_until = CASE WHEN $8 THEN clock_timestamp() + $7 END "
-	" WHERE run_id = $1 AND (number, part) = ("
-	"   SELECT number, part FROM backfill.batch "
-	"    WHERE run_id = $1 AND number = $2 AND part = $3 AND status = 'pending' "
-	"      FOR UPDATE SKIP LOCKED) "
+	" WHERE run_id = $1 AND number = $2 AND part = $3 AND status = 'pending' "
 	"RETURNING start_key, end_key, start_inclusive, coalesce(rows_in_scope, rows_scanned), token, "
 	"          lease_until",
 	8, {INT8OID, INT8OID, INT4OID, UUIDOID, TEXTOID, OIDOID, INTERVALOID, BOOLOID}
@@ -204,7 +207,8 @@ store_lease_batch(StoreSession *session, int64 run_id, int64 number, int part, L
 
 	if (claim->length == NULL)
 		nulls[6] = 'n';
-	if (store_sql(&sql_lease_batch, args, nulls) == 0)
+	if (store_lock_first(&sql_find_pending, args, NULL) < 0 ||
+		store_sql(&sql_lease_batch, args, nulls) == 0)
 		return NULL;
 	batch = MemoryContextAllocZero(session->caller, sizeof(BatchInfo));
 	batch->number = number;

@@ -39,12 +39,12 @@
 	"      AND b.status = 'pending' AND b.fetched_at IS NULL AND b.reported IS NULL "
 
 static Sql sql_find = {
-	"SELECT b.run_id, w.name, b.number, b.source_token FROM " WANTED_PAGES
+	"SELECT b.tableoid, b.ctid, b.run_id, w.name, b.number, b.source_token FROM " WANTED_PAGES
 	" WHERE (b.retry_at IS NULL OR b.retry_at <= $3 OR b.retry_at > $3 + interval '25 hours') "
 	"   AND (SELECT count(DISTINCT o.number) FROM backfill.batch o "
 	"         WHERE o.run_id = w.id AND o.number > w.rollup_number AND o.fetched_at IS NOT NULL "
 	"           AND o.status <> 'completed' AND NOT o.skipped) <= $2 "
-	" ORDER BY b.number, b.run_id DESC LIMIT 1 FOR UPDATE OF b SKIP LOCKED",
+	" ORDER BY b.number, b.run_id DESC",
 	3, {INT8OID, INT8OID, TIMESTAMPTZOID}
 };
 
@@ -60,13 +60,14 @@ pagelease_find(StoreSession *session, int64 run_id, int64 prefetch, PageWanted *
 		Int64GetDatum(prefetch),
 		TimestampTzGetDatum(GetCurrentTimestamp())
 	};
+	int			row = store_lock_first(&sql_find, args, NULL);
 
-	if (store_sql(&sql_find, args, NULL) == 0)
+	if (row < 0)
 		return false;
-	wanted->walk_id = DatumGetInt64(store_column(0, 1, NULL));
-	wanted->stream = store_text(session, 0, 2);
-	wanted->number = DatumGetInt64(store_column(0, 3, NULL));
-	wanted->token = store_varlena(session, 0, 4);
+	wanted->walk_id = DatumGetInt64(store_column(row, 3, NULL));
+	wanted->stream = store_text(session, row, 4);
+	wanted->number = DatumGetInt64(store_column(row, 5, NULL));
+	wanted->token = store_varlena(session, row, 6);
 	return true;
 }
 

@@ -23,6 +23,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/indexing.h"
@@ -31,6 +32,7 @@
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
+#include "executor/tuptable.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
@@ -241,6 +243,51 @@ store_sql(Sql *sql, Datum *values, const char *nulls)
 		elog(ERROR, "could not execute \"%s\": %s", sql->text,
 			 SPI_result_code_string(rc));
 	return SPI_processed;
+}
+
+/*
+ * Lock the row of that version, as for an update that leaves its key, unless somebody else
+ * has it, or has changed it since.  The version is one that a snapshot of this transaction
+ * sees, so that it is still there.
+ */
+static bool
+lock_version(Oid table, ItemPointer version)
+{
+	Relation	relation = table_open(table, RowShareLock);
+	TupleTableSlot *slot = table_slot_create(relation, NULL);
+	TM_FailureData failure;
+	TM_Result	result = table_tuple_lock(relation, version, GetActiveSnapshot(), slot,
+										  GetCurrentCommandId(true), LockTupleNoKeyExclusive,
+										  LockWaitSkip, 0, &failure);
+
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(relation, NoLock);
+	return result == TM_Ok;
+}
+
+/*
+ * Run one of the texts, which only reads, and whose first columns are the table and the place
+ * of a row ("tableoid, ctid"), and lock the first of those that nobody else has or has
+ * changed meanwhile.  Returns the row of the result, or -1.  Nothing but that row is locked in
+ * the end.  That is why it is not FOR UPDATE SKIP LOCKED, which looks at a row that was
+ * changed meanwhile only when it has locked it, and keeps it locked when it does not fit any
+ * more: in a client's transaction, which may be long.
+ */
+int
+store_lock_first(Sql *sql, Datum *values, const char *nulls)
+{
+	uint64		rows = store_sql(sql, values, nulls);
+
+	for (uint64 i = 0; i < rows; i++)
+	{
+		Oid			table = DatumGetObjectId(store_column(i, 1, NULL));
+		ItemPointer version = (ItemPointer) DatumGetPointer(store_column(i, 2, NULL));
+
+		CHECK_FOR_INTERRUPTS();
+		if (lock_version(table, version))
+			return (int) i;
+	}
+	return -1;
 }
 
 /*

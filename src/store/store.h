@@ -66,6 +66,7 @@ extern bool store_lock_extension(void);
 extern void store_begin(StoreSession *session);
 extern void store_end(StoreSession *session);
 extern uint64 store_sql(Sql *sql, Datum *values, const char *nulls);
+extern int	store_lock_first(Sql *sql, Datum *values, const char *nulls);
 extern void store_each(Sql *sql, Datum *values, StoreRow function, void *arg);
 extern Datum store_column(int row, int column, bool *isnull);
 extern TimestampTz store_time(int row, int column);

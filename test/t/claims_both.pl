@@ -49,6 +49,28 @@ ok(wait_for($node, "SELECT count(*) = 19 AND bool_and(status = 'completed') FROM
 ask($session, 'ROLLBACK');
 ok(wait_for_status($node, $one, 'completed'), 'what the client rolls back, a worker does');
 check_exactly_once($node, $one, 'one', 400, 'every row once');
+# and one that a worker takes in the very moment in which the client looks: what the client does
+# not get must not stay locked by it.  The worker is played, so that the moment lasts.
+create_target($node, 'raced', 300);
+define_claims('raced', '{"batch_size": 20}');
+my $raced = start_claims('raced');
+ask($session, complete((claim_batch($session, $raced))[0]));
+my $waiting = "FROM backfill.batch WHERE run_id = $raced AND status = 'pending'";
+ok(wait_for($node, "SELECT count(*) = 14 $waiting"), 'all is cut');
+my $worker = client();
+ask($worker, 'BEGIN; LOCK TABLE backfill.batch IN EXCLUSIVE MODE');
+my ($taken) = split /\n/, ask($worker, "UPDATE backfill.batch SET status = 'running' WHERE run_id = $raced AND number = (SELECT min(number) $waiting) RETURNING number");
+my $pid = ask($session, 'SELECT pg_backend_pid()');
+ask($session, 'BEGIN');
+$session->send("SELECT 'got ' || number FROM backfill_claim($raced, 'client')");
+ok(wait_for($node, "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $pid"), 'a claim meets a worker that takes the batch');
+ask($worker, 'COMMIT');
+is(ask($session, "SELECT 'and'"), 'got ' . ($taken + 1) . "\nand", 'the client gets the next one');
+is(ask($worker, "SET lock_timeout = '10s'; UPDATE backfill.batch SET error = NULL WHERE run_id = $raced AND number = $taken RETURNING 'done'"), 'done',
+	'and the worker can complete its own');
+ask($session, 'ROLLBACK');
+sql("SELECT backfill_stop($raced)");
+$worker->quit;
 $session->quit;
 
 # --- both, killed at random ---
