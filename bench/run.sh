@@ -93,10 +93,37 @@ backfill()						# STATEMENT SCOPE SETTINGS [KEY]
 
 cheap="payload = upper(payload)"
 
-# One statement, one worker, two workers, on the whole table.
+# Seconds that two loops as one would write them take, half of the table each, side by side; they
+# do not wait for their commits to reach the disk, either.
+two_loops()						# ROWS-PER-BATCH
+{
+	local t0 half middle=$((rows / 2))
+	t0=$(date +%s.%N)
+	for half in "0, $middle" "$middle, $rows"; do
+		"$bin/psql" -XAtq -v ON_ERROR_STOP=1 -c "SET synchronous_commit = off" -c "CALL loop_between($half, $1)" &
+	done
+	wait
+	date +%s.%N | awk -v t0="$t0" '{ printf "%.3f", $1 - t0 }'
+}
+
+# One statement, one worker, two workers, on the whole table, and two loops.
 bench_update()
 {
-	local one="" two="" one_wall="" two_wall="" plain="" p
+	local one="" two="" one_wall="" two_wall="" plain="" loops="" p l
+	sql "CREATE OR REPLACE PROCEDURE loop_between(after bigint, last bigint, size int) LANGUAGE plpgsql AS \$\$
+		DECLARE
+			done bigint := after;
+			upto bigint;
+		BEGIN
+			LOOP
+				SELECT max(id) INTO upto
+				  FROM (SELECT id FROM t WHERE id > done AND id <= last ORDER BY id LIMIT size) s;
+				EXIT WHEN upto IS NULL;
+				UPDATE t SET $cheap WHERE id > done AND id <= upto;
+				COMMIT;
+				done := upto;
+			END LOOP;
+		END \$\$"
 	# Not counted: the first one makes the WAL files that later ones reuse.
 	fresh
 	timed "UPDATE t SET $cheap" >/dev/null
@@ -112,6 +139,10 @@ bench_update()
 		backfill "UPDATE batch SET $cheap" NULL '{"batch_size": 5000, "target_batch_time": 0, "sleep": "0s", "workers": 2}'
 		two="$two $seconds" two_wall="$two_wall $wall"
 		note "UPDATE $p s, 2 workers $seconds s (from start to end $wall s)"
+		fresh
+		l=$(two_loops 5000)
+		loops="$loops $l"
+		note "two loops of 5000 rows $l s"
 	done
 	# shellcheck disable=SC2046 # several values
 	{
@@ -119,6 +150,8 @@ bench_update()
 		figure "  the same with start and end" 1.05 "" $(quotients "${one_wall# }" "${plain# }")
 		figure "2 workers, batch 5000 / single UPDATE" 0.58 "" $(quotients "${two# }" "${plain# }")
 		figure "  the same with start and end" 0.58 "" $(quotients "${two_wall# }" "${plain# }")
+		figure "2 workers / two PL/pgSQL loops side by side" 1.00 "" $(quotients "${two# }" "${loops# }")
+		figure "  two loops / single UPDATE" - "" $(quotients "${loops# }" "${plain# }")
 	}
 }
 

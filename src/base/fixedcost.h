@@ -19,7 +19,7 @@
  */
 #define FIXEDCOST_ROWS		2.5
 #define FIXEDCOST_MORE_ROWS	6
-#define FIXEDCOST_MORE_TIME	1.5
+#define FIXEDCOST_MORE_TIME	2
 
 /* How long the rows of a batch are to take at least that is to take so long in all. */
 static inline double
@@ -28,14 +28,18 @@ fixedcost_least_rows_time(double target, double fixed)
 	return Max(target - fixed, fixed >= FIXEDCOST_NOTABLE ? FIXEDCOST_ROWS * fixed : fixed);
 }
 
-/* And where nobody waits for it. */
+/*
+ * And where nobody waits for it.  From half of what is notable on this goes over from one to the
+ * other: what is fitted is not exact, and the size of batches must not hang on a hair.
+ */
 static inline double
 fixedcost_rows_time(double target, double fixed)
 {
-	double		least = fixedcost_least_rows_time(target, fixed);
+	double		least = Max(target - fixed, fixed);
+	double		most = Max(fixedcost_least_rows_time(target, fixed),
+						   Min(FIXEDCOST_MORE_ROWS * fixed, FIXEDCOST_MORE_TIME * target));
 
-	return fixed < FIXEDCOST_NOTABLE ? least :
-		Max(least, Min(FIXEDCOST_MORE_ROWS * fixed, FIXEDCOST_MORE_TIME * target));
+	return least + Min(Max(2 * fixed / FIXEDCOST_NOTABLE - 1, 0), 1) * (most - least);
 }
 
 #endif							/* BACKFILL_BASE_FIXEDCOST_H */

@@ -204,8 +204,13 @@ add_to_class(SizeControl *control, double rows, double duration)
 {
 	SizeClass  *class = &control->classes[Min((int) log2(rows), SIZE_CLASSES - 1)];
 	bool		known = class->weight >= LEAST_WEIGHT;
-	double		aging = known && is_surprise(control, class, rows, duration) ? SURPRISED_AGING : AGING;
+	bool		surprise = known && is_surprise(control, class, rows, duration);
+	double		aging = surprise ? SURPRISED_AGING : AGING;
 
+	if (surprise && duration > class->duration)
+		control->unsettled = LATEST;
+	else if (control->unsettled > 0)
+		control->unsettled--;
 	for (int i = 0; i < SIZE_CLASSES; i++)
 		control->classes[i].weight *= aging;
 	if (known)
@@ -263,7 +268,11 @@ fit_from(SizeControl *control, double smallest)
 		most = Max(most, class->rows);
 	}
 	if (most < least * DIFFERENT)
+	{
+		/* any part of what they take may be fixed */
+		control->fixed_most = all > 0 ? duration / all : 0;
 		return false;
+	}
 	rows /= all;
 	duration /= all;
 	for (int i = 0; i < SIZE_CLASSES; i++)
@@ -284,6 +293,7 @@ fit_from(SizeControl *control, double smallest)
 
 	/* by how much noise may have moved either */
 	error = sqrt(control->noise * (1 / all + Square(rows) / spread));
+	control->fixed_most = fixed + DOUBT * error;
 	if (DOUBT * error > Max(fixed, control->aim.target) / 2)
 		return false;
 	control->fixed = Max(fixed - DOUBT * error, 0);
@@ -417,10 +427,33 @@ knows_larger(const SizeControl *control, double size)
 	{
 		const SizeClass *class = &control->classes[i];
 
-		if (class->weight >= PROBE_WEIGHT && class->rows > size * GROWTH)
+		if (class->weight >= PROBE_WEIGHT && class->rows > size * DIFFERENT)
 			return true;
 	}
 	return false;
+}
+
+/*
+ * Whether to try a smaller batch for once, since what batches cost whatever their size may be much more
+ * than is believed: those that could tell are long ago.  A smaller one harms nobody.
+ */
+static bool
+is_time_to_doubt(const SizeControl *control, double size)
+{
+	if (size_is_eased(control) || control->nsamples < SIZE_SAMPLES || control->unsettled > 0 ||
+		control->fixed >= Max(FIXEDCOST_NOTABLE, control->target / WORTH_A_PROBE) ||
+		control->fixed_most < Max(FIXEDCOST_NOTABLE, control->target / WORTH_A_PROBE) ||
+		size < control->size / GROWTH || size > control->size * GROWTH || control->size < control->aim.min * PROBE)
+		return false;
+	for (int i = 0; i < SIZE_CLASSES; i++)
+	{
+		const SizeClass *class = &control->classes[i];
+
+		if (class->weight >= PROBE_WEIGHT &&
+			(class->rows > control->size * ALIKE || class->rows * ALIKE < control->size))
+			return false;
+	}
+	return true;
 }
 
 /*
@@ -440,7 +473,8 @@ is_time_to_probe(const SizeControl *control, double size)
 		return control->samples[0].duration <= control->target / 2;
 	if (!size_is_eased(control) &&
 		control->fixed >= FIXEDCOST_NOTABLE && control->fixed >= control->target / WORTH_A_PROBE &&
-		size <= control->size * GROWTH && !knows_larger(control, Min(size, control->size)))
+		size <= control->size * GROWTH && size * DIFFERENT >= control->size &&
+		!knows_larger(control, Min(size, control->size)))
 		return true;
 	if (control->nsamples < (too_long ? ENOUGH : SIZE_SAMPLES) ||
 		(!too_long && control->fixed < control->target / FAR_BELOW))
@@ -473,6 +507,20 @@ smaller_is_in_vain(const SizeControl *control, int64 rows, double duration)
 	return false;
 }
 
+/* Whether a batch of about so many rows was seen lately. */
+static bool
+knows_alike(const SizeControl *control, double rows)
+{
+	for (int i = 0; i < SIZE_CLASSES; i++)
+	{
+		const SizeClass *class = &control->classes[i];
+
+		if (class->weight >= LEAST_WEIGHT && class->rows <= rows * ALIKE && rows <= class->rows * ALIKE)
+			return true;
+	}
+	return false;
+}
+
 /*
  * A batch of so many rows took that time.  Returns -1 or 1 when the size has
  * reached its lower or upper limit since it was last said.
@@ -481,6 +529,8 @@ int
 size_note(SizeControl *control, int64 rows, int64 duration)
 {
 	double		target = control->target;
+	bool		alike;
+	double		foreseen;
 	double		rest;
 	double		growth;
 	double		band;
@@ -489,15 +539,22 @@ size_note(SizeControl *control, int64 rows, int64 duration)
 	control->stride = 0;
 	if (control->aim.target == 0 || rows <= 0)
 		return 0;
+	alike = knows_alike(control, rows);
+	foreseen = control->fixed + control->row * rows;
 	add_sample(control, rows, duration);
 	fit(control);
+	if (!alike)
+		foreseen = control->fixed + control->row * rows;
 	if (duration > TOO_LONG * Max(target, 2 * control->fixed) && control->size > control->aim.min)
 	{
 		if (smaller_is_in_vain(control, rows, duration))
 			return 0;
-		forget(control);
-		add_sample(control, rows, duration);
-		return set_size(control, rows * Max(target / duration, 1.0 / DEEPEST_CUT));
+		if (duration > foreseen * SURPRISE)
+		{
+			forget(control);
+			add_sample(control, rows, duration);
+			return set_size(control, rows * Max(target / duration, 1.0 / DEEPEST_CUT));
+		}
 	}
 	size = wanted_size(control);
 	if (size == 0)
@@ -505,6 +562,11 @@ size_note(SizeControl *control, int64 rows, int64 duration)
 	if (control->aim.longest == 0 && is_time_to_probe(control, size))
 	{
 		control->size = Min(control->size * PROBE, control->aim.max);
+		return 0;
+	}
+	if (is_time_to_doubt(control, size))
+	{
+		control->size /= PROBE;
 		return 0;
 	}
 	rest = duration - control->fixed;
@@ -518,7 +580,7 @@ size_note(SizeControl *control, int64 rows, int64 duration)
 		if (duration - control->fixed < MUCH_LESS * target && control->aim.longest == 0)
 			size = Max(size, Min((double) rows, (double) control->aim.max));
 	}
-	growth = rest < target / HARDLY_THERE ? FASTEST_GROWTH :
+	growth = control->unsettled > 0 ? GROWTH : rest < target / HARDLY_THERE ? FASTEST_GROWTH :
 		rest < target / VERY_FAR_BELOW ? FASTER_GROWTH :
 		control->fixed_rules || rest < target / FAR_BELOW ? FAST_GROWTH : GROWTH;
 	band = control->fixed_rules ? WIDE_BAND : DEAD_BAND;

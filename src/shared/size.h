@@ -49,8 +49,10 @@ typedef struct SizeControl
 	SizeSample	samples[SIZE_SAMPLES];
 	SizeClass	classes[SIZE_CLASSES];	/* from 1, 2, 4, 8, ... rows on */
 	double		noise;			/* variance of what a batch takes, as a part of that */
+	int			unsettled;		/* so many batches more after one that took surprisingly long */
 	int			pinned;			/* -1 at the least, 1 at the most, else 0 */
 	double		fixed;			/* microseconds that a batch takes whatever its size */
+	double		fixed_most;		/* what that may be as well */
 	double		row;			/* microseconds that a row takes, less what may be noise */
 	bool		fixed_rules;	/* the target cannot be had for them */
 } SizeControl;

@@ -10,7 +10,7 @@ use Test::More;
 
 pace_node('pace');
 tables($node, 100_000, qw(fixed dear most soon));
-tables($node, 400_000, qw(noisy bent probed));
+tables($node, 400_000, qw(noisy bent probed kept));
 
 # What is joined takes 300 ms in each batch; the target is 50 ms.
 my $fixed = 'UPDATE batch SET n = n + 1 FROM (SELECT pg_sleep(0.3) OFFSET 0) s';
@@ -72,6 +72,16 @@ $run = begin_run($node, 'probed', '{"sleep": 0}', statement =>
 ok(wait_for_status($node, $run, 'completed'), 'it completes');
 my ($usual, $most) = split /\|/, sql("SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY rows_scanned), max(rows_scanned) FROM backfill_batches WHERE run_id = $run AND number > 4");
 cmp_ok($most, '<', 5.5 * $usual, "no batch is much larger than others: $most rows, $usual usually");
+
+# One that takes more than five times the target, as was to be foreseen, is no reason to forget what is fixed.
+$run = begin_run($node, 'kept', '{"target_batch_time": "80 ms", "sleep": 0}', statement =>
+	'UPDATE batch SET n = n + 1 FROM (SELECT pg_sleep(0.04 + (SELECT count(*) FROM batch) / 50000.0) OFFSET 0) s');
+ok(wait_for_status($node, $run, 'completed'), 'it completes');
+($most, my $least) = split /\|/, sql("SELECT (SELECT round(1000 * extract(epoch FROM duration)) FROM backfill_batches WHERE run_id = $run AND number = m.number), min(rows_scanned)
+	FROM backfill_batches b, (SELECT number FROM backfill_batches WHERE run_id = $run ORDER BY rows_scanned DESC, number LIMIT 1) m
+	WHERE run_id = $run AND b.number BETWEEN m.number + 1 AND m.number + 6 GROUP BY 1");
+cmp_ok($most, '>', 300, "the longest batch took $most ms");
+cmp_ok($least, '>', 3000, "those after it are not small: $least rows at least");
 
 # ---------------------------------------------------------------------------
 note 'rows that are dear';
