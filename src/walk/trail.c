@@ -23,11 +23,14 @@
 #include "postgres.h"
 
 #include "access/detoast.h"
+#include "access/htup_details.h"
+#include "access/table.h"
 #include "access/tableam.h"
 #include "access/toast_internals.h"
 #include "executor/executor.h"
 #include "nodes/execnodes.h"
 #include "nodes/nodeFuncs.h"
+#include "storage/bufmgr.h"
 #include "storage/itemptr.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -148,6 +151,17 @@ lossy_columns(ModifyTableState *change, ResultRelInfo *rel)
 	return columns;
 }
 
+/* Whether nothing has ever been stored in the TOAST table: as for most tables with narrow rows. */
+static bool
+is_unused(Oid toast)
+{
+	Relation	rel = table_open(toast, AccessShareLock);
+	bool		unused = RelationGetNumberOfBlocks(rel) == 0;
+
+	table_close(rel, AccessShareLock);
+	return unused;
+}
+
 /*
  * A new entry for the table of that OID, one of those that the node changes; without pages if
  * it is no plain table.  The slot lives as long as the query.
@@ -176,7 +190,7 @@ open_table(Tap *tap, Oid relid)
 		table->rel = rel->ri_RelationDesc;
 		table->pages = pages_of(followed, relid, false);
 		toast = table->rel->rd_rel->reltoastrelid;
-		table->columns = OidIsValid(toast) ? lossy_columns(change, rel) : NULL;
+		table->columns = OidIsValid(toast) && !is_unused(toast) ? lossy_columns(change, rel) : NULL;
 		if (table->columns)
 		{
 			EState	   *estate = change->ps.state;
@@ -206,6 +220,14 @@ table_of(Tap *tap, Oid relid)
 	return tap->table = open_table(tap, relid);
 }
 
+/* Whether any of the row's values is stored out of line, as far as its header tells. */
+static bool
+may_have_values(TupleTableSlot *row)
+{
+	return !TTS_IS_BUFFERTUPLE(row) ||
+		HeapTupleHasExternal(((BufferHeapTupleTableSlot *) row)->base.tuple);
+}
+
 /* Note which values the row at that place may lose. */
 static void
 note_values(TapTable *table, ItemPointer place)
@@ -214,6 +236,11 @@ note_values(TapTable *table, ItemPointer place)
 
 	if (!table_tuple_fetch_row_version(table->rel, place, SnapshotAny, table->row))
 		return;
+	if (!may_have_values(table->row))
+	{
+		ExecClearTuple(table->row);
+		return;
+	}
 	while ((column = bms_next_member(table->columns, column)) >= 0)
 	{
 		bool		isnull;
