@@ -148,13 +148,20 @@ unloaded_check(StoreSession *session, const RunInfo *run)
 
 /* ---- the run fails ---- */
 
+/* Why: what the caller reads when the store is closed. */
+static void
+say(Unloaded *turn, const char *reason)
+{
+	turn->reason = MemoryContextStrdup(turn->context, reason);
+}
+
 static void
 turn_ended(Unloaded *turn)
 {
+	const char *status = status_name(turn->run->status);
+
 	turn->done = true;
-	turn->reason = turn->run->error ?
-		psprintf("%s: %s", status_name(turn->run->status), turn->run->error) :
-		status_name(turn->run->status);
+	say(turn, turn->run->error ? psprintf("%s: %s", status, turn->run->error) : status);
 }
 
 /* The run, which is locked, fails with the error. */
@@ -205,7 +212,7 @@ static void
 turn_later(Unloaded *turn, int64 ms, const char *reason)
 {
 	turn->ms = ms;
-	turn->reason = reason;
+	say(turn, reason);
 }
 
 /* The run is as somebody has asked, while workers still were there to make room for that. */
@@ -505,6 +512,7 @@ unloaded_look(int64 run_id, int batches, const char *client, Unloaded *turn)
 	StoreSession store;
 
 	memset(turn, 0, sizeof(Unloaded));
+	turn->context = CurrentMemoryContext;
 	if (IsolationUsesXactSnapshot())
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),

@@ -23,6 +23,7 @@ typedef struct Unloaded
 	bool		done;
 	int64		ms;				/* when to ask again, if neither */
 	const char *reason;			/* why, or the status in which the run has ended */
+	MemoryContext context;		/* where that is */
 } Unloaded;
 
 extern void unloaded_check_definition(const char *name);
