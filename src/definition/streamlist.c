@@ -45,6 +45,7 @@
 #include "definition/streamlist.h"
 #include "settings/setting.h"
 #include "settings/settings.h"
+#include "storage/lmgr.h"
 
 /* Rows on a page of a table of which nothing is known. */
 #define ROWS_OF_PAGE		50
@@ -325,6 +326,8 @@ read_partitions(Oid table)
 	List	   *result = NIL;
 	ListCell   *lc;
 
+	/* it locks the partitions only */
+	LockRelationOid(table, AccessShareLock);
 	foreach(lc, find_all_inheritors(table, AccessShareLock, NULL))
 	{
 		Relation	rel = table_open(lfirst_oid(lc), NoLock);
