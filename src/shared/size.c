@@ -38,7 +38,7 @@
  *
  * A batch that changes much of a table makes it grow by as much, since the space that it frees is
  * of use to later ones only.  So it has no more than a part of it, while it takes an
- * eighth of the target at least, and its fixed cost does not matter.
+ * sixteenth of the target at least, and its fixed cost does not matter.
  *
  * In a stretch of the walk where nothing is in scope a batch costs next to
  * nothing, and says nothing about those that follow: the steps there have a
@@ -124,7 +124,7 @@
  * No smaller for a table's sake than what takes this part of the target, nor than what takes so many times
  * the fixed cost.
  */
-#define LEAST_PART		8
+#define LEAST_PART		16
 #define SMALL_FIXED		16
 /* The least cost of a row, in microseconds, so that all divisions are fine. */
 #define LEAST_COST	0.001
