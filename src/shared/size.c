@@ -120,6 +120,8 @@
 /* Standard errors by which the fixed cost, and that of a row, are believed to be less than what is fitted. */
 #define DOUBT			0.7
 #define DOUBT_OF_ROW	0.5
+/* So many times a fixed cost that may be as well put it into question. */
+#define DOUBTFUL		1.5
 /*
  * No smaller for a table's sake than what takes this part of the target, nor than what takes so many times
  * the fixed cost.
@@ -441,16 +443,15 @@ static bool
 is_time_to_doubt(const SizeControl *control, double size)
 {
 	if (size_is_eased(control) || control->nsamples < SIZE_SAMPLES || control->unsettled > 0 ||
-		control->fixed >= Max(FIXEDCOST_NOTABLE, control->target / WORTH_A_PROBE) ||
 		control->fixed_most < Max(FIXEDCOST_NOTABLE, control->target / WORTH_A_PROBE) ||
+		control->fixed_most < control->fixed * DOUBTFUL ||
 		size < control->size / GROWTH || size > control->size * GROWTH || control->size < control->aim.min * PROBE)
 		return false;
 	for (int i = 0; i < SIZE_CLASSES; i++)
 	{
 		const SizeClass *class = &control->classes[i];
 
-		if (class->weight >= PROBE_WEIGHT &&
-			(class->rows > control->size * ALIKE || class->rows * ALIKE < control->size))
+		if (class->weight >= PROBE_WEIGHT && class->rows * ALIKE < control->size)
 			return false;
 	}
 	return true;
