@@ -207,9 +207,11 @@ add_to_class(SizeControl *control, double rows, double duration)
 	SizeClass  *class = &control->classes[Min((int) log2(rows), SIZE_CLASSES - 1)];
 	bool		known = class->weight >= LEAST_WEIGHT;
 	bool		surprise = known && is_surprise(control, class, rows, duration);
-	double		aging = surprise ? SURPRISED_AGING : AGING;
+	bool		longer = surprise && duration > class->duration;
+	double		aging = surprise && (!longer || control->unsettled == LATEST) ? SURPRISED_AGING : AGING;
 
-	if (surprise && duration > class->duration)
+	/* one that took long may be out of the ordinary; two are not */
+	if (longer)
 		control->unsettled = LATEST;
 	else if (control->unsettled > 0)
 		control->unsettled--;
@@ -540,6 +542,9 @@ size_note(SizeControl *control, int64 rows, int64 duration)
 	control->stride = 0;
 	if (control->aim.target == 0 || rows <= 0)
 		return 0;
+	if (control->undoubted > 0)
+		control->size = control->undoubted;
+	control->undoubted = 0;
 	alike = knows_alike(control, rows);
 	foreseen = control->fixed + control->row * rows;
 	add_sample(control, rows, duration);
@@ -567,6 +572,7 @@ size_note(SizeControl *control, int64 rows, int64 duration)
 	}
 	if (is_time_to_doubt(control, size))
 	{
+		control->undoubted = control->size;
 		control->size /= PROBE;
 		return 0;
 	}

@@ -42,6 +42,7 @@ typedef struct SizeControl
 	SizeAim		aim;
 	double		target;			/* microseconds, at present: aim.target, or less */
 	int64		size;			/* rows of the next batch */
+	int64		undoubted;		/* the same before a smaller one was tried for once, or 0 */
 	int64		stride;			/* rows of a step over an empty stretch, or 0 */
 	int64		part;			/* of what is walked that no batch need exceed, in rows; 0: unknown */
 	int			nsamples;
