@@ -71,6 +71,12 @@ fresh()							# [ROWS]
 	sql "CHECKPOINT"
 }
 
+# Seconds since that time of "date +%s.%N".
+since()							# TIME
+{
+	date +%s.%N | awk -v t0="$1" '{ printf "%.3f", $1 - t0 }'
+}
+
 # Run a backfill of t to its end.  Sets `run`, `seconds` (from the first
 # worker's begin to the end) and `wall` (from backfill_start until the client
 # knew of the end).
@@ -85,7 +91,7 @@ backfill()						# STATEMENT SCOPE SETTINGS [KEY]
 		cat "$work/wait.log"
 		die "The run did not complete."
 	}
-	wall=$(date +%s.%N | awk -v t0="$t0" '{ printf "%.3f", $1 - t0 }')
+	wall=$(since "$t0")
 	seconds=$(sql "SELECT round(extract(epoch FROM finished_at - started_at), 3)
 					 FROM backfill_runs WHERE id = $run AND status = 'completed'")
 	[ -n "$seconds" ] || die "The run did not complete."
@@ -93,24 +99,12 @@ backfill()						# STATEMENT SCOPE SETTINGS [KEY]
 
 cheap="payload = upper(payload)"
 
-# Seconds that two loops as one would write them take, half of the table each, side by side; they
-# do not wait for their commits to reach the disk, either.
-two_loops()						# ROWS-PER-BATCH
+# The loop that one would write, over the rows with keys after the first number and up to the
+# second, so many at a time.  It is called without waiting for its commits to reach the disk, as
+# our batches do not wait, either.
+create_loop()
 {
-	local t0 half middle=$((rows / 2))
-	t0=$(date +%s.%N)
-	for half in "0, $middle" "$middle, $rows"; do
-		"$bin/psql" -XAtq -v ON_ERROR_STOP=1 -c "SET synchronous_commit = off" -c "CALL loop_between($half, $1)" &
-	done
-	wait
-	date +%s.%N | awk -v t0="$t0" '{ printf "%.3f", $1 - t0 }'
-}
-
-# One statement, one worker, two workers, on the whole table, and two loops.
-bench_update()
-{
-	local one="" two="" one_wall="" two_wall="" plain="" loops="" p l
-	sql "CREATE OR REPLACE PROCEDURE loop_between(after bigint, last bigint, size int) LANGUAGE plpgsql AS \$\$
+	sql "CREATE OR REPLACE PROCEDURE loop(after bigint, last bigint, size int) LANGUAGE plpgsql AS \$\$
 		DECLARE
 			done bigint := after;
 			upto bigint;
@@ -124,6 +118,25 @@ bench_update()
 				done := upto;
 			END LOOP;
 		END \$\$"
+}
+
+# Seconds that two of them take side by side, half of the table each.
+two_loops()						# ROWS-PER-BATCH
+{
+	local t0 half middle=$((rows / 2))
+	t0=$(date +%s.%N)
+	for half in "0, $middle" "$middle, $rows"; do
+		"$bin/psql" -XAtq -v ON_ERROR_STOP=1 -c "SET synchronous_commit = off" -c "CALL loop($half, $1)" &
+	done
+	wait
+	since "$t0"
+}
+
+# One statement, one worker, two workers, on the whole table, and two loops.
+bench_update()
+{
+	local one="" two="" one_wall="" two_wall="" plain="" loops="" p l
+	create_loop
 	# Not counted: the first one makes the WAL files that later ones reuse.
 	fresh
 	timed "UPDATE t SET $cheap" >/dev/null
@@ -155,28 +168,14 @@ bench_update()
 	}
 }
 
-# Batches of 100 against the loop that one would write.  The loop, too, does
-# not wait for its commits to reach the disk.
+# Batches of 100 against the loop that one would write.
 bench_loop()
 {
 	local ours="" loop="" p
-	sql "CREATE PROCEDURE loop() LANGUAGE plpgsql AS \$\$
-		DECLARE
-			done bigint := 0;
-			upto bigint;
-		BEGIN
-			LOOP
-				SELECT max(id) INTO upto
-				  FROM (SELECT id FROM t WHERE id > done ORDER BY id LIMIT 100) s;
-				EXIT WHEN upto IS NULL;
-				UPDATE t SET $cheap WHERE id > done AND id <= upto;
-				COMMIT;
-				done := upto;
-			END LOOP;
-		END \$\$"
+	create_loop
 	for _ in $(seq "$pairs"); do
 		fresh
-		p=$(timed "CALL loop()" "SET synchronous_commit = off;")
+		p=$(timed "CALL loop(0, $rows, 100)" "SET synchronous_commit = off;")
 		loop="$loop $p"
 		fresh
 		backfill "UPDATE batch SET $cheap" NULL '{"batch_size": 100, "target_batch_time": 0, "sleep": "0s"}'

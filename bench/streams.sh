@@ -66,7 +66,7 @@ streams_many()
 		sql "SET client_min_messages = warning; SELECT backfill_define('many', 'many', 'UPDATE batch SET n = n + 1', settings => '{\"workers\": 2, \"sleep\": 0}',
 			streams => 'SELECT account AS name, ARRAY[account] AS \"from\", ARRAY[account] AS \"to\" FROM generate_series(1, $many_streams) account')" >/dev/null
 		streams_run many $((2 * many_streams)) >/dev/null
-		seconds=$(date +%s.%N | awk -v t0="$t0" '{ printf "%.3f", $1 - t0 }')
+		seconds=$(since "$t0")
 		cost="$cost $(awk -v s="$seconds" -v n="$many_streams" 'BEGIN { printf "%.3f", s * 1000 / n }')"
 		look="$look $(timed "SELECT count(*), count(progress), count(cursor), count(eta) FROM backfill_streams WHERE run_id = (SELECT max(id) FROM backfill_runs)" | awk '{ printf "%.1f", $1 * 1000 }')"
 		note "$many_streams streams: $seconds s, define, start and finish included; a look at them ${look##* } ms"

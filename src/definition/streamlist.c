@@ -28,6 +28,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -45,7 +46,6 @@
 #include "definition/streamlist.h"
 #include "settings/setting.h"
 #include "settings/settings.h"
-#include "storage/lmgr.h"
 
 /* Rows on a page of a table of which nothing is known. */
 #define ROWS_OF_PAGE		50

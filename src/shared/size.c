@@ -7,9 +7,9 @@
  * to what batches of different size took.  Of each class of sizes the mean is kept, and
  * counts for less the longer ago it was: what the small batches took at the beginning
  * tells what a large one costs for itself, long after the recent ones have come to be
- * of one size.  A batch that took quite another time than others of its size has
- * come to another part of the table, or has another plan, and what was known counts
- * for little then.  Where all have the same size, the fixed cost is what it was.
+ * of one size.  A batch that took much less time than others of its size, or two in a row
+ * that took much more, have come to another part of the table, or have another plan, and
+ * what was known counts for little then.  Where all have the same size, the fixed cost is what it was.
  *
  * The cost of a row that the size follows is the 90th percentile of the recent batches
  * of about the present size, so that the usual bad batch, and not the average one, takes
@@ -27,9 +27,10 @@
  *	  not move it,
  *	- after a batch of more than five times the target it is cut at once, by
  *	  what that batch says, and what was known before is forgotten; unless that batch
- *	  took long for its fixed cost, and
+ *	  took long for its fixed cost, or as long as was to be foreseen, and
  *	- where all batches have the same size and that may be wrong, or the fixed cost is
- *	  notable, a larger one is tried now and then.
+ *	  notable, a larger one is tried now and then, and a smaller one where the fixed cost may
+ *	  be much more than is believed.
  *
  * Where sessions wait for the rows of batches, the target is less than the one that was set:
  * it is halved with each batch that somebody waits for, or cut to an eighth if that is
@@ -37,7 +38,7 @@
  * pages, which batches use, too, it is a few milliseconds at most.
  *
  * A batch that changes much of a table makes it grow by as much, since the space that it frees is
- * of use to later ones only.  So it has no more than a part of it, while it takes an
+ * of use to later ones only.  So it has no more than a part of it, while it takes a
  * sixteenth of the target at least, and its fixed cost does not matter.
  *
  * In a stretch of the walk where nothing is in scope a batch costs next to
@@ -423,18 +424,25 @@ wanted_size(SizeControl *control)
 	return size;
 }
 
-/* Whether a batch that was clearly larger than one of that size was seen lately. */
+/* Whether batches of more than so many rows, and less than so many, were seen lately, and count for so much still. */
 static bool
-knows_larger(const SizeControl *control, double size)
+knows(const SizeControl *control, double weight, double more, double less)
 {
 	for (int i = 0; i < SIZE_CLASSES; i++)
 	{
 		const SizeClass *class = &control->classes[i];
 
-		if (class->weight >= PROBE_WEIGHT && class->rows > size * DIFFERENT)
+		if (class->weight >= weight && class->rows > more && class->rows < less)
 			return true;
 	}
 	return false;
+}
+
+/* Whether a batch that costs so much whatever its size had better be known well. */
+static bool
+is_worth_a_probe(const SizeControl *control, double fixed)
+{
+	return fixed >= FIXEDCOST_NOTABLE && fixed >= control->target / WORTH_A_PROBE;
 }
 
 /*
@@ -444,19 +452,12 @@ knows_larger(const SizeControl *control, double size)
 static bool
 is_time_to_doubt(const SizeControl *control, double size)
 {
-	if (size_is_eased(control) || control->nsamples < SIZE_SAMPLES || control->unsettled > 0 ||
-		control->fixed_most < Max(FIXEDCOST_NOTABLE, control->target / WORTH_A_PROBE) ||
-		control->fixed_most < control->fixed * DOUBTFUL ||
-		size < control->size / GROWTH || size > control->size * GROWTH || control->size < control->aim.min * PROBE)
-		return false;
-	for (int i = 0; i < SIZE_CLASSES; i++)
-	{
-		const SizeClass *class = &control->classes[i];
-
-		if (class->weight >= PROBE_WEIGHT && class->rows * ALIKE < control->size)
-			return false;
-	}
-	return true;
+	return !size_is_eased(control) && control->nsamples == SIZE_SAMPLES && control->unsettled == 0 &&
+		is_worth_a_probe(control, control->fixed_most) &&
+		control->fixed_most >= control->fixed * DOUBTFUL &&
+		size >= control->size / GROWTH && size <= control->size * GROWTH &&
+		control->size >= control->aim.min * PROBE &&
+		!knows(control, PROBE_WEIGHT, 0, control->size / ALIKE);
 }
 
 /*
@@ -474,10 +475,9 @@ is_time_to_probe(const SizeControl *control, double size)
 
 	if (control->nsamples == 1 && control->samples[0].duration >= FIXEDCOST_NOTABLE)
 		return control->samples[0].duration <= control->target / 2;
-	if (!size_is_eased(control) &&
-		control->fixed >= FIXEDCOST_NOTABLE && control->fixed >= control->target / WORTH_A_PROBE &&
+	if (!size_is_eased(control) && is_worth_a_probe(control, control->fixed) &&
 		size <= control->size * GROWTH && size * DIFFERENT >= control->size &&
-		!knows_larger(control, Min(size, control->size)))
+		!knows(control, PROBE_WEIGHT, Min(size, control->size) * DIFFERENT, INFINITY))
 		return true;
 	if (control->nsamples < (too_long ? ENOUGH : SIZE_SAMPLES) ||
 		(!too_long && control->fixed < control->target / FAR_BELOW))
@@ -510,20 +510,6 @@ smaller_is_in_vain(const SizeControl *control, int64 rows, double duration)
 	return false;
 }
 
-/* Whether a batch of about so many rows was seen lately. */
-static bool
-knows_alike(const SizeControl *control, double rows)
-{
-	for (int i = 0; i < SIZE_CLASSES; i++)
-	{
-		const SizeClass *class = &control->classes[i];
-
-		if (class->weight >= LEAST_WEIGHT && class->rows <= rows * ALIKE && rows <= class->rows * ALIKE)
-			return true;
-	}
-	return false;
-}
-
 /*
  * A batch of so many rows took that time.  Returns -1 or 1 when the size has
  * reached its lower or upper limit since it was last said.
@@ -545,7 +531,7 @@ size_note(SizeControl *control, int64 rows, int64 duration)
 	if (control->undoubted > 0)
 		control->size = control->undoubted;
 	control->undoubted = 0;
-	alike = knows_alike(control, rows);
+	alike = knows(control, LEAST_WEIGHT, rows / ALIKE, rows * ALIKE);
 	foreseen = control->fixed + control->row * rows;
 	add_sample(control, rows, duration);
 	fit(control);

@@ -190,8 +190,8 @@ open_table(Tap *tap, Oid relid)
 		table->rel = rel->ri_RelationDesc;
 		table->pages = pages_of(followed, relid, false);
 		toast = table->rel->rd_rel->reltoastrelid;
-		table->columns = OidIsValid(toast) && !is_unused(toast) ? lossy_columns(change, rel) : NULL;
-		if (table->columns)
+		table->columns = OidIsValid(toast) ? lossy_columns(change, rel) : NULL;
+		if (table->columns && !is_unused(toast))
 		{
 			EState	   *estate = change->ps.state;
 

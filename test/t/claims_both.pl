@@ -49,6 +49,7 @@ ok(wait_for($node, "SELECT count(*) = 19 AND bool_and(status = 'completed') FROM
 ask($session, 'ROLLBACK');
 ok(wait_for_status($node, $one, 'completed'), 'what the client rolls back, a worker does');
 check_exactly_once($node, $one, 'one', 400, 'every row once');
+
 # and one that a worker takes in the very moment in which the client looks: what the client does
 # not get must not stay locked by it.  The worker is played, so that the moment lasts.
 create_target($node, 'raced', 300);
