@@ -149,7 +149,7 @@ slowest_stretch()				# ROWS-PER-SECOND
 collapse_anew()					# SQL-BEFORE
 {
 	[ -z "$1" ] || sql "$1"
-	sql "VACUUM FULL t" && sql "VACUUM ANALYZE t" && sql "CHECKPOINT"
+	sql "CLUSTER t USING t_pkey" && sql "VACUUM ANALYZE t" && sql "CHECKPOINT"
 }
 
 # Those settings, with batches that all have the size.

@@ -275,8 +275,8 @@ leave_stream(Worker *worker, const ClaimRefusal *refusal)
 }
 
 /*
- * The walk is at its end.  Clear up after the last batches, too; a query that sees what they have
- * replaced may be over in a moment.
+ * The walk is at its end, or no stream is to be had.  Clear up after the last batches, too; a query
+ * that sees what they have replaced may be over in a moment.
  */
 static void
 leave_at_end(Worker *worker)
@@ -353,7 +353,7 @@ claim_or_leave(Worker *worker)
 		if (session->run->has_streams && session->stream_id == 0)
 		{
 			if (!streams_take(worker))
-				failure_leave(worker, NULL);
+				leave_at_end(worker);
 			continue;
 		}
 		error = session_try(session, try_claim, &claiming);

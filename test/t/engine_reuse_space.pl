@@ -9,7 +9,7 @@ use BackfillTest::OneNode;
 use Test::More;
 
 one_node('main', conf => "autovacuum = off\n");
-sql('CREATE EXTENSION amcheck');
+sql('CREATE EXTENSION amcheck', 'CREATE EXTENSION pg_freespacemap');
 
 # The size of a table and its partitions, in pages.
 sub pages { return sql("SELECT sum(pg_relation_size(relid)) / 8192 FROM (SELECT relid FROM pg_partition_tree('$_[0]') UNION SELECT '$_[0]'::regclass) t"); }
@@ -30,7 +30,7 @@ sub table
 	sql("DELETE FROM $table WHERE $opts{holes}") if $opts{holes};
 	sql("CREATE INDEX ON $table (n)") if $opts{indexed};
 	sql("VACUUM ANALYZE $table");
-	sql(qq{SELECT backfill_define('$table', '$table', '$statement', settings => '@{[sprintf $settings, $more]}')});
+	sql(qq{SELECT backfill_define('$table', '$table', '$statement', settings => '@{[sprintf $settings, $more]}'@{[$opts{streams} ? ", streams => '$opts{streams}'" : '']})});
 	return $table;
 }
 
@@ -156,6 +156,11 @@ wait_for_status($node, $id, 'completed');
 sql("INSERT INTO $table SELECT i, 1, repeat('x', 60) FROM generate_series(200001, 240000) i");
 is(pages($table), $before, 'a purge makes room for what is inserted') ||
 	diag(sql("SELECT number, pages_pruned, started_at, finished_at FROM backfill_batches WHERE run_id = $id ORDER BY number"));
+
+# A run with streams clears up its last batch, too, which is too small to be worth it before.
+$table = table('', parted => 1, statement => 'DELETE FROM batch WHERE id % 2 = 0', streams => 'partitions');
+wait_for_status($node, start_run($node, $table), 'completed');
+is(sql(map { "SELECT count(*) FROM pg_freespace('${table}_$_') WHERE avail < 2500" } 0 .. 3), "0\n0\n0\n0", 'a purge with streams makes room on every page');
 
 # While somebody may still see the old versions, nothing is removed.
 $table = table('');
