@@ -7,9 +7,10 @@
  * to what batches of different size took.  Of each class of sizes the mean is kept, and
  * counts for less the longer ago it was: what the small batches took at the beginning
  * tells what a large one costs for itself, long after the recent ones have come to be
- * of one size.  A batch that took much less time than others of its size, or two in a row
- * that took much more, have come to another part of the table, or have another plan, and
- * what was known counts for little then.  Where all have the same size, the fixed cost is what it was.
+ * of one size.  A batch that took much less time than others of its size has come to another part
+ * of the table, or has another plan, and what was known counts for little then.  Where two in a row took
+ * much more, it is forgotten: smaller batches of dear rows beside larger ones of cheap
+ * rows would look like a fixed cost.  Where all have the same size, the fixed cost is what it was.
  *
  * The cost of a row that the size follows is the 90th percentile of the recent batches
  * of about the present size, so that the usual bad batch, and not the average one, takes
@@ -22,7 +23,7 @@
  *	  be much shorter, and all of them together much longer.  Only the longest time,
  *	  if one is given, can make it smaller still,
  *	- it grows by half at most, from one batch to the next; twofold, fourfold or sixteenfold while the
- *	  rows of a batch take but a part of the target,
+ *	  rows of a batch take but a part of the target, unless the batch took long all the same,
  *	- it stays where it is when that would change little, so that noise does
  *	  not move it,
  *	- after a batch of more than five times the target it is cut at once, by
@@ -72,8 +73,9 @@
 #define TOO_LONG	5
 #define DEEPEST_CUT	10
 #define FIRST_PART	10
-/* How much larger a batch is that is to tell whether small ones are worth it. */
+/* How much larger a batch is that is to tell whether small ones are worth it, and at least. */
 #define PROBE			3
+#define LEAST_PROBE		2
 /* That it is told again when this is left of the one before, and from this part of the target on. */
 #define PROBE_WEIGHT	0.5
 #define WORTH_A_PROBE	8
@@ -103,8 +105,8 @@
 /* So many batches at their least size that are too long show that another may be better. */
 #define ENOUGH			3
 /*
- * The weight that is left of a class with each batch, and when one is a surprise: that
- * takes so many times what its class takes, or so many standard deviations more.
+ * The weight that is left of a class with each batch, and when one is a surprise: its class takes
+ * so many times what it takes, or so many standard deviations more.  Or the other way round.
  */
 #define AGING			0.98
 #define SURPRISED_AGING	0.3
@@ -201,23 +203,51 @@ is_surprise(const SizeControl *control, const SizeClass *class, double rows, dou
 		duration * factor < usual * Min(rows / class->rows, 1);
 }
 
+static SizeClass *
+class_of(SizeControl *control, double rows)
+{
+	return &control->classes[Min((int) log2(rows), SIZE_CLASSES - 1)];
+}
+
+/* The last batch that was noted, the one before it, and so on: 1, 2, ... */
+static const SizeSample *
+sample_before(const SizeControl *control, int n)
+{
+	return &control->samples[(control->next + SIZE_SAMPLES - n) % SIZE_SAMPLES];
+}
+
+/* The walk has come to dearer rows: what was known is forgotten, but for the last batch, which met them first. */
+static void
+forget_cheaper(SizeControl *control)
+{
+	const SizeSample *last = sample_before(control, 1);
+
+	memset(control->classes, 0, sizeof(control->classes));
+	*class_of(control, last->rows) = (SizeClass) {1, last->rows, last->duration};
+}
+
 /* Add a batch to those of its class. */
 static void
 add_to_class(SizeControl *control, double rows, double duration)
 {
-	SizeClass  *class = &control->classes[Min((int) log2(rows), SIZE_CLASSES - 1)];
+	SizeClass  *class = class_of(control, rows);
 	bool		known = class->weight >= LEAST_WEIGHT;
 	bool		surprise = known && is_surprise(control, class, rows, duration);
 	bool		longer = surprise && duration > class->duration;
-	double		aging = surprise && (!longer || control->unsettled == LATEST) ? SURPRISED_AGING : AGING;
 
 	/* one that took long may be out of the ordinary; two are not */
+	if (longer && control->unsettled == LATEST)
+	{
+		forget_cheaper(control);
+		known = class->weight >= LEAST_WEIGHT;
+	}
+	else
+		for (int i = 0; i < SIZE_CLASSES; i++)
+			control->classes[i].weight *= surprise && !longer ? SURPRISED_AGING : AGING;
 	if (longer)
 		control->unsettled = LATEST;
 	else if (control->unsettled > 0)
 		control->unsettled--;
-	for (int i = 0; i < SIZE_CLASSES; i++)
-		control->classes[i].weight *= aging;
 	if (known)
 	{
 		duration = Min(duration, class->duration * OUTLIER);
@@ -332,7 +362,7 @@ typical_cost(const SizeControl *control)
 
 	for (int i = 0; i < control->nsamples; i++)
 	{
-		const SizeSample *sample = &control->samples[(control->next + SIZE_SAMPLES - 1 - i) % SIZE_SAMPLES];
+		const SizeSample *sample = sample_before(control, i + 1);
 
 		if (sample->rows * ALIKE < control->size || sample->rows > control->size * ALIKE)
 			continue;
@@ -465,8 +495,9 @@ is_time_to_doubt(const SizeControl *control, double size)
  * whatever its size, and batches that all have the same do not tell: after a few where those of
  * the least size are too long, and after a while where the fixed cost is known to be much.  What
  * small batches told may not hold for large ones, either, whose hash table, say, the processor's
- * cache does not hold: where the fixed cost is notable, a larger one is always to be known, and
- * the first batch, if it took notably long, tells nothing of it.
+ * cache does not hold: where the fixed cost is notable, a larger one is always to be known, though not
+ * straight after one that was larger itself, and the first batch, if it took notably long, tells
+ * nothing of it.
  */
 static bool
 is_time_to_probe(const SizeControl *control, double size)
@@ -476,6 +507,7 @@ is_time_to_probe(const SizeControl *control, double size)
 	if (control->nsamples == 1 && control->samples[0].duration >= FIXEDCOST_NOTABLE)
 		return control->samples[0].duration <= control->target / 2;
 	if (!size_is_eased(control) && is_worth_a_probe(control, control->fixed) &&
+		control->nsamples > 1 && sample_before(control, 1)->rows <= sample_before(control, 2)->rows * DIFFERENT &&
 		size <= control->size * GROWTH && size * DIFFERENT >= control->size &&
 		!knows(control, PROBE_WEIGHT, Min(size, control->size) * DIFFERENT, INFINITY))
 		return true;
@@ -490,6 +522,16 @@ is_time_to_probe(const SizeControl *control, double size)
 			return false;
 	}
 	return true;
+}
+
+/*
+ * How many times as large the batch is that is tried after one that took that time: not so large that it
+ * would take too long if all of that were the time of rows.  Less than LEAST_PROBE if nothing is to be tried.
+ */
+static double
+probe_factor(const SizeControl *control, double duration)
+{
+	return Min(PROBE, TOO_LONG * Max(control->target, 2 * control->fixed) / duration);
 }
 
 /*
@@ -520,6 +562,7 @@ size_note(SizeControl *control, int64 rows, int64 duration)
 	double		target = control->target;
 	bool		alike;
 	double		foreseen;
+	double		probe;
 	double		rest;
 	double		growth;
 	double		band;
@@ -551,9 +594,10 @@ size_note(SizeControl *control, int64 rows, int64 duration)
 	size = wanted_size(control);
 	if (size == 0)
 		return 0;
-	if (control->aim.longest == 0 && is_time_to_probe(control, size))
+	probe = probe_factor(control, Max(duration, 1));
+	if (control->aim.longest == 0 && probe >= LEAST_PROBE && is_time_to_probe(control, size))
 	{
-		control->size = Min(control->size * PROBE, control->aim.max);
+		control->size = Min(control->size * probe, control->aim.max);
 		return 0;
 	}
 	if (is_time_to_doubt(control, size))
@@ -573,7 +617,7 @@ size_note(SizeControl *control, int64 rows, int64 duration)
 		if (duration - control->fixed < MUCH_LESS * target && control->aim.longest == 0)
 			size = Max(size, Min((double) rows, (double) control->aim.max));
 	}
-	growth = control->unsettled > 0 ? GROWTH : rest < target / HARDLY_THERE ? FASTEST_GROWTH :
+	growth = control->unsettled > 0 || duration > Max(control->target, 2 * control->fixed) ? GROWTH : rest < target / HARDLY_THERE ? FASTEST_GROWTH :
 		rest < target / VERY_FAR_BELOW ? FASTER_GROWTH :
 		control->fixed_rules || rest < target / FAR_BELOW ? FAST_GROWTH : GROWTH;
 	band = control->fixed_rules ? WIDE_BAND : DEAD_BAND;
