@@ -50,6 +50,7 @@
 #include "base/compat.h"
 #include "engine/reclaim.h"
 #include "shared/run_slot.h"
+#include "shared/size.h"
 
 /* Pages that may wait, and the batches. */
 #define MOST_PAGES		1048576
@@ -66,7 +67,7 @@
 
 /* Batches of all workers that are at work at one time need change no more than such a part of a table. */
 #define SMALL_PART		64
-/* A table of less pages than this may grow as it likes. */
+/* A table of less pages than this may grow as it likes, but partitions of less may be many. */
 #define SMALL_TABLE		1024
 
 /* What a committed batch has left. */
@@ -252,7 +253,13 @@ reclaim_watch(Session *session, Reclaim *reclaim)
 {
 	reclaim_forget(reclaim);
 	if (!session->settings.reuse_space)
+	{
+		/* switched off, with nothing left in the queue that would say so */
+		if (reclaim->has_part)
+			run_slot_note_space(0, 0, SIZE_NO_PART);
+		reclaim->has_part = false;
 		return NULL;
+	}
 	lead_to_space(reclaim);
 	reclaim->context = AllocSetContextCreate(session->context, "backfill trail",
 											 ALLOCSET_SMALL_SIZES);
@@ -353,11 +360,13 @@ note_part(const Session *session, Reclaim *reclaim, const Remains *remains, cons
 {
 	double		most = rel->rd_rel->reltuples / (SMALL_PART * Max(session->pace.workers, 1));
 	int64		changed = pages->updated + pages->deleted;
-	int64		rows;
+	int64		rows = SIZE_NO_PART;
 
-	if (changed == 0 || remains->rows == 0 || most <= 0 || known_pages(rel) < SMALL_TABLE)
+	if (changed == 0 || remains->rows == 0)
 		return;
-	rows = Max((int64) (most * remains->rows / changed), 1);
+	if (session->settings.reuse_space && most > 0 &&
+		(rel->rd_rel->relispartition || known_pages(rel) >= SMALL_TABLE))
+		rows = Max((int64) (most * remains->rows / changed), 1);
 	reclaim->part = reclaim->part == 0 ? rows : Min(reclaim->part, rows);
 }
 
@@ -471,6 +480,8 @@ reclaim_some(Session *session, Reclaim *reclaim, bool at_leisure)
 	error = session_try(session, prune, reclaim);
 	run_slot_note_space(reclaim->freed - freed, error == NULL && reclaim->is_kept ?
 						((Remains *) linitial(reclaim->queue))->committed_at : 0, reclaim->part);
+	if (reclaim->part != 0)
+		reclaim->has_part = reclaim->part != SIZE_NO_PART;
 	if (error == NULL)
 		return;
 	while (reclaim->queue != NIL)

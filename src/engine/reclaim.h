@@ -25,7 +25,8 @@ typedef struct Reclaim
 	int64		pages;			/* in the queue */
 	int64		pruned;			/* pages, since a batch last said so */
 	int64		freed;			/* bytes of them, likewise */
-	int64		part;			/* rows of a batch that is a small part of its table; 0: unknown */
+	int64		part;			/* rows of a batch that is a small part of its table, as shared/size.h has it */
+	bool		has_part;		/* batches have been held to one */
 	bool		at_leisure;		/* there is time to look who sees what */
 	bool		is_kept;		/* somebody may still see what is first in the queue */
 	Oid			tables[RECLAIM_TABLES];	/* that the last batch changed, or zero */

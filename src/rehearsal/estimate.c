@@ -188,6 +188,28 @@ judge(Rehearsal *rehearsal, Estimates *estimates)
 									 rehearsal->walk->target_name);
 }
 
+/* On the average of the table with its children, as they were when they were last analyzed; 0 if they never were. */
+static double
+rows_per_page(Oid target)
+{
+	double		rows = 0;
+	double		pages = 0;
+	ListCell   *lc;
+
+	foreach(lc, find_all_inheritors(target, NoLock, NULL))
+	{
+		Relation	rel = table_open(lfirst_oid(lc), AccessShareLock);
+
+		if (RELKIND_HAS_TABLE_AM(rel->rd_rel->relkind) && rel->rd_rel->reltuples > 0)
+		{
+			rows += rel->rd_rel->reltuples;
+			pages += rel->rd_rel->relpages;
+		}
+		table_close(rel, AccessShareLock);
+	}
+	return pages > 0 ? rows / pages : 0;
+}
+
 /* ---- all of it ---- */
 
 /* What the planner expects, and whether it knows.  Memory is the current context's. */
@@ -206,6 +228,7 @@ estimate_make(Rehearsal *rehearsal, Estimates *estimates)
 	estimates->rows_in_scope = rehearsal->rows_total *
 		Min(in_scope / estimates->rows_table, 1);
 	estimates->batches = ceil(rehearsal->rows_total / estimates->batch_size);
+	estimates->rows_page = rows_per_page(rehearsal->walk->target);
 }
 
 /*

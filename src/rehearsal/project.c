@@ -13,6 +13,7 @@
 
 #include <math.h>
 
+#include "access/htup_details.h"
 #include "base/fixedcost.h"
 #include "rehearsal/project.h"
 #include "settings/guc.h"
@@ -87,13 +88,24 @@ least_duration(const Rehearsal *rehearsal, const Estimates *estimates, const Mea
 	return ms;
 }
 
+/*
+ * Which part of the new versions finds no line pointer on a page that was cleared: a page has so many, and
+ * one stays with each row that was removed, until VACUUM.
+ */
+static double
+share_without_pointer(double rows_page)
+{
+	return rows_page > 0 ? Max(2 - MaxHeapTuplesPerPage / rows_page, 0) : 0;
+}
+
 /* Which part of the growth of a rewritten table is left with reuse_space. */
 static double
-share_not_reused(const Measurement *m, const Projection *p)
+share_not_reused(const Estimates *estimates, const Measurement *m, const Projection *p)
 {
 	if (m->updated == 0)
 		return 1;
-	return Min(BATCHES_BEFORE_REUSE * p->workers / p->batches + SHARE_IN_GAPS, 1);
+	return Min(BATCHES_BEFORE_REUSE * p->workers / p->batches +
+			   Max(SHARE_IN_GAPS, share_without_pointer(estimates->rows_page)), 1);
 }
 
 /*
@@ -123,6 +135,6 @@ project_run(Rehearsal *rehearsal, const Estimates *estimates, const Measurement 
 	p->wal_bytes = share * m->wal_bytes;
 	p->growth_without_reuse_bytes = share * (Max(m->table_growth, 0) + Max(m->index_growth, 0));
 	p->growth_bytes = !settings->reuse_space ? p->growth_without_reuse_bytes :
-		share * (share_not_reused(m, p) * Max(m->table_growth, 0) + Max(m->index_growth, 0));
+		share * (share_not_reused(estimates, m, p) * Max(m->table_growth, 0) + Max(m->index_growth, 0));
 	return p;
 }

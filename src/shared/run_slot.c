@@ -275,7 +275,8 @@ run_slot_clear_pending(Oid database, int64 run_id, int changes, TimestampTz due)
 
 /*
  * The worker has made so many bytes free, and what a batch of its left cannot be freed
- * since kept_since; 0 if there is no such.  So many rows are a small part of the table in hand, 0 if that is not known.
+ * since kept_since; 0 if there is no such.  So many rows are a small part of the table in hand; 0 if nothing new is
+ * known of that, SIZE_NO_PART if it may grow.
  */
 void
 run_slot_note_space(int64 freed, TimestampTz kept_since, int64 part)
@@ -289,7 +290,7 @@ run_slot_note_space(int64 freed, TimestampTz kept_since, int64 part)
 	if (run)
 	{
 		run->freed += freed;
-		if (part > 0)
+		if (part != 0)
 			size_set_part(&run->pace.size, part);
 	}
 	segment_unlock();

@@ -131,6 +131,8 @@
  */
 #define LEAST_PART		16
 #define SMALL_FIXED		16
+/* And nothing is spared of a table that so many such parts are less than the least of. */
+#define TINY_PARTS		16
 /* The least cost of a row, in microseconds, so that all divisions are fine. */
 #define LEAST_COST	0.001
 #define Square(x)	((x) * (x))
@@ -425,9 +427,12 @@ rows_time(const SizeControl *control)
 static double
 spare_table(const SizeControl *control, double size, double cost)
 {
-	double		time = Max(control->aim.target / (double) LEAST_PART, SMALL_FIXED * control->fixed);
+	double		least = Max(control->aim.target / (double) LEAST_PART, SMALL_FIXED * control->fixed) / cost;
 
-	return control->part == 0 ? size : Min(size, Max((double) control->part, time / cost));
+	/* so few batches of the least size make up the table, or the partition, that it would grow all the same */
+	if (control->part == 0 || control->part * (double) TINY_PARTS < least)
+		return size;
+	return Min(size, Max((double) control->part, least));
 }
 
 /*

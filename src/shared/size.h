@@ -37,6 +37,9 @@ typedef struct SizeClass
 
 #define SIZE_CLASSES 32
 
+/* Of a table that may grow as it likes, any number of rows is a small part. */
+#define SIZE_NO_PART PG_INT64_MAX
+
 typedef struct SizeControl
 {
 	SizeAim		aim;
@@ -44,7 +47,7 @@ typedef struct SizeControl
 	int64		size;			/* rows of the next batch */
 	int64		undoubted;		/* the same before a smaller one was tried for once, or 0 */
 	int64		stride;			/* rows of a step over an empty stretch, or 0 */
-	int64		part;			/* of what is walked that no batch need exceed, in rows; 0: unknown */
+	int64		part;			/* of what is walked that no batch need exceed, in rows; or SIZE_NO_PART, or 0: unknown */
 	int			nsamples;
 	int			next;			/* sample to be overwritten */
 	SizeSample	samples[SIZE_SAMPLES];

@@ -13,7 +13,8 @@
  * uses the trail.
  *
  * What is noted is a hint: a row may not be changed in the end, or be changed by
- * somebody else.  What triggers and functions change is not seen.
+ * somebody else.  What triggers and functions change is not seen, nor what INSERT ... ON
+ * CONFLICT DO UPDATE does: the plan of an INSERT knows no places.
  *
  * One statement at a time is watched in a process, the user's own of a batch.  After an
  * error nothing of it runs any more, and trail_end forgets it.
@@ -30,9 +31,11 @@
 #include "executor/executor.h"
 #include "nodes/execnodes.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
 #include "storage/bufmgr.h"
 #include "storage/itemptr.h"
 #include "utils/memutils.h"
+#include "utils/partcache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -128,23 +131,39 @@ note_value(TrailPages *pages, Oid value)
 	pages->values[pages->nvalues++] = value;
 }
 
-/* The columns in which a change may lose values that are stored out of line. */
+/* Whether a change of these columns may move rows to another partition, which deletes them here. */
+static bool
+may_move_rows(Relation rel, const Bitmapset *updated)
+{
+	Bitmapset  *bound = NULL;
+
+	if (!rel->rd_rel->relispartition)
+		return false;
+	pull_varattnos((Node *) RelationGetPartitionQual(rel), 1, &bound);
+	return bms_overlap(bound, updated);
+}
+
+/*
+ * The columns in which a change may lose values that are stored out of line.  How a column is
+ * to be stored says nothing of the values that are there, and the server moves those out that
+ * are to stay in, when a row does not fit otherwise.
+ */
 static Bitmapset *
 lossy_columns(ModifyTableState *change, ResultRelInfo *rel)
 {
 	TupleDesc	desc = RelationGetDescr(rel->ri_RelationDesc);
 	Bitmapset  *updated = change->operation == CMD_UPDATE ?
 		ExecGetUpdatedCols(rel, change->ps.state) : NULL;
+	bool		all = change->operation != CMD_UPDATE || may_move_rows(rel->ri_RelationDesc, updated);
 	Bitmapset  *columns = NULL;
 
 	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(desc, i);
 
-		if (attribute->attisdropped || attribute->attlen != -1 ||
-			(attribute->attstorage != TYPSTORAGE_EXTERNAL && attribute->attstorage != TYPSTORAGE_EXTENDED))
+		if (attribute->attisdropped || attribute->attlen != -1)
 			continue;
-		if (change->operation != CMD_UPDATE || attribute->attgenerated != '\0' ||
+		if (all || attribute->attgenerated != '\0' ||
 			bms_is_member(i + 1 - FirstLowInvalidHeapAttributeNumber, updated))
 			columns = bms_add_member(columns, i);
 	}

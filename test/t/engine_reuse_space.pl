@@ -103,6 +103,28 @@ foreach my $case ([ 'values out of line', q(UPDATE batch SET n = n + 1, body = l
 	is(sql("SELECT count(*) FROM verify_heapam('$wide', check_toast => true)"), 0, "$name: the heap is sound");
 	sql("SELECT bt_index_check(indexrelid, true) FROM pg_index WHERE indrelid IN (SELECT unnest(ARRAY[oid, reltoastrelid]) FROM pg_class WHERE oid = '$wide'::regclass)");
 }
+
+# A column that is to be stored in the row may have values elsewhere, too: those for which no row has room.
+my $kept_in = 't' . ++$number;
+sql("CREATE TABLE $kept_in (id int PRIMARY KEY, body text)", "ALTER TABLE $kept_in ALTER body SET STORAGE MAIN",
+	"INSERT INTO $kept_in SELECT i, (SELECT string_agg(md5(i::text || k::text), '') FROM generate_series(1, 400) k) FROM generate_series(1, 2000) i");
+sql("VACUUM ANALYZE $kept_in");
+sql(qq{SELECT backfill_define('$kept_in', '$kept_in', 'UPDATE batch SET body = md5(body) || substr(body, 33)', settings => '@{[sprintf $settings, ', "batch_size": 100']}')});
+my $kept_before = toast_pages($kept_in);
+wait_for_status($node, start_run($node, $kept_in), 'completed');
+cmp_ok(toast_pages($kept_in) / $kept_before, '<', 1.5, sprintf('values of a column with STORAGE MAIN: %.2f times', toast_pages($kept_in) / $kept_before));
+
+# A row that moves to another partition leaves all of its values, whatever columns are changed.
+my $moved = 't' . ++$number;
+sql("CREATE TABLE $moved (id int NOT NULL, part int, body text) PARTITION BY LIST (part)", "CREATE INDEX ON $moved (id)",
+	map({ "CREATE TABLE ${moved}_$_ PARTITION OF $moved FOR VALUES IN ($_)" } 0, 1), "ALTER TABLE $moved ALTER body SET STORAGE EXTERNAL",
+	"INSERT INTO $moved SELECT i, 0, repeat('x', 4000) FROM generate_series(1, 1000) i");
+sql("VACUUM ANALYZE $moved");
+sql(qq{SELECT backfill_define('$moved', '$moved', 'UPDATE batch SET part = 1', scope => 'part = 0', key => '${moved}_id_idx', settings => '@{[sprintf $settings, ', "batch_size": 100']}')});
+wait_for_status($node, start_run($node, $moved), 'completed');
+is(sql("SELECT count(*), sum(avail) > 0.8 * count(*) * 8192 FROM pg_class c, pg_freespace(c.reltoastrelid) WHERE c.oid = '${moved}_0'::regclass"), toast_pages("${moved}_0") . '|t',
+	'what rows leave in the TOAST table of their partition is free');
+
 my $purged = wide_table('DELETE FROM batch WHERE id % 2 = 0');
 my $wide_before = toast_pages($purged);
 wait_for_status($node, start_run($node, $purged), 'completed');
@@ -136,8 +158,8 @@ check($apart, 'rows that lie far apart');
 # first ones know nothing of the table.
 sub usual_size
 {
-	my ($more, $besides) = @_;
-	my $table = table(qq(, "limit": 40000, "target_batch_time": "1s", "batch_size": 2000$more),
+	my ($more, $besides, %opts) = @_;
+	my $table = table(qq(, "limit": 40000, "target_batch_time": "1s", "batch_size": 2000$more), %opts,
 		statement => $besides . 'UPDATE batch SET n = n + (SELECT 1 FROM generate_series(n, 500) g ORDER BY g DESC LIMIT 1)');
 	wait_for_status($node, start_run($node, $table), 'completed');
 	return sql("SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY b.rows_scanned) FROM backfill_batches b JOIN backfill_runs r ON r.id = run_id WHERE r.name = '$table' AND number > 5");
@@ -147,6 +169,20 @@ my ($part, $free, $counted) = (usual_size('', ''), usual_size(', "reuse_space": 
 cmp_ok($part, '<=', 100_000 / 64 * 1.15, "a batch has $part rows, a sixty-fourth of the table");
 cmp_ok($free, '>', $part * 1.2, "and $free, where space is not used again");
 cmp_ok($counted, '>', 100_000 / 64 * 0.9, "of a table of one row a batch may change more than that: $counted rows");
+
+# Partitions are small tables, and may be many.
+my $parted = usual_size(', "target_batch_time": "250 ms"', '', parted => 1);
+cmp_ok($parted, '<=', 25_000 / 64 * 1.15, "a batch has $parted rows, a sixty-fourth of its partition");
+
+# Switched off, it has no say any more.
+$table = table(', "target_batch_time": "1s"', statement => 'UPDATE batch SET n = n + (SELECT 1 FROM generate_series(n, 500) g ORDER BY g DESC LIMIT 1)');
+my $switched = start_run($node, $table);
+wait_for($node, "SELECT count(*) > 8 FROM backfill_batches WHERE run_id = $switched AND status = 'completed'");
+sql(qq{SELECT backfill_alter($switched, '{"reuse_space": false}')});
+my $last = sql("SELECT max(number) + 1 FROM backfill_batches WHERE run_id = $switched");
+ok(wait_for_status($node, $switched, 'completed'), 'a run is completed without');
+my $usually = sql("SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY rows_scanned) FROM backfill_batches WHERE run_id = $switched AND number > $last + 2");
+cmp_ok($usually, '>', 100_000 / 64 * 1.2, "its batches are larger then: $usually rows");
 
 # Rows that a purge has removed make room for others at once.
 $table = table('', statement => 'DELETE FROM batch WHERE id % 2 = 0');
