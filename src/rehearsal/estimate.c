@@ -172,26 +172,6 @@ judge(Rehearsal *rehearsal, Estimates *estimates)
 {
 	Oid			target = rehearsal->walk->target;
 	Bitmapset  *columns = rehearsal->def->scope ? estimate_scope_columns(rehearsal) : NULL;
-	ListCell   *lc;
-
-	foreach(lc, find_all_inheritors(target, NoLock, NULL))
-	{
-		Relation	rel = table_open(lfirst_oid(lc), AccessShareLock);
-
-		if (estimates->guess == NULL && RELKIND_HAS_TABLE_AM(rel->rd_rel->relkind) &&
-			RelationGetNumberOfBlocks(rel) > 0)
-			estimates->guess = find_guess(rel, rehearsal, columns);
-		table_close(rel, AccessShareLock);
-	}
-	if (estimates->guess)
-		estimates->remedy = psprintf("Run ANALYZE %s, so that the planner knows.",
-									 rehearsal->walk->target_name);
-}
-
-/* On the average of the table with its children, as they were when they were last analyzed; 0 if they never were. */
-static double
-rows_per_page(Oid target)
-{
 	double		rows = 0;
 	double		pages = 0;
 	ListCell   *lc;
@@ -199,15 +179,21 @@ rows_per_page(Oid target)
 	foreach(lc, find_all_inheritors(target, NoLock, NULL))
 	{
 		Relation	rel = table_open(lfirst_oid(lc), AccessShareLock);
+		bool		has_rows = RELKIND_HAS_TABLE_AM(rel->rd_rel->relkind);
 
-		if (RELKIND_HAS_TABLE_AM(rel->rd_rel->relkind) && rel->rd_rel->reltuples > 0)
+		if (estimates->guess == NULL && has_rows && RelationGetNumberOfBlocks(rel) > 0)
+			estimates->guess = find_guess(rel, rehearsal, columns);
+		if (has_rows && rel->rd_rel->reltuples > 0)
 		{
 			rows += rel->rd_rel->reltuples;
 			pages += rel->rd_rel->relpages;
 		}
 		table_close(rel, AccessShareLock);
 	}
-	return pages > 0 ? rows / pages : 0;
+	estimates->rows_page = pages > 0 ? rows / pages : 0;
+	if (estimates->guess)
+		estimates->remedy = psprintf("Run ANALYZE %s, so that the planner knows.",
+									 rehearsal->walk->target_name);
 }
 
 /* ---- all of it ---- */
@@ -228,7 +214,6 @@ estimate_make(Rehearsal *rehearsal, Estimates *estimates)
 	estimates->rows_in_scope = rehearsal->rows_total *
 		Min(in_scope / estimates->rows_table, 1);
 	estimates->batches = ceil(rehearsal->rows_total / estimates->batch_size);
-	estimates->rows_page = rows_per_page(rehearsal->walk->target);
 }
 
 /*

@@ -16,7 +16,7 @@
 typedef struct Estimates
 {
 	double		rows_table;
-	double		rows_page;		/* on a page of the target, 0 if that is not known */
+	double		rows_page;		/* on a page, when it was last analyzed; 0 if it never was */
 	double		rows_in_scope;	/* all in the range where the planner guesses */
 	double		batches;
 	double		batch_size;		/* that makes so many */

@@ -156,11 +156,12 @@ check($apart, 'rows that lie far apart');
 # Batches are a small part of the table, for it grows by what is being updated; not where nothing
 # is to be used again.  Each row takes a tenth of a millisecond, and a batch might take a second.  The
 # first ones know nothing of the table.
+sub dear { return 'UPDATE batch SET n = n + (SELECT 1 FROM generate_series(n, ' . ($_[0] || 500) . ') g ORDER BY g DESC LIMIT 1)'; }
 sub usual_size
 {
 	my ($more, $besides, %opts) = @_;
 	my $table = table(qq(, "limit": 40000, "target_batch_time": "1s", "batch_size": 2000$more), %opts,
-		statement => $besides . 'UPDATE batch SET n = n + (SELECT 1 FROM generate_series(n, ' . ($opts{steps} || 500) . ') g ORDER BY g DESC LIMIT 1)');
+		statement => $besides . dear($opts{steps}));
 	wait_for_status($node, start_run($node, $table), 'completed');
 	return sql("SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY b.rows_scanned) FROM backfill_batches b JOIN backfill_runs r ON r.id = run_id WHERE r.name = '$table' AND number > 5");
 }
@@ -176,7 +177,7 @@ my $parted = usual_size(', "limit": 10000', '', parted => 1, steps => 2500);
 cmp_ok($parted, '<=', 1000, "a batch has $parted rows, a sixty-fourth of its partition or not much more");
 
 # Switched off, it has no say any more.
-$table = table(', "target_batch_time": "1s"', statement => 'UPDATE batch SET n = n + (SELECT 1 FROM generate_series(n, 500) g ORDER BY g DESC LIMIT 1)');
+$table = table(', "target_batch_time": "1s"', statement => dear());
 my $switched = start_run($node, $table);
 wait_for($node, "SELECT count(*) > 8 FROM backfill_batches WHERE run_id = $switched AND status = 'completed'");
 sql(qq{SELECT backfill_alter($switched, '{"reuse_space": false}')});
