@@ -12,9 +12,11 @@
  * is read for the numbers of the old ones; where their pieces lie is a matter for whoever
  * uses the trail.
  *
+ * The plan of an INSERT knows no places.  Where it has an ON CONFLICT DO UPDATE, what makes the
+ * new version of a row that was met is put behind such a function, too: it is handed the old one.
+ *
  * What is noted is a hint: a row may not be changed in the end, or be changed by
- * somebody else.  What triggers and functions change is not seen, nor what INSERT ... ON
- * CONFLICT DO UPDATE does: the plan of an INSERT knows no places.
+ * somebody else.  What triggers and functions change is not seen.
  *
  * One statement at a time is watched in a process, the user's own of a batch.  After an
  * error nothing of it runs any more, and trail_end forgets it.
@@ -64,7 +66,16 @@ typedef struct Tap
 	ModifyTableState *change;	/* what takes its rows */
 	List	   *tables;			/* TapTable *, those that had rows */
 	TapTable   *table;			/* of the last row */
+	List	   *updates;		/* ConflictUpdate *, of an INSERT */
+	int			nrouted;		/* tables that rows were routed to, when that was last looked at */
 } Tap;
+
+/* What makes new versions of rows that an INSERT met. */
+typedef struct ConflictUpdate
+{
+	ExprState  *expression;
+	ExprStateEvalFunc run;		/* what runs it really */
+} ConflictUpdate;
 
 /* Whose taps are open, or NULL. */
 static Trail *followed = NULL;
@@ -152,9 +163,9 @@ static Bitmapset *
 lossy_columns(ModifyTableState *change, ResultRelInfo *rel)
 {
 	TupleDesc	desc = RelationGetDescr(rel->ri_RelationDesc);
-	Bitmapset  *updated = change->operation == CMD_UPDATE ?
-		ExecGetUpdatedCols(rel, change->ps.state) : NULL;
-	bool		all = change->operation != CMD_UPDATE || may_move_rows(rel->ri_RelationDesc, updated);
+	bool		known = change->operation == CMD_UPDATE || change->operation == CMD_INSERT;
+	Bitmapset  *updated = known ? ExecGetUpdatedCols(rel, change->ps.state) : NULL;
+	bool		all = !known || may_move_rows(rel->ri_RelationDesc, updated);
 	Bitmapset  *columns = NULL;
 
 	for (int i = 0; i < desc->natts; i++)
@@ -181,6 +192,28 @@ is_unused(Oid toast)
 	return unused;
 }
 
+/* What the node knows of the table of that OID, one of those that it changes or routes rows to; or NULL. */
+static ResultRelInfo *
+changed_table(const ModifyTableState *change, Oid relid)
+{
+	ListCell   *lc;
+
+	for (int i = 0; i < change->mt_nrels; i++)
+	{
+		if (RelationGetRelid(change->resultRelInfo[i].ri_RelationDesc) == relid)
+			return &change->resultRelInfo[i];
+	}
+	foreach(lc, change->ps.state->es_tuple_routing_result_relations)
+	{
+		ResultRelInfo *rel = lfirst(lc);
+
+		if (rel->ri_RootResultRelInfo == change->rootResultRelInfo &&
+			RelationGetRelid(rel->ri_RelationDesc) == relid)
+			return rel;
+	}
+	return NULL;
+}
+
 /*
  * A new entry for the table of that OID, one of those that the node changes; without pages if
  * it is no plain table.  The slot lives as long as the query.
@@ -189,21 +222,16 @@ static TapTable *
 open_table(Tap *tap, Oid relid)
 {
 	ModifyTableState *change = tap->change;
-	ResultRelInfo *rel = NULL;
+	ResultRelInfo *rel = changed_table(change, relid);
 	TapTable   *table;
 	Oid			toast;
 	MemoryContext old = MemoryContextSwitchTo(followed->context);
 
-	for (int i = 0; i < change->mt_nrels && rel == NULL; i++)
-	{
-		if (RelationGetRelid(change->resultRelInfo[i].ri_RelationDesc) == relid)
-			rel = &change->resultRelInfo[i];
-	}
 	table = palloc0(sizeof(TapTable));
 	table->relid = relid;
 	tap->tables = lappend(tap->tables, table);
 	if (rel && rel->ri_RelationDesc->rd_rel->relkind == RELKIND_RELATION &&
-		AttributeNumberIsValid(rel->ri_RowIdAttNo))
+		(change->operation == CMD_INSERT || AttributeNumberIsValid(rel->ri_RowIdAttNo)))
 	{
 		table->place = rel->ri_RowIdAttNo;
 		table->rel = rel->ri_RelationDesc;
@@ -247,23 +275,18 @@ may_have_values(TupleTableSlot *row)
 		HeapTupleHasExternal(((BufferHeapTupleTableSlot *) row)->base.tuple);
 }
 
-/* Note which values the row at that place may lose. */
+/* Note which values the row may lose. */
 static void
-note_values(TapTable *table, ItemPointer place)
+note_values(TapTable *table, TupleTableSlot *row)
 {
 	int			column = -1;
 
-	if (!table_tuple_fetch_row_version(table->rel, place, SnapshotAny, table->row))
+	if (!may_have_values(row))
 		return;
-	if (!may_have_values(table->row))
-	{
-		ExecClearTuple(table->row);
-		return;
-	}
 	while ((column = bms_next_member(table->columns, column)) >= 0)
 	{
 		bool		isnull;
-		Datum		value = slot_getattr(table->row, column + 1, &isnull);
+		Datum		value = slot_getattr(row, column + 1, &isnull);
 		struct varatt_external pointer;
 
 		if (isnull || !VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(value)))
@@ -272,7 +295,6 @@ note_values(TapTable *table, ItemPointer place)
 		if (pointer.va_toastrelid == table->values->relid)
 			note_value(table->values, pointer.va_valueid);
 	}
-	ExecClearTuple(table->row);
 }
 
 /* Note where the row that is in the slot lies. */
@@ -305,8 +327,97 @@ note_row(Tap *tap, TupleTableSlot *slot)
 		table->pages->deleted++;
 	else
 		table->pages->updated++;
+	if (table->values && table_tuple_fetch_row_version(table->rel, place, SnapshotAny, table->row))
+	{
+		note_values(table, table->row);
+		ExecClearTuple(table->row);
+	}
+}
+
+/* Note where a row lies that an INSERT has met and is about to replace. */
+static void
+note_met_row(Tap *tap, TupleTableSlot *row)
+{
+	TapTable   *table = table_of(tap, row->tts_tableOid);
+
+	if (table->pages == NULL || !ItemPointerIsValid(&row->tts_tid))
+		return;
+	trail_note_block(table->pages, ItemPointerGetBlockNumber(&row->tts_tid));
+	table->pages->updated++;
 	if (table->values)
-		note_values(table, place);
+		note_values(table, row);
+}
+
+/* The update of rows that were met, which is tapped, and in *owner of which tap. */
+static ConflictUpdate *
+find_update(const ExprState *expression, Tap **owner)
+{
+	ListCell   *lc;
+	ListCell   *uc;
+
+	foreach(lc, followed->taps)
+	{
+		*owner = lfirst(lc);
+		foreach(uc, (*owner)->updates)
+		{
+			if (((ConflictUpdate *) lfirst(uc))->expression == expression)
+				return lfirst(uc);
+		}
+	}
+	elog(ERROR, "expression is not tapped");
+}
+
+/* Make the new version of a row that was met.  What does so for the first time puts something faster in its place. */
+static Datum
+update_tapped(ExprState *expression, ExprContext *context, bool *isnull)
+{
+	Tap		   *tap;
+	ConflictUpdate *update = find_update(expression, &tap);
+	Datum		result;
+
+	note_met_row(tap, context->ecxt_scantuple);
+	expression->evalfunc = update->run;
+	result = update->run(expression, context, isnull);
+	update->run = expression->evalfunc;
+	expression->evalfunc = update_tapped;
+	return result;
+}
+
+/* Tap what an INSERT does to the rows of a table that it meets.  Partitions with the columns of their parent share it. */
+static void
+tap_update(Tap *tap, const ResultRelInfo *rel)
+{
+	ProjectionInfo *projection = rel->ri_onConflict ? rel->ri_onConflict->oc_ProjInfo : NULL;
+	ConflictUpdate *update;
+	MemoryContext old;
+
+	if (projection == NULL || projection->pi_state.evalfunc == update_tapped)
+		return;
+	old = MemoryContextSwitchTo(followed->context);
+	update = palloc0(sizeof(ConflictUpdate));
+	update->expression = &projection->pi_state;
+	update->run = projection->pi_state.evalfunc;
+	tap->updates = lappend(tap->updates, update);
+	MemoryContextSwitchTo(old);
+	projection->pi_state.evalfunc = update_tapped;
+}
+
+/*
+ * A row is about to be inserted: tap the updates of partitions that earlier ones were the first
+ * to go to.  The first itself is not noted, if its partition's columns are in an order of their own.
+ */
+static void
+tap_routed(Tap *tap)
+{
+	List	   *routed = tap->change->ps.state->es_tuple_routing_result_relations;
+
+	for (; tap->nrouted < list_length(routed); tap->nrouted++)
+	{
+		const ResultRelInfo *rel = list_nth(routed, tap->nrouted);
+
+		if (rel->ri_RootResultRelInfo == tap->change->rootResultRelInfo)
+			tap_update(tap, rel);
+	}
 }
 
 /* Run a plan node that is tapped. */
@@ -323,12 +434,24 @@ run_tapped(PlanState *plan)
 		{
 			TupleTableSlot *slot = tap->run(plan);
 
-			if (!TupIsNull(slot))
+			if (TupIsNull(slot))
+				return slot;
+			if (tap->change->operation == CMD_INSERT)
+				tap_routed(tap);
+			else
 				note_row(tap, slot);
 			return slot;
 		}
 	}
 	elog(ERROR, "plan node is not tapped");
+}
+
+/* Whether the node leaves old versions of rows behind. */
+static bool
+replaces_rows(const ModifyTableState *change)
+{
+	return change->operation != CMD_INSERT ||
+		((ModifyTable *) change->ps.plan)->onConflictAction == ONCONFLICT_UPDATE;
 }
 
 static bool
@@ -341,8 +464,7 @@ tap_changes(PlanState *plan, void *arg)
 	if (plan == NULL)
 		return false;
 	source = outerPlanState(plan);
-	if (IsA(plan, ModifyTableState) && source &&
-		((ModifyTableState *) plan)->operation != CMD_INSERT &&
+	if (IsA(plan, ModifyTableState) && source && replaces_rows((ModifyTableState *) plan) &&
 		source->ExecProcNodeReal != run_tapped)
 	{
 		MemoryContext old = MemoryContextSwitchTo(trail->context);
@@ -354,6 +476,8 @@ tap_changes(PlanState *plan, void *arg)
 		trail->taps = lappend(trail->taps, tap);
 		MemoryContextSwitchTo(old);
 		source->ExecProcNodeReal = run_tapped;
+		if (tap->change->operation == CMD_INSERT)
+			tap_update(tap, tap->change->resultRelInfo);
 	}
 	return planstate_tree_walker(plan, tap_changes, arg);
 }

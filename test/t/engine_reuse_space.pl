@@ -131,6 +131,36 @@ wait_for_status($node, start_run($node, $purged), 'completed');
 sql("INSERT INTO $purged SELECT i, 1, repeat('x', 5000) FROM generate_series(20001, 24000) i");
 is(toast_pages($purged), $wide_before, 'a purge makes room for what is stored out of line');
 
+# Rows that an INSERT meets are replaced, too: in a table, in partitions with columns of their own order, with
+# values out of line.  Those that its condition leaves alone are not.
+my $source = table('');
+foreach my $case ([ 'rows that an INSERT meets', '' ], [ 'in partitions', ' PARTITION BY RANGE (id)' ])
+{
+	my ($name, $parted) = @$case;
+	my $met = 't' . ++$number;
+
+	sql("CREATE TABLE $met (id bigint PRIMARY KEY, n int NOT NULL DEFAULT 0, pad text)$parted");
+	sql("CREATE TABLE ${met}_0 PARTITION OF $met FOR VALUES FROM (MINVALUE) TO (50001)",
+		"CREATE TABLE ${met}_1 (pad text, n int NOT NULL DEFAULT 0, id bigint PRIMARY KEY)",
+		"ALTER TABLE $met ATTACH PARTITION ${met}_1 FOR VALUES FROM (50001) TO (MAXVALUE)") if $parted;
+	sql("INSERT INTO $met SELECT id, 0, pad FROM $source");
+	sql("VACUUM ANALYZE $met");
+	sql(qq{SELECT backfill_define('$met', '$source', 'INSERT INTO $met AS m SELECT id, 0, pad FROM batch ON CONFLICT (id) DO UPDATE SET n = m.n + 1', settings => '@{[sprintf $settings, '']}')});
+	my $met_growth = growth($met);
+	cmp_ok($met_growth, '<', 1.25, sprintf('%s: %.2f times as large afterwards', $name, $met_growth));
+	check($met, $name);
+	next if $parted;
+
+	sql(qq{SELECT backfill_define('${met}_few', '$source', 'INSERT INTO $met AS m SELECT id, 0, pad FROM batch ON CONFLICT (id) DO UPDATE SET n = m.n + 1 WHERE m.id > 99990', settings => '@{[sprintf $settings, '']}')});
+	wait_for_status($node, start_run($node, "${met}_few"), 'completed');
+	cmp_ok(sql("SELECT pages_pruned FROM backfill_runs WHERE name = '${met}_few'"), '<', 5, 'rows that its condition leaves alone are no old versions');
+}
+my $met_wide = wide_table('SELECT FROM batch');
+sql(qq{SELECT backfill_define('$met_wide', '$met_wide', 'INSERT INTO $met_wide AS m SELECT * FROM batch ON CONFLICT (id) DO UPDATE SET body = lower(excluded.body)', settings => '{"batch_size": 200, "target_batch_time": 0, "sleep": 0}')});
+my $met_before = toast_pages($met_wide);
+wait_for_status($node, start_run($node, $met_wide), 'completed');
+cmp_ok(toast_pages($met_wide) / $met_before, '<', 1.3, sprintf('what is stored out of line of rows that an INSERT meets: %.2f times', toast_pages($met_wide) / $met_before));
+
 # Where most pages have room for a row or two, new versions still go to pages that batches have
 # cleared, side by side, and not one to each page with a hole.  How many pages 5,200 rows come to:
 sub spread
