@@ -397,4 +397,11 @@ compat_file_blocks(Oid tablespace, Oid database, Oid file)
 #define compat_local_backend(i) pgstat_fetch_stat_local_beentry(i)
 #endif
 
+/* What the parser's hook is told of a query's fingerprint. */
+#if PG_VERSION_NUM >= 190000
+#define compat_jumble const JumbleState
+#else
+#define compat_jumble JumbleState
+#endif
+
 #endif							/* BACKFILL_COMPAT_H */

@@ -32,7 +32,6 @@
  */
 #include "postgres.h"
 
-#include "access/sysattr.h"
 #include "access/xact.h"
 #include "executor/executor.h"
 #include "mb/pg_wchar.h"
@@ -48,7 +47,6 @@
 #include "parser/parse_node.h"
 #include "parser/parse_relation.h"
 #include "parser/parser.h"
-#include "parser/parsetree.h"
 #include "tcop/tcopprot.h"
 #include "tcop/utility.h"
 #include "utils/datum.h"
@@ -68,8 +66,6 @@
 #include "walk/loose.h"
 #include "walk/records.h"
 #include "walk/walk.h"
-
-#define BATCH "batch"
 
 /* What the names of all placeholders begin with. */
 #define PLACEHOLDER "backfill "
@@ -158,7 +154,7 @@ transform_scope(Graft *graft, ParseState *pstate, ParseNamespaceItem *nsitem)
 	 * "batch" only where the names are those of the relation itself.
 	 */
 	*item = *nsitem;
-	item->p_names->aliasname = pstrdup(BATCH);
+	item->p_names->aliasname = pstrdup(WALK_BATCH);
 	item->p_rel_visible = item->p_cols_visible = true;
 	item->p_lateral_only = false;
 	item->p_lateral_ok = true;
@@ -498,7 +494,7 @@ make_batch_with(const Graft *graft)
 	SelectStmt *outer;
 
 	initStringInfo(&template);
-	appendStringInfo(&template, "WITH %s AS %s MATERIALIZED (", BATCH,
+	appendStringInfo(&template, "WITH %s AS %s MATERIALIZED (", WALK_BATCH,
 					 graft->walk->by_source ? "" : "NOT");	/* a page is read once */
 	if (graft->walk->by_source)
 		records_append_batch(&template);
@@ -518,7 +514,7 @@ static bool
 is_batch(RangeVar *relation)
 {
 	return relation->catalogname == NULL && relation->schemaname == NULL &&
-		strcmp(relation->relname, BATCH) == 0;
+		strcmp(relation->relname, WALK_BATCH) == 0;
 }
 
 /* The target in the place of batch, under the user's alias or "batch". */
@@ -530,7 +526,7 @@ make_target(Walk *walk, RangeVar *batch)
 	SelectStmt *select = castNode(SelectStmt, linitial_node(RawStmt, raw)->stmt);
 	RangeVar   *target = linitial_node(RangeVar, select->fromClause);
 
-	target->alias = batch->alias ? batch->alias : makeAlias(BATCH, NIL);
+	target->alias = batch->alias ? batch->alias : makeAlias(WALK_BATCH, NIL);
 	target->inh = batch->inh;
 	target->location = batch->location;
 	return target;
@@ -660,7 +656,7 @@ check_with_names(WithClause *with, const char *text)
 	{
 		CommonTableExpr *cte = lfirst_node(CommonTableExpr, lc);
 
-		if (strcmp(cte->ctename, BATCH) == 0)
+		if (strcmp(cte->ctename, WALK_BATCH) == 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_DUPLICATE_ALIAS),
 					 errmsg("WITH query name \"batch\" is taken by the relation of the backfill"),
@@ -705,78 +701,11 @@ graft_into(RawStmt *raw, const Graft *graft, const char *text)
 	return context.found;
 }
 
-/* Raises an error if the list of new values has one for a column of the key. */
-static void
-check_new_values(List *targetlist, Walk *walk)
+/* Whose statement is being analysed, if it is one of ours; NULL otherwise. */
+Graft *
+graft_of(const ParseState *pstate)
 {
-	ListCell   *lc;
-
-	foreach(lc, targetlist)
-	{
-		TargetEntry *entry = lfirst_node(TargetEntry, lc);
-
-		for (int i = 0; i < walk->nkeys && !entry->resjunk; i++)
-		{
-			if (entry->resno == walk->columns[i].attno ||
-				bms_is_member(entry->resno - FirstLowInvalidHeapAttributeNumber,
-							  walk->columns[i].attnos))
-				ereport(ERROR,
-						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						 errmsg("the statement of a backfill cannot change the key column \"%s\"",
-								walk->columns[i].name),
-						 errdetail("The row would move to where the walk comes again."),
-						 errhint("Name another unique index in \"key\".")));
-		}
-	}
-}
-
-/* Raises an error if the query, or one in its WITH, changes the key. */
-void
-graft_check_key(Query *query, Walk *walk)
-{
-	ListCell   *lc;
-
-	foreach(lc, query->cteList)
-	{
-		CommonTableExpr *cte = lfirst_node(CommonTableExpr, lc);
-
-		if (IsA(cte->ctequery, Query))
-			graft_check_key((Query *) cte->ctequery, walk);
-	}
-	if (query->resultRelation == 0 ||
-		rt_fetch(query->resultRelation, query->rtable)->relid != walk->target)
-		return;
-	if (query->commandType == CMD_UPDATE)
-		check_new_values(query->targetList, walk);
-	if (query->onConflict)
-		check_new_values(query->onConflict->onConflictSet, walk);
-	foreach(lc, query->mergeActionList)
-	{
-		MergeAction *action = lfirst_node(MergeAction, lc);
-
-		if (action->commandType == CMD_UPDATE)
-			check_new_values(action->targetList, walk);
-	}
-}
-
-/* Whether an analysed statement reads batch. */
-bool
-graft_is_read(List *queries)
-{
-	ListCell   *lc,
-			   *lc2;
-
-	foreach(lc, queries)
-	{
-		foreach(lc2, lfirst_node(Query, lc)->cteList)
-		{
-			CommonTableExpr *cte = lfirst_node(CommonTableExpr, lc2);
-
-			if (strcmp(cte->ctename, BATCH) == 0 && cte->cterefcount > 0)
-				return true;
-		}
-	}
-	return false;
+	return pstate->p_paramref_hook == paramref_hook ? (Graft *) pstate->p_ref_hook_state : NULL;
 }
 
 /* The graft for one use of the walk; in the current memory context. */

@@ -28,8 +28,7 @@ typedef struct Graft
 extern void graft_parser_setup(ParseState *pstate, void *arg);
 extern bool graft_into(RawStmt *raw, const Graft *graft, const char *text);
 extern void graft_mark_places(Node *stmt);
-extern void graft_check_key(Query *query, Walk *walk);
-extern bool graft_is_read(List *queries);
+extern Graft *graft_of(const ParseState *pstate);
 extern Graft *graft_make(Walk *walk, const WalkRange *range, const char *scope,
 						 const Parameters *parameters, bool own);
 

@@ -46,8 +46,10 @@
 #include "base/compat.h"
 #include "base/position.h"
 #include "settings/parameters.h"
+#include "walk/analysed.h"
 #include "walk/choice.h"
 #include "walk/graft.h"
+#include "walk/imply.h"
 #include "walk/statement.h"
 #include "walk/trail.h"
 #include "walk/walk.h"
@@ -99,11 +101,39 @@ choose_cursor_options(List *queries, Walk *walk)
 	return 0;
 }
 
+static post_parse_analyze_hook_type next_post_parse_analyze = NULL;
+
+/* A statement was analysed, for the first time or because a table has changed: one of the user's is told of its range. */
+static void
+imply_after_analysis(ParseState *pstate, Query *query, compat_jumble *jumble)
+{
+	Graft	   *graft = graft_of(pstate);
+
+	if (next_post_parse_analyze)
+		next_post_parse_analyze(pstate, query, jumble);
+	if (graft && !graft->own)
+		imply_range(query, graft->walk, &graft->range);
+}
+
+/* Have the parser tell us of statements, from now on, in this process. */
+static void
+follow_analysis(void)
+{
+	static bool installed = false;
+
+	if (installed)
+		return;
+	next_post_parse_analyze = post_parse_analyze_hook;
+	post_parse_analyze_hook = imply_after_analysis;
+	installed = true;
+}
+
 static CachedPlanSource *
 make_source(RawStmt *raw, const char *text, Graft *graft, List **queries)
 {
 	CachedPlanSource *source = CreateCachedPlan(raw, text, CreateCommandTag(raw->stmt));
 
+	follow_analysis();
 	*queries = pg_analyze_and_rewrite_withcb(raw, text, graft_parser_setup, graft, NULL);
 	CompleteCachedPlan(source, *queries, NULL, NULL, 0, graft_parser_setup, graft,
 					   graft->own ? CURSOR_OPT_GENERIC_PLAN :
@@ -135,10 +165,10 @@ prepare_sources(const char *text, Graft *graft, bool about_batch)
 		if (graft_into(raw, graft, text))
 			mentioned = true;
 		sources = lappend(sources, make_source(raw, text, graft, &queries));
-		if (graft_is_read(queries))
+		if (analysed_reads_batch(queries))
 			mentioned = true;
 		foreach(lc2, queries)
-			graft_check_key(lfirst_node(Query, lc2), graft->walk);
+			analysed_check_key(lfirst_node(Query, lc2), graft->walk);
 	}
 	if (!mentioned)
 		ereport(ERROR,

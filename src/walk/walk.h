@@ -15,6 +15,9 @@
 
 #include "settings/setting.h"
 
+/* The relation that statements are about. */
+#define WALK_BATCH		"batch"
+
 /*
  * What stands in a query where the condition of the range belongs; or of what is left of it
  * behind the key of WALK_REST_OF, in the direction of the walk or against it.

@@ -1,0 +1,111 @@
+-- Where batch is joined with another relation by the first column of the key, the range of the key holds for that one,
+-- too, so that no batch reads, or sums up, more of it than its own.  Nothing else changes.
+CREATE SCHEMA joins;
+SET search_path = joins, public;
+SET client_min_messages = warning;
+\pset format unaligned
+\pset tuples_only on
+
+CREATE TABLE t (id bigint PRIMARY KEY, other int, n bigint DEFAULT 0, name text);
+CREATE TABLE two (a varchar(20), b int, n bigint DEFAULT 0, PRIMARY KEY (a, b));
+CREATE TABLE look (k int, l bigint, v int, name text, code text);
+INSERT INTO t SELECT i, i, 0, i FROM generate_series(1, 1000) i;
+INSERT INTO two SELECT 'k' || i / 4, i, 0 FROM generate_series(1, 1000) i;
+INSERT INTO look SELECT i % 1200, i % 1200, 1, 'k' || i % 300, 'k' || i % 300 FROM generate_series(0, 2399) i;
+ANALYZE t, two, look;
+CREATE VIEW seen AS SELECT look.* FROM look JOIN t ON t.id = look.l;
+CREATE TABLE kept (k bigint, n bigint);
+
+-- The bounds that are there for anything but batch itself, in the order of their parameters.
+CREATE FUNCTION bounds(statement text, target regclass DEFAULT 't', settings jsonb DEFAULT '{}', scope text DEFAULT NULL, direction text DEFAULT 'asc') RETURNS text
+LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM backfill_define('joins', target, statement, scope, direction => direction, settings => settings);
+	RETURN (SELECT coalesce(string_agg(m[1], ', ' ORDER BY right(m[1], 2)), 'none')
+			  FROM (SELECT DISTINCT regexp_matches(l, '((?:look|s|x|t)\.\w+(?:::text)? (?:>=|<=|<|>) (?:\(?\$\d(?:\)?::text)?))', 'g')
+					  FROM backfill_explain('joins') l) x (m));
+END $$;
+
+SELECT bounds('UPDATE batch SET n = look.v FROM look WHERE look.l = batch.id');
+SELECT bounds('UPDATE batch b SET n = look.v FROM look WHERE b.id = look.l AND look.v > 0');
+SELECT bounds('DELETE FROM batch USING look WHERE look.l = batch.id', direction => 'desc');
+-- another type of the same family of operators; a key of several columns, of which the first counts; text
+SELECT bounds('UPDATE batch SET n = look.v FROM look WHERE look.k = batch.id');
+SELECT bounds('UPDATE batch SET n = look.v FROM look WHERE look.code = batch.a AND batch.b > 0', 'two');
+-- batch is read, or what is joined is changed
+SELECT bounds('INSERT INTO kept SELECT batch.id, look.v FROM batch JOIN look ON look.l = batch.id');
+SELECT bounds('INSERT INTO kept SELECT id, v FROM batch JOIN (SELECT l AS id, max(v) AS v FROM look GROUP BY l) s USING (id)');
+SELECT bounds('UPDATE look SET v = batch.n FROM batch WHERE look.l = batch.id');
+SELECT bounds('WITH u AS (UPDATE batch SET n = look.v FROM look WHERE look.l = batch.id RETURNING batch.id) INSERT INTO kept SELECT id, 1 FROM u');
+SELECT bounds('WITH u AS (INSERT INTO kept SELECT batch.id, look.v FROM batch, look WHERE look.l = batch.id RETURNING 1) SELECT count(*) FROM u');
+-- a sum for each key
+SELECT bounds('UPDATE batch SET n = s.v FROM (SELECT l, sum(v) AS v FROM look GROUP BY l) s WHERE s.l = batch.id');
+SELECT bounds('WITH s AS (SELECT DISTINCT ON (l) l, v FROM look ORDER BY l, v DESC) UPDATE batch SET n = s.v FROM s WHERE s.l = batch.id');
+SELECT count(*) FROM backfill_explain('joins') l WHERE l ~ '(Filter|Cond): \(?.*\ml >= ';
+
+-- Not where that could mislead the planner about something else that is joined: a third table, an outer join,
+-- sub-selects, a view
+SELECT bounds('UPDATE batch SET n = look.v FROM look, t x WHERE look.l = batch.id AND x.id = look.v');
+SELECT bounds('INSERT INTO kept SELECT batch.id, look.v FROM batch LEFT JOIN look ON look.l = batch.id');
+SELECT bounds('UPDATE batch SET n = look.v FROM look WHERE look.l = batch.id AND EXISTS (SELECT FROM t x WHERE x.id = look.v)');
+SELECT bounds('INSERT INTO kept SELECT batch.id, look.v FROM batch JOIN look ON look.l = batch.id', scope => 'NOT EXISTS (SELECT FROM kept WHERE k = batch.id)');
+SELECT bounds('UPDATE batch SET n = s.v FROM seen s WHERE s.l = batch.id');
+SELECT bounds('UPDATE batch SET n = s.v FROM (SELECT x.l, x.v FROM look x JOIN t ON t.id = x.l) s WHERE s.l = batch.id');
+SELECT bounds('INSERT INTO kept SELECT x.id, t.n FROM (SELECT batch.id FROM batch JOIN look ON look.l = batch.id) x JOIN t ON t.id = x.id');
+-- nor where it does not follow: another column, another comparison, a condition of two, another order, values of expressions
+SELECT bounds('UPDATE batch SET n = look.v FROM look WHERE look.l = batch.other');
+SELECT bounds('UPDATE batch SET n = look.v FROM look WHERE look.l >= batch.id');
+SELECT bounds('UPDATE batch SET n = look.v FROM look WHERE look.l = batch.id OR look.v = 2');
+SELECT bounds('UPDATE batch SET n = look.v FROM look WHERE look.code = batch.a COLLATE "C"', 'two');
+SELECT bounds('UPDATE batch SET n = look.v FROM look WHERE look.l + 1 = batch.id');
+SELECT bounds('UPDATE batch SET n = look.v FROM look WHERE look.k = batch.b', 'two');
+-- nor for the table itself, by its name, nor for what only has the name
+SELECT bounds('UPDATE t SET n = look.v FROM look WHERE look.l = t.id AND t.id IN (SELECT id + 1 FROM batch)');
+SELECT bounds('UPDATE batch SET n = v FROM (WITH batch AS (SELECT id + 1 AS id FROM t) SELECT max(v) AS v FROM batch JOIN look ON look.l = batch.id) s');
+
+-- What is done is what a single statement does: to be compared for each of them.
+CREATE PROCEDURE compare(target regclass, statement text, settings jsonb DEFAULT '{}', direction text DEFAULT 'asc') LANGUAGE plpgsql AS $$
+DECLARE
+	run_id bigint;
+	expected text;
+	got text;
+	digest text := 'SELECT md5(string_agg(x::text, '';'' ORDER BY x::text)) FROM (SELECT ''t'', t::text FROM t UNION ALL SELECT ''two'', w::text FROM two w UNION ALL SELECT ''look'', l::text FROM look l UNION ALL SELECT ''kept'', k::text FROM kept k) x';
+BEGIN
+	BEGIN
+		EXECUTE replace(replace(replace(replace(statement, 'UPDATE batch', format('UPDATE %s AS batch', target)), 'DELETE FROM batch', format('DELETE FROM %s AS batch', target)),
+					   'FROM batch', format('FROM %s AS batch', target)), 'JOIN batch', format('JOIN %s AS batch', target));
+		EXECUTE digest INTO expected;
+		RAISE EXCEPTION 'back';
+	EXCEPTION WHEN raise_exception THEN
+		NULL;
+	END;
+	PERFORM backfill_define('joins', target, statement, direction => direction, settings => '{"batch_size": 37, "target_batch_time": 0, "sleep": 0}' || settings);
+	COMMIT;
+	run_id := backfill_start('joins');
+	COMMIT;
+	WHILE EXISTS (SELECT FROM backfill_runs WHERE id = run_id AND status NOT IN ('completed', 'failed')) LOOP
+		COMMIT;
+		PERFORM pg_sleep(0.02);
+	END LOOP;
+	EXECUTE digest INTO got;
+	IF got IS DISTINCT FROM expected THEN
+		RAISE EXCEPTION 'differs';
+	END IF;
+END $$;
+CALL compare('t', 'UPDATE batch SET n = batch.n + look.v + look.k FROM look WHERE look.k = batch.id AND look.l < 900');
+CALL compare('t', 'UPDATE batch SET n = batch.n + s.v FROM (SELECT l, sum(v + k) AS v FROM look GROUP BY l) s WHERE s.l = batch.id', '{"workers": 2}', 'desc');
+CALL compare('two', 'UPDATE batch SET n = batch.n + s.v FROM (SELECT name, sum(v + k) AS v FROM look GROUP BY name) s WHERE s.name = batch.a');
+CALL compare('two', 'INSERT INTO kept SELECT batch.b, look.v FROM batch JOIN look ON look.code = batch.a', direction => 'desc');
+CALL compare('t', 'UPDATE look SET v = look.v + batch.n FROM batch WHERE look.k = batch.id');
+CALL compare('t', 'DELETE FROM batch USING look WHERE look.k = batch.id AND look.v > 500');
+
+-- They rule out partitions of what is joined.
+CREATE TABLE days (k bigint, v int) PARTITION BY RANGE (k);
+SELECT format('CREATE TABLE days_%s PARTITION OF days FOR VALUES FROM (%s) TO (%s)', i, i * 100, i * 100 + 100) FROM generate_series(0, 9) i \gexec
+INSERT INTO days SELECT i, 1 FROM generate_series(1, 999) i;
+ANALYZE days;
+SELECT backfill_define('joins', 't', 'UPDATE batch SET n = days.v FROM days WHERE days.k = batch.id', settings => '{"batch_size": 50}');
+SELECT count(DISTINCT m) FROM backfill_explain('joins') l, regexp_matches(l, 'Scan.* on (days_[0-9])', 'g') m;
+
+SELECT backfill_drop('joins');
+DROP SCHEMA joins CASCADE;
