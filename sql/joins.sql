@@ -42,6 +42,13 @@ SELECT bounds('WITH u AS (INSERT INTO kept SELECT batch.id, look.v FROM batch, l
 SELECT bounds('UPDATE batch SET n = s.v FROM (SELECT l, sum(v) AS v FROM look GROUP BY l) s WHERE s.l = batch.id');
 SELECT bounds('WITH s AS (SELECT DISTINCT ON (l) l, v FROM look ORDER BY l, v DESC) UPDATE batch SET n = s.v FROM s WHERE s.l = batch.id');
 SELECT count(*) FROM backfill_explain('joins') l WHERE l ~ '(Filter|Cond): \(?.*\ml >= ';
+-- what has to be there, in the statement or in the scope
+SELECT bounds('UPDATE batch SET n = 1 WHERE EXISTS (SELECT FROM look WHERE look.l = batch.id AND look.v > 0)');
+SELECT bounds('UPDATE batch SET n = 1 WHERE batch.id IN (SELECT look.l FROM look WHERE look.v > 0) AND n = 0');
+SELECT bounds('UPDATE batch SET n = 1', scope => 'EXISTS (SELECT FROM look WHERE look.l = id)');
+SELECT bounds('INSERT INTO kept SELECT id FROM batch WHERE EXISTS (SELECT FROM look WHERE look.l = batch.id)');
+SELECT bounds('INSERT INTO kept SELECT id FROM batch', scope => 'id IN (SELECT l FROM look)');
+SELECT bounds('UPDATE batch SET n = 1 WHERE a IN (SELECT look.name FROM look)', 'two');
 
 -- Not where that could mislead the planner about something else that is joined: a third table, an outer join,
 -- sub-selects, a view
@@ -52,6 +59,10 @@ SELECT bounds('INSERT INTO kept SELECT batch.id, look.v FROM batch JOIN look ON 
 SELECT bounds('UPDATE batch SET n = s.v FROM seen s WHERE s.l = batch.id');
 SELECT bounds('UPDATE batch SET n = s.v FROM (SELECT x.l, x.v FROM look x JOIN t ON t.id = x.l) s WHERE s.l = batch.id');
 SELECT bounds('INSERT INTO kept SELECT x.id, t.n FROM (SELECT batch.id FROM batch JOIN look ON look.l = batch.id) x JOIN t ON t.id = x.id');
+SELECT bounds('UPDATE batch SET n = 1 WHERE NOT EXISTS (SELECT FROM look WHERE look.l = batch.id)');
+SELECT bounds('UPDATE batch SET n = 1 WHERE EXISTS (SELECT FROM look WHERE look.l = batch.id) AND EXISTS (SELECT FROM look WHERE look.v = batch.id)');
+SELECT bounds('INSERT INTO kept SELECT batch.id FROM batch JOIN t x ON x.n = batch.n', scope => 'EXISTS (SELECT FROM look WHERE look.l = batch.id)');
+SELECT bounds('INSERT INTO kept SELECT a.id FROM batch a JOIN batch b ON a.n = b.n', scope => 'EXISTS (SELECT FROM look WHERE look.l = batch.id)');
 -- nor where it does not follow: another column, another comparison, a condition of two, another order, values of expressions
 SELECT bounds('UPDATE batch SET n = look.v FROM look WHERE look.l = batch.other');
 SELECT bounds('UPDATE batch SET n = look.v FROM look WHERE look.l >= batch.id');
@@ -59,6 +70,12 @@ SELECT bounds('UPDATE batch SET n = look.v FROM look WHERE look.l = batch.id OR 
 SELECT bounds('UPDATE batch SET n = look.v FROM look WHERE look.code = batch.a COLLATE "C"', 'two');
 SELECT bounds('UPDATE batch SET n = look.v FROM look WHERE look.l + 1 = batch.id');
 SELECT bounds('UPDATE batch SET n = look.v FROM look WHERE look.k = batch.b', 'two');
+SELECT bounds('UPDATE batch SET n = 1 WHERE batch.id NOT IN (SELECT look.l FROM look)');
+SELECT bounds('UPDATE batch SET n = 1 WHERE batch.id IN (SELECT look.l FROM look ORDER BY v LIMIT 10)');
+SELECT bounds('UPDATE batch SET n = 1 WHERE batch.id IN (SELECT max(look.l) FROM look)');
+SELECT bounds('UPDATE batch SET n = 1 WHERE batch.id > ANY (SELECT look.l FROM look)');
+SELECT bounds('UPDATE batch SET n = 1 WHERE n = 1 OR batch.id IN (SELECT look.l FROM look)');
+SELECT bounds('UPDATE batch SET n = 1 WHERE EXISTS (SELECT FROM look WHERE look.l = batch.other)');
 -- nor for the table itself, by its name, nor for what only has the name
 SELECT bounds('UPDATE t SET n = look.v FROM look WHERE look.l = t.id AND t.id IN (SELECT id + 1 FROM batch)');
 SELECT bounds('UPDATE batch SET n = v FROM (WITH batch AS (SELECT id + 1 AS id FROM t) SELECT max(v) AS v FROM batch JOIN look ON look.l = batch.id) s');
@@ -97,6 +114,8 @@ CALL compare('t', 'UPDATE batch SET n = batch.n + s.v FROM (SELECT l, sum(v + k)
 CALL compare('two', 'UPDATE batch SET n = batch.n + s.v FROM (SELECT name, sum(v + k) AS v FROM look GROUP BY name) s WHERE s.name = batch.a');
 CALL compare('two', 'INSERT INTO kept SELECT batch.b, look.v FROM batch JOIN look ON look.code = batch.a', direction => 'desc');
 CALL compare('t', 'UPDATE look SET v = look.v + batch.n FROM batch WHERE look.k = batch.id');
+CALL compare('t', 'UPDATE batch SET n = batch.n + 1 WHERE EXISTS (SELECT FROM look WHERE look.k = batch.id AND look.v < 100)');
+CALL compare('t', 'INSERT INTO kept SELECT id, 5 FROM batch WHERE id IN (SELECT l FROM look WHERE v < 300)', direction => 'desc');
 CALL compare('t', 'DELETE FROM batch USING look WHERE look.k = batch.id AND look.v > 500');
 
 -- They rule out partitions of what is joined.
