@@ -9,9 +9,10 @@
  * growth has a limit, and less often where there are so many files that it takes
  * long.
  *
- * At its limit a run is held.  Files do not become smaller by that; but where workers
- * free space inside of them, because what kept it is gone, the run goes on with
- * that: as much as was freed counts as if the files were smaller by it.
+ * At its limit a run is held.  Files do not become smaller by that; but where workers, or
+ * VACUUM, free space inside of them, because what kept it is gone, the run goes on with
+ * that: as much as was freed counts as if the files were smaller by it.  What VACUUM frees is
+ * told by the server's counters: so many dead rows less, at the size of an average row.
  *
  *-------------------------------------------------------------------------
  */
@@ -27,6 +28,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
@@ -47,6 +49,16 @@
 /* A held run goes on when so much was freed, in bytes, or this part of its limit. */
 #define ENOUGH_FREED	(8 * 1024 * 1024)
 #define ENOUGH_PART		4
+
+/* What there is of the target and its children. */
+typedef struct Sizes
+{
+	int64		table;			/* bytes */
+	int64		indexes;
+	int64		rows;			/* dead ones, too */
+	int64		dead;
+	int64		vacuums;		/* that they have had */
+} Sizes;
 
 /* ---- sizes ---- */
 
@@ -120,32 +132,61 @@ add_children(List *relids, Oid parent)
 	return relids;
 }
 
-/* The sizes of the target and its children, in bytes. */
+/* One of the server's counters for a table. */
+static int64
+counter(PGFunction function, Oid relid)
+{
+	return DatumGetInt64(DirectFunctionCall1(function, ObjectIdGetDatum(relid)));
+}
+
+/* The sizes of the target and its children; with what the server has counted, if that is wanted. */
 static void
-read_sizes(Oid target, int64 *table, int64 *indexes)
+read_sizes(Oid target, Sizes *sizes, bool counters)
 {
 	Relation	pg_index = table_open(IndexRelationId, AccessShareLock);
 	List	   *relids = list_make1_oid(target);
 	ListCell   *lc;
 
-	*table = *indexes = 0;
+	memset(sizes, 0, sizeof(Sizes));
 	foreach(lc, relids)
 	{
 		Oid			toast;
 		bool		has_children;
 
 		CHECK_FOR_INTERRUPTS();
-		*table += file_size(lfirst_oid(lc), &toast, &has_children);
+		sizes->table += file_size(lfirst_oid(lc), &toast, &has_children);
 		if (OidIsValid(toast))
-			*table += file_size(toast, NULL, NULL) + indexes_size(pg_index, toast);
-		*indexes += indexes_size(pg_index, lfirst_oid(lc));
+			sizes->table += file_size(toast, NULL, NULL) + indexes_size(pg_index, toast);
+		sizes->indexes += indexes_size(pg_index, lfirst_oid(lc));
+		if (counters)
+		{
+			int64		dead = counter(pg_stat_get_dead_tuples, lfirst_oid(lc));
+
+			sizes->dead += dead;
+			sizes->rows += dead + counter(pg_stat_get_live_tuples, lfirst_oid(lc));
+			sizes->vacuums += counter(pg_stat_get_vacuum_count, lfirst_oid(lc)) +
+				counter(pg_stat_get_autovacuum_count, lfirst_oid(lc));
+		}
 		if (has_children)
 			relids = add_children(relids, lfirst_oid(lc));
 	}
 	table_close(pg_index, AccessShareLock);
 }
 
-/* Whether it is time to look at the sizes; then they are read.  True if they are others. */
+/* How many dead rows a VACUUM has removed since this was last asked, and what space that has freed. */
+static void
+update_vacuumed(Growth *growth, const Sizes *sizes)
+{
+	int64		removed = growth->dead - sizes->dead;
+
+	if (growth->knows_vacuums && sizes->vacuums > growth->vacuums && removed > 0)
+		growth->vacuumed += (int64) ((double) removed * sizes->table / (sizes->rows + removed));
+	growth->knows_vacuums = true;
+	growth->vacuums = sizes->vacuums;
+	growth->dead = sizes->dead;
+}
+
+/* Read the sizes, closely where the growth has a limit.  True if they are others than before. */
 static bool
 update_sizes(Oid target, Growth *growth, bool closely)
 {
@@ -153,18 +194,19 @@ update_sizes(Oid target, Growth *growth, bool closely)
 	SpaceInfo	before = *space;
 	TimestampTz began = GetCurrentTimestamp();
 	TimestampTz ended;
-	int64		table;
-	int64		indexes;
+	Sizes		sizes;
 	int64		pause;
 
-	read_sizes(target, &table, &indexes);
+	read_sizes(target, &sizes, closely);
 	if (space->table_size < 0)
 	{
-		space->table_size = table;
-		space->index_size = indexes;
+		space->table_size = sizes.table;
+		space->index_size = sizes.indexes;
 	}
-	space->table_growth = table - space->table_size;
-	space->index_growth = indexes - space->index_size;
+	space->table_growth = sizes.table - space->table_size;
+	space->index_growth = sizes.indexes - space->index_size;
+	if (closely)
+		update_vacuumed(growth, &sizes);
 
 	ended = GetCurrentTimestamp();
 	pause = Max(closely ? LOOK_CLOSELY_MS : LOOK_MS, (ended - began) / 1000 * LEAST_RATIO);
@@ -233,11 +275,15 @@ limit_of(const RunSettings *settings, const SpaceInfo *space)
 	return (int64) Max(Min(part, (double) PG_INT64_MAX / 2), 1);
 }
 
-/* Whether the run is to be held; freed is what its workers have freed so far, in bytes. */
+/*
+ * Whether the run is to be held; freed is what its workers have freed so far, in bytes.  What VACUUM has freed
+ * is used before files grow, so that it need not count in full.
+ */
 static bool
 is_at_limit(Growth *growth, int64 limit, int64 freed)
 {
 	int64		grown = growth->space.table_growth + growth->space.index_growth;
+	int64		enough = Min(ENOUGH_FREED, limit / ENOUGH_PART);
 
 	if (limit != growth->limit)
 		growth->most = 0;
@@ -247,11 +293,14 @@ is_at_limit(Growth *growth, int64 limit, int64 freed)
 
 	/* its workers may have been others when it was held */
 	if (!growth->is_held || freed < growth->freed_then)
+	{
 		growth->freed_then = freed;
+		growth->vacuumed = 0;
+	}
 	freed -= growth->freed_then;
-	growth->is_held = freed < Min(ENOUGH_FREED, limit / ENOUGH_PART);
+	growth->is_held = freed + growth->vacuumed < enough;
 	if (!growth->is_held)
-		growth->most = grown + freed;
+		growth->most = grown + freed + Min(growth->vacuumed, enough);
 	return growth->is_held;
 }
 

@@ -25,6 +25,10 @@ typedef struct Growth
 	int64		most;			/* that the run may reach beyond it, because space was freed */
 	bool		is_held;
 	int64		freed_then;		/* what its workers had freed when it was held */
+	bool		knows_vacuums;
+	int64		vacuums;		/* of the target, when that was last looked at, */
+	int64		dead;			/* and its dead rows */
+	int64		vacuumed;		/* what VACUUM has freed while it was held, in bytes, about */
 	char		kept_by[256];	/* the text of space.kept_by */
 } Growth;
 

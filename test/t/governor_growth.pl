@@ -94,6 +94,26 @@ my $times = sql("SELECT (table_growth + index_growth)::float8 / (table_size + in
 cmp_ok($times, '<', 0.7, sprintf('when it is gone the run goes on with what is freed, and grows by %.0f %% in all', 100 * $times));
 is(sql("SELECT count(*) FROM $table WHERE n = 1"), 50_000, 'every row once');
 
+note 'a limit, and VACUUM';
+($run, $table) = begin(', "reuse_space": false, "max_growth": "20 %"', sleep => '25 ms');
+my $vacuums = 0;
+my $held = throttled($run, 'max\_growth: table and indexes have grown by %');
+while (wait_for($node, "SELECT status = 'completed' OR ($held) FROM backfill_runs WHERE id = $run") && run_value($node, $run, 'status') ne 'completed' && $vacuums < 20)
+{
+	my $at = last_batch($run);
+
+	sql("ANALYZE $table");
+	wait_for($node, 'SELECT false', timeout => 2);
+	is(last_batch($run), $at, 'it stays held, whatever is analyzed') if $vacuums == 0;
+	sql("VACUUM $table");
+	$vacuums++;
+	ok(wait_for($node, goes_on($run, $at)), 'it goes on with what VACUUM has freed');
+}
+is(run_value($node, $run, 'status'), 'completed', "and completes, after $vacuums times");
+cmp_ok($vacuums, '>', 0, 'it had to be vacuumed');
+$times = sql("SELECT (table_growth + index_growth)::float8 / (table_size + index_size) FROM backfill_runs WHERE id = $run");
+cmp_ok($times, '<', 0.7, sprintf('it has grown by %.0f %% in all', 100 * $times));
+
 like(refusal(qq{SELECT backfill_define('bad', 'g1', 'UPDATE batch SET n = 2', settings => '{"max_growth": "$_"}')}), qr/invalid value for backfill setting "max_growth"/, "\"$_\" is refused")
 	foreach '0', '-5 %', '0 %', 'much', '5 %%', '5 apples';
 
