@@ -701,6 +701,18 @@ AS 'MODULE_PATHNAME', 'backfill_is_local'
 LANGUAGE C STRICT STABLE;
 COMMENT ON FUNCTION backfill.is_local(oid, bigint) IS 'whether a run belongs to this database of this database system';
 
+CREATE FUNCTION backfill.within_support(internal)
+RETURNS internal
+AS 'MODULE_PATHNAME', 'backfill_within_support'
+LANGUAGE C STRICT IMMUTABLE;
+COMMENT ON FUNCTION backfill.within_support(internal) IS 'what the planner may know of backfill.within';
+
+CREATE FUNCTION backfill.within(value "any", low "any", high "any", at_least regoperator, at_most regoperator)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'backfill_within'
+LANGUAGE C STRICT STABLE PARALLEL SAFE SUPPORT backfill.within_support;
+COMMENT ON FUNCTION backfill.within("any", "any", "any", regoperator, regoperator) IS 'whether a value of what is joined with batch lies in the range of the batch; added to statements';
+
 CREATE FUNCTION backfill.wake()
 RETURNS void
 AS 'MODULE_PATHNAME', 'backfill_wake'

@@ -1,57 +1,59 @@
 /*-------------------------------------------------------------------------
  *
  * imply.c
- *	  The range of a batch, for the table that is joined by the key.
+ *	  The range of a batch, for what is joined with it by the key.
  *
- * Where batch is joined with another table by the first column of the key, the rows of that table
- * lie within the same bounds.  The planner concludes such a thing from a constant, but
- * not from a range, so that it would read all of the other table for each batch, and join it, or all of
- * its partitions, or its index from the first entry on; and where it is a sub-select that has
- * a sum for each key, make those of all keys.  So the bounds are added for that table, too; likewise
- * for one that has to have the key, by EXISTS or IN.
+ * Where a relation is joined with batch by the first column of the key, its rows lie within the same
+ * bounds.  The planner concludes such a thing from a constant, but not from a range, so that it would
+ * read all of the other table for each batch, and join it, or its index from the first entry
+ * on; and where it is a sub-select that has a sum for each key, make those of all keys.  So a call of
+ * within (within.c) is added there, which changes neither what is true nor any estimate.
  *
- * What is true does not change by that.  But the planner takes the two conditions for independent
- * of each other, and the join for the smaller, by as much as the range is smaller than the table.  Where
- * something else is joined with the result this could mislead it.  So nothing is added unless the
- * join of the two is all that there is: no third table, and no other sub-select in a condition.  And
- * should old statistics say that the other table has nothing in the range, it has to be possible to
- * begin with it, and to look up in batch what it has all the same: there is no such plan for an outer
- * join, nor for NOT EXISTS.
+ * It is added beside the equality, wherever that is one of the conditions of a WHERE or ON that all have to
+ * hold.  There, whatever the kind of the join, the equality is true for rows of batch only, and these
+ * are in the range.  Likewise in a sub-select of EXISTS, and in one of IN whose result does not
+ * matter where it is unknown.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/stratnum.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
-#include "nodes/primnodes.h"
 #include "parser/parsetree.h"
-#include "rewrite/rewriteManip.h"
+#include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 
 #include "walk/analysed.h"
 #include "walk/imply.h"
 
-/* A join of batch with one other table. */
-typedef struct Pair
+/* The statement, and what is to be added. */
+typedef struct Implied
 {
-	int			batch;			/* the number of batch among its query's relations, */
-	Index		above;			/* how many queries above the other one that is, */
-	AttrNumber	key;			/* its column that is the first of the key, */
-	int			other;			/* and the number of the other table */
-} Pair;
+	const CommonTableExpr *batch;	/* how it is defined in front of the statement, or NULL */
+	const Walk *walk;
+	Oid			within;			/* the function */
+	int			low;			/* numbers of the parameters that are the bounds, in the order of the index */
+	int			high;
+} Implied;
 
-/* The query that is followed, within the whole statement. */
-typedef struct Place
+/* A query in the statement, within another one; the outermost has none above it. */
+typedef struct Level
 {
-	const Query *statement;
-	Index		depth;			/* of the query in it */
-	Walk	   *walk;
-	const WalkRange *range;
-} Place;
+	Query	   *query;
+	const struct Level *above;
+	bool		asked;			/* only whether it has a row counts */
+	const Implied *implied;
+} Level;
+
+static void imply_in(Query *query, const Level *above, bool asked, const Implied *implied);
 
 /* Whether one of the range's bounds is compared in the condition. */
 static bool
@@ -66,131 +68,118 @@ has_bound(Node *node, void *arg)
 	return expression_tree_walker(node, has_bound, arg);
 }
 
-/* How batch is defined in front of the statement, if the relation is that and reads the target; NULL otherwise. */
-static CommonTableExpr *
-batch_of(const Place *place, const RangeTblEntry *rte)
-{
-	CommonTableExpr *cte = analysed_find_with(place->statement, WALK_BATCH);
-	const Query *query = cte && IsA(cte->ctequery, Query) ? (Query *) cte->ctequery : NULL;
-
-	if (rte->rtekind != RTE_CTE || rte->ctelevelsup != place->depth || query == NULL ||
-		strcmp(rte->ctename, WALK_BATCH) != 0 || list_length(query->rtable) != 1 ||
-		linitial_node(RangeTblEntry, query->rtable)->relid != place->walk->target)
-		return NULL;
-	return cte;
-}
-
-/* Which column of batch is the first of the key; 0 if none is, as where it is one row for each value. */
+/* Which column of batch is the first of the key, as it is defined; 0 if none is, as where it is one row for each value. */
 static AttrNumber
-key_of_batch(const Place *place, const CommonTableExpr *batch)
+key_of_definition(const Implied *implied)
 {
+	const Query *query = (Query *) implied->batch->ctequery;
 	ListCell   *lc;
 
-	foreach(lc, ((Query *) batch->ctequery)->targetList)
+	foreach(lc, query->targetList)
 	{
 		TargetEntry *entry = lfirst_node(TargetEntry, lc);
+		const Var  *var = (Var *) entry->expr;
 
-		if (IsA(entry->expr, Var) && ((Var *) entry->expr)->varattno == place->walk->columns[0].attno)
+		if (IsA(var, Var) && var->varlevelsup == 0 && var->varattno == implied->walk->columns[0].attno &&
+			rt_fetch(var->varno, query->rtable)->relid == implied->walk->target)
 			return entry->resno;
 	}
 	return InvalidAttrNumber;
 }
 
-/* The same of a relation of the query, which may be the target in the place of batch, or no batch at all. */
+/*
+ * Which column of the query's relation is the first of the key, if it is batch: as it is defined in front
+ * of the statement, or the target in its place, with the bounds in the query's condition.  Otherwise 0.
+ */
 static AttrNumber
-key_column(const Place *place, const Query *query, int number)
+key_of_batch(const Level *level, int relation)
 {
-	const RangeTblEntry *rte = rt_fetch(number, query->rtable);
-	const CommonTableExpr *batch = batch_of(place, rte);
+	const Implied *implied = level->implied;
+	const RangeTblEntry *rte = rt_fetch(relation, level->query->rtable);
+	const Level *top = level;
+	Index		depth = 0;
 
-	if (number == query->resultRelation && rte->relid == place->walk->target &&
-		has_bound(query->jointree->quals, place->walk))
-		return place->walk->columns[0].attno;
-	return batch && !checkExprHasSubLink((Node *) ((Query *) batch->ctequery)->jointree) ?
-		key_of_batch(place, batch) : InvalidAttrNumber;
+	for (; top->above; top = top->above)
+		depth++;
+	if (rte->rtekind == RTE_CTE)
+		return implied->batch && rte->ctelevelsup == depth && strcmp(rte->ctename, WALK_BATCH) == 0 ?
+			key_of_definition(implied) : InvalidAttrNumber;
+	if (rte->rtekind == RTE_RELATION && rte->relid == implied->walk->target &&
+		(relation == level->query->resultRelation ||
+		 (implied->batch && (Node *) level->query == implied->batch->ctequery)) &&
+		has_bound(level->query->jointree->quals, (void *) implied->walk))
+		return implied->walk->columns[0].attno;
+	return InvalidAttrNumber;
 }
 
-/* Whether the query is planned by itself, so that its tables are not joined with those outside of it. */
+/* The column that the expression is, but for its type; NULL if it is something else. */
+static const Var *
+column_of(Node *node)
+{
+	while (IsA(node, RelabelType))
+		node = (Node *) ((RelabelType *) node)->arg;
+	return IsA(node, Var) ? (Var *) node : NULL;
+}
+
+/*
+ * Whether the expression is the first column of the key in batch, of this query or of one above it that asks
+ * whether this one has a row: any other is run for each row of batch, and looks for that.
+ */
 static bool
-is_apart(const Query *query)
+is_key(Node *node, const Level *level)
 {
-	return query->hasAggs || query->groupClause != NIL || query->distinctClause != NIL;
+	const Var  *var = column_of(node);
+
+	if (var == NULL)
+		return false;
+	for (Index i = 0; i < var->varlevelsup && level; i++)
+		level = level->asked ? level->above : NULL;
+	return level && var->varattno > 0 && key_of_batch(level, var->varno) == var->varattno;
 }
 
-/* Whether bounds may be added for the relation: a table, or what is planned apart. */
+/* Whether the query reads a foreign table. */
 static bool
-is_table(const Place *place, const RangeTblEntry *rte)
-{
-	const CommonTableExpr *cte;
-
-	switch (rte->rtekind)
-	{
-		case RTE_RELATION:
-			return rte->tablesample == NULL && rte->relkind != RELKIND_VIEW;
-		case RTE_SUBQUERY:
-			return !rte->lateral && is_apart(rte->subquery);
-		case RTE_CTE:
-			cte = rte->ctelevelsup == place->depth ? analysed_find_with(place->statement, rte->ctename) : NULL;
-			return cte && IsA(cte->ctequery, Query) && is_apart((Query *) cte->ctequery);
-		default:
-			return false;
-	}
-}
-
-/* Append the numbers of the relations that are joined, with inner joins; 0 for anything else. */
-static List *
-joined_relations(List *numbers, Node *node)
+reads_foreign(const Query *query)
 {
 	ListCell   *lc;
 
-	if (IsA(node, RangeTblRef))
-		return lappend_int(numbers, ((RangeTblRef *) node)->rtindex);
-	if (IsA(node, JoinExpr) && ((JoinExpr *) node)->jointype == JOIN_INNER)
-		return joined_relations(joined_relations(numbers, ((JoinExpr *) node)->larg),
-								((JoinExpr *) node)->rarg);
-	if (!IsA(node, FromExpr))
-		return lappend_int(numbers, 0);
-	foreach(lc, ((FromExpr *) node)->fromlist)
-		numbers = joined_relations(numbers, lfirst(lc));
-	return numbers;
-}
-
-/* Whether one of the two relations is batch, and the other one can be bounded. */
-static bool
-find_pair(const Place *place, const Query *query, const List *numbers, Pair *pair)
-{
-	for (int i = 0; i < 2; i++)
+	foreach(lc, query->rtable)
 	{
-		pair->above = 0;
-		pair->batch = list_nth_int(numbers, i);
-		pair->other = list_nth_int(numbers, 1 - i);
-		pair->key = key_column(place, query, pair->batch);
-		if (AttributeNumberIsValid(pair->key))
-			return is_table(place, rt_fetch(pair->other, query->rtable));
+		const RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		if ((rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_FOREIGN_TABLE) ||
+			(rte->rtekind == RTE_SUBQUERY && reads_foreign(rte->subquery)))
+			return true;
 	}
 	return false;
 }
 
-/* Whether the expression is, but for its type, a column of that relation, so many queries up; which one it is, or any if that is 0. */
+/*
+ * Whether the expression is a column of a relation of the query that had better be bounded.  A foreign table is
+ * not: its server, whose order may be another one, is not asked to do it, and what is done here instead keeps
+ * it from making a sum or a join there.
+ */
 static bool
-is_column(Node *node, int relation, Index above, AttrNumber column)
+is_other(Node *node, const Level *level)
 {
-	const Var  *var;
+	const Var  *var = column_of(node);
+	const RangeTblEntry *rte;
 
-	while (IsA(node, RelabelType))
-		node = (Node *) ((RelabelType *) node)->arg;
-	var = (Var *) node;
-	return IsA(node, Var) && var->varno == relation && var->varlevelsup == above &&
-		(column == 0 || var->varattno == column);
+	if (var == NULL || var->varlevelsup > 0 || AttributeNumberIsValid(key_of_batch(level, var->varno)))
+		return false;
+	rte = rt_fetch(var->varno, level->query->rtable);
+	return (rte->rtekind == RTE_RELATION && rte->relkind != RELKIND_FOREIGN_TABLE) ||
+		(rte->rtekind == RTE_SUBQUERY && !reads_foreign(rte->subquery)) || rte->rtekind == RTE_CTE;
 }
 
 /*
- * What is compared with the key for equality, as the walk's index has it, so many queries below that of
- * batch, and its type in *type.  NULL if the condition is no such thing.
+ * What is compared with the key for equality, as the walk's index has it, with its type in *type.  NULL
+ * if the condition is no such thing.
  */
 static Node *
-equal_to_key(Node *node, const Pair *pair, Index above, const WalkColumn *key, Oid *type)
+equal_to_key(Node *node, const Level *level, Oid *type)
 {
+	const WalkColumn *key = &level->implied->walk->columns[0];
 	OpExpr	   *op = (OpExpr *) node;
 	int			strategy;
 	Oid			types[2];
@@ -204,45 +193,100 @@ equal_to_key(Node *node, const Pair *pair, Index above, const WalkColumn *key, O
 	for (int i = 0; i < 2; i++)
 	{
 		*type = types[1 - i];
-		if (types[i] == key->opcintype && is_column(list_nth(op->args, i), pair->batch, above, pair->key))
+		if (types[i] == key->opcintype && is_key(list_nth(op->args, i), level))
 			return list_nth(op->args, 1 - i);
 	}
 	return NULL;
 }
 
-/* Append that the expression of that type is at or within one end of the range, if its operator is known. */
-static List *
-append_bound(List *quals, Node *expr, Oid type, const WalkColumn *key, int number, bool below)
+static Node *
+operator_const(Oid operator)
 {
-	Oid			opno = get_opfamily_member(key->opfamily, type, key->opcintype,
-										   below ? BTLessEqualStrategyNumber : BTGreaterEqualStrategyNumber);
-	Expr	   *op;
-
-	if (!OidIsValid(opno))
-		return quals;
-	op = make_opclause(opno, BOOLOID, false, copyObject((Expr *) expr),
-					   (Expr *) walk_param(number, key->argtype, -1), InvalidOid, key->collation);
-	set_opfuncid((OpExpr *) op);
-	return lappend(quals, op);
+	return (Node *) makeConst(REGOPERATOROID, -1, InvalidOid, sizeof(Oid), ObjectIdGetDatum(operator), false, true);
 }
 
-/* Append both bounds for the expression of that type. */
-static List *
-append_bounds(List *quals, Node *expr, Oid type, const Place *place)
+/* That an expression of that type lies within the range; NULL if its operators are not known. */
+static Node *
+within_range(Node *expr, Oid type, const Implied *implied)
 {
-	const WalkColumn *key = &place->walk->columns[0];
-	bool		down = place->walk->descending;
+	const WalkColumn *key = &implied->walk->columns[0];
+	Oid			at_least = get_opfamily_member(key->opfamily, type, key->opcintype, BTGreaterEqualStrategyNumber);
+	Oid			at_most = get_opfamily_member(key->opfamily, type, key->opcintype, BTLessEqualStrategyNumber);
 
-	if (place->range->nstart > 0)
-		quals = append_bound(quals, expr, type, key, 1, down);
-	if (place->range->nend > 0)
-		quals = append_bound(quals, expr, type, key, place->walk->nkeys + 1, !down);
-	return quals;
+	if (!OidIsValid(at_least) || !OidIsValid(at_most))
+		return NULL;
+	return (Node *) makeFuncExpr(implied->within, BOOLOID,
+								 list_make5(copyObject(expr), walk_param(implied->low, key->argtype, -1),
+											walk_param(implied->high, key->argtype, -1),
+											operator_const(at_least), operator_const(at_most)),
+								 InvalidOid, key->collation, COERCE_EXPLICIT_CALL);
 }
 
-/* Append the bounds for what the condition, or one of several that all have to hold, equates with the key. */
+/* The conditions hold, too. */
+static Node *
+and_also(Node *condition, List *others)
+{
+	if (others == NIL)
+		return condition;
+	return (Node *) make_ands_explicit(condition ? lcons(condition, others) : others);
+}
+
+/* Whether each row of the query's tables that meets its condition is a row of the result, and nothing else is. */
+static bool
+is_plain(const Query *query)
+{
+	return query->setOperations == NULL && !query->hasAggs && !query->hasWindowFuncs && !query->hasTargetSRFs &&
+		!query->hasDistinctOn && query->groupClause == NIL && query->groupingSets == NIL &&
+		query->havingQual == NULL && query->limitOffset == NULL && query->limitCount == NULL;
+}
+
+/* The key is among the values of the sub-select, or the condition does not hold: have it give those within the range only. */
+static void
+imply_in_any(SubLink *link, const Level *level)
+{
+	Query	   *query = (Query *) link->subselect;
+	Level		inner = {query, level, false, level->implied};
+	Oid			type;
+	Node	   *value = equal_to_key(link->testexpr, level, &type);
+	Node	   *expr;
+	Node	   *within;
+
+	if (link->subLinkType != ANY_SUBLINK || value == NULL || !IsA(value, Param) || !is_plain(query))
+		return;
+	expr = (Node *) linitial_node(TargetEntry, query->targetList)->expr;
+	if (exprType(expr) != type || !is_other(expr, &inner))
+		return;
+	within = within_range(expr, type, level->implied);
+	if (within)
+		query->jointree->quals = and_also(query->jointree->quals, list_make1(within));
+}
+
+/* Whether the relation is part of what is joined there, which may be NULL for everything. */
+static bool
+is_within(Node *joined, int relation)
+{
+	ListCell   *lc;
+
+	if (joined == NULL)
+		return true;
+	if (IsA(joined, RangeTblRef))
+		return ((RangeTblRef *) joined)->rtindex == relation;
+	if (IsA(joined, JoinExpr))
+		return is_within(((JoinExpr *) joined)->larg, relation) || is_within(((JoinExpr *) joined)->rarg, relation);
+	foreach(lc, castNode(FromExpr, joined)->fromlist)
+	{
+		if (is_within(lfirst(lc), relation))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Append what the condition, or any of several that all have to hold, implies for relations of the query that
+ * are part of what is joined there.
+ */
 static List *
-append_implied(List *quals, Node *condition, const Pair *pair, const Place *place)
+append_implied(List *implied, Node *condition, Node *joined, const Level *level)
 {
 	ListCell   *lc;
 	Node	   *expr;
@@ -251,16 +295,57 @@ append_implied(List *quals, Node *condition, const Pair *pair, const Place *plac
 	if (condition && IsA(condition, BoolExpr) && ((BoolExpr *) condition)->boolop == AND_EXPR)
 	{
 		foreach(lc, ((BoolExpr *) condition)->args)
-			quals = append_implied(quals, lfirst(lc), pair, place);
-		return quals;
+			implied = append_implied(implied, lfirst(lc), joined, level);
+		return implied;
 	}
-	expr = equal_to_key(condition, pair, pair->above, &place->walk->columns[0], &type);
-	return expr && is_column(expr, pair->other, 0, 0) ? append_bounds(quals, expr, type, place) : quals;
+	if (condition && IsA(condition, SubLink))
+		imply_in_any((SubLink *) condition, level);
+	expr = equal_to_key(condition, level, &type);
+	if (expr && is_other(expr, level) && is_within(joined, column_of(expr)->varno))
+	{
+		Node	   *within = within_range(expr, type, level->implied);
+
+		if (within)
+			implied = lappend(implied, within);
+	}
+	return implied;
 }
 
-/* The same for all conditions of inner joins. */
-static List *
-append_implied_by_joins(List *quals, Node *node, const Pair *pair, const Place *place)
+/* Look into sub-selects of a condition that ask for rows, those that others contain included. */
+static bool
+imply_in_sublinks(Node *node, void *arg)
+{
+	const Level *level = (const Level *) arg;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, SubLink))
+	{
+		SubLink    *link = (SubLink *) node;
+
+		if (link->subLinkType == EXISTS_SUBLINK || link->subLinkType == ANY_SUBLINK)
+			imply_in((Query *) link->subselect, level, link->subLinkType == EXISTS_SUBLINK, level->implied);
+		return imply_in_sublinks(link->testexpr, arg);
+	}
+	return expression_tree_walker(node, imply_in_sublinks, arg);
+}
+
+/* The condition of a WHERE or ON, with what it implies for what is joined there. */
+static Node *
+with_implied(Node *condition, Node *joined, const Level *level)
+{
+	List	   *implied = append_implied(NIL, condition, joined, level);
+
+	(void) imply_in_sublinks(condition, (void *) level);
+	return and_also(condition, implied);
+}
+
+/*
+ * The same for the conditions of what is joined.  Rows of an outer join that have to be in its result, whatever they
+ * are joined with, cannot be left out, and a full join takes no conditions but equalities.
+ */
+static void
+imply_in_joins(Node *node, const Level *level)
 {
 	ListCell   *lc;
 
@@ -268,179 +353,79 @@ append_implied_by_joins(List *quals, Node *node, const Pair *pair, const Place *
 	{
 		JoinExpr   *join = (JoinExpr *) node;
 
-		quals = append_implied(quals, join->quals, pair, place);
-		quals = append_implied_by_joins(quals, join->larg, pair, place);
-		return append_implied_by_joins(quals, join->rarg, pair, place);
+		imply_in_joins(join->larg, level);
+		imply_in_joins(join->rarg, level);
+		if (join->jointype != JOIN_FULL)
+			join->quals = with_implied(join->quals,
+									   join->jointype == JOIN_LEFT ? join->rarg :
+									   join->jointype == JOIN_RIGHT ? join->larg : NULL, level);
 	}
-	if (!IsA(node, FromExpr))
-		return quals;
-	quals = append_implied(quals, ((FromExpr *) node)->quals, pair, place);
-	foreach(lc, ((FromExpr *) node)->fromlist)
-		quals = append_implied_by_joins(quals, lfirst(lc), pair, place);
-	return quals;
+	else if (IsA(node, FromExpr))
+	{
+		foreach(lc, ((FromExpr *) node)->fromlist)
+			imply_in_joins(lfirst(lc), level);
+		((FromExpr *) node)->quals = with_implied(((FromExpr *) node)->quals, NULL, level);
+	}
 }
 
-/* The conditions hold, too. */
+/* The same for the query, and those in it. */
 static void
-add_conditions(Query *query, List *quals)
+imply_in(Query *query, const Level *above, bool asked, const Implied *implied)
 {
-	if (quals != NIL && query->jointree->quals)
-		quals = lcons(query->jointree->quals, quals);
-	if (quals != NIL)
-		query->jointree->quals = (Node *) make_ands_explicit(quals);
-}
-
-/* Count the sub-selects in an expression. */
-static bool
-count_sublinks(Node *node, void *arg)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, SubLink))
-		++*(int *) arg;
-	return expression_tree_walker(node, count_sublinks, arg);
-}
-
-/* The sub-select that the condition, or one of several that all have to hold, consists of; the first one, or NULL. */
-static SubLink *
-asked_sublink(Node *condition)
-{
-	BoolExpr   *all = (BoolExpr *) condition;
-	SubLink    *link = NULL;
+	Level		level = {query, above, asked, implied};
 	ListCell   *lc;
 
-	if (condition && IsA(condition, SubLink))
-		return (SubLink *) condition;
-	if (condition && IsA(condition, BoolExpr) && all->boolop == AND_EXPR)
-	{
-		foreach(lc, all->args)
-			link = link ? link : asked_sublink(lfirst(lc));
-	}
-	return link;
-}
-
-/* Whether each row of the query's one table that meets its condition is a row of the result, and nothing else is. */
-static bool
-is_plain(const Query *query)
-{
-	return !query->hasAggs && !query->hasWindowFuncs && !query->hasTargetSRFs && !query->hasDistinctOn &&
-		query->groupClause == NIL && query->groupingSets == NIL && query->havingQual == NULL &&
-		query->limitOffset == NULL && query->limitCount == NULL;
-}
-
-/* Append the bounds for the values of the sub-select among which the key has to be. */
-static List *
-append_implied_by_any(List *quals, const SubLink *link, const Query *query, const Pair *pair, const Place *place)
-{
-	Oid			type;
-	Node	   *value = equal_to_key(link->testexpr, pair, 0, &place->walk->columns[0], &type);
-	Node	   *expr = (Node *) linitial_node(TargetEntry, query->targetList)->expr;
-
-	if (value == NULL || !IsA(value, Param) || !is_plain(query) || exprType(expr) != type ||
-		!is_column(expr, pair->other, 0, 0))
-		return quals;
-	return append_bounds(quals, expr, type, place);
-}
-
-/*
- * The query of that depth reads batch alone, which has that number and column: add them in the sub-select, if there
- * is but one and it is about one table.
- */
-static void
-imply_in_sublink(Query *query, int batch, AttrNumber key, Place place)
-{
-	SubLink    *link = asked_sublink(query->jointree->quals);
-	Pair		pair = {batch, 1, key, 0};
-	Query	   *select;
-	List	   *numbers;
-	int			n = 0;
-
-	(void) count_sublinks((Node *) query->jointree, &n);
-	if (link == NULL || n != 1 || !IsA(link->subselect, Query))
-		return;
-	select = (Query *) link->subselect;
-	place.depth++;
-	numbers = select->setOperations ? NIL : joined_relations(NIL, (Node *) select->jointree);
-	if (list_length(numbers) != 1 || linitial_int(numbers) == 0 || checkExprHasSubLink((Node *) select->jointree))
-		return;
-	pair.other = linitial_int(numbers);
-	if (!is_table(&place, rt_fetch(pair.other, select->rtable)))
-		return;
-	if (link->subLinkType == EXISTS_SUBLINK)
-		add_conditions(select, append_implied_by_joins(NIL, (Node *) select->jointree, &pair, &place));
-	else if (link->subLinkType == ANY_SUBLINK)
-		add_conditions(select, append_implied_by_any(NIL, link, select, &pair, &place));
-}
-
-/* The query of that depth reads one relation: add them where that is batch, and a sub-select asks for its rows or is its scope. */
-static void
-imply_in_one(Query *query, int number, Place place)
-{
-	AttrNumber	key = key_column(&place, query, number);
-	CommonTableExpr *batch = batch_of(&place, rt_fetch(number, query->rtable));
-
-	if (AttributeNumberIsValid(key))
-		imply_in_sublink(query, number, key, place);
-	else if (batch && batch->cterefcount == 1 && !checkExprHasSubLink((Node *) query->jointree))
-	{
-		place.depth = 1;
-		imply_in_sublink((Query *) batch->ctequery, 1, place.walk->columns[0].attno, place);
-	}
-}
-
-/* Add them to the query of that depth in the statement, or to what an INSERT inserts. */
-static void
-imply_in(Query *query, Place place)
-{
-	List	   *numbers;
-	Pair		pair;
-
-	if (query->commandType == CMD_INSERT)
-	{
-		const RangeTblEntry *source = NULL;
-		ListCell   *lc;
-
-		foreach(lc, query->rtable)
-		{
-			if (lfirst_node(RangeTblEntry, lc)->rtekind == RTE_SUBQUERY)
-				source = lfirst(lc);
-		}
-		place.depth++;
-		if (source)
-			imply_in(source->subquery, place);
-		return;
-	}
-	if (query->commandType == CMD_MERGE || query->setOperations || query->jointree == NULL)
-		return;
-	numbers = joined_relations(NIL, (Node *) query->jointree);
-	if (list_member_int(numbers, 0))
-		return;
-	if (list_length(numbers) == 1)
-		imply_in_one(query, linitial_int(numbers), place);
-	else if (list_length(numbers) == 2 && !checkExprHasSubLink((Node *) query->jointree) &&
-			 find_pair(&place, query, numbers, &pair))
-		add_conditions(query, append_implied_by_joins(NIL, (Node *) query->jointree, &pair, &place));
-}
-
-/*
- * Add the bounds of the range to a statement that has just been analysed, with batch grafted into it, for
- * what is joined with batch: in the statement itself, and in what its WITH has it change.
- */
-void
-imply_range(Query *query, Walk *walk, const WalkRange *range)
-{
-	Place		place = {query, 0, walk, range};
-	ListCell   *lc;
-
-	if (walk->by_source || walk->by_page || walk->columns[0].expr || range->nulls || range->everything)
-		return;
-	imply_in(query, place);
-	place.depth = 1;
+	check_stack_depth();
 	foreach(lc, query->cteList)
 	{
 		CommonTableExpr *cte = lfirst_node(CommonTableExpr, lc);
 
-		if (IsA(cte->ctequery, Query) && ((Query *) cte->ctequery)->commandType != CMD_SELECT)
-			imply_in((Query *) cte->ctequery, place);
+		if (IsA(cte->ctequery, Query))
+			imply_in((Query *) cte->ctequery, &level, false, implied);
 	}
+	foreach(lc, query->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		if (rte->rtekind == RTE_SUBQUERY)
+			imply_in(rte->subquery, &level, false, implied);
+	}
+	if (query->jointree && query->commandType != CMD_MERGE)
+		imply_in_joins((Node *) query->jointree, &level);
+}
+
+/* The function that is called; InvalidOid if there is none, as in a database that has not been upgraded. */
+static Oid
+find_within(void)
+{
+	Oid			types[] = {ANYOID, ANYOID, ANYOID, REGOPERATOROID, REGOPERATOROID};
+	Oid			namespace = get_namespace_oid("backfill", true);
+
+	return OidIsValid(namespace) ?
+		GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid, CStringGetDatum("within"),
+						PointerGetDatum(buildoidvector(types, lengthof(types))), ObjectIdGetDatum(namespace)) :
+		InvalidOid;
+}
+
+/*
+ * Add to a statement that has just been analysed, with batch grafted into it, the bounds of the range for what
+ * is joined with batch.
+ */
+void
+imply_range(Query *query, Walk *walk, const WalkRange *range)
+{
+	int			start = 1;
+	int			end = walk->nkeys + 1;
+	Implied		implied = {.batch = analysed_find_with(query, WALK_BATCH), .walk = walk};
+
+	if (walk->by_source || walk->by_page || walk->columns[0].expr || range->nulls || range->everything ||
+		range->nstart == 0 || range->nend == 0)
+		return;
+	if (implied.batch && !IsA(implied.batch->ctequery, Query))
+		implied.batch = NULL;
+	implied.within = find_within();
+	implied.low = walk->descending ? end : start;
+	implied.high = walk->descending ? start : end;
+	if (OidIsValid(implied.within))
+		imply_in(query, NULL, false, &implied);
 }
