@@ -397,6 +397,13 @@ compat_file_blocks(Oid tablespace, Oid database, Oid file)
 #define compat_local_backend(i) pgstat_fetch_stat_local_beentry(i)
 #endif
 
+/* Whether the operator is one of those by which an index may order values. */
+#if PG_VERSION_NUM >= 180000
+#define compat_orders(operator) (get_op_index_interpretation(operator) != NIL)
+#else
+#define compat_orders(operator) (get_op_btree_interpretation(operator) != NIL)
+#endif
+
 /* What the parser's hook is told of a query's fingerprint. */
 #if PG_VERSION_NUM >= 190000
 #define compat_jumble const JumbleState

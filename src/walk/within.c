@@ -55,7 +55,7 @@ look_up(FunctionCallInfo fcinfo, Oid operator, int bound, FmgrInfo *function)
 	if (!OidIsValid(left) ||
 		!IsBinaryCoercible(get_fn_expr_argtype(fcinfo->flinfo, VALUE), left) ||
 		!IsBinaryCoercible(get_fn_expr_argtype(fcinfo->flinfo, bound), right) ||
-		get_op_btree_interpretation(operator) == NIL)
+		!compat_orders(operator))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("operator %s does not order the values that are to be compared",
