@@ -68,7 +68,7 @@ has_bound(Node *node, void *arg)
 	return expression_tree_walker(node, has_bound, arg);
 }
 
-/* Which column of batch is the first of the key, as it is defined; 0 if none is, as where it is one row for each value. */
+/* Which column of batch is the first of the key, as it is defined; 0 if none is, as where batch is one row a value. */
 static AttrNumber
 key_of_definition(const Implied *implied)
 {
@@ -143,6 +143,13 @@ reads_foreign(const Query *query)
 {
 	ListCell   *lc;
 
+	foreach(lc, query->cteList)
+	{
+		const CommonTableExpr *cte = lfirst_node(CommonTableExpr, lc);
+
+		if (IsA(cte->ctequery, Query) && reads_foreign((Query *) cte->ctequery))
+			return true;
+	}
 	foreach(lc, query->rtable)
 	{
 		const RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
@@ -152,6 +159,18 @@ reads_foreign(const Query *query)
 			return true;
 	}
 	return false;
+}
+
+/* Whether what the relation stands for, one that a WITH defines, reads a foreign table. */
+static bool
+defined_by_foreign(const RangeTblEntry *rte, const Level *level)
+{
+	const CommonTableExpr *cte;
+
+	for (Index i = 0; i < rte->ctelevelsup && level->above; i++)
+		level = level->above;
+	cte = analysed_find_with(level->query, rte->ctename);
+	return cte && IsA(cte->ctequery, Query) && reads_foreign((Query *) cte->ctequery);
 }
 
 /*
@@ -169,7 +188,8 @@ is_other(Node *node, const Level *level)
 		return false;
 	rte = rt_fetch(var->varno, level->query->rtable);
 	return (rte->rtekind == RTE_RELATION && rte->relkind != RELKIND_FOREIGN_TABLE) ||
-		(rte->rtekind == RTE_SUBQUERY && !reads_foreign(rte->subquery)) || rte->rtekind == RTE_CTE;
+		(rte->rtekind == RTE_SUBQUERY && !reads_foreign(rte->subquery)) ||
+		(rte->rtekind == RTE_CTE && !defined_by_foreign(rte, level));
 }
 
 /*
@@ -240,7 +260,10 @@ is_plain(const Query *query)
 		query->havingQual == NULL && query->limitOffset == NULL && query->limitCount == NULL;
 }
 
-/* The key is among the values of the sub-select, or the condition does not hold: have it give those within the range only. */
+/*
+ * The key is among the values of the sub-select, or the condition does not hold: have it give those within the
+ * range only.
+ */
 static void
 imply_in_any(SubLink *link, const Level *level)
 {

@@ -63,7 +63,10 @@ look_up(FunctionCallInfo fcinfo, Oid operator, int bound, FmgrInfo *function)
 	fmgr_info_cxt(get_opcode(operator), function, fcinfo->flinfo->fn_mcxt);
 }
 
-/* within(value, low, high, at_least, at_most): whether the first operator holds for value and low, and the second for value and high. */
+/*
+ * within(value, low, high, at_least, at_most): whether the first operator holds for value and low, and the second
+ * for value and high.
+ */
 Datum
 backfill_within(PG_FUNCTION_ARGS)
 {
