@@ -12,7 +12,8 @@
  * At its limit a run is held.  Files do not become smaller by that; but where workers, or
  * VACUUM, free space inside of them, because what kept it is gone, the run goes on with
  * that: as much as was freed counts as if the files were smaller by it.  What VACUUM frees is
- * told by the server's counters: so many dead rows less, at the size of an average row.
+ * told by the server's counters: so many dead rows less, at the size of an average row.  It
+ * is used before files grow, and so counts for no more than what lets a held run go on.
  *
  *-------------------------------------------------------------------------
  */
@@ -275,10 +276,7 @@ limit_of(const RunSettings *settings, const SpaceInfo *space)
 	return (int64) Max(Min(part, (double) PG_INT64_MAX / 2), 1);
 }
 
-/*
- * Whether the run is to be held; freed is what its workers have freed so far, in bytes.  What VACUUM has freed
- * is used before files grow, so that it need not count in full.
- */
+/* Whether the run is to be held; freed is what its workers have freed so far, in bytes. */
 static bool
 is_at_limit(Growth *growth, int64 limit, int64 freed)
 {

@@ -38,6 +38,7 @@
 typedef struct Implied
 {
 	const CommonTableExpr *batch;	/* how it is defined in front of the statement, or NULL */
+	AttrNumber	key;			/* which of its columns is the first of the key; 0 if none is */
 	const Walk *walk;
 	Oid			within;			/* the function */
 	int			low;			/* numbers of the parameters that are the bounds, in the order of the index */
@@ -72,10 +73,10 @@ has_bound(Node *node, void *arg)
 static AttrNumber
 key_of_definition(const Implied *implied)
 {
-	const Query *query = (Query *) implied->batch->ctequery;
+	const Query *query = implied->batch ? (Query *) implied->batch->ctequery : NULL;
 	ListCell   *lc;
 
-	foreach(lc, query->targetList)
+	foreach(lc, query ? query->targetList : NIL)
 	{
 		TargetEntry *entry = lfirst_node(TargetEntry, lc);
 		const Var  *var = (Var *) entry->expr;
@@ -87,6 +88,15 @@ key_of_definition(const Implied *implied)
 	return InvalidAttrNumber;
 }
 
+/* The query so many above, or NULL. */
+static const Level *
+level_above(const Level *level, Index n)
+{
+	for (; n > 0 && level; n--)
+		level = level->above;
+	return level;
+}
+
 /*
  * Which column of the query's relation is the first of the key, if it is batch: as it is defined in front
  * of the statement, or the target in its place, with the bounds in the query's condition.  Otherwise 0.
@@ -96,14 +106,14 @@ key_of_batch(const Level *level, int relation)
 {
 	const Implied *implied = level->implied;
 	const RangeTblEntry *rte = rt_fetch(relation, level->query->rtable);
-	const Level *top = level;
-	Index		depth = 0;
 
-	for (; top->above; top = top->above)
-		depth++;
 	if (rte->rtekind == RTE_CTE)
-		return implied->batch && rte->ctelevelsup == depth && strcmp(rte->ctename, WALK_BATCH) == 0 ?
-			key_of_definition(implied) : InvalidAttrNumber;
+	{
+		const Level *definition = level_above(level, rte->ctelevelsup);
+
+		return definition && definition->above == NULL && strcmp(rte->ctename, WALK_BATCH) == 0 ?
+			implied->key : InvalidAttrNumber;
+	}
 	if (rte->rtekind == RTE_RELATION && rte->relid == implied->walk->target &&
 		(relation == level->query->resultRelation ||
 		 (implied->batch && (Node *) level->query == implied->batch->ctequery)) &&
@@ -165,11 +175,9 @@ reads_foreign(const Query *query)
 static bool
 defined_by_foreign(const RangeTblEntry *rte, const Level *level)
 {
-	const CommonTableExpr *cte;
+	const Level *definition = level_above(level, rte->ctelevelsup);
+	const CommonTableExpr *cte = definition ? analysed_find_with(definition->query, rte->ctename) : NULL;
 
-	for (Index i = 0; i < rte->ctelevelsup && level->above; i++)
-		level = level->above;
-	cte = analysed_find_with(level->query, rte->ctename);
 	return cte && IsA(cte->ctequery, Query) && reads_foreign((Query *) cte->ctequery);
 }
 
@@ -446,6 +454,7 @@ imply_range(Query *query, Walk *walk, const WalkRange *range)
 		return;
 	if (implied.batch && !IsA(implied.batch->ctequery, Query))
 		implied.batch = NULL;
+	implied.key = key_of_definition(&implied);
 	implied.within = find_within();
 	implied.low = walk->descending ? end : start;
 	implied.high = walk->descending ? start : end;

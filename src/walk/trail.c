@@ -75,6 +75,7 @@ typedef struct ConflictUpdate
 {
 	ExprState  *expression;
 	ExprStateEvalFunc run;		/* what runs it really */
+	Tap		   *tap;			/* whose it is */
 } ConflictUpdate;
 
 /* Whose taps are open, or NULL. */
@@ -348,17 +349,16 @@ note_met_row(Tap *tap, TupleTableSlot *row)
 		note_values(table, row);
 }
 
-/* The update of rows that were met, which is tapped, and in *owner of which tap. */
+/* The update of rows that were met, which is tapped. */
 static ConflictUpdate *
-find_update(const ExprState *expression, Tap **owner)
+find_update(const ExprState *expression)
 {
 	ListCell   *lc;
 	ListCell   *uc;
 
 	foreach(lc, followed->taps)
 	{
-		*owner = lfirst(lc);
-		foreach(uc, (*owner)->updates)
+		foreach(uc, ((Tap *) lfirst(lc))->updates)
 		{
 			if (((ConflictUpdate *) lfirst(uc))->expression == expression)
 				return lfirst(uc);
@@ -371,11 +371,10 @@ find_update(const ExprState *expression, Tap **owner)
 static Datum
 update_tapped(ExprState *expression, ExprContext *context, bool *isnull)
 {
-	Tap		   *tap;
-	ConflictUpdate *update = find_update(expression, &tap);
+	ConflictUpdate *update = find_update(expression);
 	Datum		result;
 
-	note_met_row(tap, context->ecxt_scantuple);
+	note_met_row(update->tap, context->ecxt_scantuple);
 	expression->evalfunc = update->run;
 	result = update->run(expression, context, isnull);
 	update->run = expression->evalfunc;
@@ -397,6 +396,7 @@ tap_update(Tap *tap, const ResultRelInfo *rel)
 	update = palloc0(sizeof(ConflictUpdate));
 	update->expression = &projection->pi_state;
 	update->run = projection->pi_state.evalfunc;
+	update->tap = tap;
 	tap->updates = lappend(tap->updates, update);
 	MemoryContextSwitchTo(old);
 	projection->pi_state.evalfunc = update_tapped;

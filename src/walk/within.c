@@ -100,7 +100,7 @@ index_conditions(SupportRequestIndexCondition *request)
 	List	   *conditions = NIL;
 
 	if (!IsA(call, FuncExpr) || list_length(call->args) != NARGS || request->indexarg != VALUE ||
-		(OidIsValid(call->inputcollid) && OidIsValid(request->indexcollation) && call->inputcollid != request->indexcollation))
+		(OidIsValid(request->indexcollation) && request->indexcollation != call->inputcollid))
 		return NIL;
 	for (int i = 0; i < 2; i++)
 	{
