@@ -127,10 +127,11 @@
 #define DOUBTFUL		1.5
 /*
  * No smaller for a table's sake than what takes this part of the target, nor than what takes so many times
- * the fixed cost.
+ * the fixed cost, which has to be known from batches of about that size, that count for so much still.
  */
 #define LEAST_PART		16
-#define SMALL_FIXED		16
+#define SMALL_FIXED		8
+#define KNOWN_WEIGHT	2
 /* And nothing is spared of a table that so many such parts are less than the least of. */
 #define TINY_PARTS		16
 /* The least cost of a row, in microseconds, so that all divisions are fine. */
@@ -423,26 +424,60 @@ rows_time(const SizeControl *control)
 		fixedcost_rows_time(control->target, control->fixed);
 }
 
+/*
+ * What a batch of about so many rows takes whatever its size, as far as such batches and larger ones tell; the
+ * smallest ones, which may have been held up when the run began, have no say.  0 where the former are not known,
+ * so that they come to be, and what is believed where the latter are not.
+ */
+static double
+fixed_of(const SizeControl *control, double rows)
+{
+	const SizeClass *near = NULL;
+	const SizeClass *large = NULL;
+	double		slope;
+
+	for (int i = 0; i < SIZE_CLASSES; i++)
+	{
+		const SizeClass *class = &control->classes[i];
+
+		if (class->weight >= LEAST_WEIGHT && class->rows >= rows / ALIKE)
+			large = class;
+		if (near == NULL && large && class->weight >= KNOWN_WEIGHT && class->rows < rows * ALIKE)
+			near = class;
+	}
+	if (near == NULL)
+		return 0;
+	if (large->rows < near->rows * DIFFERENT)
+		return control->fixed;
+	slope = Max((large->duration - near->duration) / (large->rows - near->rows), 0);
+	return Min(Max(near->duration - slope * near->rows, 0), control->fixed);
+}
+
 /* No more rows than are needed, where a row costs so much, lest the table grow. */
 static double
 spare_table(const SizeControl *control, double size, double cost)
 {
-	double		least = Max(control->aim.target / (double) LEAST_PART, SMALL_FIXED * control->fixed) / cost;
+	double		least = control->aim.target / (double) LEAST_PART / cost;
+	double		part = control->part;
+
+	if (part == 0)
+		return size;
+	least = Max(least, SMALL_FIXED * fixed_of(control, Max(part, least)) / cost);
 
 	/* so few batches of the least size make up the table, or the partition, that it would grow all the same */
-	if (control->part == 0 || control->part * (double) TINY_PARTS < least)
+	if (part * TINY_PARTS < least)
 		return size;
-	return Min(size, Max((double) control->part, least));
+	return Min(size, Max(part, least));
 }
 
 /*
  * The size that the costs lead to, or 0 if they are not known.  Where the fixed cost
  * alone is more than half of the target, a cost of rows that is lost in noise does not
  * count, so that the size grows until it shows, unless all of this is a matter
- * of milliseconds.
+ * of milliseconds.  *row is the cost of a row by which that is so.
  */
 static double
-wanted_size(SizeControl *control)
+wanted_size(SizeControl *control, double *row)
 {
 	double		fixed = control->fixed;
 	double		cost = typical_cost(control);
@@ -456,6 +491,7 @@ wanted_size(SizeControl *control)
 	size = spare_table(control, rows_time(control) / cost, cost);
 	if (control->aim.longest > 0)
 		size = Min(size, Max(control->aim.longest - fixed, 0) / cost);
+	*row = cost;
 	return size;
 }
 
@@ -572,6 +608,7 @@ size_note(SizeControl *control, int64 rows, int64 duration)
 	double		growth;
 	double		band;
 	double		size;
+	double		row;
 
 	control->stride = 0;
 	if (control->aim.target == 0 || rows <= 0)
@@ -596,7 +633,7 @@ size_note(SizeControl *control, int64 rows, int64 duration)
 			return set_size(control, rows * Max(target / duration, 1.0 / DEEPEST_CUT));
 		}
 	}
-	size = wanted_size(control);
+	size = wanted_size(control, &row);
 	if (size == 0)
 		return 0;
 	probe = probe_factor(control, Max(duration, 1));
@@ -620,7 +657,7 @@ size_note(SizeControl *control, int64 rows, int64 duration)
 
 		/* what was cheap is no reason for smaller ones, whatever others cost */
 		if (duration - control->fixed < MUCH_LESS * target && control->aim.longest == 0)
-			size = Max(size, Min((double) rows, (double) control->aim.max));
+			size = Max(size, spare_table(control, Min((double) rows, (double) control->aim.max), row));
 	}
 	growth = control->unsettled > 0 || duration > Max(control->target, 2 * control->fixed) ? GROWTH : rest < target / HARDLY_THERE ? FASTEST_GROWTH :
 		rest < target / VERY_FAR_BELOW ? FASTER_GROWTH :
