@@ -373,11 +373,15 @@ is_skippable(const Worker *worker, const ErrorData *error)
 		(worker->hand.is_reported || rowerror_is_possible(error));
 }
 
-/* Whether the error of the batch in hand may go away by itself; a client has said so. */
+/*
+ * Whether the error of the batch in hand may go away by itself; a client has said so.  DDL beside a statement
+ * may show in it as an internal error: REINDEX CONCURRENTLY has no valid index of a TOAST table for a moment.
+ */
 static bool
 may_go_away(const Worker *worker, const ErrorData *error)
 {
-	return worker->hand.is_reported ? worker->hand.is_retryable : rowerror_is_retryable(error);
+	return worker->hand.is_reported ? worker->hand.is_retryable :
+		rowerror_is_retryable(error) || error->sqlerrcode == ERRCODE_INTERNAL_ERROR;
 }
 
 /* "(7)", or "(a, 7)" for a key of two columns: that of the row which the batch is. */

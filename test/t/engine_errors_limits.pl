@@ -100,15 +100,17 @@ $node->safe_psql('postgres', q{CREATE FUNCTION raise(key int, bad int, state tex
 		RETURN 1;
 	END $$});
 spoil('never', 100, 'false', '{}');
-foreach my $case ([ '42501', 'a missing privilege' ], [ '42P01', 'a missing table' ], [ '42883', 'a missing function' ], [ 'XX000', 'an internal error' ])
+foreach my $case ([ '42501', 'a missing privilege' ], [ '42P01', 'a missing table' ], [ '42883', 'a missing function' ], [ 'XX001', 'corruption' ],
+	[ 'XX000', 'an internal error that stays', 3 ])
 {
-	my ($state, $what) = @$case;
+	my ($state, $what, $attempts) = @$case;
 	sql('UPDATE never SET n = 0');
-	define_increment($node, 'never', '{"batch_size": 10, "target_batch_time": 0, "sleep": 0, "on_error": "skip"}',
+	define_increment($node, 'never', '{"batch_size": 10, "target_batch_time": 0, "sleep": 0, "on_error": "skip", "max_attempts": 3, "retry_delay": "10ms"}',
 		statement => "UPDATE batch SET n = n + raise(id, 25, '$state')");
 	$id = start_run($node, 'never');
 	ok(wait_for_status($node, $id, 'failed'), "$what fails the run");
 	is(value($id, 'sqlstate, errors'), "$state|0", "$what is not skipped");
+	is(sql("SELECT max(attempt) FROM backfill_batches WHERE run_id = $id"), $attempts || 1, 'and tried as often as may help');
 	is(sql("SELECT number, part, status, skipped, key_range FROM backfill_batches WHERE run_id = $id AND status <> 'completed'"),
 		'3|0|failed|f|(20 .. 30]', 'the batch is whole');
 	is(rows_amiss($id, 'never'), 0, 'and nothing of it is left');

@@ -174,7 +174,7 @@ $node->safe_psql('postgres', q{
 		END IF;
 		RETURN 1;
 	END $$});
-foreach my $state ('40001', '40P01', '53200', '57P03')
+foreach my $state ('40001', '40P01', '53200', '57P03', 'XX000')
 {
 	sql('ALTER SEQUENCE tries RESTART');
 	$id = start_over('{"batch_size": 1000, "target_batch_time": 0, "sleep": 0, "retry_delay": "10ms", "on_error": "skip"}', "UPDATE batch SET n = n + flaky(id, '$state', 3)");
@@ -185,7 +185,7 @@ foreach my $state ('40001', '40P01', '53200', '57P03')
 	is(value($id, 'errors'), 0, 'nothing counts as an error');
 	is(tried_again($id), 1, 'the log says so once');
 }
-foreach my $state ('53200', '57P03')
+foreach my $state ('53200', '57P03', 'XX000')
 {
 	sql('ALTER SEQUENCE tries RESTART');
 	$id = start_over('{"batch_size": 1000, "target_batch_time": 0, "sleep": 0, "retry_delay": "10ms", "on_error": "skip", "max_attempts": 3}',
