@@ -92,6 +92,19 @@ insert_meanwhile()
 	done
 }
 
+# A foreground that changes rows at random while they are rewritten, 500 a second.
+update_meanwhile()
+{
+	local pgbench
+	echo "\\set id random(1, 1000000)
+		UPDATE t SET payload = reverse(payload) WHERE id = :id" >"$work/update.sql"
+	"$bin/pgbench" -n -c 2 -R 500 -T 600 -f "$work/update.sql" postgres >/dev/null 2>&1 &
+	pgbench=$!
+	until [ "$(sql "SELECT finished_at IS NOT NULL FROM backfill_runs WHERE id = $run")" = t ]; do sleep 0.05; done
+	kill "$pgbench"
+	wait "$pgbench" || true
+}
+
 bench_grown()
 {
 	grown "wide rows, table with TOAST after a rewrite / before" 1.10 "UPDATE batch SET n = n + 1, body = lower(body)" '{"sleep": 0}' wide
@@ -100,6 +113,7 @@ bench_grown()
 	grown "partitions, table after a rewrite / before" 1.10 "UPDATE batch SET $cheap" '{"sleep": 0}' parted
 	grown "a secondary index, table after a rewrite / before" 1.10 "UPDATE batch SET $cheap" '{"sleep": 0}' indexed
 	grown "a purge of half of the rows, two fifths inserted meanwhile" 1.00 "DELETE FROM batch WHERE id % 2 = 0" '{"sleep": 0}' indexed insert_meanwhile
+	grown "a secondary index, rows changed by others meanwhile" 1.10 "UPDATE batch SET $cheap" '{"sleep": 0}' indexed update_meanwhile
 	grown "a snapshot held for the first half" - "UPDATE batch SET $cheap" '{"sleep": 0}' indexed hold_snapshot
 }
 
