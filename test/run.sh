@@ -23,6 +23,7 @@ enter test "$@"
 passed=0 failed=0 skipped=0
 started=$SECONDS
 : >"$work/failures"				# names of what has failed, a line each
+: >"$work/details"				# and of TAP files what their logs say of it
 
 heading() { printf '\n== %s\n' "$*"; }
 
@@ -163,6 +164,9 @@ run_tap()						# KIND FOLDER FILE ...
 		# What prove's summary names has failed.
 		grep -qE "^$folder/$f\.pl +\(Wstat" "$work/$kind.out" || continue
 		show 60 "$work/$kind/tmp_check/log/regress_log_$f"
+		grep -A 4 -E '(^|[ )])not ok [0-9]' "$work/$kind/tmp_check/log/regress_log_$f" |
+			sed -E 's/^\[[0-9:.]+\]\([0-9.]+s\) *//; /^(--|)$/d' | head -n 20 |
+			sed "s,^,$folder/$f: ," >>"$work/details"
 		for log in "$work/$kind/tmp_check/log/$f"_*.log; do
 			show 30 "$log"
 		done
@@ -262,7 +266,7 @@ fi
 say
 say "Took $((SECONDS - started)) s."
 # The logs above may be long: what to look for in them stands at the end.
-sed 's/^/FAILED: /' "$work/failures"
+sed 's/^/FAILED: /' "$work/failures" "$work/details"
 summary="$passed passed, $failed failed"
 [ "$skipped" = 0 ] || summary="$summary, $skipped skipped"
 say "$summary"
