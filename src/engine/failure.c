@@ -719,7 +719,7 @@ failure_handle(Worker *worker, ErrorData *error)
 	/* our own cancellation, which comes after a notice, is no error */
 	if (worker_slot_noticed() && !session_reload(&worker->session))
 	{
-		if (!rowerror_is_retryable(error) && !is_skippable(worker, error))
+		if (!may_go_away(worker, error) && !is_skippable(worker, error))
 			failure_fail_run(worker, error);
 		failure_leave(worker, error->message);
 	}

@@ -198,6 +198,30 @@ foreach my $state ('53200', '57P03', 'XX000')
 	check_parts($node, $id, 't', 'exactly once');
 }
 
+# Nor does it fail a run that is being paused when it comes.
+sql(q{CREATE FUNCTION beside_a_pause(key bigint, state text) RETURNS int LANGUAGE plpgsql AS $$
+	BEGIN
+		IF key = 25000 AND nextval('tries') = 1 THEN
+			WHILE NOT EXISTS (SELECT FROM backfill_runs WHERE wait_reason LIKE 'paused requested%') LOOP
+				PERFORM pg_sleep(0.01);
+			END LOOP;
+			PERFORM pg_sleep(0.1);
+			RAISE EXCEPTION 'not now' USING ERRCODE = state;
+		END IF;
+		RETURN 1;
+	END $$});
+foreach my $state ('40001', 'XX000')
+{
+	sql('ALTER SEQUENCE tries RESTART');
+	$id = start_over('{"batch_size": 1000, "target_batch_time": 0, "sleep": 0}', "UPDATE batch SET n = n + beside_a_pause(id, '$state')");
+	ok(wait_for($node, 'SELECT is_called FROM tries'), "$state: a batch is about to raise it");
+	sql("SELECT backfill_pause($id)");
+	ok(wait_for_status($node, $id, 'paused'), 'the run is paused, and has not failed');
+	sql("SELECT backfill_resume($id)");
+	ok(wait_for_status($node, $id, 'completed', through_end => 1), 'resumed, it completes');
+	check_parts($node, $id, 't', 'exactly once');
+}
+
 # a row that has such an error each time is like any other bad row
 sql('ALTER SEQUENCE tries RESTART');
 $id = start_over('{"batch_size": 1000, "target_batch_time": 0, "sleep": 0, "retry_delay": 0, "on_error": "skip", "max_attempts": 2}', "UPDATE batch SET n = n + flaky(id, '40001', 1000)");
