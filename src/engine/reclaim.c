@@ -66,7 +66,7 @@
 #define LEAST_REMAINS	(BLCKSZ / 16)
 
 /* Batches of all workers that are at work at one time need change no more than such a part of a table. */
-#define SMALL_PART		64
+#define SMALL_PART		80
 /* A table of less pages than this may grow as it likes, but partitions of less may be many. */
 #define SMALL_TABLE		1024
 

@@ -74,6 +74,8 @@
 #define TOO_LONG	5
 /* What the machine takes away from one batch now and then, in microseconds, whatever its rows. */
 #define HICCUP		20000
+/* Of the first batches, those that may have taken most of their time for one tell no more than the last of them. */
+#define FIRST_BATCHES	8
 #define DEEPEST_CUT	10
 #define FIRST_PART	10
 /* How much larger a batch is that is to tell whether small ones are worth it, and at least. */
@@ -232,6 +234,16 @@ forget_cheaper(SizeControl *control)
 	*class_of(control, last->rows) = (SizeClass) {1, last->rows, last->duration};
 }
 
+/*
+ * Whether what a batch took may be the beginning of the run: caches are cold, and workers start beside it.  Batches
+ * of that size do not come again, if it is taken for a fixed cost, and would not tell otherwise.
+ */
+static bool
+may_be_hiccups(const SizeControl *control, double duration)
+{
+	return control->nsamples < FIRST_BATCHES && duration < 2 * HICCUP;
+}
+
 /* Add a batch to those of its class. */
 static void
 add_to_class(SizeControl *control, double rows, double duration)
@@ -261,7 +273,7 @@ add_to_class(SizeControl *control, double rows, double duration)
 	}
 	else
 		class->weight = 0;
-	class->weight = Min(class->weight + 1, MOST_WEIGHT);
+	class->weight = Min(class->weight + 1, may_be_hiccups(control, duration) ? 1 : MOST_WEIGHT);
 	class->rows += (rows - class->rows) / class->weight;
 	class->duration += (duration - class->duration) / class->weight;
 }
