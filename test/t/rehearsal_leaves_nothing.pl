@@ -58,7 +58,7 @@ sub checksum
 	return query_ok($node, q{
 		SELECT count(*), sum(hashtextextended(t::text, 0)) FROM t;
 		SELECT count(*) FROM log;
-		SELECT count(*) FROM backfill_runs});
+		SELECT count(*) FROM backfill_runs;} . $flush);
 }
 
 # The locks that this transaction has on tables, and of other kinds.
