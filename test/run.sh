@@ -164,9 +164,9 @@ run_tap()						# KIND FOLDER FILE ...
 		# What prove's summary names has failed.
 		grep -qE "^$folder/$f\.pl +\(Wstat" "$work/$kind.out" || continue
 		show 60 "$work/$kind/tmp_check/log/regress_log_$f"
-		grep -A 4 -E '(^|[ )])not ok [0-9]' "$work/$kind/tmp_check/log/regress_log_$f" |
-			sed -E 's/^\[[0-9:.]+\]\([0-9.]+s\) *//; /^(--|)$/d' | head -n 20 |
-			sed "s,^,$folder/$f: ," >>"$work/details"
+		# One that has died may have none.
+		{ grep -A 4 -E '(^|[ )])not ok [0-9]' "$work/$kind/tmp_check/log/regress_log_$f" || true; } |
+			sed -E 's/^\[[0-9:.]+\]\([0-9.]+s\) *//; /^(--|)$/d' | sed -n "1,20s,^,$folder/$f: ,p" >>"$work/details"
 		for log in "$work/$kind/tmp_check/log/$f"_*.log; do
 			show 30 "$log"
 		done
