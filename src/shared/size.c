@@ -11,6 +11,7 @@
  * of the table, or has another plan, and what was known counts for little then.  Where two in a row took
  * much more, it is forgotten: smaller batches of dear rows beside larger ones of cheap
  * rows would look like a fixed cost.  Where all have the same size, the fixed cost is what it was.
+ * The first short ones replace one another in their class, as the beginning may have held them up.
  *
  * The cost of a row that the size follows is the 90th percentile of the recent batches
  * of about the present size, so that the usual bad batch, and not the average one, takes

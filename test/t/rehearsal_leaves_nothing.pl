@@ -71,7 +71,6 @@ my $listener = session($node);
 $listener->query('LISTEN rehearse');
 
 my $checksum = checksum();
-query_ok($node, $flush);
 my $statistics = statistics();
 my $more = more_statistics();
 
